@@ -1,0 +1,2 @@
+//! The `autobuild` binary: see [`autobuild::cmd`].
+fn main() {}
