@@ -1,0 +1,168 @@
+//! Why something is as it is: one closed set for conditions, events, log fields and metric labels.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// A reason. Its name is the condition reason, the event reason, the log field and the metric label.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+        pub enum Reason {
+            $($(#[doc = $doc])+ $name,)+
+        }
+
+        impl Reason {
+            /// Every reason, in the order of the documentation.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            /// The name.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => stringify!($name),)+
+                }
+            }
+
+            /// One sentence for the documentation.
+            pub const fn sentence(self) -> &'static str {
+                match self {
+                    $(Self::$name => concat!($($doc,)+).trim_ascii(),)+
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Nothing is known of the machine yet.
+    Pending,
+    /// The first inspection of the machine is under way.
+    Inspecting,
+    /// The machine is as declared.
+    AsDeclared,
+    /// The BMC answered the last time that it was asked.
+    Answered,
+    /// The power state is the wished one.
+    InSync,
+    /// The power state is not the wished one yet.
+    OutOfSync,
+    /// The last good reading of the BMC is recent.
+    RecentlyRead,
+    /// The last good reading of the BMC is older than its bound.
+    ReadingTooOld,
+    /// The job waits for a worker.
+    Queued,
+    /// No live worker serves this site.
+    NoWorkerForSite,
+    /// The machine is being powered on.
+    PoweringOn,
+    /// The machine is being powered off.
+    PoweringOff,
+    /// The machine is being rebooted.
+    Rebooting,
+    /// The job was asked to stop and undoes what it had begun.
+    Cancelling,
+    /// `spec.paused` is true: nothing is enqueued.
+    Paused,
+    /// The object is being deleted.
+    Deleting,
+    /// The BMC does not answer; it is tried again for ever.
+    Unreachable,
+    /// The TLS handshake with the BMC was refused; it is tried again for ever.
+    TLSFailed,
+    /// The BMC answers, but not as Redfish requires; it is tried again for ever.
+    BMCProtocolError,
+    /// The BMC asks for patience (503 or 429).
+    BMCBusy,
+    /// The BMC refused the user name and password of the Secret.
+    CredentialsInvalid,
+    /// The credentials Secret, or a key in it, is missing, or the Secret is of another type.
+    CredentialsMissing,
+    /// `spec.bmc.address` cannot be used.
+    InvalidAddress,
+    /// The BMC's address is outside of what the operator allows.
+    AddressNotAllowed,
+    /// `spec.bmc.tls` asks for something that is missing or that the operator does not allow.
+    TLSConfigInvalid,
+    /// The BMC has no system of that id.
+    SystemNotFound,
+    /// Another machine answers at this address than before.
+    IdentityMismatch,
+    /// Another `Server` holds this machine under another address.
+    IdentityConflict,
+    /// Another `Server` holds this BMC.
+    BMCClaimed,
+    /// The BMC refused the request.
+    RequestRefused,
+    /// The BMC accepted the request, but the power state did not follow in time.
+    PowerStateMismatch,
+    /// The step did not end before its deadline.
+    DeadlineExceeded,
+    /// The step crashed its worker too often; the job was set aside.
+    CrashLimit,
+    /// The job is of another release of AutoBuild: this one does not know how to run it.
+    UnsupportedJob,
+    /// The API server does not answer; nothing is sent before the wish was read again.
+    APIUnavailable,
+    /// The wish changed before the job sent its first request.
+    WishChanged,
+    /// The wish was fulfilled already.
+    AlreadyDone,
+    /// The request makes no sense for a machine that is, or shall be, off; it counts as handled.
+    NotApplicable,
+    /// The `Server` is gone.
+    ServerGone,
+    /// A wish of higher precedence replaced the job.
+    Replaced,
+    /// The database's record of this server was missing and was rebuilt from its status; pending tokens count as handled.
+    RecordRebuilt,
+    /// The `Server` was let go without undoing what a job had begun.
+    ReleasedWithoutUndo,
+    /// The `Server` was let go although its machine could not be powered off.
+    ReleasedWithoutPowerOff,
+    /// A certificate is not verified: `spec.bmc.tls.verify` is `Disabled`.
+    VerificationDisabled,
+    /// The job did what it was for.
+    Succeeded,
+    /// A token value was seen that is handled already, or that came with a `Server` that was new.
+    TokenAlreadyHandled,
+}
+
+/// What a failure for good stands in the way of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureScope {
+    /// Only the intent that failed.
+    Intent,
+    /// Everything that would talk to this BMC.
+    Bmc,
+}
+
+impl Reason {
+    /// The reason of that name; `None` for one of another release.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|reason| reason.as_str() == name)
+    }
+
+    /// What a stored failure with this reason stands in the way of.
+    pub const fn failure_scope(self) -> FailureScope {
+        match self {
+            Self::CredentialsInvalid
+            | Self::CredentialsMissing
+            | Self::InvalidAddress
+            | Self::AddressNotAllowed
+            | Self::TLSConfigInvalid
+            | Self::SystemNotFound
+            | Self::IdentityMismatch
+            | Self::IdentityConflict
+            | Self::BMCClaimed => FailureScope::Bmc,
+            _ => FailureScope::Intent,
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

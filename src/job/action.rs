@@ -1,0 +1,121 @@
+//! The closed set of actions that a job can carry out.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Lane, Step};
+
+/// What a job does to its server (jobs are of a closed set).
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
+pub enum Action {
+    /// Reads the BMC; sends nothing that changes the machine.
+    Inspect,
+    /// Powers the machine on.
+    PowerOn,
+    /// Powers the machine off.
+    PowerOff,
+    /// Powers the machine off, then on.
+    Reboot,
+    /// First installation of a machine that was never installed.
+    Build,
+    /// Installs a machine again.
+    Reimage,
+    /// Erases the disks.
+    Wipe,
+    /// Wipes, powers off, and ends the machine's life.
+    Decommission,
+}
+
+impl Action {
+    /// Every action, in a fixed order.
+    pub const ALL: [Self; 8] = [
+        Self::Inspect,
+        Self::PowerOn,
+        Self::PowerOff,
+        Self::Reboot,
+        Self::Build,
+        Self::Reimage,
+        Self::Wipe,
+        Self::Decommission,
+    ];
+
+    /// The name in the API, the database, logs and metric labels.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Inspect => "Inspect",
+            Self::PowerOn => "PowerOn",
+            Self::PowerOff => "PowerOff",
+            Self::Reboot => "Reboot",
+            Self::Build => "Build",
+            Self::Reimage => "Reimage",
+            Self::Wipe => "Wipe",
+            Self::Decommission => "Decommission",
+        }
+    }
+
+    /// The action of that name; `None` for a name of another release.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|action| action.as_str() == name)
+    }
+
+    /// The lane in which a job of this action waits when the spec names no priority.
+    pub const fn default_lane(self) -> Lane {
+        match self {
+            Self::Inspect => Lane::Background,
+            Self::PowerOn | Self::PowerOff | Self::Reboot => Lane::High,
+            Self::Reimage => Lane::Normal,
+            Self::Build | Self::Wipe | Self::Decommission => Lane::Low,
+        }
+    }
+
+    /// The steps in their order. An action without steps has no executor yet: a job row that names it ends with
+    /// a reason and touches nothing.
+    pub const fn steps(self) -> &'static [Step] {
+        match self {
+            Self::Inspect => &[Step::Inspect],
+            Self::PowerOn => &[Step::On],
+            Self::PowerOff => &[Step::Off],
+            Self::Reboot => &[Step::Off, Step::On],
+            Self::Build | Self::Reimage | Self::Wipe | Self::Decommission => &[],
+        }
+    }
+
+    /// The steps that undo what was begun when a job is cancelled or fails after `step` stored a request.
+    /// A reboot whose off was sent always ends with on; a power change needs no undo, because the controller
+    /// decides again from what is read back.
+    pub const fn undo(self) -> &'static [Step] {
+        match self {
+            Self::Reboot => &[Step::On],
+            _ => &[],
+        }
+    }
+
+    /// Whether the action sends requests that change the machine.
+    pub const fn effect(self) -> Effect {
+        match self {
+            Self::Inspect => Effect::ReadOnly,
+            Self::PowerOn | Self::PowerOff | Self::Reboot => Effect::Power,
+            Self::Build | Self::Reimage | Self::Wipe | Self::Decommission => Effect::Destructive,
+        }
+    }
+}
+
+/// How much an action can harm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Only reads.
+    ReadOnly,
+    /// Changes the power state; running work on the machine is interrupted.
+    Power,
+    /// Data on the machine is lost.
+    Destructive,
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

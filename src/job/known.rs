@@ -1,0 +1,173 @@
+//! What is known of a server: the pure form of a `server_state` row.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Action, Cause, Intent, JobId, JobResult, Problem, Step};
+use crate::api::Reason;
+use crate::api::hardware::{Hardware, HardwareIdentity, PowerState};
+
+/// How many handled values of each token are kept.
+pub const HANDLED_TOKENS_KEPT: usize = 8;
+
+/// One good reading of a BMC.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reading {
+    /// The power state.
+    pub power: PowerState,
+    /// Which machine answered.
+    pub identity: HardwareIdentity,
+    /// What is in it.
+    pub hardware: Hardware,
+    /// `LastResetTime` as the BMC writes it, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_reset_time: Option<String>,
+}
+
+/// The BMC did not give a good reading the last time that it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unanswered {
+    /// What was met.
+    pub problem: Problem,
+    /// Since when, milliseconds since the Unix epoch.
+    pub since_ms: i64,
+}
+
+/// An intent that failed for good. It is not enqueued again until the intent or the cause differs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredFailure {
+    /// The action that failed.
+    pub action: Action,
+    /// The wish that failed.
+    pub intent: Intent,
+    /// The circumstances: see [`Cause`].
+    pub cause: Cause,
+    /// Why.
+    pub problem: Problem,
+    /// When, milliseconds since the Unix epoch.
+    pub at_ms: i64,
+}
+
+/// The last job that ended and was worth telling.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FinishedJob {
+    /// Its id.
+    pub id: JobId,
+    /// What it did.
+    pub action: Action,
+    /// How it ended.
+    pub result: JobResult,
+    /// Why, where it did not succeed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Problem>,
+    /// The step in which it ended.
+    pub step: Step,
+    /// When it was enqueued, milliseconds since the Unix epoch.
+    pub enqueued_at_ms: i64,
+    /// When it was first claimed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at_ms: Option<i64>,
+    /// When it ended.
+    pub finished_at_ms: i64,
+}
+
+/// The token values that count as handled, the oldest first, at most [`HANDLED_TOKENS_KEPT`] of each.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandledTokens {
+    /// Values of `spec.rebootToken`.
+    #[serde(default)]
+    pub reboot: Vec<String>,
+}
+
+impl HandledTokens {
+    /// Whether `token` asks for nothing: it is absent or handled.
+    pub fn reboot_is_handled(&self, token: Option<&str>) -> bool {
+        token.is_none_or(|token| self.reboot.iter().any(|handled| handled == token))
+    }
+
+    /// Records `token` as handled; the oldest value goes when there are too many.
+    pub fn record_reboot(&mut self, token: &str) {
+        if self.reboot.iter().any(|handled| handled == token) {
+            return;
+        }
+        self.reboot.push(token.to_owned());
+        let surplus = self.reboot.len().saturating_sub(HANDLED_TOKENS_KEPT);
+        self.reboot.drain(..surplus);
+    }
+
+    /// The values of both, those of `self` the newest.
+    pub fn union(&self, other: &Self) -> Self {
+        let mut both = other.clone();
+        both.reboot.retain(|token| !self.reboot.contains(token));
+        both.reboot.extend(self.reboot.iter().cloned());
+        let surplus = both.reboot.len().saturating_sub(HANDLED_TOKENS_KEPT);
+        both.reboot.drain(..surplus);
+        both
+    }
+}
+
+/// The BMC, or the machine behind it, is claimed by another `Server`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimRefusal {
+    /// [`Reason::BMCClaimed`] or [`Reason::IdentityConflict`].
+    pub reason: Reason,
+    /// The holder's name, only where it lives in the same namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder: Option<String>,
+    /// The normalised address for which the refusal holds; another address is a new question.
+    pub address: String,
+}
+
+/// A `server_state` row.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    /// Raised by every transaction that changes what is known; decisions are conditional on it.
+    pub version: i64,
+    /// The last good reading.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reading: Option<Reading>,
+    /// When the last good reading was made, milliseconds since the Unix epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_good_read_ms: Option<i64>,
+    /// Present while the BMC gives no good reading.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unanswered: Option<Unanswered>,
+    /// Token values that count as handled.
+    #[serde(default)]
+    pub handled: HandledTokens,
+    /// The last failure for good that still stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<StoredFailure>,
+    /// The last job that ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_job: Option<FinishedJob>,
+    /// The normalised BMC address that is claimed for this server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claimed_address: Option<String>,
+    /// Present while a claim of the BMC is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<ClaimRefusal>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ninth_token_drops_the_oldest() {
+        let mut handled = HandledTokens::default();
+        for token in 0..9 {
+            handled.record_reboot(&token.to_string());
+        }
+        assert_eq!(handled.reboot.len(), HANDLED_TOKENS_KEPT);
+        assert!(!handled.reboot_is_handled(Some("0")));
+        assert!(handled.reboot_is_handled(Some("8")));
+        assert!(handled.reboot_is_handled(None));
+    }
+
+    #[test]
+    fn what_both_sides_handled_counts() {
+        let row = HandledTokens { reboot: vec!["b".into(), "c".into()] };
+        let status = HandledTokens { reboot: vec!["a".into(), "b".into()] };
+        assert_eq!(row.union(&status).reboot, ["a", "b", "c"]);
+    }
+}

@@ -1,0 +1,133 @@
+//! A live job as the database shows it.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Action, Intent, JobId, Lane, Problem, Step};
+use crate::api::Reason;
+
+/// Where a live job stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum JobState {
+    /// Never claimed; waits for a worker.
+    Queued,
+    /// A worker holds it, or it was begun and waits to be claimed again.
+    Running,
+    /// Begun and parked: it waits for a time or a signal.
+    Waiting,
+    /// Asked to stop; its undo steps run.
+    Cancelling,
+}
+
+impl JobState {
+    /// The name in the API, logs and metric labels.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "Queued",
+            Self::Running => "Running",
+            Self::Waiting => "Waiting",
+            Self::Cancelling => "Cancelling",
+        }
+    }
+}
+
+/// What a parked or queued job waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum WaitingFor {
+    /// A free slot of a worker.
+    Worker,
+    /// The power state that was asked for.
+    PowerState,
+    /// The operating system to shut down.
+    Shutdown,
+    /// The BMC to answer, or to answer as a BMC.
+    Bmc,
+    /// The BMC to be less busy (503, 429).
+    BmcCapacity,
+    /// The API server to answer: nothing is sent before the wish was read again.
+    ApiServer,
+    /// Working credentials in the Secret.
+    Credentials,
+}
+
+impl WaitingFor {
+    /// Every value, in a fixed order.
+    pub const ALL: [Self; 7] = [
+        Self::Worker,
+        Self::PowerState,
+        Self::Shutdown,
+        Self::Bmc,
+        Self::BmcCapacity,
+        Self::ApiServer,
+        Self::Credentials,
+    ];
+
+    /// The name in the API, the database and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Worker => "Worker",
+            Self::PowerState => "PowerState",
+            Self::Shutdown => "Shutdown",
+            Self::Bmc => "BMC",
+            Self::BmcCapacity => "BMCCapacity",
+            Self::ApiServer => "APIServer",
+            Self::Credentials => "Credentials",
+        }
+    }
+
+    /// The value of that name; `None` for a name of another release.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|value| value.as_str() == name)
+    }
+
+    /// What a job waits for whose step met `reason`.
+    pub const fn after(reason: Reason) -> Self {
+        match reason {
+            Reason::BMCBusy => Self::BmcCapacity,
+            Reason::APIUnavailable => Self::ApiServer,
+            Reason::CredentialsInvalid | Reason::CredentialsMissing => Self::Credentials,
+            _ => Self::Bmc,
+        }
+    }
+}
+
+/// A live job, as `observe` reads it. The controller decides on it and shows it in `status.job`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveJob {
+    /// Its id.
+    pub id: JobId,
+    /// What it does.
+    pub action: Action,
+    /// The lane it waits in.
+    pub lane: Lane,
+    /// The wish that it was made for.
+    pub intent: Intent,
+    /// Where it stands.
+    pub state: JobState,
+    /// The present step.
+    pub step: Step,
+    /// Tries of the present step, counted from 1; 0 before the first.
+    pub attempt: u32,
+    /// What it waits for; `None` while it runs.
+    pub waiting_for: Option<WaitingFor>,
+    /// What the last try met; `None` after a step that went well.
+    pub problem: Option<Problem>,
+    /// When the present problem was first met, milliseconds since the Unix epoch.
+    pub problem_since_ms: Option<i64>,
+    /// When it was enqueued, milliseconds since the Unix epoch.
+    pub enqueued_at_ms: i64,
+    /// When it was first claimed.
+    pub started_at_ms: Option<i64>,
+    /// Why it was asked to stop.
+    pub cancel: Option<Reason>,
+    /// Whether its first request that changes the machine was stored: from then on its token is handled.
+    pub request_stored: bool,
+    /// The version of the credentials Secret that its last try used; a newer one is worth a wake-up.
+    pub secret_version: Option<String>,
+}
+
+impl LiveJob {
+    /// Whether a worker ever claimed it.
+    pub fn started(&self) -> bool {
+        self.started_at_ms.is_some()
+    }
+}
