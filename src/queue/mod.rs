@@ -1,1 +1,114 @@
-//! (to be written)
+//! All SQL of AutoBuild: the queue of jobs, what is known of each server, and the registry of workers.
+//!
+//! Knows no Kubernetes client. Every transaction is short, is a type of its own in a file named by what it does, and
+//! takes its locks in one order: worker row (shared), `queue`, `job`, `server_state`; only the insert of a new queue
+//! row may come last. Every write of a worker names the token of its claim and the revision that it saw, so a worker
+//! that lost its lease changes nothing, and a commit whose answer was lost is recognised when it is repeated.
+//!
+//! A live job is in exactly one of these places:
+//!
+//! | place | `job.owner` | row in `queue` |
+//! |---|---|---|
+//! | queued: never started | NULL | `queued`, by lane and age |
+//! | ready: started, waits for a worker | NULL | `ready`, by lane and age |
+//! | parked: waits for a time or a signal | NULL | `parked`, by wake time |
+//! | held by a worker | incarnation | none |
+
+mod advance;
+mod cancel;
+mod claim;
+mod complete;
+mod connection;
+mod enqueue;
+mod error;
+mod feed;
+mod head;
+mod lease;
+mod observe;
+mod park;
+mod reap;
+mod register;
+mod request;
+mod row;
+mod schema;
+mod state;
+mod transaction;
+mod wake;
+
+use std::sync::Arc;
+
+use sqlx::mysql::{MySqlConnectOptions, MySqlPool};
+
+pub use cancel::CancelOutcome;
+pub use claim::{Claim, ClaimFrom, Served};
+pub use complete::End;
+pub use connection::{Engine, ServerInfo};
+pub use enqueue::{Enqueued, NewJob, Visibility};
+pub use error::QueueError;
+pub use feed::{Changed, FeedCursor};
+pub use head::Head;
+pub use lease::{Beat, Heart};
+pub use observe::Seen;
+pub use park::Parked;
+pub use reap::{Heartbeat, LeaseWatch, Reaped};
+pub use row::PlaceInQueue;
+pub use schema::{Migrated, migrate};
+pub use state::Report;
+
+/// The queue: a pool of connections to one database. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Queue {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    options: MySqlConnectOptions,
+    pool: MySqlPool,
+    server: ServerInfo,
+    shards: u16,
+}
+
+impl Queue {
+    /// Connects, checks server and schema, and logs what could lose a commit.
+    ///
+    /// `connections` bounds the pool. Fails with a sentence that says what to do.
+    pub async fn connect(url: &str, connections: u32) -> Result<Self, QueueError> {
+        let options = connection::options(url)?;
+        schema::verify(&options).await?;
+        let (server, warnings) = connection::check(&options).await?;
+        for warning in warnings {
+            tracing::warn!(engine = server.engine.as_str(), "{warning}");
+        }
+        let pool = connection::pool(options.clone(), connections);
+        let shards = schema::shards(&pool).await?;
+        Ok(Self { inner: Arc::new(Inner { options, pool, server, shards }) })
+    }
+
+    /// What the database server is.
+    pub fn server(&self) -> &ServerInfo {
+        &self.inner.server
+    }
+
+    /// Shards per site.
+    pub fn shards(&self) -> u16 {
+        self.inner.shards
+    }
+
+    /// Closes every connection.
+    pub async fn close(&self) {
+        self.inner.pool.close().await;
+    }
+
+    fn pool(&self) -> &MySqlPool {
+        &self.inner.pool
+    }
+}
+
+/// Milliseconds since the Unix epoch by the database's clock: it orders and wakes, no safety hangs on it.
+macro_rules! now_ms {
+    () => {
+        "CAST(UNIX_TIMESTAMP(CURRENT_TIMESTAMP(3)) * 1000 AS SIGNED)"
+    };
+}
+use now_ms;

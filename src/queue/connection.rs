@@ -1,0 +1,156 @@
+//! Connections: every one is set up alike, and the server is checked before it is used.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::mysql::{MySqlConnectOptions, MySqlPool, MySqlPoolOptions};
+use sqlx::{Connection, Executor, MySqlConnection};
+
+use super::QueueError;
+
+/// What every connection sets. READ COMMITTED takes no gap locks; the short time-outs let go of the locks of a
+/// client that was cut off in mid-transaction (the defaults of both engines keep them for hours).
+const SESSION: &[&str] = &[
+    "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+    "SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO'",
+    "SET SESSION innodb_lock_wait_timeout = 3, SESSION wait_timeout = 15",
+];
+
+/// Longest time that a connection lies idle in a pool; below `wait_timeout`.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// The connection options for a `--database-url`.
+pub(super) fn options(url: &str) -> Result<MySqlConnectOptions, QueueError> {
+    if !(url.starts_with("mysql://") || url.starts_with("mariadb://")) {
+        return Err(QueueError::Url("the scheme is not mysql".to_owned()));
+    }
+    let options = MySqlConnectOptions::from_str(url).map_err(|_| QueueError::Url("it cannot be parsed".to_owned()))?;
+    if options.get_database().unwrap_or_default().is_empty() {
+        return Err(QueueError::Url("it names no database".to_owned()));
+    }
+    Ok(options)
+}
+
+/// A pool of at most `size` connections. Does not connect yet.
+pub(super) fn pool(options: MySqlConnectOptions, size: u32) -> MySqlPool {
+    MySqlPoolOptions::new()
+        .max_connections(size)
+        .idle_timeout(IDLE)
+        .acquire_timeout(Duration::from_secs(5))
+        .after_connect(|connection, _| Box::pin(set_up(connection)))
+        .connect_lazy_with(options)
+}
+
+/// One connection of its own, set up like the pool's.
+pub(super) async fn single(options: &MySqlConnectOptions) -> Result<MySqlConnection, QueueError> {
+    let mut connection = MySqlConnection::connect_with(options).await?;
+    set_up(&mut connection).await?;
+    Ok(connection)
+}
+
+async fn set_up(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
+    for statement in SESSION {
+        connection.execute(*statement).await?;
+    }
+    Ok(())
+}
+
+/// Which engine answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// MySQL 8.0.1 or newer.
+    MySql,
+    /// MariaDB 10.6 or newer.
+    MariaDb,
+}
+
+impl Engine {
+    /// The engine's name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::MySql => "MySQL",
+            Self::MariaDb => "MariaDB",
+        }
+    }
+}
+
+/// The server behind a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerInfo {
+    /// The engine.
+    pub engine: Engine,
+    /// What `VERSION()` says.
+    pub version: String,
+}
+
+/// Reads what the server is and refuses one on which the protocol would not be safe. Returns warnings about settings
+/// that can lose a commit.
+pub(super) async fn check(options: &MySqlConnectOptions) -> Result<(ServerInfo, Vec<String>), QueueError> {
+    let mut first = single(options).await?;
+    let mut second = single(options).await?;
+    let version: String = sqlx::query_scalar("SELECT VERSION()").fetch_one(&mut first).await?;
+    let engine = if version.contains("MariaDB") { Engine::MariaDb } else { Engine::MySql };
+    if version.contains("TiDB") {
+        return Err(QueueError::Unfit(format!(
+            "the server is {version}: it has no SKIP LOCKED; use MySQL 8.0.1+ or MariaDB 10.6+"
+        )));
+    }
+    skips_locked_rows(&mut first, &mut second).await.map_err(|error| match error {
+        QueueError::Refused(cause) => QueueError::Unfit(format!(
+            "the server ({version}) does not know SKIP LOCKED ({cause}); use MySQL 8.0.1+ or MariaDB 10.6+"
+        )),
+        other => other,
+    })?;
+    let warnings = durability(&mut first, engine).await?;
+    first.close().await.ok();
+    second.close().await.ok();
+    Ok((ServerInfo { engine, version }, warnings))
+}
+
+/// Locks a row of `meta` with one connection and proves that the other one skips it.
+async fn skips_locked_rows(first: &mut MySqlConnection, second: &mut MySqlConnection) -> Result<(), QueueError> {
+    let mut holder = first.begin().await?;
+    let held: Option<String> =
+        sqlx::query_scalar("SELECT name FROM meta WHERE name = 'epoch' FOR UPDATE").fetch_optional(&mut *holder).await?;
+    if held.is_none() {
+        return Err(QueueError::Unfit("the table meta has no epoch; run `autobuild migrate`".to_owned()));
+    }
+    let mut other = second.begin().await?;
+    let seen: Option<String> =
+        sqlx::query_scalar("SELECT name FROM meta WHERE name = 'epoch' FOR UPDATE SKIP LOCKED")
+            .fetch_optional(&mut *other)
+            .await?;
+    other.rollback().await?;
+    holder.rollback().await?;
+    // Every replica checks at its start, so another one may hold the row: only a row that is held here and was
+    // still given out is proof against the server.
+    if seen.is_some() {
+        return Err(QueueError::Unfit(
+            "the server hands out rows that are locked in spite of SKIP LOCKED; use MySQL 8.0.1+ or MariaDB 10.6+"
+                .to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+async fn durability(connection: &mut MySqlConnection, engine: Engine) -> Result<Vec<String>, QueueError> {
+    let format: String = sqlx::query_scalar("SELECT CAST(@@binlog_format AS CHAR)").fetch_one(&mut *connection).await?;
+    let logs: i64 = sqlx::query_scalar("SELECT CAST(@@log_bin AS SIGNED)").fetch_one(&mut *connection).await?;
+    if logs == 1 && format.eq_ignore_ascii_case("STATEMENT") {
+        return Err(QueueError::Unfit(
+            "binlog_format is STATEMENT: READ COMMITTED transactions need ROW (or MIXED)".to_owned(),
+        ));
+    }
+    let flush: i64 = sqlx::query_scalar("SELECT CAST(@@innodb_flush_log_at_trx_commit AS SIGNED)")
+        .fetch_one(&mut *connection)
+        .await?;
+    let sync: i64 = sqlx::query_scalar("SELECT CAST(@@sync_binlog AS SIGNED)").fetch_one(&mut *connection).await?;
+    let mut warnings = Vec::new();
+    if flush != 1 {
+        warnings.push(format!("innodb_flush_log_at_trx_commit is {flush}: a crash of the server can lose commits; set it to 1"));
+    }
+    if logs == 1 && sync != 1 && engine == Engine::MySql {
+        warnings.push(format!("sync_binlog is {sync}: a failover can lose commits; set it to 1"));
+    }
+    Ok(warnings)
+}

@@ -1,0 +1,120 @@
+//! How a transaction runs: short, in a task that nobody cancels midway, and repeated whole when the database gives up.
+
+use std::future::Future;
+use std::time::Duration;
+
+use sqlx::{Connection, MySqlConnection};
+
+use super::error::poisons_connection;
+use super::{Queue, QueueError};
+use crate::failpoint::crash_point;
+
+/// Tries of one transaction; with the delays below about ten seconds.
+const TRIES: u32 = 12;
+
+/// Whether an earlier try of the same transaction may have been committed without us knowing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pass {
+    /// No: nothing of it is in the database.
+    Fresh,
+    /// Yes: its COMMIT was sent and no answer came. What it wrote is looked for first.
+    AfterUnknownCommit,
+}
+
+/// What a transaction wants done at its end.
+#[derive(Debug)]
+pub(super) enum Ending<T> {
+    /// Keep it.
+    Commit(T),
+    /// Nothing was to be kept.
+    Rollback(T),
+}
+
+/// One transaction of the protocol.
+pub(super) trait Transaction: Send + Sync + 'static {
+    /// What the caller learns.
+    type Output: Send + 'static;
+    /// Its name in logs, metrics and crash points.
+    const NAME: &'static str;
+
+    /// The statements. Takes no lock after a network call, because there is none.
+    fn run(
+        &self,
+        connection: &mut MySqlConnection,
+        pass: Pass,
+    ) -> impl Future<Output = Result<Ending<Self::Output>, QueueError>> + Send;
+}
+
+impl Queue {
+    /// Runs a transaction to its end, even if the caller goes away.
+    pub(super) async fn transact<T: Transaction>(&self, transaction: T) -> Result<T::Output, QueueError> {
+        let queue = self.clone();
+        // A transaction that is dropped between BEGIN and COMMIT would leave its locks to a time-out.
+        tokio::spawn(async move { queue.repeat(&transaction).await })
+            .await
+            .map_err(|error| QueueError::Panicked(error.to_string()))?
+    }
+
+    async fn repeat<T: Transaction>(&self, transaction: &T) -> Result<T::Output, QueueError> {
+        let mut pass = Pass::Fresh;
+        let mut tried = 0;
+        loop {
+            let error = match self.once(transaction, pass).await {
+                Ok(output) => return Ok(output),
+                Err(error) => error,
+            };
+            tried += 1;
+            tracing::debug!(transaction = T::NAME, class = error.class(), tried, %error, "transaction did not succeed");
+            if matches!(error, QueueError::CommitUnknown) {
+                pass = Pass::AfterUnknownCommit;
+            }
+            if !error.is_transient() || tried >= TRIES {
+                return Err(error);
+            }
+            let ceiling = 20_u64 << tried.min(6);
+            tokio::time::sleep(Duration::from_millis(ceiling / 2 + rand::random_range(0..=ceiling))).await;
+        }
+    }
+
+    async fn once<T: Transaction>(&self, transaction: &T, pass: Pass) -> Result<T::Output, QueueError> {
+        let mut connection = self.pool().acquire().await?;
+        let result = begin_to_end(&mut connection, transaction, pass).await;
+        if result.as_ref().is_err_and(poisons_connection) {
+            // The pool would hand out a connection to the wrong server again.
+            drop(connection.detach());
+        }
+        result
+    }
+}
+
+async fn begin_to_end<T: Transaction>(
+    connection: &mut MySqlConnection,
+    transaction: &T,
+    pass: Pass,
+) -> Result<T::Output, QueueError> {
+    let mut begun = connection.begin().await?;
+    match transaction.run(&mut begun, pass).await {
+        Ok(Ending::Commit(output)) => {
+            crash_point(&format!("queue.{}.before", T::NAME));
+            if let Err(error) = begun.commit().await {
+                return Err(match QueueError::from(error) {
+                    // A numbered answer is an answer: it was not committed.
+                    known @ QueueError::Conflict { .. } => known,
+                    QueueError::Unavailable(_) => QueueError::CommitUnknown,
+                    other => other,
+                });
+            }
+            crash_point(&format!("queue.{}.after", T::NAME));
+            Ok(output)
+        }
+        Ok(Ending::Rollback(output)) => {
+            begun.rollback().await?;
+            Ok(output)
+        }
+        Err(error) => {
+            // The rollback of a broken connection fails as well; the first error is the one to tell.
+            begun.rollback().await.ok();
+            Err(error)
+        }
+    }
+}
