@@ -128,6 +128,9 @@ pub struct Known {
     /// When the last good reading was made, milliseconds since the Unix epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_good_read_ms: Option<i64>,
+    /// When the BMC was last asked, whatever came of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_try_ms: Option<i64>,
     /// Present while the BMC gives no good reading.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unanswered: Option<Unanswered>,

@@ -1,0 +1,41 @@
+//! What the controller decides on: one plain read.
+
+use sqlx::Row;
+
+use super::row::JobRow;
+use super::{Queue, QueueError, state};
+use crate::job::{Known, LiveJob, ServerUid};
+
+/// What the database says about one server, at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// `None`: the server was never registered, or its row was lost.
+    pub known: Option<Known>,
+    /// The live job.
+    pub job: Option<LiveJob>,
+    /// Whether that job is a quiet inspection, which status does not show.
+    pub quiet: bool,
+}
+
+impl Queue {
+    /// Reads what is known and the live job in one non-locking statement, which both engines answer from one
+    /// snapshot.
+    pub async fn observe(&self, uid: &ServerUid) -> Result<Seen, QueueError> {
+        // Both tables have a server_uid; `read` takes the first one, and the join makes them equal.
+        let row = sqlx::query(
+            "SELECT job.*, server_state.*, job.id IS NOT NULL AS has_job, server_state.server_uid AS server_uid \
+             FROM server_state LEFT JOIN job ON job.server_uid = server_state.server_uid \
+             WHERE server_state.server_uid = ?",
+        )
+        .bind(uid.as_str())
+        .fetch_optional(self.pool())
+        .await?;
+        let Some(row) = row else { return Ok(Seen::default()) };
+        let known = Some(state::read(&row)?);
+        if row.try_get::<i64, _>("has_job")? == 0 {
+            return Ok(Seen { known, job: None, quiet: false });
+        }
+        let job = JobRow::read(&row)?;
+        Ok(Seen { known, quiet: job.quiet, job: Some(job.live) })
+    }
+}
