@@ -139,7 +139,7 @@ impl Transaction for ClaimJobs {
                 claims.push(claim);
             }
         }
-        for claim in claims.iter().filter(|claim| claim.job.live.attempt == 0 && claim.job.revision == 0) {
+        for claim in claims.iter().filter(|claim| !claim.job.live.started()) {
             if claim.tell() == Tell::Controller {
                 touch(connection, claim.uid(), Tell::Controller).await?;
             }
@@ -182,7 +182,7 @@ impl ClaimJobs {
             Err(error) => {
                 // It stays where it is for a release that knows it, out of the way of the others.
                 tracing::error!(server = uid, %error, "a job row cannot be read; it is parked for ten minutes");
-                set_aside(connection, &self.from, uid, ord, id).await?;
+                set_aside(connection, uid, (&self.from.site, self.from.shard), self.from.place, ord, id).await?;
                 return Ok(None);
             }
         };
@@ -209,10 +209,11 @@ impl ClaimJobs {
 }
 
 /// Parks a row that this release cannot read.
-async fn set_aside(
+pub(super) async fn set_aside(
     connection: &mut MySqlConnection,
-    from: &ClaimFrom,
     uid: &str,
+    (site, shard): (&str, Shard),
+    place: PlaceInQueue,
     ord: i64,
     id: i64,
 ) -> Result<(), QueueError> {
@@ -226,9 +227,9 @@ async fn set_aside(
     sqlx::query("UPDATE queue SET state = ?, ord = ? WHERE site = ? AND shard = ? AND state = ? AND ord = ? AND id = ?")
         .bind(PlaceInQueue::Parked.code())
         .bind(wake_ms)
-        .bind(&from.site)
-        .bind(i64::from(from.shard.0))
-        .bind(from.place.code())
+        .bind(site)
+        .bind(i64::from(shard.0))
+        .bind(place.code())
         .bind(ord)
         .bind(id)
         .execute(connection)

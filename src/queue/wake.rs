@@ -2,6 +2,7 @@
 
 use sqlx::{MySqlConnection, Row};
 
+use super::claim::set_aside;
 use super::row::{JobRow, delete_place, insert_place};
 use super::transaction::{Ending, Pass, Transaction};
 use super::{PlaceInQueue, Queue, QueueError, now_ms};
@@ -42,7 +43,15 @@ impl Transaction for Wake {
                 .bind(ord)
                 .fetch_optional(&mut *connection)
                 .await?;
-            let Some(Ok(job)) = row.map(|row| JobRow::read(&row)) else { continue };
+            let Some(row) = row else { continue };
+            let job = match JobRow::read(&row) {
+                Ok(job) => job,
+                Err(error) => {
+                    tracing::error!(server = uid, %error, "a job row cannot be read; it stays parked for ten minutes");
+                    set_aside(connection, &uid, (&self.site, self.shard), PlaceInQueue::Parked, ord, id).await?;
+                    continue;
+                }
+            };
             move_to_ready(connection, &job).await?;
             delete_place(connection, &job, PlaceInQueue::Parked, ord).await?;
             woken.push(job);
