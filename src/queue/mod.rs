@@ -52,7 +52,7 @@ pub use head::Head;
 pub use lease::{Beat, Heart};
 pub use observe::Seen;
 pub use park::{ParkAs, Parked};
-pub use reap::{Heartbeat, LeaseWatch, Reaped};
+pub use reap::{CRASH_LIMIT, Heartbeat, LeaseWatch, Reaped};
 pub use row::PlaceInQueue;
 pub use schema::{Migrated, migrate};
 pub use state::Report;

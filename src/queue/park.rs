@@ -37,6 +37,7 @@ impl Transaction for Park {
             // Also after an unknown COMMIT: parked or taken over, it is no longer this worker's.
             return Ok(Ending::Rollback(Fenced::Lost));
         };
+        refuse_open_request(&job)?;
         // Read before the evidence: whatever signalled the job since then may be what it would wait for.
         let signalled = job.signals != self.claim.job.signals;
         let now_ms: i64 = sqlx::query_scalar(concat!("SELECT ", now_ms!())).fetch_one(&mut *connection).await?;
@@ -54,7 +55,7 @@ impl Transaction for Park {
         };
         sqlx::query(
             "UPDATE job SET owner = NULL, token = NULL, q_state = ?, q_ord = ?, revision = revision + 1, \
-             attempt = attempt + 1, crashes = 0, waiting_for = ?, reason = ?, message = ?, problem_since_ms = ?, \
+             attempt = attempt + 1, waiting_for = ?, reason = ?, message = ?, problem_since_ms = ?, \
              secret_version = ?, checkpoint = ? WHERE server_uid = ?",
         )
         .bind(place.code())
@@ -77,6 +78,14 @@ impl Transaction for Park {
         }
         insert_place(connection, &job, place, ord).await?;
         Ok(Ending::Commit(Fenced::Done(if signalled { Parked::AwakeAgain } else { Parked::Asleep })))
+    }
+}
+
+/// Until the answer came or the settle time has passed nobody parks or ends a job.
+pub(super) fn refuse_open_request(job: &super::row::JobRow) -> Result<(), QueueError> {
+    match &job.request {
+        Some(request) => Err(QueueError::Refused(format!("job {} still waits for its {}", job.live.id, request.kind.as_str()))),
+        None => Ok(()),
     }
 }
 
