@@ -86,7 +86,7 @@ impl QueueError {
     }
 
     /// A column that does not hold what it should.
-    pub(super) fn unknown(table: &'static str, key: impl ToString, column: &'static str, value: &str) -> Self {
+    pub(super) fn unknown(table: &'static str, key: &str, column: &'static str, value: &str) -> Self {
         Self::UnknownContent { table, key: key.to_string(), column, value: value.chars().take(80).collect() }
     }
 }
