@@ -51,7 +51,7 @@ pub use fence::Fenced;
 pub use head::Head;
 pub use lease::{Beat, Heart};
 pub use observe::Seen;
-pub use park::{ParkAs, Parked};
+pub use park::{OwnedJob, ParkAs, Parked};
 pub use reap::{CRASH_LIMIT, Heartbeat, LeaseWatch, Reaped};
 pub use row::PlaceInQueue;
 pub use schema::{Migrated, migrate};

@@ -1,13 +1,13 @@
 //! Parking and handing back: a job leaves its worker without being done.
 
-use sqlx::MySqlConnection;
+use sqlx::{MySqlConnection, Row};
 
 use super::fence::{self, Standing};
-use super::row::insert_place;
+use super::row::{JobRow, insert_place};
 use super::state::{self, Tell};
 use super::transaction::{Ending, Pass, Transaction};
 use super::{Claim, Fenced, PlaceInQueue, Queue, QueueError, Report, now_ms};
-use crate::job::{Problem, WaitingFor};
+use crate::job::{Incarnation, JobId, Problem, ServerUid, Token, WaitingFor};
 
 /// Where a parked job went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +82,7 @@ impl Transaction for Park {
 }
 
 /// Until the answer came or the settle time has passed nobody parks or ends a job.
-pub(super) fn refuse_open_request(job: &super::row::JobRow) -> Result<(), QueueError> {
+pub(super) fn refuse_open_request(job: &JobRow) -> Result<(), QueueError> {
     match &job.request {
         Some(request) => Err(QueueError::Refused(format!("job {} still waits for its {}", job.live.id, request.kind.as_str()))),
         None => Ok(()),
@@ -105,6 +105,42 @@ impl Transaction for HandBack {
         insert_place(connection, &job, PlaceInQueue::Ready, job.order_key()).await?;
         Ok(Ending::Commit(Fenced::Done(())))
     }
+}
+
+struct Disown {
+    me: Incarnation,
+    job: OwnedJob,
+}
+
+impl Transaction for Disown {
+    type Output = bool;
+    const NAME: &'static str = "disown";
+
+    async fn run(&self, connection: &mut MySqlConnection, _: Pass) -> Result<Ending<bool>, QueueError> {
+        let row = sqlx::query("SELECT * FROM job WHERE server_uid = ? AND id = ? AND owner = ? AND token = ? FOR UPDATE")
+            .bind(self.job.uid.as_str())
+            .bind(self.job.id.0)
+            .bind(self.me.0)
+            .bind(self.job.token.0)
+            .fetch_optional(&mut *connection)
+            .await?;
+        let Some(row) = row else { return Ok(Ending::Rollback(false)) };
+        let job = JobRow::read(&row)?;
+        super::wake::move_to_ready(connection, &job).await?;
+        insert_place(connection, &job, PlaceInQueue::Ready, job.order_key()).await?;
+        Ok(Ending::Commit(true))
+    }
+}
+
+/// A job that names a worker as its owner.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct OwnedJob {
+    /// The server.
+    pub uid: ServerUid,
+    /// The job.
+    pub id: JobId,
+    /// The token of the claim.
+    pub token: Token,
 }
 
 /// How a job is parked.
@@ -130,6 +166,29 @@ impl Queue {
     pub async fn park(&self, claim: Claim, how: ParkAs) -> Result<Fenced<Parked>, QueueError> {
         let ParkAs { after_ms, waiting_for, problem, secret_version, checkpoint, report } = how;
         self.transact(Park { claim, after_ms, waiting_for, problem, secret_version, checkpoint, report }).await
+    }
+
+    /// The jobs that name `me` as their owner. What its slots do not run was claimed in a transaction whose COMMIT was
+    /// unknown: it is given back with [`Queue::disown`].
+    pub async fn owned(&self, me: Incarnation) -> Result<Vec<OwnedJob>, QueueError> {
+        let rows = sqlx::query("SELECT server_uid, id, token FROM job WHERE owner = ? AND token IS NOT NULL")
+            .bind(me.0)
+            .fetch_all(self.pool())
+            .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(OwnedJob {
+                    uid: ServerUid(row.try_get("server_uid")?),
+                    id: JobId(row.try_get("id")?),
+                    token: Token(row.try_get("token")?),
+                })
+            })
+            .collect()
+    }
+
+    /// Gives back a job that `me` owns but does not run; `false`: it is no longer that claim.
+    pub async fn disown(&self, me: Incarnation, job: OwnedJob) -> Result<bool, QueueError> {
+        self.transact(Disown { me, job }).await
     }
 
     /// Gives a job back as it is, ready for another worker at once. Does not count as a crash.
