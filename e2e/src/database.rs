@@ -35,7 +35,7 @@ pub struct Database {
     child: Child,
 }
 
-const START_LIMIT: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_mins(1);
 
 impl Database {
     /// Starts a server and waits until it answers as the engine that was asked for.
@@ -86,7 +86,8 @@ impl Database {
         let begun = Instant::now();
         loop {
             if let Ok(mut connection) = MySqlConnection::connect(&self.url("mysql")).await {
-                let version: String = sqlx::query_scalar("SELECT VERSION()").fetch_one(&mut connection).await?;
+                let version: String =
+                    sqlx::query_scalar("SELECT VERSION()").fetch_one(&mut connection).await?;
                 let is_mariadb = version.contains("MariaDB");
                 if is_mariadb != (self.engine == Engine::MariaDb) {
                     bail!("asked for {}, but {version} answers", self.engine.as_str());
@@ -98,7 +99,11 @@ impl Database {
                 bail!("{} ended with {status}:\n{}", self.engine.as_str(), log_tail(self.directory.path()));
             }
             if begun.elapsed() > START_LIMIT {
-                bail!("{} did not answer in time:\n{}", self.engine.as_str(), log_tail(self.directory.path()));
+                bail!(
+                    "{} did not answer in time:\n{}",
+                    self.engine.as_str(),
+                    log_tail(self.directory.path())
+                );
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -128,12 +133,10 @@ fn free_port() -> anyhow::Result<u16> {
 
 /// Where `e2e/provision.sh` unpacked MySQL.
 fn unpacked_mysql() -> PathBuf {
-    let cache = std::env::var_os("AUTOBUILD_CACHE").map(PathBuf::from).unwrap_or_else(|| {
-        std::env::var_os("XDG_CACHE_HOME")
-            .map(PathBuf::from)
-            .unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache"))
-            .join("autobuild")
-    });
+    let directory = |name| std::env::var_os(name).map(PathBuf::from);
+    let home = || directory("HOME").unwrap_or_default().join(".cache");
+    let cache = directory("AUTOBUILD_CACHE")
+        .unwrap_or_else(|| directory("XDG_CACHE_HOME").unwrap_or_else(home).join("autobuild"));
     cache.join("mysql")
 }
 

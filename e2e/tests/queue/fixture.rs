@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use autobuild::job::{Action, Cause, HandledTokens, Intent, JobId, JobResult, Lane, ServerUid};
 use autobuild::queue::{
-    Claim, ClaimFrom, Enqueued, End, Fenced, Heart, NewJob, PlaceInQueue, Queue, Report, Served, Visibility,
+    Claim, ClaimFrom, End, Enqueued, Fenced, Heart, NewJob, PlaceInQueue, Queue, Report, Served, Visibility,
 };
 use autobuild::shard::Shard;
 use e2e::database::Database;
