@@ -22,7 +22,7 @@ const BRANCH: &str = concat!(
     "(SELECT shard, state, ord FROM queue WHERE site = ? AND shard = ? AND state = ? AND ord <= ",
     "IF(? = 3, ",
     now_ms!(),
-    ", ?) ORDER BY site, shard, state, ord, id LIMIT 1)"
+    ", ?) ORDER BY ord, id LIMIT 1)"
 );
 
 impl Queue {

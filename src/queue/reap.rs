@@ -168,14 +168,7 @@ impl Queue {
         if buried.rows_affected() == 0 {
             return Ok(Reaped::StillAlive);
         }
-        let mut jobs = 0;
-        loop {
-            let page = self.transact(TakeOver { worker: expired.worker }).await?;
-            jobs += page;
-            if page < PAGE {
-                break;
-            }
-        }
+        let jobs = self.take_over(expired.worker).await?;
         sqlx::query(
             "DELETE FROM worker WHERE incarnation = ? AND tombstone = 1 AND NOT EXISTS (SELECT 1 FROM job WHERE owner = ?)",
         )
@@ -184,6 +177,18 @@ impl Queue {
         .execute(self.pool())
         .await?;
         Ok(Reaped::Gone { jobs })
+    }
+
+    /// Makes the jobs of a worker ready that is buried, or that no registry knows any more; returns how many.
+    pub async fn take_over(&self, worker: Incarnation) -> Result<u32, QueueError> {
+        let mut jobs = 0;
+        loop {
+            let page = self.transact(TakeOver { worker }).await?;
+            jobs += page;
+            if page < PAGE {
+                return Ok(jobs);
+            }
+        }
     }
 }
 

@@ -22,7 +22,7 @@ impl Transaction for Wake {
         let due = sqlx::query(concat!(
             "SELECT ord, id, server_uid FROM queue WHERE site = ? AND shard = ? AND state = 3 AND ord <= ",
             now_ms!(),
-            " ORDER BY site, shard, state, ord, id LIMIT ? FOR UPDATE SKIP LOCKED"
+            " ORDER BY ord, id LIMIT ? FOR UPDATE SKIP LOCKED"
         ))
         .bind(&self.site)
         .bind(i64::from(self.shard.0))

@@ -12,6 +12,7 @@
     reason = "tests"
 )]
 
+mod bmcs;
 mod claims;
 mod controller_side;
 mod faults;
@@ -46,7 +47,9 @@ fn main() -> std::process::ExitCode {
             eprintln!("starting {} ...", engine.as_str());
             Some(Arc::new(runtime.block_on(Database::start(engine)).unwrap()))
         };
-        for (name, case) in claims::CASES.iter().chain(controller_side::CASES).chain(leases::CASES) {
+        for (name, case) in
+            claims::CASES.iter().chain(controller_side::CASES).chain(leases::CASES).chain(bmcs::CASES)
+        {
             let (handle, database) = (runtime.handle().clone(), database.clone());
             trials.push(Trial::test(format!("{}: {name}", engine.as_str()), move || {
                 let database = database.ok_or("only listed")?;
