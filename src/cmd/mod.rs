@@ -1,1 +1,3 @@
-//! (to be written)
+//! The subcommands, one file each.
+
+pub mod crds;
