@@ -1,0 +1,1 @@
+//! `make up`, `make down` and `make demo`.
