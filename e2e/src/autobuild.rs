@@ -10,7 +10,7 @@ use crate::process::{Lifetime, Process, Spec};
 use crate::wait::{Look, say};
 
 /// How long a process may take to bind its port, or to become ready when all it needs is there.
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_mins(1);
 
 /// The `autobuild` binary of this build: `AUTOBUILD_BIN`, or the one beside the running test.
 pub fn binary() -> Result<PathBuf> {
@@ -73,8 +73,9 @@ impl Autobuild {
 
     /// Runs a subcommand to its end, and returns its log if that was a success.
     pub async fn run(&self, name: &str, args: &[&str], env: &[(&str, &str)]) -> Result<String> {
-        let process = Process::start(self.spec(name, args.iter().map(|arg| (*arg).to_owned()).collect(), env))?;
-        let status = process.wait(Duration::from_secs(120)).await?;
+        let process =
+            Process::start(self.spec(name, args.iter().map(|arg| (*arg).to_owned()).collect(), env))?;
+        let status = process.wait(Duration::from_mins(2)).await?;
         if !status.success() {
             bail!("autobuild {} ended with {status}\n{}", args.first().unwrap_or(&""), process.log_tail());
         }
@@ -103,19 +104,26 @@ impl Autobuild {
     }
 
     /// Starts a fleet of `systems` emulated BMCs whose user and password are as given; `more` are further arguments.
-    pub async fn emulator(&self, systems: u32, username: &str, password: &str, more: &[&str]) -> Result<Emulator> {
-        let http_file = self.dir.join("emulator-http.listen");
-        let https_file = self.dir.join("emulator-https.listen");
+    pub async fn emulator(
+        &self,
+        systems: u32,
+        username: &str,
+        password: &str,
+        more: &[&str],
+    ) -> Result<Emulator> {
+        let plain_file = self.dir.join("emulator-http.listen");
+        let tls_file = self.dir.join("emulator-https.listen");
         let authority = self.dir.join("emulator-ca.crt");
-        for file in [&http_file, &https_file, &authority] {
+        for file in [&plain_file, &tls_file, &authority] {
             let _ = std::fs::remove_file(file);
         }
         let systems = systems.to_string();
-        let mut args: Vec<String> = ["emulate", "--systems", &systems, "--username", username, "--password", password]
-            .map(str::to_owned)
-            .to_vec();
+        let mut args: Vec<String> =
+            ["emulate", "--systems", &systems, "--username", username, "--password", password]
+                .map(str::to_owned)
+                .to_vec();
         for (flag, file) in
-            [("--listen-file", &http_file), ("--listen-https-file", &https_file), ("--ca-out", &authority)]
+            [("--listen-file", &plain_file), ("--listen-https-file", &tls_file), ("--ca-out", &authority)]
         {
             args.extend([flag.to_owned(), file.display().to_string()]);
         }
@@ -125,8 +133,8 @@ impl Autobuild {
         args.extend(more.iter().map(|arg| (*arg).to_owned()));
         say("starting the emulator, and waiting for its ports");
         let process = Process::start(self.spec("emulator", args, &[]))?;
-        let http = wait_address(&process, &http_file).await?;
-        let https = wait_address(&process, &https_file).await?;
+        let http = wait_address(&process, &plain_file).await?;
+        let https = wait_address(&process, &tls_file).await?;
         process
             .wait_ready("the emulator's CA certificate", READY, async || {
                 Ok(if authority.is_file() { Look::Holds(()) } else { Look::NotYet("no file".to_owned()) })
@@ -140,7 +148,11 @@ async fn wait_address(process: &Process, file: &Path) -> Result<String> {
     process
         .wait_ready(&format!("{} to bind its port", process.name()), READY, async || {
             let address = std::fs::read_to_string(file).unwrap_or_default().trim().to_owned();
-            Ok(if address.is_empty() { Look::NotYet("no address yet".to_owned()) } else { Look::Holds(address) })
+            Ok(if address.is_empty() {
+                Look::NotYet("no address yet".to_owned())
+            } else {
+                Look::Holds(address)
+            })
         })
         .await
 }
@@ -171,7 +183,11 @@ impl Running {
         self.process
             .wait_ready(&format!("{} to be ready", self.process.name()), READY, async || {
                 let (status, text) = self.get("/readyz").await?;
-                Ok(if status == 200 { Look::Holds(()) } else { Look::NotYet(format!("{status}: {}", text.trim())) })
+                Ok(if status == 200 {
+                    Look::Holds(())
+                } else {
+                    Look::NotYet(format!("{status}: {}", text.trim()))
+                })
             })
             .await
     }

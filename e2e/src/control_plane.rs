@@ -22,7 +22,7 @@ use crate::process::{Lifetime, Process, Spec};
 use crate::wait::{Look, say};
 
 /// How long a cold control plane may take on a busy machine.
-const READY: Duration = Duration::from_secs(180);
+const READY: Duration = Duration::from_mins(3);
 
 /// A running control plane, or one that the user named.
 #[derive(Debug)]
@@ -105,9 +105,15 @@ impl ControlPlane {
     /// what RBAC gives that account.
     pub async fn kubeconfig_for(&self, namespace: &str, account: &str) -> Result<PathBuf> {
         let path = self.dir.join(format!("{namespace}-{account}.kubeconfig"));
-        kubeconfig::write_for_service_account(&self.admin().await?, &self.kubeconfig, namespace, account, &path)
-            .await
-            .with_context(|| format!("a kubeconfig for the service account {namespace}/{account}"))?;
+        kubeconfig::write_for_service_account(
+            &self.admin().await?,
+            &self.kubeconfig,
+            namespace,
+            account,
+            &path,
+        )
+        .await
+        .with_context(|| format!("a kubeconfig for the service account {namespace}/{account}"))?;
         Ok(path)
     }
 
@@ -134,6 +140,21 @@ impl ControlPlane {
         let dir = text(&paths::root().join("crds"))?;
         kubectl.run(&["apply", "--server-side", "--force-conflicts", "-k", &dir]).await?;
         kubectl.run(&["wait", "--for=condition=Established", "--timeout=60s", "-k", &dir]).await?;
+        Ok(())
+    }
+
+    /// Applies the namespace of the processes, their service accounts, and their roles in the given namespaces: the
+    /// committed manifests, so that what runs under them here has the rights that it has once installed.
+    pub async fn apply_access(&self, namespaces: &[&str]) -> Result<()> {
+        let kubectl = self.kubectl();
+        let dir = |name: &str| text(&paths::root().join("manifests").join(name));
+        kubectl.run(&["apply", "--server-side", "--force-conflicts", "-k", &dir("access")?]).await?;
+        let roles = dir("namespace-access")?;
+        for namespace in namespaces {
+            kubectl
+                .run(&["apply", "--server-side", "--force-conflicts", "-n", namespace, "-k", &roles])
+                .await?;
+        }
         Ok(())
     }
 

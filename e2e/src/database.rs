@@ -87,7 +87,12 @@ impl Database {
     }
 
     /// Starts one that keeps everything in `dir`.
-    pub async fn start_in(dir: &Path, engine: Engine, durability: Durability, lifetime: Lifetime) -> Result<Self> {
+    pub async fn start_in(
+        dir: &Path,
+        engine: Engine,
+        durability: Durability,
+        lifetime: Lifetime,
+    ) -> Result<Self> {
         if let Ok(url) = std::env::var("DATABASE_URL")
             && !url.is_empty()
         {
@@ -102,7 +107,8 @@ impl Database {
     async fn connected(server: Option<Server>, url: &str, wanted: Engine) -> Result<Self> {
         let options: MySqlConnectOptions = url.parse().context("DATABASE_URL is not a MySQL URL")?;
         let url = url::Url::parse(url).context("DATABASE_URL is not a URL")?;
-        let mut connection = MySqlConnection::connect_with(&options).await.context("connect to the database")?;
+        let mut connection =
+            MySqlConnection::connect_with(&options).await.context("connect to the database")?;
         let version: String = connection.fetch_one("SELECT VERSION()").await?.try_get(0)?;
         let engine = if version.contains("MariaDB") { Engine::MariaDb } else { Engine::MySql };
         if server.is_some() && engine != wanted {
@@ -162,7 +168,7 @@ impl Database {
 
     /// SIGTERM and the end.
     pub async fn stop(&mut self) -> Result<()> {
-        self.server()?.process().stop(Duration::from_secs(60)).await?;
+        self.server()?.process().stop(Duration::from_mins(1)).await?;
         Ok(())
     }
 
@@ -184,6 +190,7 @@ impl Database {
 
 /// Where initialised, empty data directories lie; a copy of one starts faster than a new one.
 fn template_dir(engine: Engine, version: &str) -> Result<PathBuf> {
-    let version: String = version.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
+    let version: String =
+        version.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
     Ok(paths::under_target("database")?.join(format!("template-{}-{version}", engine.as_str())))
 }

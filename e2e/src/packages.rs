@@ -18,7 +18,8 @@ pub fn need(program: &str, packages: &[&str]) -> Result<PathBuf> {
     let mut install = vec!["install", "-y", "-qq", "--no-install-recommends"];
     install.extend(packages);
     apt(&install)?;
-    paths::program(program).with_context(|| format!("{program} is still missing after installing {packages:?}"))
+    paths::program(program)
+        .with_context(|| format!("{program} is still missing after installing {packages:?}"))
 }
 
 fn apt(args: &[&str]) -> Result<()> {
@@ -63,7 +64,11 @@ pub fn need_python(package: &str, program: &str) -> Result<PathBuf> {
     }
     let output = Command::new(dir.join("bin/pip")).args(["install", "--quiet", package]).output()?;
     if !output.status.success() {
-        bail!("pip install {package} failed ({}): {}", output.status, String::from_utf8_lossy(&output.stderr));
+        bail!(
+            "pip install {package} failed ({}): {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
     Ok(file)
 }

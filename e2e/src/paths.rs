@@ -38,11 +38,13 @@ fn remove_leftovers(parent: &Path) {
     let Ok(entries) = std::fs::read_dir(parent) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();
-        let owner = name.to_str().and_then(|name| name.split('-').next()).and_then(|pid| pid.parse::<u32>().ok());
+        let owner =
+            name.to_str().and_then(|name| name.split('-').next()).and_then(|pid| pid.parse::<u32>().ok());
         // Logs of the last failed run are worth keeping: only what is older than an hour goes.
-        let old = entry.metadata().and_then(|meta| meta.modified()).is_ok_and(|time| {
-            time.elapsed().is_ok_and(|age| age > std::time::Duration::from_secs(3600))
-        });
+        let old = entry
+            .metadata()
+            .and_then(|meta| meta.modified())
+            .is_ok_and(|time| time.elapsed().is_ok_and(|age| age > std::time::Duration::from_hours(1)));
         if old && owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
             let _ = std::fs::remove_dir_all(entry.path());
         }
@@ -58,7 +60,10 @@ pub fn short() -> Result<tempfile::TempDir> {
 pub fn cache() -> Result<PathBuf> {
     let base = std::env::var_os("XDG_CACHE_HOME").filter(|dir| !dir.is_empty()).map(PathBuf::from);
     let base = base.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
-    make(base.context("neither XDG_CACHE_HOME nor HOME is set, so there is no place for a cache")?.join("autobuild"))
+    make(
+        base.context("neither XDG_CACHE_HOME nor HOME is set, so there is no place for a cache")?
+            .join("autobuild"),
+    )
 }
 
 /// The first file of that name on `PATH` or in the folders of system programs.

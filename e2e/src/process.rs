@@ -72,7 +72,8 @@ impl Process {
         };
         command.args(&spec.args).envs(spec.env.iter().map(|(key, value)| (key, value)));
         command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
-        let child = spawn(command).with_context(|| format!("start {} ({})", spec.name, spec.program.display()))?;
+        let child =
+            spawn(command).with_context(|| format!("start {} ({})", spec.name, spec.program.display()))?;
         let pid = child.id();
         Ok(Self { spec, child: Mutex::new(child), pid, log })
     }
@@ -99,7 +100,8 @@ impl Process {
 
     /// Its exit status, or nothing while it runs.
     pub fn ended(&self) -> Result<Option<ExitStatus>> {
-        let mut child = self.child.lock().map_err(|_| anyhow!("a thread panicked while it held {}", self.spec.name))?;
+        let mut child =
+            self.child.lock().map_err(|_| anyhow!("a thread panicked while it held {}", self.spec.name))?;
         Ok(child.try_wait()?)
     }
 
@@ -129,7 +131,11 @@ impl Process {
         if let Ok(status) = self.wait(grace).await {
             return Ok(status);
         }
-        crate::wait::say(format!("{} did not end within {} s of SIGTERM: killing it", self.name(), grace.as_secs()));
+        crate::wait::say(format!(
+            "{} did not end within {} s of SIGTERM: killing it",
+            self.name(),
+            grace.as_secs()
+        ));
         self.kill().await
     }
 
@@ -177,7 +183,12 @@ impl Process {
                     continue;
                 }
             };
-            bail!("{}: {what}: {why}; last seen: {seen}\n--- {} ---\n{}", self.name(), self.log.display(), self.log_tail());
+            bail!(
+                "{}: {what}: {why}; last seen: {seen}\n--- {} ---\n{}",
+                self.name(),
+                self.log.display(),
+                self.log_tail()
+            );
         }
     }
 }

@@ -7,7 +7,7 @@ use e2e::kubectl::Kubectl;
 use e2e::wait::{Look, wait_for};
 use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
 use kube::Api;
-use kube::api::{ObjectMeta, PostParams};
+use kube::api::{ListParams, ObjectMeta, PostParams};
 use rstest::rstest;
 use sqlx::{Connection, Executor, MySqlConnection, Row};
 use std::time::Duration;
@@ -19,7 +19,7 @@ async fn the_control_plane_serves_kubectl_and_deletes_namespaces() {
     let kubectl = plane.kubectl();
     assert!(kubectl.run(&["get", "namespaces"]).await.unwrap().contains(&name));
     plane.delete_namespace(&name).await.unwrap();
-    wait_for("the namespace to go", Duration::from_secs(60), || async {
+    wait_for("the namespace to go", Duration::from_mins(1), || async {
         let output = kubectl.output(&["get", "namespace", &name]).await?;
         Ok(if output.stderr.contains("NotFound") { Look::Holds(()) } else { Look::NotYet(output.stdout) })
     })
@@ -38,14 +38,17 @@ async fn a_service_account_may_do_what_its_role_says_and_no_more() {
     };
     Api::namespaced(admin, &namespace).create(&PostParams::default(), &account).await.unwrap();
     let kubectl = plane.kubectl();
-    kubectl.run(&["create", "role", "read", "--verb=list", "--resource=configmaps", "-n", &namespace]).await.unwrap();
+    kubectl
+        .run(&["create", "role", "read", "--verb=list", "--resource=configmaps", "-n", &namespace])
+        .await
+        .unwrap();
     let subject = format!("--serviceaccount={namespace}:reader");
     kubectl.run(&["create", "rolebinding", "read", "--role=read", &subject, "-n", &namespace]).await.unwrap();
 
     let kubeconfig = plane.kubeconfig_for(&namespace, "reader").await.unwrap();
     let maps: Api<ConfigMap> = Api::namespaced(client(&kubeconfig).await.unwrap(), &namespace);
     wait_for("the role to be known", Duration::from_secs(30), || async {
-        Ok(Look::Holds(maps.list(&Default::default()).await?))
+        Ok(Look::Holds(maps.list(&ListParams::default()).await?))
     })
     .await
     .unwrap();

@@ -13,7 +13,12 @@ use crate::process::{Lifetime, Process, Spec};
 use crate::wait::{Look, say};
 
 /// Starts both and writes the administrator's kubeconfig.
-pub(super) async fn start(assets: &Path, dir: &Path, kubeconfig: &Path, lifetime: Lifetime) -> Result<Vec<Process>> {
+pub(super) async fn start(
+    assets: &Path,
+    dir: &Path,
+    kubeconfig: &Path,
+    lifetime: Lifetime,
+) -> Result<Vec<Process>> {
     say(format!("starting etcd and kube-apiserver of KUBEBUILDER_ASSETS={}", assets.display()));
     let path = |name: &str| text(&dir.join(name));
     let authority_key = KeyPair::generate()?;

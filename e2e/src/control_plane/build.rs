@@ -19,7 +19,8 @@ pub(super) fn binary() -> Result<PathBuf> {
              or set KUBECONFIG or KUBEBUILDER_ASSETS"
         );
     };
-    let version = Command::new(&go).arg("version").current_dir(&source).output().context("run go version")?.stdout;
+    let version =
+        Command::new(&go).arg("version").current_dir(&source).output().context("run go version")?.stdout;
     let mut hash = Sha256::new();
     hash.update(&version);
     let mut files: Vec<PathBuf> = std::fs::read_dir(&source)?.flatten().map(|entry| entry.path()).collect();
@@ -69,8 +70,7 @@ pub(super) fn binary() -> Result<PathBuf> {
 fn kubernetes_version(go_mod: &str) -> Result<String> {
     go_mod
         .lines()
-        .filter_map(|line| line.trim().strip_prefix("k8s.io/kubernetes "))
-        .next()
+        .find_map(|line| line.trim().strip_prefix("k8s.io/kubernetes "))
         .map(|version| version.trim().to_owned())
         .context("e2e/controlplane/go.mod does not require k8s.io/kubernetes")
 }

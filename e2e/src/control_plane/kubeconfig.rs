@@ -29,7 +29,8 @@ pub(super) async fn write_for_service_account(
     let token = answer.status.context("the API server issued no token")?.token;
 
     let mut config = Kubeconfig::read_from(like)?;
-    let current = config.current_context.clone().context("the administrator's kubeconfig has no current context")?;
+    let current =
+        config.current_context.clone().context("the administrator's kubeconfig has no current context")?;
     config.contexts.retain(|context| context.name == current);
     for context in &mut config.contexts {
         if let Some(context) = &mut context.context {

@@ -82,8 +82,17 @@ fn debian_mirror() -> Option<String> {
     let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
     let codename = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="))?.trim_matches('"');
     let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
-    files.extend(std::fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten().map(|entry| entry.path()));
-    files.iter().filter_map(|file| std::fs::read_to_string(file).ok()).find_map(|text| mirror_for(&text, codename))
+    files.extend(
+        std::fs::read_dir("/etc/apt/sources.list.d")
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path()),
+    );
+    files
+        .iter()
+        .filter_map(|file| std::fs::read_to_string(file).ok())
+        .find_map(|text| mirror_for(&text, codename))
 }
 
 /// The first URI in one file of apt sources (either format) that serves the suite `codename`, component `main`.
@@ -98,7 +107,9 @@ fn mirror_for(text: &str, codename: &str) -> Option<String> {
     one_line.or_else(|| {
         text.split("\n\n").find_map(|stanza| {
             let field = |name: &str| stanza.lines().find_map(|line| line.strip_prefix(name));
-            let has = |name: &str, word: &str| field(name).is_some_and(|value| value.split_whitespace().any(|w| w == word));
+            let has = |name: &str, word: &str| {
+                field(name).is_some_and(|value| value.split_whitespace().any(|w| w == word))
+            };
             let wanted = has("Types:", "deb") && has("Suites:", codename) && has("Components:", "main");
             wanted.then(|| field("URIs:")?.split_whitespace().next().map(str::to_owned))?
         })

@@ -15,7 +15,7 @@ use crate::process::{Lifetime, Process, Spec};
 use crate::wait::{Look, say};
 
 /// How long a start, with the recovery of a killed server, may take on a busy machine.
-const READY: Duration = Duration::from_secs(120);
+const READY: Duration = Duration::from_mins(2);
 
 /// A command line: the program and the arguments that always come first.
 #[derive(Debug, Clone)]
@@ -38,7 +38,12 @@ pub struct Server {
 }
 
 impl Server {
-    pub(super) async fn start(dir: &Path, engine: Engine, durability: Durability, lifetime: Lifetime) -> Result<Self> {
+    pub(super) async fn start(
+        dir: &Path,
+        engine: Engine,
+        durability: Durability,
+        lifetime: Lifetime,
+    ) -> Result<Self> {
         let (program, template) = tokio::task::spawn_blocking(move || prepare(engine)).await??;
         let data = dir.join("data");
         if !data.exists() {
@@ -113,7 +118,7 @@ impl Server {
 
     pub(super) async fn restart(&mut self) -> Result<()> {
         if self.process.ended()?.is_none() {
-            self.process.stop(Duration::from_secs(60)).await?;
+            self.process.stop(Duration::from_mins(1)).await?;
         }
         self.process = Process::start(self.process.spec().clone())?;
         self.wait_ready().await
