@@ -1,24 +1,47 @@
-//! A real MySQL or MariaDB server of one's own.
+//! A real database: MySQL 9 or MariaDB, with a private data directory.
+//!
+//! `DATABASE_URL`, if set, names the server to use. `DB=mariadb` chooses MariaDB, otherwise it is MySQL.
+
+mod mariadb;
+mod mysql;
+mod server;
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context as _, bail};
-use sqlx::{Connection as _, MySqlConnection};
+use anyhow::{Context, Result, bail};
+use sqlx::mysql::MySqlConnectOptions;
+use sqlx::{Connection, Executor, MySqlConnection, Row};
 
-/// Which server to start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+use crate::paths;
+use crate::process::Lifetime;
+use crate::wait::say;
+use server::Server;
+
+/// Which database engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Engine {
-    /// MySQL 9, unpacked by `e2e/provision.sh`, or a `mysqld` on the path.
+    /// MySQL 9.
     MySql,
-    /// MariaDB from Debian.
+    /// MariaDB 10.11 or what the system has.
     MariaDb,
 }
 
 impl Engine {
-    /// The engine's name.
-    pub const fn as_str(self) -> &'static str {
+    /// Both: what every statement must work on.
+    pub const ALL: [Self; 2] = [Self::MySql, Self::MariaDb];
+
+    /// As `DB` says: `mysql` (also when it is not set) or `mariadb`.
+    pub fn from_env() -> Result<Self> {
+        match std::env::var("DB").unwrap_or_default().as_str() {
+            "" | "mysql" => Ok(Self::MySql),
+            "mariadb" => Ok(Self::MariaDb),
+            other => bail!("DB is {other:?}; it is one of mysql, mariadb"),
+        }
+    }
+
+    /// Lower-case name, as in `DB`.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::MySql => "mysql",
             Self::MariaDb => "mariadb",
@@ -26,190 +49,148 @@ impl Engine {
     }
 }
 
-/// A running server with a private data directory. Killed and removed when dropped.
-#[derive(Debug)]
-pub struct Database {
-    engine: Engine,
-    directory: tempfile::TempDir,
-    port: u16,
-    child: Child,
+/// How much a commit is worth when the machine loses power.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// The engine's own defaults: a commit is on the disk.
+    Durable,
+    /// Survives the end of the process, however sudden, but not that of the machine. For tests.
+    Relaxed,
 }
 
-const START_LIMIT: Duration = Duration::from_secs(60);
+/// A running database server, or one that the user named.
+#[derive(Debug)]
+pub struct Database {
+    server: Option<Server>,
+    options: MySqlConnectOptions,
+    url: url::Url,
+    version: String,
+    engine: Engine,
+}
 
 impl Database {
-    /// Starts a server and waits until it answers as the engine that was asked for.
-    pub async fn start(engine: Engine) -> anyhow::Result<Self> {
-        let root = crate::target_dir().join("e2e");
-        std::fs::create_dir_all(&root)?;
-        let directory = tempfile::Builder::new().prefix(engine.as_str()).tempdir_in(&root)?;
-        let data = directory.path().join("data");
-        initialise(engine, &data, directory.path())?;
-        let port = free_port()?;
-        let child = server(engine, directory.path(), port).spawn().with_context(|| missing(engine))?;
-        let mut database = Self { engine, directory, port, child };
-        database.wait().await?;
-        Ok(database)
+    /// Starts one that ends with this process.
+    pub async fn start(engine: Engine) -> Result<Self> {
+        let dir = paths::private(engine.as_str())?;
+        Self::start_in(&dir, engine, Durability::Relaxed, Lifetime::WithParent).await
     }
 
-    /// The address of a schema of this server.
+    /// The one of that engine that all tests of this process share; they keep apart by schema.
+    pub async fn shared(engine: Engine) -> Result<&'static Self> {
+        static MYSQL: tokio::sync::OnceCell<Database> = tokio::sync::OnceCell::const_new();
+        static MARIADB: tokio::sync::OnceCell<Database> = tokio::sync::OnceCell::const_new();
+        let cell = match engine {
+            Engine::MySql => &MYSQL,
+            Engine::MariaDb => &MARIADB,
+        };
+        cell.get_or_try_init(|| Self::start(engine)).await
+    }
+
+    /// Starts one that keeps everything in `dir`.
+    pub async fn start_in(
+        dir: &Path,
+        engine: Engine,
+        durability: Durability,
+        lifetime: Lifetime,
+    ) -> Result<Self> {
+        if let Ok(url) = std::env::var("DATABASE_URL")
+            && !url.is_empty()
+        {
+            say("using the database of DATABASE_URL");
+            return Self::connected(None, &url, engine).await;
+        }
+        let server = Server::start(dir, engine, durability, lifetime).await?;
+        let url = server.url();
+        Self::connected(Some(server), &url, engine).await
+    }
+
+    async fn connected(server: Option<Server>, url: &str, wanted: Engine) -> Result<Self> {
+        let options: MySqlConnectOptions = url.parse().context("DATABASE_URL is not a MySQL URL")?;
+        let url = url::Url::parse(url).context("DATABASE_URL is not a URL")?;
+        let mut connection =
+            MySqlConnection::connect_with(&options).await.context("connect to the database")?;
+        let version: String = connection.fetch_one("SELECT VERSION()").await?.try_get(0)?;
+        let engine = if version.contains("MariaDB") { Engine::MariaDb } else { Engine::MySql };
+        if server.is_some() && engine != wanted {
+            bail!("the server that was started as {} says that it is {version}", wanted.as_str());
+        }
+        say(format!("database: {} {version}", engine.as_str()));
+        Ok(Self { server, options, url, version, engine })
+    }
+
+    /// What answers, by its own `VERSION()`. With `DATABASE_URL` it may be another than was asked for.
+    pub fn engine(&self) -> Engine {
+        self.engine
+    }
+
+    /// Its own `VERSION()`.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The URL of one schema, for `--database-url`. It has the password in it.
     pub fn url(&self, schema: &str) -> String {
-        format!("mysql://root@127.0.0.1:{}/{schema}?ssl-mode=disabled", self.port)
+        let mut url = self.url.clone();
+        url.set_path(schema);
+        url.to_string()
     }
 
-    /// Creates an empty schema and returns its address.
-    pub async fn create_schema(&self, schema: &str) -> anyhow::Result<String> {
-        let mut connection = MySqlConnection::connect(&self.url("mysql")).await?;
-        sqlx::query(sqlx::AssertSqlSafe(format!(
-            "CREATE DATABASE {schema} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
-        )))
-        .execute(&mut connection)
-        .await?;
-        connection.close().await?;
-        Ok(self.url(schema))
+    /// Makes a schema and returns its URL.
+    pub async fn create_schema(&self, name: &str) -> Result<String> {
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+            bail!("{name:?} is no name for a schema: letters, digits and _ only");
+        }
+        let mut connection = MySqlConnection::connect_with(&self.options).await?;
+        let create = format!("CREATE DATABASE `{name}` CHARACTER SET utf8mb4 COLLATE utf8mb4_bin");
+        connection.execute(sqlx::AssertSqlSafe(create)).await?;
+        Ok(self.url(name))
     }
 
-    /// Kills the server as a power failure would (SIGKILL).
-    pub fn kill(&mut self) -> anyhow::Result<()> {
-        self.child.kill()?;
-        self.child.wait()?;
+    /// Makes a schema that no other test has and returns its URL.
+    pub async fn unique_schema(&self, prefix: &str) -> Result<String> {
+        self.create_schema(&format!("{prefix}_{}", &uuid::Uuid::new_v4().simple().to_string()[..12])).await
+    }
+
+    /// The server's process id.
+    pub fn pid(&self) -> Result<u32> {
+        Ok(self.server()?.process().pid())
+    }
+
+    /// The server's process.
+    pub fn server(&self) -> Result<&Server> {
+        self.server.as_ref().context("this database was named by DATABASE_URL: the harness does not stop it")
+    }
+
+    /// Whether the harness started it, and so may stop it.
+    pub fn is_own(&self) -> bool {
+        self.server.is_some()
+    }
+
+    /// SIGTERM and the end.
+    pub async fn stop(&mut self) -> Result<()> {
+        self.server()?.process().stop(Duration::from_mins(1)).await?;
         Ok(())
     }
 
-    /// Starts the killed server again on the same data and port.
-    pub async fn restart(&mut self) -> anyhow::Result<()> {
-        self.child = server(self.engine, self.directory.path(), self.port).spawn()?;
-        self.wait().await
+    /// SIGKILL and the end.
+    pub async fn kill(&mut self) -> Result<()> {
+        self.server()?.process().kill().await?;
+        Ok(())
     }
 
-    async fn wait(&mut self) -> anyhow::Result<()> {
-        let begun = Instant::now();
-        loop {
-            if let Ok(mut connection) = MySqlConnection::connect(&self.url("mysql")).await {
-                let version: String = sqlx::query_scalar("SELECT VERSION()").fetch_one(&mut connection).await?;
-                let is_mariadb = version.contains("MariaDB");
-                if is_mariadb != (self.engine == Engine::MariaDb) {
-                    bail!("asked for {}, but {version} answers", self.engine.as_str());
-                }
-                tracing::info!(engine = self.engine.as_str(), version, port = self.port, "database is up");
-                return Ok(());
-            }
-            if let Some(status) = self.child.try_wait()? {
-                bail!("{} ended with {status}:\n{}", self.engine.as_str(), log_tail(self.directory.path()));
-            }
-            if begun.elapsed() > START_LIMIT {
-                bail!("{} did not answer in time:\n{}", self.engine.as_str(), log_tail(self.directory.path()));
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+    /// Ends it if it runs, and starts it again on the same data and the same port.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.server()?;
+        match &mut self.server {
+            Some(server) => server.restart().await,
+            None => Ok(()),
         }
     }
 }
 
-impl Drop for Database {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
-
-fn log_tail(directory: &Path) -> String {
-    let log = std::fs::read_to_string(directory.join("log")).unwrap_or_default();
-    let lines: Vec<&str> = log.lines().collect();
-    lines[lines.len().saturating_sub(20)..].join("\n")
-}
-
-fn missing(engine: Engine) -> String {
-    format!("{} cannot be started: run e2e/provision.sh", engine.as_str())
-}
-
-fn free_port() -> anyhow::Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
-/// Where `e2e/provision.sh` unpacked MySQL.
-fn unpacked_mysql() -> PathBuf {
-    let cache = std::env::var_os("AUTOBUILD_CACHE").map(PathBuf::from).unwrap_or_else(|| {
-        std::env::var_os("XDG_CACHE_HOME")
-            .map(PathBuf::from)
-            .unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache"))
-            .join("autobuild")
-    });
-    cache.join("mysql")
-}
-
-/// The server's command: MySQL is run by its own dynamic loader, so that it needs no root and no container.
-fn binary(engine: Engine) -> Command {
-    match engine {
-        Engine::MariaDb => Command::new("/usr/sbin/mariadbd"),
-        Engine::MySql => {
-            let root = unpacked_mysql();
-            let libraries = root.join("usr/lib/x86_64-linux-gnu");
-            let mut command = Command::new(libraries.join("ld-linux-x86-64.so.2"));
-            let private = root.join("usr/lib/mysql/private");
-            command.arg("--library-path").arg(format!("{}:{}", libraries.display(), private.display()));
-            command.arg(root.join("usr/sbin/mysqld")).arg("--no-defaults");
-            command.arg(format!("--basedir={}", root.join("usr").display()));
-            command
-        }
-    }
-}
-
-fn user() -> Option<&'static str> {
-    let root = std::fs::metadata("/proc/self").is_ok_and(|it| std::os::unix::fs::MetadataExt::uid(&it) == 0);
-    root.then_some("--user=root")
-}
-
-fn initialise(engine: Engine, data: &Path, directory: &Path) -> anyhow::Result<()> {
-    let log = std::fs::File::create(directory.join("log"))?;
-    let mut command = match engine {
-        Engine::MySql => {
-            let mut command = binary(engine);
-            command.arg("--initialize-insecure").arg(format!("--datadir={}", data.display())).args(user());
-            command
-        }
-        Engine::MariaDb => {
-            let mut command = Command::new("mariadb-install-db");
-            command.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
-            command.arg(format!("--datadir={}", data.display())).args(user());
-            command
-        }
-    };
-    let status = command
-        .stdout(log.try_clone()?)
-        .stderr(log)
-        .stdin(Stdio::null())
-        .status()
-        .with_context(|| missing(engine))?;
-    if !status.success() {
-        bail!("{} could not set up its data directory:\n{}", engine.as_str(), log_tail(directory));
-    }
-    Ok(())
-}
-
-fn server(engine: Engine, directory: &Path, port: u16) -> Command {
-    let log = std::fs::File::options().create(true).append(true).open(directory.join("log"));
-    let mut command = binary(engine);
-    if engine == Engine::MariaDb {
-        command.arg("--no-defaults");
-    }
-    command
-        .arg(format!("--datadir={}", directory.join("data").display()))
-        .arg(format!("--port={port}"))
-        .arg("--bind-address=127.0.0.1")
-        // Relative to the data directory: the path of a socket is limited to about a hundred bytes.
-        .arg("--socket=s")
-        .arg(format!("--pid-file={}", directory.join("pid").display()))
-        .arg("--max-connections=400")
-        .args(user());
-    if engine == Engine::MySql {
-        command.args(["--mysqlx=OFF", "--secure-file-priv=NULL"]);
-    }
-    command.stdin(Stdio::null());
-    if let Ok(log) = log {
-        if let Ok(copy) = log.try_clone() {
-            command.stdout(copy);
-        }
-        command.stderr(log);
-    }
-    command
+/// Where initialised, empty data directories lie; a copy of one starts faster than a new one.
+fn template_dir(engine: Engine, version: &str) -> Result<PathBuf> {
+    let version: String =
+        version.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
+    Ok(paths::under_target("database")?.join(format!("template-{}-{version}", engine.as_str())))
 }

@@ -1,14 +1,26 @@
-//! The harness: starts AutoBuild's surroundings for real, on loopback, with private data below the target directory,
-//! and stops only what it started.
+//! The harness: it starts what AutoBuild stands on, for real, and AutoBuild itself.
+//!
+//! | module | starts or gives |
+//! |---|---|
+//! | [`control_plane`] | kube-apiserver with etcd and the controllers that matter, namespaces, per-role kubeconfigs |
+//! | [`database`] | MySQL 9 or MariaDB with a private data directory |
+//! | [`autobuild`] | the project's own processes, with their addresses |
+//! | [`process`] | one supervised child: log file, signals, exit |
+//! | [`packages`] | missing Debian and PyPI packages |
+//! | [`kubectl`] | the real `kubectl` |
+//! | [`wait`] | waiting for conditions, and saying so |
+//! | [`paths`] | where things lie |
+//! | [`dev`] | `make up`, `make down`, `make demo` |
+//!
+//! Whatever a test starts ends with the test's process, however that ends. Everything listens on loopback, on
+//! ports found free.
 
+pub mod autobuild;
+pub mod control_plane;
 pub mod database;
-
-use std::path::PathBuf;
-
-/// The directory below which everything that runs keeps its data.
-pub fn target_dir() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target"),
-        PathBuf::from,
-    )
-}
+pub mod dev;
+pub mod kubectl;
+pub mod packages;
+pub mod paths;
+pub mod process;
+pub mod wait;

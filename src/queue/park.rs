@@ -32,7 +32,11 @@ impl Transaction for Park {
     type Output = Fenced<Parked>;
     const NAME: &'static str = "park";
 
-    async fn run(&self, connection: &mut MySqlConnection, pass: Pass) -> Result<Ending<Fenced<Parked>>, QueueError> {
+    async fn run(
+        &self,
+        connection: &mut MySqlConnection,
+        pass: Pass,
+    ) -> Result<Ending<Fenced<Parked>>, QueueError> {
         let Standing::Held(job) = fence::check(connection, &self.claim, pass).await? else {
             // Also after an unknown COMMIT: parked or taken over, it is no longer this worker's.
             return Ok(Ending::Rollback(Fenced::Lost));
@@ -40,7 +44,8 @@ impl Transaction for Park {
         refuse_open_request(&job)?;
         // Read before the evidence: whatever signalled the job since then may be what it would wait for.
         let signalled = job.signals != self.claim.job.signals;
-        let now_ms: i64 = sqlx::query_scalar(concat!("SELECT ", now_ms!())).fetch_one(&mut *connection).await?;
+        let now_ms: i64 =
+            sqlx::query_scalar(concat!("SELECT ", now_ms!())).fetch_one(&mut *connection).await?;
         let (place, ord) = if signalled {
             (PlaceInQueue::Ready, job.order_key())
         } else {
@@ -69,7 +74,8 @@ impl Transaction for Park {
         .bind(job.uid.as_str())
         .execute(&mut *connection)
         .await?;
-        let new_reason = reason != before || job.live.waiting_for != Some(self.waiting_for) && job.live.attempt == 0;
+        let new_reason =
+            reason != before || job.live.waiting_for != Some(self.waiting_for) && job.live.attempt == 0;
         if let Some(locked) = state::lock(connection, &job.uid).await? {
             let mut known = locked.known;
             let changed = state::absorb(&mut known, &self.report, locked.now_ms);
@@ -84,7 +90,11 @@ impl Transaction for Park {
 /// Until the answer came or the settle time has passed nobody parks or ends a job.
 pub(super) fn refuse_open_request(job: &JobRow) -> Result<(), QueueError> {
     match &job.request {
-        Some(request) => Err(QueueError::Refused(format!("job {} still waits for its {}", job.live.id, request.kind.as_str()))),
+        Some(request) => Err(QueueError::Refused(format!(
+            "job {} still waits for its {}",
+            job.live.id,
+            request.kind.as_str()
+        ))),
         None => Ok(()),
     }
 }
@@ -97,7 +107,11 @@ impl Transaction for HandBack {
     type Output = Fenced<()>;
     const NAME: &'static str = "hand_back";
 
-    async fn run(&self, connection: &mut MySqlConnection, pass: Pass) -> Result<Ending<Fenced<()>>, QueueError> {
+    async fn run(
+        &self,
+        connection: &mut MySqlConnection,
+        pass: Pass,
+    ) -> Result<Ending<Fenced<()>>, QueueError> {
         let Standing::Held(job) = fence::check(connection, &self.claim, pass).await? else {
             return Ok(Ending::Rollback(Fenced::Lost));
         };
@@ -117,13 +131,15 @@ impl Transaction for Disown {
     const NAME: &'static str = "disown";
 
     async fn run(&self, connection: &mut MySqlConnection, _: Pass) -> Result<Ending<bool>, QueueError> {
-        let row = sqlx::query("SELECT * FROM job WHERE server_uid = ? AND id = ? AND owner = ? AND token = ? FOR UPDATE")
-            .bind(self.job.uid.as_str())
-            .bind(self.job.id.0)
-            .bind(self.me.0)
-            .bind(self.job.token.0)
-            .fetch_optional(&mut *connection)
-            .await?;
+        let row = sqlx::query(
+            "SELECT * FROM job WHERE server_uid = ? AND id = ? AND owner = ? AND token = ? FOR UPDATE",
+        )
+        .bind(self.job.uid.as_str())
+        .bind(self.job.id.0)
+        .bind(self.me.0)
+        .bind(self.job.token.0)
+        .fetch_optional(&mut *connection)
+        .await?;
         let Some(row) = row else { return Ok(Ending::Rollback(false)) };
         let job = JobRow::read(&row)?;
         super::wake::move_to_ready(connection, &job).await?;
@@ -165,7 +181,8 @@ impl Queue {
     /// stored request must be closed before.
     pub async fn park(&self, claim: Claim, how: ParkAs) -> Result<Fenced<Parked>, QueueError> {
         let ParkAs { after_ms, waiting_for, problem, secret_version, checkpoint, report } = how;
-        self.transact(Park { claim, after_ms, waiting_for, problem, secret_version, checkpoint, report }).await
+        self.transact(Park { claim, after_ms, waiting_for, problem, secret_version, checkpoint, report })
+            .await
     }
 
     /// The jobs that name `me` as their owner. What its slots do not run was claimed in a transaction whose COMMIT was

@@ -12,17 +12,21 @@ use crate::Case;
 use crate::fixture::{Fixture, done, succeeded, wait_for};
 
 pub const CASES: &[Case] = &[
-    ("an urgent job is claimed before a hundred low ones that are older", |f| urgent_first(f).boxed()),
-    ("a hundred jobs and eight claimers: each job goes to one of them", |f| each_once(f).boxed()),
-    ("a completed job leaves one history row and no live one", |f| completed(f).boxed()),
-    ("a parked job wakes by its time and keeps its order", |f| wakes(f).boxed()),
-    ("a signal between evidence and park keeps the job awake", |f| signal_race(f).boxed()),
-    ("a job with an open request can neither be parked nor ended", |f| open_request(f).boxed()),
-    ("storing the first request makes its token handled in the same transaction", |f| token_handled(f).boxed()),
-    ("a cancel that came before the request was stored wins", |f| cancel_wins(f).boxed()),
-    ("a second use of an old claim is refused", |f| old_claim(f).boxed()),
-    ("a quiet inspection that finds nothing new leaves no history and no feed entry", |f| quiet(f).boxed()),
-    ("a job row of another release is set aside and hides nobody", |f| unknown_row(f).boxed()),
+    ("an urgent job is claimed before a hundred low ones that are older", |f| urgent_first(f).boxed_local()),
+    ("a hundred jobs and eight claimers: each job goes to one of them", |f| each_once(f).boxed_local()),
+    ("a completed job leaves one history row and no live one", |f| completed(f).boxed_local()),
+    ("a parked job wakes by its time and keeps its order", |f| wakes(f).boxed_local()),
+    ("a signal between evidence and park keeps the job awake", |f| signal_race(f).boxed_local()),
+    ("a job with an open request can neither be parked nor ended", |f| open_request(f).boxed_local()),
+    ("storing the first request makes its token handled in the same transaction", |f| {
+        token_handled(f).boxed_local()
+    }),
+    ("a cancel that came before the request was stored wins", |f| cancel_wins(f).boxed_local()),
+    ("a second use of an old claim is refused", |f| old_claim(f).boxed_local()),
+    ("a quiet inspection that finds nothing new leaves no history and no feed entry", |f| {
+        quiet(f).boxed_local()
+    }),
+    ("a job row of another release is set aside and hides nobody", |f| unknown_row(f).boxed_local()),
 ];
 
 fn asleep(after_ms: i64) -> ParkAs {

@@ -9,17 +9,17 @@ use crate::Case;
 use crate::fixture::{Fixture, done, job, now_ms, succeeded};
 
 pub const CASES: &[Case] = &[
-    ("a decision on an old version enqueues nothing", |f| stale(f).boxed()),
-    ("two leaders that decide on the same version enqueue one job", |f| two_leaders(f).boxed()),
-    ("the same job enqueued twice is one job", |f| repeated(f).boxed()),
-    ("an enqueue repeated after its job ended is stale", |f| repeated_late(f).boxed()),
-    ("a job that never started is deleted by a cancel, and told in history", |f| deleted(f).boxed()),
-    ("a cancel names one job: another one of the same server is left alone", |f| other_id(f).boxed()),
-    ("a job changes lanes and keeps its age", |f| moves(f).boxed()),
-    ("the feed holds a change until its very version is acknowledged", |f| feed(f).boxed()),
-    ("a feed page that cannot be shown does not hide the next one", |f| pages(f).boxed()),
-    ("a second registration changes nothing", |f| registered_twice(f).boxed()),
-    ("a schema that was not migrated is refused with the way out", |f| not_migrated(f).boxed()),
+    ("a decision on an old version enqueues nothing", |f| stale(f).boxed_local()),
+    ("two leaders that decide on the same version enqueue one job", |f| two_leaders(f).boxed_local()),
+    ("the same job enqueued twice is one job", |f| repeated(f).boxed_local()),
+    ("an enqueue repeated after its job ended is stale", |f| repeated_late(f).boxed_local()),
+    ("a job that never started is deleted by a cancel, and told in history", |f| deleted(f).boxed_local()),
+    ("a cancel names one job: another one of the same server is left alone", |f| other_id(f).boxed_local()),
+    ("a job changes lanes and keeps its age", |f| moves(f).boxed_local()),
+    ("the feed holds a change until its very version is acknowledged", |f| feed(f).boxed_local()),
+    ("a feed page that cannot be shown does not hide the next one", |f| pages(f).boxed_local()),
+    ("a second registration changes nothing", |f| registered_twice(f).boxed_local()),
+    ("a schema that was not migrated is refused with the way out", |f| not_migrated(f).boxed_local()),
 ];
 
 async fn stale(f: Fixture) {
@@ -37,7 +37,8 @@ async fn two_leaders(f: Fixture) {
         let uid = f.server(&round.to_string()).await;
         let version = f.version(&uid).await;
         let attempts = (0..2).map(|leader| {
-            let (queue, job) = (f.queue.clone(), job(&uid, Action::Reboot, Lane::High, JobId::new(now_ms(), leader)));
+            let (queue, job) =
+                (f.queue.clone(), job(&uid, Action::Reboot, Lane::High, JobId::new(now_ms(), leader)));
             tokio::spawn(async move { queue.enqueue(job, version).await.unwrap() })
         });
         let outcomes = futures::future::join_all(attempts).await;
@@ -141,7 +142,10 @@ async fn registered_twice(f: Fixture) {
 async fn not_migrated(f: Fixture) {
     use sqlx::Connection as _;
     let mut connection = sqlx::MySqlConnection::connect(&f.url).await.unwrap();
-    sqlx::query("DELETE FROM _sqlx_migrations ORDER BY version DESC LIMIT 1").execute(&mut connection).await.unwrap();
+    sqlx::query("DELETE FROM _sqlx_migrations ORDER BY version DESC LIMIT 1")
+        .execute(&mut connection)
+        .await
+        .unwrap();
     let error = autobuild::queue::Queue::connect(&f.url, 2).await.unwrap_err().to_string();
     assert!(error.contains("autobuild migrate"), "{error}");
     sqlx::query("DROP TABLE _sqlx_migrations").execute(&mut connection).await.unwrap();

@@ -42,7 +42,7 @@ pub async fn a_killed_database_loses_and_doubles_nothing(engine: Engine) {
     for round in 1..=2 {
         let so_far = accepted.clone();
         wait_for("some jobs", async || so_far.load(Ordering::SeqCst) >= round * JOBS / 4).await;
-        database.kill().unwrap();
+        database.kill().await.unwrap();
         database.restart().await.unwrap();
     }
     producer.await.unwrap();
@@ -89,6 +89,7 @@ fn transient<T>(result: Result<T, QueueError>) -> Option<T> {
 async fn finished(f: &Fixture) -> bool {
     use sqlx::Connection as _;
     let Ok(mut connection) = sqlx::MySqlConnection::connect(&f.url).await else { return false };
-    let count = sqlx::query_scalar::<_, i64>("SELECT COUNT(*) FROM job_history").fetch_one(&mut connection).await;
+    let count =
+        sqlx::query_scalar::<_, i64>("SELECT COUNT(*) FROM job_history").fetch_one(&mut connection).await;
     count.is_ok_and(|count| count == JOBS as i64)
 }

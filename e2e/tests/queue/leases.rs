@@ -11,12 +11,16 @@ use crate::Case;
 use crate::fixture::{Fixture, SITE, done, succeeded};
 
 pub const CASES: &[Case] = &[
-    ("a silent worker's jobs go to another one, and it can change nothing any more", |f| reaped(f).boxed()),
-    ("a worker that beats between look and burial stays", |f| still_alive(f).boxed()),
-    ("a buried worker claims nothing", |f| tombstone(f).boxed()),
-    ("a job that crashes its workers is stopped, then set aside with its reason", |f| poison(f).boxed()),
-    ("a worker that leaves with a job in hand stays in the registry", |f| leaves(f).boxed()),
-    ("a new epoch ends every incarnation", |f| another_history(f).boxed()),
+    ("a silent worker's jobs go to another one, and it can change nothing any more", |f| {
+        reaped(f).boxed_local()
+    }),
+    ("a worker that beats between look and burial stays", |f| still_alive(f).boxed_local()),
+    ("a buried worker claims nothing", |f| tombstone(f).boxed_local()),
+    ("a job that crashes its workers is stopped, then set aside with its reason", |f| {
+        poison(f).boxed_local()
+    }),
+    ("a worker that leaves with a job in hand stays in the registry", |f| leaves(f).boxed_local()),
+    ("a new epoch ends every incarnation", |f| another_history(f).boxed_local()),
 ];
 
 /// Reaps every worker whose heartbeat did not move between two looks.

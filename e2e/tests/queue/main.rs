@@ -1,8 +1,17 @@
 //! The queue on real databases: every property once on MySQL and once on MariaDB.
 //!
 //! `DB=mysql` or `DB=mariadb` runs one of them only.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::default_trait_access,
+    reason = "tests"
+)]
 
+mod bmcs;
 mod claims;
 mod controller_side;
 mod faults;
@@ -13,11 +22,11 @@ use std::sync::Arc;
 
 use e2e::database::{Database, Engine};
 use fixture::Fixture;
-use futures::future::BoxFuture;
+use futures::future::LocalBoxFuture;
 use libtest_mimic::{Arguments, Trial};
 
 /// One property: a sentence and the test.
-type Case = (&'static str, fn(Fixture) -> BoxFuture<'static, ()>);
+type Case = (&'static str, fn(Fixture) -> LocalBoxFuture<'static, ()>);
 
 fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();
@@ -37,25 +46,22 @@ fn main() -> std::process::ExitCode {
             eprintln!("starting {} ...", engine.as_str());
             Some(Arc::new(runtime.block_on(Database::start(engine)).unwrap()))
         };
-        for (name, case) in claims::CASES.iter().chain(controller_side::CASES).chain(leases::CASES) {
+        for (name, case) in
+            claims::CASES.iter().chain(controller_side::CASES).chain(leases::CASES).chain(bmcs::CASES)
+        {
             let (handle, database) = (runtime.handle().clone(), database.clone());
             trials.push(Trial::test(format!("{}: {name}", engine.as_str()), move || {
                 let database = database.ok_or("only listed")?;
-                handle.block_on(async {
-                    let fixture = Fixture::new(&database).await;
-                    tokio::spawn(case(fixture)).await.map_err(|error| error.to_string().into())
-                })
+                handle.block_on(async { case(Fixture::new(&database).await).await });
+                Ok(())
             }));
         }
         let handle = runtime.handle().clone();
         trials.push(Trial::test(
             format!("{}: killing the database in the middle loses and doubles no job", engine.as_str()),
             move || {
-                handle.block_on(async {
-                    tokio::spawn(faults::a_killed_database_loses_and_doubles_nothing(engine))
-                        .await
-                        .map_err(|error| error.to_string().into())
-                })
+                handle.block_on(faults::a_killed_database_loses_and_doubles_nothing(engine));
+                Ok(())
             },
         ));
         databases.extend(database);

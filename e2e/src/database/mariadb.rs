@@ -1,0 +1,29 @@
+//! MariaDB, from Debian's `mariadb-server-core`.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::server::{Program, as_root, run, version};
+use crate::packages;
+
+const PACKAGES: &[&str] = &["mariadb-server-core", "mariadb-client-core"];
+
+/// MariaDB's server.
+pub(super) fn program() -> Result<Program> {
+    let file = packages::need("mariadbd", PACKAGES)?;
+    let version = version(&file, &[])?;
+    let mut args = vec!["--no-defaults".to_owned()];
+    args.extend(as_root());
+    Ok(Program { file, args, version })
+}
+
+/// Makes an empty data directory.
+pub(super) fn initialise(data: &Path) -> Result<()> {
+    let install = packages::need("mariadb-install-db", PACKAGES)?;
+    run(Command::new(install)
+        .args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"])
+        .args(as_root())
+        .arg(format!("--datadir={}", data.display())))
+}

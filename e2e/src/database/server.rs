@@ -1,0 +1,217 @@
+//! One database server process.
+
+use std::fs::File;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use sqlx::{Connection, MySqlConnection};
+
+use super::{Durability, Engine, mariadb, mysql, template_dir};
+use crate::paths;
+use crate::process::{Lifetime, Process, Spec};
+use crate::wait::{Look, say};
+
+/// How long a start, with the recovery of a killed server, may take on a busy machine.
+const READY: Duration = Duration::from_mins(2);
+
+/// A command line: the program and the arguments that always come first.
+#[derive(Debug, Clone)]
+pub(super) struct Program {
+    pub(super) file: PathBuf,
+    pub(super) args: Vec<String>,
+    /// What `--version` says.
+    pub(super) version: String,
+}
+
+/// A running server with its data.
+#[derive(Debug)]
+pub struct Server {
+    process: Process,
+    engine: Engine,
+    port: u16,
+    password: String,
+    /// Keeps the socket's folder; a detached server's stays when this process ends.
+    _socket: Option<tempfile::TempDir>,
+}
+
+impl Server {
+    pub(super) async fn start(
+        dir: &Path,
+        engine: Engine,
+        durability: Durability,
+        lifetime: Lifetime,
+    ) -> Result<Self> {
+        let (program, template) = tokio::task::spawn_blocking(move || prepare(engine)).await??;
+        let data = dir.join("data");
+        if !data.exists() {
+            std::fs::create_dir_all(dir)?;
+            copy(&template, &data)?;
+            // MySQL makes a new identity when it finds none: two copies must not look like one server.
+            let _ = std::fs::remove_file(data.join("auto.cnf"));
+        }
+        let socket = paths::short()?;
+        let socket_file = socket.path().join("s");
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let password = uuid::Uuid::new_v4().simple().to_string();
+        let init = dir.join("init.sql");
+        write_init(&init, &password)?;
+        let mut args = program.args.clone();
+        args.extend([
+            format!("--datadir={}", data.display()),
+            format!("--socket={}", socket_file.display()),
+            format!("--pid-file={}", dir.join("pid").display()),
+            format!("--init-file={}", init.display()),
+            format!("--port={port}"),
+            "--bind-address=127.0.0.1".to_owned(),
+            "--skip-name-resolve".to_owned(),
+            "--max-connections=500".to_owned(),
+            "--innodb-buffer-pool-size=128M".to_owned(),
+            // MariaDB's default NULL reads any file, MySQL's NULL none; neither is needed.
+            "--secure-file-priv=".to_owned() + &dir.display().to_string(),
+        ]);
+        args.extend(match engine {
+            Engine::MySql => vec!["--mysqlx=OFF".to_owned()],
+            Engine::MariaDb => Vec::new(),
+        });
+        if durability == Durability::Relaxed {
+            args.push("--innodb-flush-log-at-trx-commit=2".to_owned());
+            args.push("--skip-log-bin".to_owned());
+        }
+        say(format!("starting {}, and waiting for it on port {port}", engine.as_str()));
+        let process = Process::start(Spec {
+            name: engine.as_str().to_owned(),
+            program: program.file,
+            args,
+            env: Vec::new(),
+            log_dir: dir.join("logs"),
+            lifetime,
+        })?;
+        let socket = match lifetime {
+            Lifetime::WithParent => Some(socket),
+            Lifetime::Detached => {
+                let _kept: PathBuf = socket.keep();
+                None
+            }
+        };
+        let server = Self { process, engine, port, password, _socket: socket };
+        server.wait_ready().await?;
+        Ok(server)
+    }
+
+    /// Its process.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// The port it listens on, on loopback.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(super) fn url(&self) -> String {
+        // Loopback only: TLS would cost time and protect nothing.
+        format!("mysql://autobuild:{}@127.0.0.1:{}/?ssl-mode=disabled", self.password, self.port)
+    }
+
+    pub(super) async fn restart(&mut self) -> Result<()> {
+        if self.process.ended()?.is_none() {
+            self.process.stop(Duration::from_mins(1)).await?;
+        }
+        self.process = Process::start(self.process.spec().clone())?;
+        self.wait_ready().await
+    }
+
+    async fn wait_ready(&self) -> Result<()> {
+        let what = format!("{} to answer on port {}", self.engine.as_str(), self.port);
+        self.process
+            .wait_ready(&what, READY, async || {
+                MySqlConnection::connect(&self.url()).await?.close().await?;
+                Ok(Look::Holds(()))
+            })
+            .await
+    }
+}
+
+/// The user that everybody connects as. `root` has no password, so it is left for the socket alone, which lies in a
+/// folder that only this user opens.
+fn write_init(file: &Path, password: &str) -> Result<()> {
+    let statements = format!(
+        "CREATE USER IF NOT EXISTS 'autobuild'@'127.0.0.1' IDENTIFIED BY '{password}';\n\
+         ALTER USER 'autobuild'@'127.0.0.1' IDENTIFIED BY '{password}';\n\
+         GRANT ALL PRIVILEGES ON *.* TO 'autobuild'@'127.0.0.1' WITH GRANT OPTION;\n\
+         DROP USER IF EXISTS 'root'@'127.0.0.1';\n\
+         DROP USER IF EXISTS 'root'@'::1';\n"
+    );
+    std::fs::write(file, statements)?;
+    std::fs::set_permissions(file, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    Ok(())
+}
+
+/// The program, and an initialised data directory of its version.
+fn prepare(engine: Engine) -> Result<(Program, PathBuf)> {
+    let program = match engine {
+        Engine::MySql => mysql::program()?,
+        Engine::MariaDb => mariadb::program()?,
+    };
+    let template = template_dir(engine, &program.version)?;
+    let lock = File::create(template.with_extension("lock"))?;
+    lock.lock().context("wait for another process that initialises the same data directory")?;
+    if !template.exists() {
+        let unfinished = template.with_extension("new");
+        if unfinished.exists() {
+            std::fs::remove_dir_all(&unfinished)?;
+        }
+        say(format!("initialising a data directory for {}", engine.as_str()));
+        match engine {
+            Engine::MySql => mysql::initialise(&program, &unfinished)?,
+            Engine::MariaDb => mariadb::initialise(&unfinished)?,
+        }
+        std::fs::rename(&unfinished, &template)?;
+    }
+    Ok((program, template))
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    run(Command::new("cp").args(["-a", "--reflink=auto"]).arg(from).arg(to))
+}
+
+/// Runs a command to its end; a failure carries what it said.
+pub(super) fn run(command: &mut Command) -> Result<()> {
+    let output = command
+        .stdin(std::process::Stdio::null())
+        .output()
+        .with_context(|| format!("run {}", command.get_program().display()))?;
+    if !output.status.success() {
+        bail!(
+            "{} failed ({})\n{}{}",
+            command.get_program().display(),
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(())
+}
+
+/// What a server's `--version` says, without line ends.
+pub(super) fn version(file: &Path, args: &[String]) -> Result<String> {
+    let output = Command::new(file)
+        .args(args)
+        .arg("--version")
+        .output()
+        .with_context(|| format!("run {} --version", file.display()))?;
+    if !output.status.success() {
+        bail!("{} --version failed: {}", file.display(), String::from_utf8_lossy(&output.stderr));
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    // "PATH  Ver 9.7.4 for Linux on x86_64 (Debian)": the path is no part of the version.
+    Ok(text.split_once("Ver ").map_or(text.trim(), |(_, version)| version.trim()).to_owned())
+}
+
+/// `--user=root`, which both engines want to see before they run as root.
+pub(super) fn as_root() -> Vec<String> {
+    if rustix::process::geteuid().is_root() { vec!["--user=root".to_owned()] } else { Vec::new() }
+}

@@ -1,0 +1,107 @@
+//! The install manifests: they apply to a real API server, and grant what they say and no more.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use e2e::control_plane::ControlPlane;
+use e2e::paths;
+
+#[tokio::test]
+async fn the_manifests_apply_cleanly() {
+    let plane = ControlPlane::shared().await.unwrap();
+    let kubectl = plane.kubectl();
+    // A dry run creates no namespace and no definition that later objects could need.
+    plane.apply_crds().await.unwrap();
+    plane.apply_access(&["default"]).await.unwrap();
+    let dir = paths::root().join("manifests").display().to_string();
+    let said = kubectl.output(&["apply", "--server-side", "--dry-run=server", "-k", &dir]).await.unwrap();
+    assert!(said.success, "{}", said.stderr);
+    assert!(!said.stderr.contains("would violate PodSecurity"), "{}", said.stderr);
+    for wanted in [
+        "deployment.apps/autobuild-controller",
+        "deployment.apps/autobuild-worker",
+        "job.batch/autobuild-migrate",
+    ] {
+        assert!(said.stdout.contains(wanted), "{wanted} is not in\n{}", said.stdout);
+    }
+}
+
+#[tokio::test]
+async fn the_examples_are_valid_servers() {
+    let plane = ControlPlane::shared().await.unwrap();
+    plane.apply_crds().await.unwrap();
+    let dir = paths::root().join("manifests/examples").display().to_string();
+    let said =
+        plane.kubectl().output(&["apply", "--server-side", "--dry-run=server", "-f", &dir]).await.unwrap();
+    assert!(said.success, "{}", said.stderr);
+    assert_eq!(
+        said.stdout.lines().filter(|line| line.starts_with("server.autobuild.dev/")).count(),
+        10,
+        "{}",
+        said.stdout
+    );
+}
+
+#[tokio::test]
+async fn each_role_may_do_what_the_design_says_and_no_more() {
+    let plane = ControlPlane::shared().await.unwrap();
+    plane.apply_crds().await.unwrap();
+    plane.apply_access(&["default"]).await.unwrap();
+    let kubectl = plane.kubectl();
+    let (yes, no) = ("yes", "no");
+    for (account, verb, resource, namespace, answer) in [
+        ("controller", "watch", "servers.autobuild.dev", "default", yes),
+        ("controller", "patch", "servers.autobuild.dev/status", "default", yes),
+        ("controller", "update", "servers.autobuild.dev", "default", no),
+        ("controller", "delete", "servers.autobuild.dev", "default", no),
+        ("controller", "watch", "servers.autobuild.dev", "kube-system", no),
+        ("controller", "get", "secrets", "default", no),
+        ("controller", "list", "secrets", "default", yes),
+        ("controller", "list", "secrets", "autobuild-system", no),
+        ("controller", "get", "configmaps", "default", no),
+        ("controller", "create", "events.events.k8s.io", "default", yes),
+        ("controller", "update", "leases.coordination.k8s.io/autobuild-controller", "autobuild-system", yes),
+        ("controller", "update", "leases.coordination.k8s.io/other", "autobuild-system", no),
+        ("worker", "get", "servers.autobuild.dev", "default", yes),
+        ("worker", "list", "servers.autobuild.dev", "default", no),
+        ("worker", "patch", "servers.autobuild.dev/status", "default", no),
+        ("worker", "get", "secrets", "default", yes),
+        ("worker", "list", "secrets", "default", no),
+        ("worker", "get", "secrets", "kube-system", no),
+        ("worker", "get", "configmaps", "default", yes),
+        ("migrate", "get", "servers.autobuild.dev", "default", no),
+        ("migrate", "get", "secrets", "default", no),
+    ] {
+        let user = format!("--as=system:serviceaccount:autobuild-system:autobuild-{account}");
+        // `type/name` is a name for kubectl; a subresource goes by its flag.
+        let (resource, subresource) = match resource.strip_suffix("/status") {
+            Some(resource) => (resource, "--subresource=status"),
+            None => (resource, "--subresource="),
+        };
+        let said = kubectl
+            .output(&["auth", "can-i", verb, resource, subresource, "-n", namespace, &user])
+            .await
+            .unwrap();
+        assert_eq!(
+            said.stdout.trim(),
+            answer,
+            "{account}: {verb} {resource} in {namespace}: {}",
+            said.stderr
+        );
+    }
+}
+
+#[test]
+fn the_list_of_watched_namespaces_is_the_list_of_their_roles() {
+    let dir = paths::root().join("manifests/watched");
+    let text = std::fs::read_to_string(dir.join("kustomization.yaml")).unwrap();
+    let list: serde_yaml::Value = serde_yaml::from_str(&text).unwrap();
+    let folders: Vec<&str> =
+        list["resources"].as_sequence().unwrap().iter().map(|one| one.as_str().unwrap()).collect();
+    let names =
+        list["configMapGenerator"][0]["literals"][0].as_str().unwrap().strip_prefix("namespaces=").unwrap();
+    assert_eq!(folders, names.split(',').collect::<Vec<_>>());
+    for folder in folders {
+        let text = std::fs::read_to_string(dir.join(folder).join("kustomization.yaml")).unwrap();
+        let one: serde_yaml::Value = serde_yaml::from_str(&text).unwrap();
+        assert_eq!(one["namespace"].as_str().unwrap(), folder);
+    }
+}
