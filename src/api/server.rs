@@ -2,7 +2,7 @@
 //!
 //! The doc comments of fields are what `kubectl explain` prints (of an optional enum, that of its type): they speak to
 //! whoever writes a manifest.
-#![allow(unreachable_pub, reason = "the schema derive repeats each struct inside a function")]
+#![allow(unreachable_pub, clippy::duplicated_attributes, reason = "the schema derive repeats structs, and attributes")]
 
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;

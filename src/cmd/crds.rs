@@ -51,14 +51,12 @@ fn check(folder: &Path) -> Result<(), CrdsError> {
 
 /// Prints, or compares with `--check`.
 #[expect(clippy::print_stdout, reason = "printing is what this subcommand is for")]
-pub fn run(args: Args) -> Result<(), CrdsError> {
-    match args.check {
-        Some(folder) => check(&folder),
-        None => {
-            print!("{}", text()?);
-            Ok(())
-        }
+pub fn run(args: &Args) -> Result<(), CrdsError> {
+    if let Some(folder) = &args.check {
+        return check(folder);
     }
+    print!("{}", text()?);
+    Ok(())
 }
 
 #[cfg(test)]

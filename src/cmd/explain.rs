@@ -43,7 +43,7 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<T, ExplainError> {
 
 /// Prints the decision, the status and the events.
 #[expect(clippy::print_stdout, reason = "printing is what this subcommand is for")]
-pub fn run(args: Args) -> Result<(), ExplainError> {
+pub fn run(args: &Args) -> Result<(), ExplainError> {
     let server: Server = read(&args.server)?;
     let facts: Facts = args.known.as_deref().map(read).transpose()?.unwrap_or_default();
     let explanation = explain(&facts.about(server));

@@ -10,10 +10,8 @@ pub(super) fn rule(seen: &Observation) -> Option<Command> {
     if seen.known.is_some() {
         return None;
     }
-    let why = match seen.shown().is_some_and(crate::api::ServerStatus::was_written) {
-        true => NewRecord::Rebuilt,
-        false => NewRecord::FirstSight,
-    };
+    let shown_before = seen.shown().is_some_and(crate::api::ServerStatus::was_written);
+    let why = if shown_before { NewRecord::Rebuilt } else { NewRecord::FirstSight };
     let mut handled = seen.handled();
     if let Some(token) = &seen.spec().reboot_token {
         handled.record_reboot(token);
