@@ -89,7 +89,9 @@ mod tests {
             let bounded = |key: &str| value.get(key).is_some();
             match value.get("type").and_then(Value::as_str) {
                 Some("string") => assert!(
-                    bounded("maxLength") || bounded("enum") || value.get("format") == Some(&json!("date-time")),
+                    bounded("maxLength")
+                        || bounded("enum")
+                        || value.get("format") == Some(&json!("date-time")),
                     "{path} has no maxLength"
                 ),
                 Some("array") => assert!(bounded("maxItems"), "{path} has no maxItems"),
@@ -118,7 +120,8 @@ mod tests {
     #[test]
     fn an_unseen_server_does_not_read_as_finished() {
         let crd = definition().unwrap();
-        let status = crd.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/status/default").unwrap();
+        let status =
+            crd.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/status/default").unwrap();
         assert_eq!(status, &json!({"observedGeneration": -1}));
     }
 }

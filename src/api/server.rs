@@ -2,7 +2,7 @@
 //!
 //! The doc comments of fields are what `kubectl explain` prints (of an optional enum, that of its type): they speak to
 //! whoever writes a manifest.
-#![allow(unreachable_pub, clippy::duplicated_attributes, reason = "the schema derive repeats structs, and attributes")]
+#![allow(clippy::duplicated_attributes, reason = "every printer column has a type")]
 
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -165,8 +165,18 @@ fn default_site() -> String {
     doc = "One physical machine, reached through its BMC: spec says how it should be, status how it was found.",
     selectable = ".spec.power",
     selectable = ".spec.site",
-    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase", description = "Where it stands"),
-    printcolumn(name = "Power", type_ = "string", json_path = ".status.power", description = "Power as last read"),
+    printcolumn(
+        name = "Phase",
+        type_ = "string",
+        json_path = ".status.phase",
+        description = "Where it stands"
+    ),
+    printcolumn(
+        name = "Power",
+        type_ = "string",
+        json_path = ".status.power",
+        description = "Power as last read"
+    ),
     printcolumn(
         name = "Ready",
         type_ = "string",
@@ -179,7 +189,12 @@ fn default_site() -> String {
         json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
         description = "Why Ready is as it is"
     ),
-    printcolumn(name = "Job", type_ = "string", json_path = ".status.job.action", description = "The live job"),
+    printcolumn(
+        name = "Job",
+        type_ = "string",
+        json_path = ".status.job.action",
+        description = "The live job"
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(
         name = "BMC",
@@ -274,8 +289,10 @@ mod tests {
 
     #[test]
     fn a_missing_site_is_the_default_one() {
-        let spec: ServerSpec =
-            serde_json::from_str(r#"{"bmc": {"address": "redfish+https://a", "credentialsRef": {"name": "b"}}}"#).unwrap();
+        let spec: ServerSpec = serde_json::from_str(
+            r#"{"bmc": {"address": "redfish+https://a", "credentialsRef": {"name": "b"}}}"#,
+        )
+        .unwrap();
         assert_eq!(spec.site, DEFAULT_SITE);
         assert_eq!(spec.deletion_policy, DeletionPolicy::Retain);
     }

@@ -51,9 +51,9 @@ fn check(folder: &Path) -> Result<(), CrdsError> {
 
 /// Prints, or compares with `--check`.
 #[expect(clippy::print_stdout, reason = "printing is what this subcommand is for")]
-pub fn run(args: &Args) -> Result<(), CrdsError> {
-    if let Some(folder) = &args.check {
-        return check(folder);
+pub fn run(args: Args) -> Result<(), CrdsError> {
+    if let Some(folder) = args.check {
+        return check(&folder);
     }
     print!("{}", text()?);
     Ok(())
@@ -83,7 +83,8 @@ mod tests {
     }
 
     fn tempdir() -> PathBuf {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("target/crds-test-{}", std::process::id()));
+        let folder =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("target/crds-test-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         folder
     }

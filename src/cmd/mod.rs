@@ -1,4 +1,58 @@
-//! The subcommands, one file each.
+//! The command line: one file per subcommand.
 
-pub mod crds;
-pub mod explain;
+mod crds;
+mod explain;
+mod migrate;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Reconciles physical servers: one binary, one subcommand per process.
+#[derive(Debug, Parser)]
+#[command(name = "autobuild", version, about, max_term_width = 110)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Brings the database's schema to this release's version.
+    Migrate(migrate::Args),
+    /// Prints the definition of the Server resource, or compares it with a folder.
+    Crds(crds::Args),
+    /// Reads a Server and what is known of it, and prints the decision and the status that follows.
+    Explain(explain::Args),
+}
+
+/// Why a subcommand ended.
+#[derive(Debug, thiserror::Error)]
+enum CommandError {
+    #[error(transparent)]
+    Queue(#[from] crate::queue::QueueError),
+    #[error(transparent)]
+    Crds(#[from] crds::CrdsError),
+    #[error(transparent)]
+    Explain(#[from] explain::ExplainError),
+}
+
+/// Runs the command line to its end. An error goes to standard error in one line.
+pub async fn run(cli: Cli) -> ExitCode {
+    match dispatch(cli.command).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn dispatch(command: Command) -> Result<(), CommandError> {
+    match command {
+        Command::Migrate(args) => migrate::run(args).await?,
+        Command::Crds(args) => crds::run(args)?,
+        Command::Explain(args) => explain::run(&args)?,
+    }
+    Ok(())
+}

@@ -19,7 +19,11 @@ impl Transaction for Advance {
     type Output = Fenced<Claim>;
     const NAME: &'static str = "advance";
 
-    async fn run(&self, connection: &mut MySqlConnection, pass: Pass) -> Result<Ending<Fenced<Claim>>, QueueError> {
+    async fn run(
+        &self,
+        connection: &mut MySqlConnection,
+        pass: Pass,
+    ) -> Result<Ending<Fenced<Claim>>, QueueError> {
         match fence::check(connection, &self.claim, pass).await? {
             Standing::Held(_) => {}
             Standing::Written(job) => {

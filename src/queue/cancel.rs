@@ -24,7 +24,11 @@ pub enum CancelOutcome {
 
 /// Locks the queue row, then the job, neither waiting, and checks that the job still is where it was seen: the order
 /// in which a claim takes them.
-async fn lock(connection: &mut MySqlConnection, uid: &ServerUid, id: JobId) -> Result<Option<JobRow>, QueueError> {
+async fn lock(
+    connection: &mut MySqlConnection,
+    uid: &ServerUid,
+    id: JobId,
+) -> Result<Option<JobRow>, QueueError> {
     let seen = sqlx::query("SELECT site, shard, q_state, q_ord FROM job WHERE server_uid = ? AND id = ?")
         .bind(uid.as_str())
         .bind(id.0)
@@ -74,7 +78,9 @@ async fn signal(connection: &mut MySqlConnection, job: &JobRow) -> Result<(), Qu
 
 async fn insert_woken(connection: &mut MySqlConnection, job: &JobRow) -> Result<(), QueueError> {
     match job.place {
-        Some((PlaceInQueue::Parked, _)) => insert_place(connection, job, PlaceInQueue::Ready, job.order_key()).await,
+        Some((PlaceInQueue::Parked, _)) => {
+            insert_place(connection, job, PlaceInQueue::Ready, job.order_key()).await
+        }
         _ => Ok(()),
     }
 }
@@ -89,15 +95,23 @@ impl Transaction for Cancel {
     type Output = CancelOutcome;
     const NAME: &'static str = "cancel";
 
-    async fn run(&self, connection: &mut MySqlConnection, _: Pass) -> Result<Ending<CancelOutcome>, QueueError> {
+    async fn run(
+        &self,
+        connection: &mut MySqlConnection,
+        _: Pass,
+    ) -> Result<Ending<CancelOutcome>, QueueError> {
         let Some(job) = lock(connection, &self.uid, self.id).await? else {
             return Ok(Ending::Rollback(CancelOutcome::Gone));
         };
         if let (false, Some((place, ord))) = (job.live.started(), job.place) {
             delete_place(connection, &job, place, ord).await?;
             let problem = Problem::new(self.reason, "the job was taken out of the queue before it started");
-            let end =
-                End { result: JobResult::Cancelled, problem: Some(problem), cause: None, report: Report::Nothing };
+            let end = End {
+                result: JobResult::Cancelled,
+                problem: Some(problem),
+                cause: None,
+                report: Report::Nothing,
+            };
             end_job(connection, &job, &end).await?;
             return Ok(Ending::Commit(CancelOutcome::Deleted));
         }
@@ -125,7 +139,11 @@ impl Transaction for Signal {
     type Output = CancelOutcome;
     const NAME: &'static str = "signal";
 
-    async fn run(&self, connection: &mut MySqlConnection, _: Pass) -> Result<Ending<CancelOutcome>, QueueError> {
+    async fn run(
+        &self,
+        connection: &mut MySqlConnection,
+        _: Pass,
+    ) -> Result<Ending<CancelOutcome>, QueueError> {
         let Some(job) = lock(connection, &self.uid, self.id).await? else {
             return Ok(Ending::Rollback(CancelOutcome::Gone));
         };
@@ -145,7 +163,11 @@ impl Transaction for Reprioritize {
     type Output = CancelOutcome;
     const NAME: &'static str = "reprioritize";
 
-    async fn run(&self, connection: &mut MySqlConnection, _: Pass) -> Result<Ending<CancelOutcome>, QueueError> {
+    async fn run(
+        &self,
+        connection: &mut MySqlConnection,
+        _: Pass,
+    ) -> Result<Ending<CancelOutcome>, QueueError> {
         let Some(job) = lock(connection, &self.uid, self.id).await? else {
             return Ok(Ending::Rollback(CancelOutcome::Gone));
         };
@@ -172,7 +194,12 @@ impl Transaction for Reprioritize {
 impl Queue {
     /// Takes a job that never started out of the queue, or marks one that did: a worker then runs its undo steps
     /// before the row goes. Only the job of this id. [`QueueError::Busy`]: try again.
-    pub async fn cancel(&self, uid: &ServerUid, id: JobId, reason: Reason) -> Result<CancelOutcome, QueueError> {
+    pub async fn cancel(
+        &self,
+        uid: &ServerUid,
+        id: JobId,
+        reason: Reason,
+    ) -> Result<CancelOutcome, QueueError> {
         self.transact(Cancel { uid: uid.clone(), id, reason }).await
     }
 
@@ -182,7 +209,12 @@ impl Queue {
     }
 
     /// Moves a job to another lane; it keeps its age. [`QueueError::Busy`]: try again.
-    pub async fn reprioritize(&self, uid: &ServerUid, id: JobId, lane: Lane) -> Result<CancelOutcome, QueueError> {
+    pub async fn reprioritize(
+        &self,
+        uid: &ServerUid,
+        id: JobId,
+        lane: Lane,
+    ) -> Result<CancelOutcome, QueueError> {
         self.transact(Reprioritize { uid: uid.clone(), id, lane }).await
     }
 }

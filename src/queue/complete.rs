@@ -32,7 +32,11 @@ impl Transaction for Complete {
     type Output = Fenced<()>;
     const NAME: &'static str = "complete";
 
-    async fn run(&self, connection: &mut MySqlConnection, pass: Pass) -> Result<Ending<Fenced<()>>, QueueError> {
+    async fn run(
+        &self,
+        connection: &mut MySqlConnection,
+        pass: Pass,
+    ) -> Result<Ending<Fenced<()>>, QueueError> {
         match fence::check(connection, &self.claim, pass).await? {
             Standing::Held(job) => {
                 refuse_open_request(&job)?;
@@ -46,8 +50,15 @@ impl Transaction for Complete {
 }
 
 /// Ends a locked job that is in nobody's queue row: deletes it and records what is worth telling.
-pub(super) async fn end_job(connection: &mut MySqlConnection, job: &JobRow, end: &End) -> Result<(), QueueError> {
-    sqlx::query("DELETE FROM job WHERE server_uid = ?").bind(job.uid.as_str()).execute(&mut *connection).await?;
+pub(super) async fn end_job(
+    connection: &mut MySqlConnection,
+    job: &JobRow,
+    end: &End,
+) -> Result<(), QueueError> {
+    sqlx::query("DELETE FROM job WHERE server_uid = ?")
+        .bind(job.uid.as_str())
+        .execute(&mut *connection)
+        .await?;
     let now_ms = match state::lock(connection, &job.uid).await? {
         Some(locked) => {
             let mut known = locked.known;
@@ -56,13 +67,16 @@ pub(super) async fn end_job(connection: &mut MySqlConnection, job: &JobRow, end:
             match end.result {
                 JobResult::Failed => known.failure = Some(failure(job, end, locked.now_ms)),
                 // What came true is no longer in the way. A look says nothing about a failed power change.
-                JobResult::Succeeded if blocks_no_more(job.live.action, known.failure.as_ref()) => known.failure = None,
+                JobResult::Succeeded if blocks_no_more(job.live.action, known.failure.as_ref()) => {
+                    known.failure = None;
+                }
                 _ => {}
             }
             if shown && !(job.quiet && end.result == JobResult::Succeeded) {
                 known.last_job = Some(finished(job, end, locked.now_ms));
             }
-            state::write(connection, &job.uid, &known, if shown { Tell::Controller } else { Tell::Nobody }).await?;
+            state::write(connection, &job.uid, &known, if shown { Tell::Controller } else { Tell::Nobody })
+                .await?;
             shown.then_some(locked.now_ms)
         }
         None => Some(sqlx::query_scalar(concat!("SELECT ", now_ms!())).fetch_one(&mut *connection).await?),
@@ -82,7 +96,10 @@ fn failure(job: &JobRow, end: &End, now_ms: i64) -> StoredFailure {
         action: job.live.action,
         intent: job.live.intent.clone(),
         cause: end.cause.clone().unwrap_or_else(|| Cause(job.cause.clone())),
-        problem: end.problem.clone().unwrap_or_else(|| Problem::new(crate::api::Reason::DeadlineExceeded, "")),
+        problem: end
+            .problem
+            .clone()
+            .unwrap_or_else(|| Problem::new(crate::api::Reason::DeadlineExceeded, "")),
         at_ms: now_ms,
     }
 }
@@ -101,7 +118,12 @@ fn finished(job: &JobRow, end: &End, now_ms: i64) -> FinishedJob {
     }
 }
 
-async fn record(connection: &mut MySqlConnection, job: &JobRow, end: &End, now_ms: i64) -> Result<(), QueueError> {
+async fn record(
+    connection: &mut MySqlConnection,
+    job: &JobRow,
+    end: &End,
+    now_ms: i64,
+) -> Result<(), QueueError> {
     let reason = end.problem.as_ref().map_or(end.result.as_str(), |problem| problem.reason.as_str());
     sqlx::query(
         "INSERT INTO job_history (job_id, server_uid, namespace, name, site, action, result, reason, message, step, \

@@ -39,8 +39,9 @@ impl Heart {
             Some(connection) => connection,
             None => connection::single(&self.queue.inner.options).await?,
         };
-        let epoch: Option<String> =
-            sqlx::query_scalar("SELECT value FROM meta WHERE name = 'epoch'").fetch_optional(&mut connection).await?;
+        let epoch: Option<String> = sqlx::query_scalar("SELECT value FROM meta WHERE name = 'epoch'")
+            .fetch_optional(&mut connection)
+            .await?;
         if epoch.as_deref() != Some(self.epoch.as_str()) {
             return Ok(Beat::AnotherHistory);
         }
@@ -65,11 +66,13 @@ impl Heart {
 
     /// Takes the worker out of the registry. Only when its last step has ended and its jobs are handed back.
     pub async fn leave(mut self) -> Result<(), QueueError> {
-        sqlx::query("DELETE FROM worker WHERE incarnation = ? AND NOT EXISTS (SELECT 1 FROM job WHERE owner = ?)")
-            .bind(self.me.0)
-            .bind(self.me.0)
-            .execute(self.queue.pool())
-            .await?;
+        sqlx::query(
+            "DELETE FROM worker WHERE incarnation = ? AND NOT EXISTS (SELECT 1 FROM job WHERE owner = ?)",
+        )
+        .bind(self.me.0)
+        .bind(self.me.0)
+        .execute(self.queue.pool())
+        .await?;
         if let Some(connection) = self.connection.take() {
             connection.close().await.ok();
         }
@@ -81,7 +84,8 @@ impl Queue {
     /// Enters a worker into the registry of its site. `host` is for people only.
     pub async fn join(&self, site: &str, host: &str) -> Result<Heart, QueueError> {
         let me = Incarnation(rand::random());
-        let epoch = sqlx::query_scalar("SELECT value FROM meta WHERE name = 'epoch'").fetch_one(self.pool()).await?;
+        let epoch =
+            sqlx::query_scalar("SELECT value FROM meta WHERE name = 'epoch'").fetch_one(self.pool()).await?;
         sqlx::query("INSERT INTO worker (incarnation, site, host, heartbeat) VALUES (?, ?, ?, 1)")
             .bind(me.0)
             .bind(site)

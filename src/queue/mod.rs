@@ -15,6 +15,7 @@
 //! | held by a worker | incarnation | none |
 
 mod advance;
+mod bmc_claim;
 mod cancel;
 mod claim;
 mod complete;
@@ -25,6 +26,7 @@ mod feed;
 mod fence;
 mod head;
 mod lease;
+mod login;
 mod observe;
 mod park;
 mod reap;
@@ -33,6 +35,7 @@ mod request;
 mod row;
 mod schema;
 mod state;
+mod sweep;
 mod transaction;
 mod wake;
 
@@ -40,6 +43,7 @@ use std::sync::Arc;
 
 use sqlx::mysql::{MySqlConnectOptions, MySqlPool};
 
+pub use bmc_claim::{BmcClaimed, BmcKey, Claimant, Released};
 pub use cancel::CancelOutcome;
 pub use claim::{Claim, ClaimFrom, Served};
 pub use complete::End;
@@ -50,12 +54,14 @@ pub use feed::{Changed, FeedCursor};
 pub use fence::Fenced;
 pub use head::Head;
 pub use lease::{Beat, Heart};
+pub use login::{LoginEnd, LoginKey, LoginLeave};
 pub use observe::Seen;
-pub use park::{ParkAs, Parked};
+pub use park::{OwnedJob, ParkAs, Parked};
 pub use reap::{CRASH_LIMIT, Heartbeat, LeaseWatch, Reaped};
 pub use row::PlaceInQueue;
 pub use schema::{Migrated, migrate};
 pub use state::Report;
+pub use sweep::Swept;
 
 /// The queue: a pool of connections to one database. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -1,13 +1,13 @@
 //! Parking and handing back: a job leaves its worker without being done.
 
-use sqlx::MySqlConnection;
+use sqlx::{MySqlConnection, Row};
 
 use super::fence::{self, Standing};
-use super::row::insert_place;
+use super::row::{JobRow, insert_place};
 use super::state::{self, Tell};
 use super::transaction::{Ending, Pass, Transaction};
 use super::{Claim, Fenced, PlaceInQueue, Queue, QueueError, Report, now_ms};
-use crate::job::{Problem, WaitingFor};
+use crate::job::{Incarnation, JobId, Problem, ServerUid, Token, WaitingFor};
 
 /// Where a parked job went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +32,11 @@ impl Transaction for Park {
     type Output = Fenced<Parked>;
     const NAME: &'static str = "park";
 
-    async fn run(&self, connection: &mut MySqlConnection, pass: Pass) -> Result<Ending<Fenced<Parked>>, QueueError> {
+    async fn run(
+        &self,
+        connection: &mut MySqlConnection,
+        pass: Pass,
+    ) -> Result<Ending<Fenced<Parked>>, QueueError> {
         let Standing::Held(job) = fence::check(connection, &self.claim, pass).await? else {
             // Also after an unknown COMMIT: parked or taken over, it is no longer this worker's.
             return Ok(Ending::Rollback(Fenced::Lost));
@@ -40,7 +44,8 @@ impl Transaction for Park {
         refuse_open_request(&job)?;
         // Read before the evidence: whatever signalled the job since then may be what it would wait for.
         let signalled = job.signals != self.claim.job.signals;
-        let now_ms: i64 = sqlx::query_scalar(concat!("SELECT ", now_ms!())).fetch_one(&mut *connection).await?;
+        let now_ms: i64 =
+            sqlx::query_scalar(concat!("SELECT ", now_ms!())).fetch_one(&mut *connection).await?;
         let (place, ord) = if signalled {
             (PlaceInQueue::Ready, job.order_key())
         } else {
@@ -69,7 +74,8 @@ impl Transaction for Park {
         .bind(job.uid.as_str())
         .execute(&mut *connection)
         .await?;
-        let new_reason = reason != before || job.live.waiting_for != Some(self.waiting_for) && job.live.attempt == 0;
+        let new_reason =
+            reason != before || job.live.waiting_for != Some(self.waiting_for) && job.live.attempt == 0;
         if let Some(locked) = state::lock(connection, &job.uid).await? {
             let mut known = locked.known;
             let changed = state::absorb(&mut known, &self.report, locked.now_ms);
@@ -82,9 +88,13 @@ impl Transaction for Park {
 }
 
 /// Until the answer came or the settle time has passed nobody parks or ends a job.
-pub(super) fn refuse_open_request(job: &super::row::JobRow) -> Result<(), QueueError> {
+pub(super) fn refuse_open_request(job: &JobRow) -> Result<(), QueueError> {
     match &job.request {
-        Some(request) => Err(QueueError::Refused(format!("job {} still waits for its {}", job.live.id, request.kind.as_str()))),
+        Some(request) => Err(QueueError::Refused(format!(
+            "job {} still waits for its {}",
+            job.live.id,
+            request.kind.as_str()
+        ))),
         None => Ok(()),
     }
 }
@@ -97,7 +107,11 @@ impl Transaction for HandBack {
     type Output = Fenced<()>;
     const NAME: &'static str = "hand_back";
 
-    async fn run(&self, connection: &mut MySqlConnection, pass: Pass) -> Result<Ending<Fenced<()>>, QueueError> {
+    async fn run(
+        &self,
+        connection: &mut MySqlConnection,
+        pass: Pass,
+    ) -> Result<Ending<Fenced<()>>, QueueError> {
         let Standing::Held(job) = fence::check(connection, &self.claim, pass).await? else {
             return Ok(Ending::Rollback(Fenced::Lost));
         };
@@ -105,6 +119,44 @@ impl Transaction for HandBack {
         insert_place(connection, &job, PlaceInQueue::Ready, job.order_key()).await?;
         Ok(Ending::Commit(Fenced::Done(())))
     }
+}
+
+struct Disown {
+    me: Incarnation,
+    job: OwnedJob,
+}
+
+impl Transaction for Disown {
+    type Output = bool;
+    const NAME: &'static str = "disown";
+
+    async fn run(&self, connection: &mut MySqlConnection, _: Pass) -> Result<Ending<bool>, QueueError> {
+        let row = sqlx::query(
+            "SELECT * FROM job WHERE server_uid = ? AND id = ? AND owner = ? AND token = ? FOR UPDATE",
+        )
+        .bind(self.job.uid.as_str())
+        .bind(self.job.id.0)
+        .bind(self.me.0)
+        .bind(self.job.token.0)
+        .fetch_optional(&mut *connection)
+        .await?;
+        let Some(row) = row else { return Ok(Ending::Rollback(false)) };
+        let job = JobRow::read(&row)?;
+        super::wake::move_to_ready(connection, &job).await?;
+        insert_place(connection, &job, PlaceInQueue::Ready, job.order_key()).await?;
+        Ok(Ending::Commit(true))
+    }
+}
+
+/// A job that names a worker as its owner.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct OwnedJob {
+    /// The server.
+    pub uid: ServerUid,
+    /// The job.
+    pub id: JobId,
+    /// The token of the claim.
+    pub token: Token,
 }
 
 /// How a job is parked.
@@ -129,7 +181,31 @@ impl Queue {
     /// stored request must be closed before.
     pub async fn park(&self, claim: Claim, how: ParkAs) -> Result<Fenced<Parked>, QueueError> {
         let ParkAs { after_ms, waiting_for, problem, secret_version, checkpoint, report } = how;
-        self.transact(Park { claim, after_ms, waiting_for, problem, secret_version, checkpoint, report }).await
+        self.transact(Park { claim, after_ms, waiting_for, problem, secret_version, checkpoint, report })
+            .await
+    }
+
+    /// The jobs that name `me` as their owner. What its slots do not run was claimed in a transaction whose COMMIT was
+    /// unknown: it is given back with [`Queue::disown`].
+    pub async fn owned(&self, me: Incarnation) -> Result<Vec<OwnedJob>, QueueError> {
+        let rows = sqlx::query("SELECT server_uid, id, token FROM job WHERE owner = ? AND token IS NOT NULL")
+            .bind(me.0)
+            .fetch_all(self.pool())
+            .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(OwnedJob {
+                    uid: ServerUid(row.try_get("server_uid")?),
+                    id: JobId(row.try_get("id")?),
+                    token: Token(row.try_get("token")?),
+                })
+            })
+            .collect()
+    }
+
+    /// Gives back a job that `me` owns but does not run; `false`: it is no longer that claim.
+    pub async fn disown(&self, me: Incarnation, job: OwnedJob) -> Result<bool, QueueError> {
+        self.transact(Disown { me, job }).await
     }
 
     /// Gives a job back as it is, ready for another worker at once. Does not count as a crash.

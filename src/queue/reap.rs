@@ -81,11 +81,13 @@ impl Transaction for TakeOver {
     const NAME: &'static str = "take_over";
 
     async fn run(&self, connection: &mut MySqlConnection, _: Pass) -> Result<Ending<u32>, QueueError> {
-        let rows = sqlx::query("SELECT * FROM job WHERE owner = ? ORDER BY owner, q_state, server_uid LIMIT ? FOR UPDATE")
-            .bind(self.worker.0)
-            .bind(PAGE)
-            .fetch_all(&mut *connection)
-            .await?;
+        let rows = sqlx::query(
+            "SELECT * FROM job WHERE owner = ? ORDER BY owner, q_state, server_uid LIMIT ? FOR UPDATE",
+        )
+        .bind(self.worker.0)
+        .bind(PAGE)
+        .fetch_all(&mut *connection)
+        .await?;
         let mut ready = Vec::with_capacity(rows.len());
         for row in &rows {
             let job = match JobRow::read(row) {
@@ -117,13 +119,15 @@ impl Transaction for TakeOver {
 /// Counts the crash, and asks a job that reached the limit to stop, so that its undo steps run.
 async fn give_up(connection: &mut MySqlConnection, job: &JobRow) -> Result<(), QueueError> {
     let limit = job.crashes + 1 >= CRASH_LIMIT && job.live.cancel.is_none();
-    sqlx::query("UPDATE job SET crashes = IF(?, 0, crashes + 1), cancel = IF(?, ?, cancel) WHERE server_uid = ?")
-        .bind(limit)
-        .bind(limit)
-        .bind(Reason::CrashLimit.as_str())
-        .bind(job.uid.as_str())
-        .execute(&mut *connection)
-        .await?;
+    sqlx::query(
+        "UPDATE job SET crashes = IF(?, 0, crashes + 1), cancel = IF(?, ?, cancel) WHERE server_uid = ?",
+    )
+    .bind(limit)
+    .bind(limit)
+    .bind(Reason::CrashLimit.as_str())
+    .bind(job.uid.as_str())
+    .execute(&mut *connection)
+    .await?;
     move_to_ready(connection, job).await
 }
 
@@ -164,14 +168,7 @@ impl Queue {
         if buried.rows_affected() == 0 {
             return Ok(Reaped::StillAlive);
         }
-        let mut jobs = 0;
-        loop {
-            let page = self.transact(TakeOver { worker: expired.worker }).await?;
-            jobs += page;
-            if page < PAGE {
-                break;
-            }
-        }
+        let jobs = self.take_over(expired.worker).await?;
         sqlx::query(
             "DELETE FROM worker WHERE incarnation = ? AND tombstone = 1 AND NOT EXISTS (SELECT 1 FROM job WHERE owner = ?)",
         )
@@ -180,6 +177,18 @@ impl Queue {
         .execute(self.pool())
         .await?;
         Ok(Reaped::Gone { jobs })
+    }
+
+    /// Makes the jobs of a worker ready that is buried, or that no registry knows any more; returns how many.
+    pub async fn take_over(&self, worker: Incarnation) -> Result<u32, QueueError> {
+        let mut jobs = 0;
+        loop {
+            let page = self.transact(TakeOver { worker }).await?;
+            jobs += page;
+            if page < PAGE {
+                return Ok(jobs);
+            }
+        }
     }
 }
 

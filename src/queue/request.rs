@@ -18,7 +18,11 @@ impl Transaction for StoreRequest {
     type Output = Fenced<Claim>;
     const NAME: &'static str = "store_request";
 
-    async fn run(&self, connection: &mut MySqlConnection, pass: Pass) -> Result<Ending<Fenced<Claim>>, QueueError> {
+    async fn run(
+        &self,
+        connection: &mut MySqlConnection,
+        pass: Pass,
+    ) -> Result<Ending<Fenced<Claim>>, QueueError> {
         let held = match fence::check(connection, &self.claim, pass).await? {
             Standing::Held(job) => job,
             Standing::Written(job) => {
@@ -30,11 +34,13 @@ impl Transaction for StoreRequest {
         if held.live.cancel.is_some() && self.claim.cancel().is_none() {
             return Ok(Ending::Rollback(Fenced::Done(Claim { job: *held, token: self.claim.token })));
         }
-        sqlx::query("UPDATE job SET request = ?, request_stored = 1, revision = revision + 1 WHERE server_uid = ?")
-            .bind(serde_json::to_string(&self.request).unwrap_or_default())
-            .bind(self.claim.uid().as_str())
-            .execute(&mut *connection)
-            .await?;
+        sqlx::query(
+            "UPDATE job SET request = ?, request_stored = 1, revision = revision + 1 WHERE server_uid = ?",
+        )
+        .bind(serde_json::to_string(&self.request).unwrap_or_default())
+        .bind(self.claim.uid().as_str())
+        .execute(&mut *connection)
+        .await?;
         if let Some(locked) = state::lock(connection, self.claim.uid()).await? {
             let mut known = locked.known;
             if let Some(token) = &self.reboot_token {
@@ -54,7 +60,11 @@ impl Transaction for CloseRequest {
     type Output = Fenced<Claim>;
     const NAME: &'static str = "close_request";
 
-    async fn run(&self, connection: &mut MySqlConnection, pass: Pass) -> Result<Ending<Fenced<Claim>>, QueueError> {
+    async fn run(
+        &self,
+        connection: &mut MySqlConnection,
+        pass: Pass,
+    ) -> Result<Ending<Fenced<Claim>>, QueueError> {
         match fence::check(connection, &self.claim, pass).await? {
             Standing::Held(_) => {}
             Standing::Written(job) => {
