@@ -10,6 +10,7 @@
 //! |---|---|---|
 //! | [`api`] | the resources as users see them: spec, hardware, reasons | no |
 //! | [`job`] | actions, their steps, intents, outcomes, retry policy | no |
+//! | [`plan`] | observation to decision, status and events | no |
 //! | [`shard`] | site and BMC host to shard | no |
 //! | [`queue`] | all SQL: enqueue, claim, advance, complete, lease, reap, feed, history | MySQL |
 //! | [`cmd`] | one file per subcommand | wiring |
@@ -18,5 +19,6 @@ pub mod api;
 pub mod cmd;
 pub mod failpoint;
 pub mod job;
+pub mod plan;
 pub mod queue;
 pub mod shard;

@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand.
 
 mod crds;
+mod explain;
 mod migrate;
 
 use std::process::ExitCode;
@@ -21,6 +22,8 @@ enum Command {
     Migrate(migrate::Args),
     /// Prints the definition of the Server resource, or compares it with a folder.
     Crds(crds::Args),
+    /// Reads a Server and what is known of it, and prints the decision and the status that follows.
+    Explain(explain::Args),
 }
 
 /// Why a subcommand ended.
@@ -30,6 +33,8 @@ enum CommandError {
     Queue(#[from] crate::queue::QueueError),
     #[error(transparent)]
     Crds(#[from] crds::CrdsError),
+    #[error(transparent)]
+    Explain(#[from] explain::ExplainError),
 }
 
 /// Runs the command line to its end. An error goes to standard error in one line.
@@ -47,6 +52,7 @@ async fn dispatch(command: Command) -> Result<(), CommandError> {
     match command {
         Command::Migrate(args) => migrate::run(args).await?,
         Command::Crds(args) => crds::run(args)?,
+        Command::Explain(args) => explain::run(&args)?,
     }
     Ok(())
 }
