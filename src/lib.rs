@@ -12,10 +12,12 @@
 //! | [`job`] | actions, their steps, intents, outcomes, retry policy | no |
 //! | [`shard`] | site and BMC host to shard | no |
 //! | [`queue`] | all SQL: enqueue, claim, advance, complete, lease, reap, feed, history | MySQL |
+//! | [`emulator`] | a fleet of Redfish BMCs, and their misbehaviour | sockets |
 //! | [`cmd`] | one file per subcommand | wiring |
 
 pub mod api;
 pub mod cmd;
+pub mod emulator;
 pub mod failpoint;
 pub mod job;
 pub mod queue;
