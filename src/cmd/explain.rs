@@ -48,7 +48,8 @@ pub fn run(args: &Args) -> Result<(), ExplainError> {
     let facts: Facts = args.known.as_deref().map(read).transpose()?.unwrap_or_default();
     let explanation = explain(&facts.about(server));
     // Through JSON, so that enums print as they stand in the API and not as YAML tags.
-    let value = serde_json::to_value(&explanation).map_err(serde::de::Error::custom).map_err(ExplainError::Print)?;
+    let value =
+        serde_json::to_value(&explanation).map_err(serde::de::Error::custom).map_err(ExplainError::Print)?;
     print!("{}", serde_yaml::to_string(&value)?);
     Ok(())
 }

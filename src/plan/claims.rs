@@ -22,7 +22,9 @@ pub(super) fn problem(refusal: &ClaimRefusal) -> Problem {
     };
     Problem::new(
         refusal.reason,
-        format!("{what} {holder}: correct spec.bmc.address, or delete the other one; nothing is sent until then"),
+        format!(
+            "{what} {holder}: correct spec.bmc.address, or delete the other one; nothing is sent until then"
+        ),
     )
 }
 

@@ -58,10 +58,14 @@ fn ready(situation: &Situation) -> Said {
         | Situation::Deleting(why)
         | Situation::DeletingStalled(why) => tell(Truth::False, why),
         Situation::PausedInSync => say(Truth::True, Reason::Paused, "paused; the machine is as declared"),
-        Situation::PausedWithDifference => {
-            say(Truth::False, Reason::Paused, "paused; the machine is not as declared: set spec.paused to false to go on")
+        Situation::PausedWithDifference => say(
+            Truth::False,
+            Reason::Paused,
+            "paused; the machine is not as declared: set spec.paused to false to go on",
+        ),
+        Situation::PausedUnseen => {
+            say(Truth::Unknown, Reason::Paused, "paused before the machine was looked at")
         }
-        Situation::PausedUnseen => say(Truth::Unknown, Reason::Paused, "paused before the machine was looked at"),
     }
 }
 
@@ -94,7 +98,9 @@ fn fresh(seen: &Observation) -> Said {
 fn power_synced(seen: &Observation) -> Option<Said> {
     match power::sync(seen) {
         PowerSync::NoWish => None,
-        PowerSync::NeverRead => Some(say(Truth::Unknown, Reason::Pending, "the power state was not read yet")),
+        PowerSync::NeverRead => {
+            Some(say(Truth::Unknown, Reason::Pending, "the power state was not read yet"))
+        }
         PowerSync::Synced => Some(say(Truth::True, Reason::InSync, "the power state is the wished one")),
         PowerSync::NotYet | PowerSync::Opposite(_) => {
             Some(say(Truth::False, Reason::OutOfSync, "the power state is not the wished one"))
@@ -115,9 +121,9 @@ fn reconciling(situation: &Situation) -> Option<Said> {
 
 fn stalled(situation: &Situation) -> Option<Said> {
     match situation {
-        Situation::UnreachableAtWork(why, Patience::Over) | Situation::Stalled(why) | Situation::DeletingStalled(why) => {
-            Some(tell(Truth::True, why))
-        }
+        Situation::UnreachableAtWork(why, Patience::Over)
+        | Situation::Stalled(why)
+        | Situation::DeletingStalled(why) => Some(tell(Truth::True, why)),
         _ => None,
     }
 }

@@ -27,7 +27,8 @@ fn stop_then(seen: &Observation, job: &LiveJob, patience_ms: i64, farewell: Fare
     if seen.secret.is_some() && seen.deleting_for_ms() < patience_ms {
         return Command::Nothing(Reason::Cancelling);
     }
-    let begun = job.request_stored && !job.action.undo().is_empty() || job.action.effect() == Effect::Destructive;
+    let begun =
+        job.request_stored && !job.action.undo().is_empty() || job.action.effect() == Effect::Destructive;
     Command::Release(if begun { Farewell::WithoutUndo } else { farewell })
 }
 
@@ -67,7 +68,8 @@ fn hopeless(seen: &Observation, work: &Work) -> bool {
     let for_ms = seen.deleting_for_ms();
     let failure = seen.known.as_ref().and_then(|known| known.failure.as_ref());
     let failed = failure.is_some_and(|failure| {
-        let bmc = failure.problem.reason.failure_scope() == FailureScope::Bmc && failure.cause == seen.cause();
+        let bmc =
+            failure.problem.reason.failure_scope() == FailureScope::Bmc && failure.cause == seen.cause();
         failure.intent == work.intent || bmc
     });
     failed

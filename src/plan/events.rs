@@ -36,7 +36,8 @@ pub fn events(seen: &Observation, decision: &Decision, after: &ServerStatus) -> 
     notes.extend(of_command(seen, decision));
     notes.extend(of_token(seen));
     let last = before.and_then(|before| before.last_job.as_ref());
-    notes.extend(after.last_job.as_ref().filter(|job| last.map(|last| &last.id) != Some(&job.id)).map(of_job));
+    notes
+        .extend(after.last_job.as_ref().filter(|job| last.map(|last| &last.id) != Some(&job.id)).map(of_job));
     notes.extend(of_phase(before, after));
     notes
 }
@@ -53,11 +54,14 @@ fn of_command(seen: &Observation, decision: &Decision) -> Option<EventNote> {
         }
         Command::Register { why: NewRecord::FirstSight, .. } => {
             let token = seen.spec().reboot_token.as_ref()?;
-            let text = format!("rebootToken {token:?} came with a new Server: it counts as handled and reboots nothing");
+            let text = format!(
+                "rebootToken {token:?} came with a new Server: it counts as handled and reboots nothing"
+            );
             Some(note(EventKind::Normal, Reason::TokenAlreadyHandled, "Register", text))
         }
         Command::RecordHandled { reboot_token, reason } => {
-            let text = format!("rebootToken {reboot_token:?} counts as handled: the machine is, or shall be, off");
+            let text =
+                format!("rebootToken {reboot_token:?} counts as handled: the machine is, or shall be, off");
             Some(note(EventKind::Normal, *reason, "Reboot", text))
         }
         Command::Release(Farewell::WithoutUndo) => Some(note(
@@ -84,7 +88,9 @@ fn of_token(seen: &Observation) -> Option<EventNote> {
     let handled = seen.handled().reboot;
     let is_earlier = handled.iter().rev().skip(1).any(|earlier| earlier == token);
     (is_new_spec && is_earlier).then(|| {
-        let text = format!("rebootToken {token:?} was handled before: it reboots nothing; set a new value to reboot");
+        let text = format!(
+            "rebootToken {token:?} was handled before: it reboots nothing; set a new value to reboot"
+        );
         note(EventKind::Normal, Reason::TokenAlreadyHandled, "Reboot", text)
     })
 }

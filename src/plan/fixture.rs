@@ -5,7 +5,8 @@ use super::{Observation, Settings, SiteWorkers, Visibility, decide, status};
 use crate::api::hardware::{Hardware, HardwareIdentity, PowerState};
 use crate::api::{BmcSpec, CredentialsRef, Reason, Server, ServerSpec, names};
 use crate::job::{
-    Action, JobId, JobState, Known, LiveJob, Problem, Reading, SecretVersion, StoredFailure, Unanswered, WaitingFor,
+    Action, JobId, JobState, Known, LiveJob, Problem, Reading, SecretVersion, StoredFailure, Unanswered,
+    WaitingFor,
 };
 
 pub(super) const NOW_MS: i64 = 1_795_000_000_000;

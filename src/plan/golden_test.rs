@@ -26,7 +26,8 @@ fn every_golden_case_is_answered_as_before() {
     for file in files {
         let text = std::fs::read_to_string(&file).unwrap();
         let (given, answer) = text.split_once(MARK).unwrap_or((&text, ""));
-        let value: serde_json::Value = serde_yaml::from_str(given).unwrap_or_else(|error| panic!("{file:?}: {error}"));
+        let value: serde_json::Value =
+            serde_yaml::from_str(given).unwrap_or_else(|error| panic!("{file:?}: {error}"));
         let case: Case = serde_json::from_value(value).unwrap_or_else(|error| panic!("{file:?}: {error}"));
         let explanation = explain(&case.facts.about(case.server));
         let now = serde_yaml::to_string(&serde_json::to_value(explanation).unwrap()).unwrap();

@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Visibility;
 use crate::api::{DeletionPolicy, Server, ServerSpec, ServerStatus, names};
-use crate::job::{Action, Cause, Deleting, HandledTokens, Intent, Known, LiveJob, Problem, SecretVersion, ServerUid, Wish};
+use crate::job::{
+    Action, Cause, Deleting, HandledTokens, Intent, Known, LiveJob, Problem, SecretVersion, ServerUid, Wish,
+};
 
 /// Whether somebody works for a site.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,7 +143,9 @@ impl Observation {
 
     /// The tokens that count as handled: those of the database and those of status together.
     pub(super) fn handled(&self) -> HandledTokens {
-        let shown = HandledTokens { reboot: self.shown().map(|status| status.reboot_tokens.clone()).unwrap_or_default() };
+        let shown = HandledTokens {
+            reboot: self.shown().map(|status| status.reboot_tokens.clone()).unwrap_or_default(),
+        };
         self.known.as_ref().map_or_else(|| shown.clone(), |known| known.handled.union(&shown))
     }
 

@@ -26,7 +26,9 @@ pub(super) fn sync(seen: &Observation) -> PowerSync {
         return PowerSync::NeverRead;
     };
     match (wish, reading.power) {
-        (Power::PoweredOn, PowerState::PoweredOn) | (Power::PoweredOff, PowerState::PoweredOff) => PowerSync::Synced,
+        (Power::PoweredOn, PowerState::PoweredOn) | (Power::PoweredOff, PowerState::PoweredOff) => {
+            PowerSync::Synced
+        }
         (_, PowerState::PoweringOn | PowerState::PoweringOff | PowerState::Unknown) => PowerSync::NotYet,
         (Power::PoweredOn, PowerState::PoweredOff) | (Power::PoweredOff, PowerState::PoweredOn) => {
             PowerSync::Opposite(wish)

@@ -40,7 +40,8 @@ fn happens() -> impl Strategy<Value = Happens> {
     ];
     let powers = prop_oneof![Just(None), Just(Some(Power::PoweredOn)), Just(Some(Power::PoweredOff))];
     let policies = prop_oneof![Just(DeletionPolicy::Retain), Just(DeletionPolicy::PowerOff)];
-    let parks = prop_oneof![Just(Reason::Unreachable), Just(Reason::CredentialsInvalid), Just(Reason::BMCBusy)];
+    let parks =
+        prop_oneof![Just(Reason::Unreachable), Just(Reason::CredentialsInvalid), Just(Reason::BMCBusy)];
     // Weighted so that most stories get as far as work that fails.
     prop_oneof![
         4 => powers.prop_map(H::Power),
@@ -77,7 +78,8 @@ impl World {
     }
 
     fn spec_changed(&mut self) {
-        self.seen.server.metadata.generation = self.seen.server.metadata.generation.map(|generation| generation + 1);
+        self.seen.server.metadata.generation =
+            self.seen.server.metadata.generation.map(|generation| generation + 1);
     }
 
     fn known(&mut self) -> Option<&mut Known> {
@@ -100,7 +102,8 @@ impl World {
             }
             Happens::Delete(policy) => {
                 self.seen.server.spec.deletion_policy = policy;
-                self.seen.server.metadata.deletion_timestamp = Some(crate::api::condition::time(self.seen.now_ms));
+                self.seen.server.metadata.deletion_timestamp =
+                    Some(crate::api::condition::time(self.seen.now_ms));
                 self.spec_changed();
             }
             Happens::Address(number) => {
@@ -116,8 +119,11 @@ impl World {
                 self.seen.job = None;
             }
             Happens::ButtonPressed => {
-                self.machine =
-                    if self.machine == PowerState::PoweredOn { PowerState::PoweredOff } else { PowerState::PoweredOn };
+                self.machine = if self.machine == PowerState::PoweredOn {
+                    PowerState::PoweredOff
+                } else {
+                    PowerState::PoweredOn
+                };
             }
             Happens::Time(ms) => self.seen.now_ms += ms,
             Happens::WorkerStarts => {
@@ -136,7 +142,9 @@ impl World {
 
     /// Stores the first request, as a worker does it: only while the live wish is the job's.
     fn send(&mut self) {
-        let Some(job) = self.seen.job.clone().filter(|job| job.started() && job.cancel.is_none()) else { return };
+        let Some(job) = self.seen.job.clone().filter(|job| job.started() && job.cancel.is_none()) else {
+            return;
+        };
         if job.action == Action::Inspect || job.intent != self.seen.intent(job.action) {
             return;
         }
@@ -170,7 +178,8 @@ impl World {
 
     fn finish(&mut self) {
         let Some(job) = self.seen.job.clone().filter(LiveJob::started) else { return };
-        let superseded = job.cancel.is_none() && !job.request_stored && job.intent != self.seen.intent(job.action);
+        let superseded =
+            job.cancel.is_none() && !job.request_stored && job.intent != self.seen.intent(job.action);
         if superseded && job.action != Action::Inspect {
             return self.end(&job, JobResult::Superseded, Some(Problem::new(Reason::WishChanged, "changed")));
         }
@@ -299,7 +308,9 @@ impl World {
                 }
             }
             Command::Reprioritize { lane, .. } => self.seen.job.as_mut().unwrap().lane = *lane,
-            Command::RecordHandled { reboot_token, .. } => self.known().unwrap().handled.record_reboot(reboot_token),
+            Command::RecordHandled { reboot_token, .. } => {
+                self.known().unwrap().handled.record_reboot(reboot_token)
+            }
             Command::Release(_) => self.gone = true,
         }
     }

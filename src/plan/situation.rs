@@ -1,7 +1,9 @@
 //! Which situation a server is in: one row of the table in the documentation of `status`.
 
 use super::power::PowerSync;
-use super::{Command, Decision, Farewell, NewRecord, Observation, claims, failure, live_job, power, reboot, work};
+use super::{
+    Command, Decision, Farewell, NewRecord, Observation, claims, failure, live_job, power, reboot, work,
+};
 use crate::api::{Phase, Power, Reason};
 use crate::job::{Action, Deleting, LiveJob, Problem, RetryClass};
 
@@ -156,7 +158,9 @@ const fn phase(action: Action) -> Phase {
         Action::PowerOff => Phase::PoweringOff,
         Action::Reboot => Phase::Rebooting,
         // These have no steps yet: a job that names one is on its way out.
-        Action::Inspect | Action::Build | Action::Reimage | Action::Wipe | Action::Decommission => Phase::Queued,
+        Action::Inspect | Action::Build | Action::Reimage | Action::Wipe | Action::Decommission => {
+            Phase::Queued
+        }
     }
 }
 
@@ -181,7 +185,10 @@ fn at_rest(seen: &Observation) -> Situation {
         (false, _) => never_read(seen),
         (true, PowerSync::NotYet) => Situation::Working(
             if seen.spec().power == Some(Power::PoweredOn) { Phase::PoweringOn } else { Phase::PoweringOff },
-            Problem::new(Reason::OutOfSync, "the power state is not the wished one yet; it is read again soon"),
+            Problem::new(
+                Reason::OutOfSync,
+                "the power state is not the wished one yet; it is read again soon",
+            ),
         ),
         (true, _) if reboot::token(seen).is_some() => Situation::Queued(waits_for_a_worker()),
         (true, _) if silent => Situation::UnreachableIdle,
@@ -194,7 +201,10 @@ fn never_read(seen: &Observation) -> Situation {
     match silence(seen) {
         Some(silence) => silence,
         None if rebuilt => Situation::Pending(record(NewRecord::Rebuilt)),
-        None => in_queue(seen, Situation::Pending(Problem::new(Reason::Pending, "the machine was not looked at yet"))),
+        None => in_queue(
+            seen,
+            Situation::Pending(Problem::new(Reason::Pending, "the machine was not looked at yet")),
+        ),
     }
 }
 
@@ -214,18 +224,27 @@ fn deleting(seen: &Observation, decision: &Decision) -> Situation {
     let say = |message: &str| Situation::Deleting(Problem::new(Reason::Deleting, message));
     match &decision.command {
         Command::Release(Farewell::Clean) => say("the server is let go"),
-        Command::Release(Farewell::WithoutUndo) => say("the server is let go; what a job had begun is not undone"),
-        Command::Release(Farewell::WithoutPowerOff) => say("the server is let go; it could not be powered off"),
+        Command::Release(Farewell::WithoutUndo) => {
+            say("the server is let go; what a job had begun is not undone")
+        }
+        Command::Release(Farewell::WithoutPowerOff) => {
+            say("the server is let go; it could not be powered off")
+        }
         Command::Nothing(Reason::Deleting) => say("another finalizer keeps this object"),
-        _ if seen.paused() && seen.deleting() == Deleting::PowerOff => Situation::DeletingStalled(Problem::new(
-            Reason::Paused,
-            "deletionPolicy is PowerOff and spec.paused is true: set paused to false, or deletionPolicy to Retain to \
+        _ if seen.paused() && seen.deleting() == Deleting::PowerOff => {
+            Situation::DeletingStalled(Problem::new(
+                Reason::Paused,
+                "deletionPolicy is PowerOff and spec.paused is true: set paused to false, or deletionPolicy to Retain to \
              let the machine go as it is",
-        )),
+            ))
+        }
         _ => match credentials(seen).or_else(|| met(seen)) {
             Some(problem) => Situation::DeletingStalled(Problem::new(
                 problem.reason,
-                format!("{}; the server is let go when its time is over, or at once with deletionPolicy Retain", problem.message),
+                format!(
+                    "{}; the server is let go when its time is over, or at once with deletionPolicy Retain",
+                    problem.message
+                ),
             )),
             None if seen.deleting() == Deleting::PowerOff => say("the machine is powered off first"),
             None => say("waits until what a job had begun is undone"),

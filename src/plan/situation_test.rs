@@ -25,7 +25,8 @@ fn wished_off() -> Observation {
 
 fn registered() -> Observation {
     change(f::new(), |seen| {
-        seen.known = Some(crate::job::Known { claimed_address: Some(f::ADDRESS.into()), ..Default::default() });
+        seen.known =
+            Some(crate::job::Known { claimed_address: Some(f::ADDRESS.into()), ..Default::default() });
     })
 }
 
@@ -55,9 +56,17 @@ fn failed(reason: Reason) -> Observation {
 #[case::unreachable_work_pending_for_long(change(with_job(wished_off(), |s| f::parked(s, Action::PowerOff, Reason::Unreachable, 600_000)), |s| f::known(s).unanswered = Some(f::silence(600_000))), "Unreachable False Fresh Stalled", Kstatus::Failed)]
 #[case::never_reached(change(with_job(registered(), |s| f::parked(s, Action::Inspect, Reason::Unreachable, 1000)), |s| f::known(s).unanswered = Some(f::silence(1000))), "Unreachable False Reconciling", Kstatus::InProgress)]
 #[case::wrong_credentials(with_job(registered(), |s| f::parked(s, Action::Inspect, Reason::CredentialsInvalid, 1000)), "Stalled False Stalled", Kstatus::Failed)]
-#[case::wrong_credentials_stored(failed(Reason::CredentialsInvalid), "Stalled False Fresh Stalled", Kstatus::Failed)]
+#[case::wrong_credentials_stored(
+    failed(Reason::CredentialsInvalid),
+    "Stalled False Fresh Stalled",
+    Kstatus::Failed
+)]
 #[case::missing_credentials(change(f::new(), |s| s.secret = None), "Stalled False Stalled", Kstatus::Failed)]
-#[case::step_deadline(failed(Reason::PowerStateMismatch), "Stalled False Reachable Fresh Stalled", Kstatus::Failed)]
+#[case::step_deadline(
+    failed(Reason::PowerStateMismatch),
+    "Stalled False Reachable Fresh Stalled",
+    Kstatus::Failed
+)]
 #[case::identity(failed(Reason::IdentityMismatch), "Stalled False Reachable Fresh Stalled", Kstatus::Failed)]
 #[case::invalid_address(change(f::new(), |s| s.bmc_address = Err(Problem::new(Reason::InvalidAddress, "no host"))), "Stalled False Stalled", Kstatus::Failed)]
 #[case::claimed_by_another(change(registered(), |s| f::known(s).refusal = Some(ClaimRefusal { reason: Reason::BMCClaimed, holder: None, address: f::ADDRESS.into() })), "Stalled False Stalled", Kstatus::Failed)]
@@ -67,7 +76,11 @@ fn failed(reason: Reason) -> Observation {
 #[case::deleted(change(f::ready(), |s| f::delete(s, 1000)), "Deleting False Reachable Fresh Reconciling", Kstatus::Terminating)]
 #[case::deleted_with_power_off_and_paused(change(f::ready(), |s| { f::delete(s, 1000); s.server.spec.deletion_policy = DeletionPolicy::PowerOff; s.server.spec.paused = Some(true); }), "Deleting False Reachable Fresh Stalled", Kstatus::Terminating)]
 #[case::insecure(change(f::ready(), |s| s.server.spec.bmc.tls = Some(BmcTls { verify: Some(TlsVerify::Disabled), ..BmcTls::default() })), "Ready True Reachable Fresh InsecureTLS", Kstatus::Current)]
-fn the_table_of_situations(#[case] seen: Observation, #[case] expected: &str, #[case] expected_kstatus: Kstatus) {
+fn the_table_of_situations(
+    #[case] seen: Observation,
+    #[case] expected: &str,
+    #[case] expected_kstatus: Kstatus,
+) {
     let shown = status(&seen, &decide(&seen));
     let mut words = vec![shown.phase.unwrap().as_str().to_owned()];
     for condition in &shown.conditions {
