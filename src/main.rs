@@ -1,2 +1,16 @@
 //! The `autobuild` binary: see [`autobuild::cmd`].
-fn main() {}
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use tracing_subscriber::EnvFilter;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = autobuild::cmd::Cli::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    #[cfg(feature = "failpoints")]
+    let _armed = fail::FailScenario::setup();
+    autobuild::cmd::run(cli).await
+}

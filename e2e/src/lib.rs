@@ -24,3 +24,5 @@ pub mod packages;
 pub mod paths;
 pub mod process;
 pub mod wait;
+
+pub use paths::target as target_dir;

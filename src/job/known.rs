@@ -95,6 +95,7 @@ impl HandledTokens {
     }
 
     /// The values of both, those of `self` the newest.
+    #[must_use]
     pub fn union(&self, other: &Self) -> Self {
         let mut both = other.clone();
         both.reboot.retain(|token| !self.reboot.contains(token));

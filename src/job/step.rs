@@ -40,8 +40,8 @@ impl Step {
         match self {
             Self::Inspect => None,
             // A graceful shutdown has its own, shorter deadline before it is forced (`--shutdown-deadline`).
-            Self::Off => Some(Duration::from_secs(600)),
-            Self::On => Some(Duration::from_secs(300)),
+            Self::Off => Some(Duration::from_mins(10)),
+            Self::On => Some(Duration::from_mins(5)),
         }
     }
 

@@ -106,18 +106,20 @@ impl Transaction for ClaimJobs {
 
     async fn run(&self, connection: &mut MySqlConnection, _: Pass) -> Result<Ending<Vec<Claim>>, QueueError> {
         // Held in share mode: whoever reaps this worker waits for the claim, or the claim sees the tombstone.
-        let alive: Option<i64> =
-            sqlx::query_scalar("SELECT heartbeat FROM worker WHERE incarnation = ? AND tombstone = 0 LOCK IN SHARE MODE")
-                .bind(self.me.0)
-                .fetch_optional(&mut *connection)
-                .await?;
+        let alive: Option<i64> = sqlx::query_scalar(
+            "SELECT heartbeat FROM worker WHERE incarnation = ? AND tombstone = 0 LOCK IN SHARE MODE",
+        )
+        .bind(self.me.0)
+        .fetch_optional(&mut *connection)
+        .await?;
         if alive.is_none() {
             return Ok(Ending::Rollback(Vec::new()));
         }
         let (first, last) = self.from.lane.order_range();
+        // Constants stay out of ORDER BY: MariaDB sorts in a file when a text column is among them.
         let candidates = sqlx::query(
             "SELECT ord, id, server_uid FROM queue WHERE site = ? AND shard = ? AND state = ? AND ord BETWEEN ? AND ? \
-             ORDER BY site, shard, state, ord, id LIMIT ? FOR UPDATE SKIP LOCKED",
+             ORDER BY ord, id LIMIT ? FOR UPDATE SKIP LOCKED",
         )
         .bind(&self.from.site)
         .bind(i64::from(self.from.shard.0))
@@ -130,7 +132,11 @@ impl Transaction for ClaimJobs {
         // Table by table and by key, so that two claims never wait for each other in a circle.
         let mut keys = Vec::with_capacity(candidates.len());
         for row in &candidates {
-            keys.push((row.try_get::<String, _>("server_uid")?, row.try_get::<i64, _>("ord")?, row.try_get("id")?));
+            keys.push((
+                row.try_get::<String, _>("server_uid")?,
+                row.try_get::<i64, _>("ord")?,
+                row.try_get("id")?,
+            ));
         }
         keys.sort();
         let mut claims = Vec::with_capacity(keys.len());
@@ -139,7 +145,7 @@ impl Transaction for ClaimJobs {
                 claims.push(claim);
             }
         }
-        for claim in claims.iter().filter(|claim| claim.job.live.attempt == 0 && claim.job.revision == 0) {
+        for claim in claims.iter().filter(|claim| !claim.job.live.started()) {
             if claim.tell() == Tell::Controller {
                 touch(connection, claim.uid(), Tell::Controller).await?;
             }
@@ -157,23 +163,27 @@ impl ClaimJobs {
         ord: i64,
         id: i64,
     ) -> Result<Option<Claim>, QueueError> {
-        let row = sqlx::query("SELECT * FROM job WHERE server_uid = ? AND id = ? AND q_state = ? AND q_ord = ? FOR UPDATE")
-            .bind(uid)
-            .bind(id)
-            .bind(self.from.place.code())
-            .bind(ord)
-            .fetch_optional(&mut *connection)
-            .await?;
+        let row = sqlx::query(
+            "SELECT * FROM job WHERE server_uid = ? AND id = ? AND q_state = ? AND q_ord = ? FOR UPDATE",
+        )
+        .bind(uid)
+        .bind(id)
+        .bind(self.from.place.code())
+        .bind(ord)
+        .fetch_optional(&mut *connection)
+        .await?;
         let Some(row) = row else {
             // A queue row without its job would be offered for ever.
-            sqlx::query("DELETE FROM queue WHERE site = ? AND shard = ? AND state = ? AND ord = ? AND id = ?")
-                .bind(&self.from.site)
-                .bind(i64::from(self.from.shard.0))
-                .bind(self.from.place.code())
-                .bind(ord)
-                .bind(id)
-                .execute(connection)
-                .await?;
+            sqlx::query(
+                "DELETE FROM queue WHERE site = ? AND shard = ? AND state = ? AND ord = ? AND id = ?",
+            )
+            .bind(&self.from.site)
+            .bind(i64::from(self.from.shard.0))
+            .bind(self.from.place.code())
+            .bind(ord)
+            .bind(id)
+            .execute(connection)
+            .await?;
             tracing::warn!(server = uid, "removed a queue row that had no job");
             return Ok(None);
         };
@@ -182,7 +192,8 @@ impl ClaimJobs {
             Err(error) => {
                 // It stays where it is for a release that knows it, out of the way of the others.
                 tracing::error!(server = uid, %error, "a job row cannot be read; it is parked for ten minutes");
-                set_aside(connection, &self.from, uid, ord, id).await?;
+                set_aside(connection, uid, (&self.from.site, self.from.shard), self.from.place, ord, id)
+                    .await?;
                 return Ok(None);
             }
         };
@@ -209,14 +220,16 @@ impl ClaimJobs {
 }
 
 /// Parks a row that this release cannot read.
-async fn set_aside(
+pub(super) async fn set_aside(
     connection: &mut MySqlConnection,
-    from: &ClaimFrom,
     uid: &str,
+    (site, shard): (&str, Shard),
+    place: PlaceInQueue,
     ord: i64,
     id: i64,
 ) -> Result<(), QueueError> {
-    let wake_ms: i64 = sqlx::query_scalar(concat!("SELECT ", now_ms!(), " + 600000")).fetch_one(&mut *connection).await?;
+    let wake_ms: i64 =
+        sqlx::query_scalar(concat!("SELECT ", now_ms!(), " + 600000")).fetch_one(&mut *connection).await?;
     sqlx::query("UPDATE job SET q_state = ?, q_ord = ? WHERE server_uid = ?")
         .bind(PlaceInQueue::Parked.code())
         .bind(wake_ms)
@@ -226,9 +239,9 @@ async fn set_aside(
     sqlx::query("UPDATE queue SET state = ?, ord = ? WHERE site = ? AND shard = ? AND state = ? AND ord = ? AND id = ?")
         .bind(PlaceInQueue::Parked.code())
         .bind(wake_ms)
-        .bind(&from.site)
-        .bind(i64::from(from.shard.0))
-        .bind(from.place.code())
+        .bind(site)
+        .bind(i64::from(shard.0))
+        .bind(place.code())
         .bind(ord)
         .bind(id)
         .execute(connection)
@@ -239,7 +252,12 @@ async fn set_aside(
 impl Queue {
     /// Claims up to `at_most` jobs of one lane of one shard, the oldest first. Nothing is claimed by a worker whose
     /// row is gone or bears a tombstone.
-    pub async fn claim(&self, me: Incarnation, from: ClaimFrom, at_most: u32) -> Result<Vec<Claim>, QueueError> {
+    pub async fn claim(
+        &self,
+        me: Incarnation,
+        from: ClaimFrom,
+        at_most: u32,
+    ) -> Result<Vec<Claim>, QueueError> {
         self.transact(ClaimJobs { me, from, at_most }).await
     }
 }

@@ -24,7 +24,8 @@ pub(super) fn options(url: &str) -> Result<MySqlConnectOptions, QueueError> {
     if !(url.starts_with("mysql://") || url.starts_with("mariadb://")) {
         return Err(QueueError::Url("the scheme is not mysql".to_owned()));
     }
-    let options = MySqlConnectOptions::from_str(url).map_err(|_| QueueError::Url("it cannot be parsed".to_owned()))?;
+    let options =
+        MySqlConnectOptions::from_str(url).map_err(|_| QueueError::Url("it cannot be parsed".to_owned()))?;
     if options.get_database().unwrap_or_default().is_empty() {
         return Err(QueueError::Url("it names no database".to_owned()));
     }
@@ -108,10 +109,14 @@ pub(super) async fn check(options: &MySqlConnectOptions) -> Result<(ServerInfo, 
 }
 
 /// Locks a row of `meta` with one connection and proves that the other one skips it.
-async fn skips_locked_rows(first: &mut MySqlConnection, second: &mut MySqlConnection) -> Result<(), QueueError> {
+async fn skips_locked_rows(
+    first: &mut MySqlConnection,
+    second: &mut MySqlConnection,
+) -> Result<(), QueueError> {
     let mut holder = first.begin().await?;
-    let held: Option<String> =
-        sqlx::query_scalar("SELECT name FROM meta WHERE name = 'epoch' FOR UPDATE").fetch_optional(&mut *holder).await?;
+    let held: Option<String> = sqlx::query_scalar("SELECT name FROM meta WHERE name = 'epoch' FOR UPDATE")
+        .fetch_optional(&mut *holder)
+        .await?;
     if held.is_none() {
         return Err(QueueError::Unfit("the table meta has no epoch; run `autobuild migrate`".to_owned()));
     }
@@ -134,8 +139,10 @@ async fn skips_locked_rows(first: &mut MySqlConnection, second: &mut MySqlConnec
 }
 
 async fn durability(connection: &mut MySqlConnection, engine: Engine) -> Result<Vec<String>, QueueError> {
-    let format: String = sqlx::query_scalar("SELECT CAST(@@binlog_format AS CHAR)").fetch_one(&mut *connection).await?;
-    let logs: i64 = sqlx::query_scalar("SELECT CAST(@@log_bin AS SIGNED)").fetch_one(&mut *connection).await?;
+    let format: String =
+        sqlx::query_scalar("SELECT CAST(@@binlog_format AS CHAR)").fetch_one(&mut *connection).await?;
+    let logs: i64 =
+        sqlx::query_scalar("SELECT CAST(@@log_bin AS SIGNED)").fetch_one(&mut *connection).await?;
     if logs == 1 && format.eq_ignore_ascii_case("STATEMENT") {
         return Err(QueueError::Unfit(
             "binlog_format is STATEMENT: READ COMMITTED transactions need ROW (or MIXED)".to_owned(),
@@ -144,10 +151,13 @@ async fn durability(connection: &mut MySqlConnection, engine: Engine) -> Result<
     let flush: i64 = sqlx::query_scalar("SELECT CAST(@@innodb_flush_log_at_trx_commit AS SIGNED)")
         .fetch_one(&mut *connection)
         .await?;
-    let sync: i64 = sqlx::query_scalar("SELECT CAST(@@sync_binlog AS SIGNED)").fetch_one(&mut *connection).await?;
+    let sync: i64 =
+        sqlx::query_scalar("SELECT CAST(@@sync_binlog AS SIGNED)").fetch_one(&mut *connection).await?;
     let mut warnings = Vec::new();
     if flush != 1 {
-        warnings.push(format!("innodb_flush_log_at_trx_commit is {flush}: a crash of the server can lose commits; set it to 1"));
+        warnings.push(format!(
+            "innodb_flush_log_at_trx_commit is {flush}: a crash of the server can lose commits; set it to 1"
+        ));
     }
     if logs == 1 && sync != 1 && engine == Engine::MySql {
         warnings.push(format!("sync_binlog is {sync}: a failover can lose commits; set it to 1"));

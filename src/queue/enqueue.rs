@@ -72,17 +72,18 @@ impl Transaction for Enqueue {
         let order_ms = job.id.unix_ms();
         let ord = order_key(job.lane, order_ms);
         let place = PlaceInQueue::Queued.code();
-        let queued =
-            sqlx::query("INSERT INTO queue (site, shard, state, ord, id, server_uid) VALUES (?, ?, ?, ?, ?, ?)")
-                .bind(&job.site)
-                .bind(i64::from(job.shard.0))
-                .bind(place)
-                .bind(ord)
-                .bind(job.id.0)
-                .bind(job.uid.as_str())
-                .execute(&mut *connection)
-                .await
-                .map_err(QueueError::from);
+        let queued = sqlx::query(
+            "INSERT INTO queue (site, shard, state, ord, id, server_uid) VALUES (?, ?, ?, ?, ?, ?)",
+        )
+        .bind(&job.site)
+        .bind(i64::from(job.shard.0))
+        .bind(place)
+        .bind(ord)
+        .bind(job.id.0)
+        .bind(job.uid.as_str())
+        .execute(&mut *connection)
+        .await
+        .map_err(QueueError::from);
         let inserted = match queued {
             Ok(_) => self.insert_job(connection, order_ms, ord).await,
             Err(error) => Err(error),
@@ -110,7 +111,12 @@ impl Transaction for Enqueue {
 }
 
 impl Enqueue {
-    async fn insert_job(&self, connection: &mut MySqlConnection, order_ms: i64, ord: i64) -> Result<(), QueueError> {
+    async fn insert_job(
+        &self,
+        connection: &mut MySqlConnection,
+        order_ms: i64,
+        ord: i64,
+    ) -> Result<(), QueueError> {
         let job = &self.job;
         sqlx::query(concat!(
             "INSERT INTO job (server_uid, id, namespace, name, site, shard, action, lane, order_ms, q_state, q_ord, \

@@ -86,7 +86,7 @@ impl QueueError {
     }
 
     /// A column that does not hold what it should.
-    pub(super) fn unknown(table: &'static str, key: impl ToString, column: &'static str, value: &str) -> Self {
+    pub(super) fn unknown(table: &'static str, key: &str, column: &'static str, value: &str) -> Self {
         Self::UnknownContent { table, key: key.to_string(), column, value: value.chars().take(80).collect() }
     }
 }
@@ -101,7 +101,9 @@ impl From<sqlx::Error> for QueueError {
         let Some(code) = number(&error) else {
             return match error {
                 sqlx::Error::Configuration(cause) => Self::Url(cause.to_string()),
-                sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::ColumnNotFound(_) => {
+                sqlx::Error::ColumnDecode { .. }
+                | sqlx::Error::Decode(_)
+                | sqlx::Error::ColumnNotFound(_) => {
                     Self::Unfit(format!("the database's tables are not those of this release: {error}"))
                 }
                 other => Self::Unavailable(other.to_string()),
@@ -114,17 +116,16 @@ impl From<sqlx::Error> for QueueError {
             1062 => Self::Duplicate(message),
             // Gone away and lost; read-only or super-read-only server, a wrong one after a failover; too many
             // connections; shutting down.
-            2006 | 2013 | 1290 | 1792 | 1836 | 1040 | 1053 | 1927 | 3024 | 1152 | 1158 | 1159 | 1160 | 1161 | 4031 => {
-                Self::Unavailable(format!("{message} ({code})"))
-            }
+            2006 | 2013 | 1290 | 1792 | 1836 | 1040 | 1053 | 1927 | 3024 | 1152 | 1158 | 1159 | 1160
+            | 1161 | 4031 => Self::Unavailable(format!("{message} ({code})")),
             // Disk full: the server waits for space or refuses; either way it is not for ever.
             1021 | 1114 | 3675 => Self::Unavailable(format!("{message} ({code})")),
-            1044 | 1045 | 1049 | 1142 | 1143 | 1227 => {
-                Self::Unfit(format!("{message} ({code}); check the user, its rights and the database's name in --database-url"))
-            }
-            1054 | 1146 => {
-                Self::Unfit(format!("{message} ({code}); run `autobuild migrate` of this release against this database"))
-            }
+            1044 | 1045 | 1049 | 1142 | 1143 | 1227 => Self::Unfit(format!(
+                "{message} ({code}); check the user, its rights and the database's name in --database-url"
+            )),
+            1054 | 1146 => Self::Unfit(format!(
+                "{message} ({code}); run `autobuild migrate` of this release against this database"
+            )),
             _ => Self::Refused(format!("{message} ({code})")),
         }
     }

@@ -63,11 +63,12 @@ impl Queue {
     /// Takes a server out of the feed if nothing changed since `version`. Only after an accepted status patch, or
     /// when a live read of the status equals what would be written.
     pub async fn acknowledge(&self, uid: &ServerUid, version: i64) -> Result<bool, QueueError> {
-        let done = sqlx::query("UPDATE server_state SET changed_at_ms = NULL WHERE server_uid = ? AND version = ?")
-            .bind(uid.as_str())
-            .bind(version)
-            .execute(self.pool())
-            .await?;
+        let done =
+            sqlx::query("UPDATE server_state SET changed_at_ms = NULL WHERE server_uid = ? AND version = ?")
+                .bind(uid.as_str())
+                .bind(version)
+                .execute(self.pool())
+                .await?;
         Ok(done.rows_affected() == 1)
     }
 }

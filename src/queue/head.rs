@@ -22,7 +22,7 @@ const BRANCH: &str = concat!(
     "(SELECT shard, state, ord FROM queue WHERE site = ? AND shard = ? AND state = ? AND ord <= ",
     "IF(? = 3, ",
     now_ms!(),
-    ", ?) ORDER BY site, shard, state, ord, id LIMIT 1)"
+    ", ?) ORDER BY ord, id LIMIT 1)"
 );
 
 impl Queue {
@@ -52,7 +52,8 @@ impl Queue {
             let state: i64 = row.try_get("state")?;
             let ord: i64 = row.try_get("ord")?;
             let Some(place) = PlaceInQueue::from_code(state) else { continue };
-            let lane = Lane::ALL.into_iter().rev().find(|lane| ord >= order_key(*lane, 0)).unwrap_or(Lane::Urgent);
+            let lane =
+                Lane::ALL.into_iter().rev().find(|lane| ord >= order_key(*lane, 0)).unwrap_or(Lane::Urgent);
             heads.push(Head { shard: Shard(shard.max(0) as u16), place, lane });
         }
         heads.sort_by_key(|head| (head.lane, head.place));

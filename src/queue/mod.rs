@@ -15,6 +15,7 @@
 //! | held by a worker | incarnation | none |
 
 mod advance;
+mod bmc_claim;
 mod cancel;
 mod claim;
 mod complete;
@@ -22,8 +23,10 @@ mod connection;
 mod enqueue;
 mod error;
 mod feed;
+mod fence;
 mod head;
 mod lease;
+mod login;
 mod observe;
 mod park;
 mod reap;
@@ -32,6 +35,7 @@ mod request;
 mod row;
 mod schema;
 mod state;
+mod sweep;
 mod transaction;
 mod wake;
 
@@ -39,6 +43,7 @@ use std::sync::Arc;
 
 use sqlx::mysql::{MySqlConnectOptions, MySqlPool};
 
+pub use bmc_claim::{BmcClaimed, BmcKey, Claimant, Released};
 pub use cancel::CancelOutcome;
 pub use claim::{Claim, ClaimFrom, Served};
 pub use complete::End;
@@ -46,14 +51,17 @@ pub use connection::{Engine, ServerInfo};
 pub use enqueue::{Enqueued, NewJob, Visibility};
 pub use error::QueueError;
 pub use feed::{Changed, FeedCursor};
+pub use fence::Fenced;
 pub use head::Head;
 pub use lease::{Beat, Heart};
+pub use login::{LoginEnd, LoginKey, LoginLeave};
 pub use observe::Seen;
-pub use park::Parked;
-pub use reap::{Heartbeat, LeaseWatch, Reaped};
+pub use park::{OwnedJob, ParkAs, Parked};
+pub use reap::{CRASH_LIMIT, Heartbeat, LeaseWatch, Reaped};
 pub use row::PlaceInQueue;
 pub use schema::{Migrated, migrate};
 pub use state::Report;
+pub use sweep::Swept;
 
 /// The queue: a pool of connections to one database. Cheap to clone.
 #[derive(Debug, Clone)]

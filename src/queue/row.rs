@@ -6,7 +6,8 @@ use sqlx::{MySqlConnection, Row};
 use super::QueueError;
 use crate::api::Reason;
 use crate::job::{
-    Action, Intent, JobId, JobState, Lane, LiveJob, Problem, ServerUid, Step, StoredRequest, WaitingFor, order_key,
+    Action, Intent, JobId, JobState, Lane, LiveJob, Problem, ServerUid, Step, StoredRequest, WaitingFor,
+    order_key,
 };
 
 /// The `state` column of a `queue` row.
@@ -84,10 +85,9 @@ impl JobRow {
             .transpose()?
             .map(|reason| Problem { reason, message: message.unwrap_or_default() });
         let place = match (q_state, q_ord) {
-            (Some(state), Some(ord)) => Some((
-                PlaceInQueue::from_code(state).ok_or_else(|| bad("q_state", &state.to_string()))?,
-                ord,
-            )),
+            (Some(state), Some(ord)) => {
+                Some((PlaceInQueue::from_code(state).ok_or_else(|| bad("q_state", &state.to_string()))?, ord))
+            }
             _ => None,
         };
         let state = match (&cancel, place, started_at_ms) {
@@ -99,7 +99,10 @@ impl JobRow {
         let live = LiveJob {
             id: JobId(row.try_get("id")?),
             action: Action::parse(&action).ok_or_else(|| bad("action", &action))?,
-            lane: u8::try_from(lane).ok().and_then(Lane::from_number).ok_or_else(|| bad("lane", &lane.to_string()))?,
+            lane: u8::try_from(lane)
+                .ok()
+                .and_then(Lane::from_number)
+                .ok_or_else(|| bad("lane", &lane.to_string()))?,
             intent: Intent(row.try_get("intent")?),
             state,
             step: Step::parse(&step).ok_or_else(|| bad("step", &step))?,
@@ -115,9 +118,8 @@ impl JobRow {
             request_stored: row.try_get::<i64, _>("request_stored")? != 0,
             secret_version: row.try_get("secret_version")?,
         };
-        let request = request
-            .map(|text| serde_json::from_str(&text).map_err(|_| bad("request", &text)))
-            .transpose()?;
+        let request =
+            request.map(|text| serde_json::from_str(&text).map_err(|_| bad("request", &text))).transpose()?;
         Ok(Self {
             namespace: row.try_get("namespace")?,
             name: row.try_get("name")?,

@@ -23,14 +23,19 @@ pub struct Migrated {
 pub async fn migrate(url: &str, new_epoch: bool) -> Result<Migrated, QueueError> {
     let options = connection::options(url)?;
     let mut connection = connection::single(&options).await?;
-    MIGRATIONS.run(&mut connection).await.map_err(|error| QueueError::Unfit(format!("migration: {error}")))?;
+    MIGRATIONS
+        .run(&mut connection)
+        .await
+        .map_err(|error| QueueError::Unfit(format!("migration: {error}")))?;
     let random = format!("{:032x}", rand::random::<u128>());
     let keep = "INSERT INTO meta (name, value) VALUES (?, ?) ON DUPLICATE KEY UPDATE name = name";
-    let replace = "INSERT INTO meta (name, value) VALUES (?, ?) ON DUPLICATE KEY UPDATE value = VALUES(value)";
+    let replace =
+        "INSERT INTO meta (name, value) VALUES (?, ?) ON DUPLICATE KEY UPDATE value = VALUES(value)";
     let epoch = if new_epoch { replace } else { keep };
     sqlx::query(epoch).bind("epoch").bind(random).execute(&mut connection).await?;
     sqlx::query(keep).bind("shards").bind(DEFAULT_SHARDS.to_string()).execute(&mut connection).await?;
-    let epoch = sqlx::query_scalar("SELECT value FROM meta WHERE name = 'epoch'").fetch_one(&mut connection).await?;
+    let epoch =
+        sqlx::query_scalar("SELECT value FROM meta WHERE name = 'epoch'").fetch_one(&mut connection).await?;
     connection.close().await.ok();
     Ok(Migrated { version: newest(), epoch })
 }
@@ -42,7 +47,8 @@ fn newest() -> i64 {
 /// Refuses a database whose schema is not exactly this release's.
 pub(super) async fn verify(options: &MySqlConnectOptions) -> Result<(), QueueError> {
     let mut connection = connection::single(options).await?;
-    let rows = sqlx::query("SELECT version, success FROM _sqlx_migrations").fetch_all(&mut connection).await?;
+    let rows =
+        sqlx::query("SELECT version, success FROM _sqlx_migrations").fetch_all(&mut connection).await?;
     connection.close().await.ok();
     let mut found = 0;
     for row in rows {
@@ -68,7 +74,8 @@ pub(super) async fn verify(options: &MySqlConnectOptions) -> Result<(), QueueErr
 }
 
 pub(super) async fn shards(pool: &MySqlPool) -> Result<u16, QueueError> {
-    let text: String = sqlx::query_scalar("SELECT value FROM meta WHERE name = 'shards'").fetch_one(pool).await?;
+    let text: String =
+        sqlx::query_scalar("SELECT value FROM meta WHERE name = 'shards'").fetch_one(pool).await?;
     match text.parse() {
         Ok(shards) if shards > 0 => Ok(shards),
         _ => Err(QueueError::unknown("meta", "shards", "value", &text)),

@@ -29,7 +29,11 @@ pub(super) enum Tell {
     Nobody,
 }
 
-fn parse<T: DeserializeOwned>(uid: &str, column: &'static str, text: Option<String>) -> Result<Option<T>, QueueError> {
+fn parse<T: DeserializeOwned>(
+    uid: &str,
+    column: &'static str,
+    text: Option<String>,
+) -> Result<Option<T>, QueueError> {
     text.map(|text| {
         serde_json::from_str(&text).map_err(|_| QueueError::unknown("server_state", uid, column, &text))
     })
@@ -65,7 +69,10 @@ pub(super) struct Locked {
 }
 
 /// Locks the row. `None`: there is no such row.
-pub(super) async fn lock(connection: &mut MySqlConnection, uid: &ServerUid) -> Result<Option<Locked>, QueueError> {
+pub(super) async fn lock(
+    connection: &mut MySqlConnection,
+    uid: &ServerUid,
+) -> Result<Option<Locked>, QueueError> {
     let row = sqlx::query(concat!(
         "SELECT server_state.*, ",
         now_ms!(),
@@ -107,7 +114,11 @@ pub(super) async fn write(
 }
 
 /// Raises the version without changing anything else.
-pub(super) async fn touch(connection: &mut MySqlConnection, uid: &ServerUid, tell: Tell) -> Result<(), QueueError> {
+pub(super) async fn touch(
+    connection: &mut MySqlConnection,
+    uid: &ServerUid,
+    tell: Tell,
+) -> Result<(), QueueError> {
     sqlx::query(concat!(
         "UPDATE server_state SET version = version + 1, changed_at_ms = IF(?, ",
         now_ms!(),
@@ -135,7 +146,8 @@ pub(super) fn absorb(known: &mut Known, report: &Report, now_ms: i64) -> bool {
         Report::Unanswered(problem) => {
             known.last_try_ms = Some(now_ms);
             let since_ms = known.unanswered.as_ref().map_or(now_ms, |before| before.since_ms);
-            let changed = known.unanswered.as_ref().map(|before| before.problem.reason) != Some(problem.reason);
+            let changed =
+                known.unanswered.as_ref().map(|before| before.problem.reason) != Some(problem.reason);
             if changed {
                 known.unanswered = Some(Unanswered { problem: problem.clone(), since_ms });
             }

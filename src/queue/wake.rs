@@ -2,6 +2,7 @@
 
 use sqlx::{MySqlConnection, Row};
 
+use super::claim::set_aside;
 use super::row::{JobRow, delete_place, insert_place};
 use super::transaction::{Ending, Pass, Transaction};
 use super::{PlaceInQueue, Queue, QueueError, now_ms};
@@ -21,7 +22,7 @@ impl Transaction for Wake {
         let due = sqlx::query(concat!(
             "SELECT ord, id, server_uid FROM queue WHERE site = ? AND shard = ? AND state = 3 AND ord <= ",
             now_ms!(),
-            " ORDER BY site, shard, state, ord, id LIMIT ? FOR UPDATE SKIP LOCKED"
+            " ORDER BY ord, id LIMIT ? FOR UPDATE SKIP LOCKED"
         ))
         .bind(&self.site)
         .bind(i64::from(self.shard.0))
@@ -30,19 +31,34 @@ impl Transaction for Wake {
         .await?;
         let mut keys = Vec::with_capacity(due.len());
         for row in &due {
-            keys.push((row.try_get::<String, _>("server_uid")?, row.try_get::<i64, _>("ord")?, row.try_get("id")?));
+            keys.push((
+                row.try_get::<String, _>("server_uid")?,
+                row.try_get::<i64, _>("ord")?,
+                row.try_get("id")?,
+            ));
         }
         keys.sort();
         let mut woken = Vec::with_capacity(keys.len());
         for (uid, ord, id) in keys {
             let id: i64 = id;
-            let row = sqlx::query("SELECT * FROM job WHERE server_uid = ? AND id = ? AND q_state = 3 AND q_ord = ? FOR UPDATE")
-                .bind(&uid)
-                .bind(id)
-                .bind(ord)
-                .fetch_optional(&mut *connection)
-                .await?;
-            let Some(Ok(job)) = row.map(|row| JobRow::read(&row)) else { continue };
+            let row = sqlx::query(
+                "SELECT * FROM job WHERE server_uid = ? AND id = ? AND q_state = 3 AND q_ord = ? FOR UPDATE",
+            )
+            .bind(&uid)
+            .bind(id)
+            .bind(ord)
+            .fetch_optional(&mut *connection)
+            .await?;
+            let Some(row) = row else { continue };
+            let job = match JobRow::read(&row) {
+                Ok(job) => job,
+                Err(error) => {
+                    tracing::error!(server = uid, %error, "a job row cannot be read; it stays parked for ten minutes");
+                    set_aside(connection, &uid, (&self.site, self.shard), PlaceInQueue::Parked, ord, id)
+                        .await?;
+                    continue;
+                }
+            };
             move_to_ready(connection, &job).await?;
             delete_place(connection, &job, PlaceInQueue::Parked, ord).await?;
             woken.push(job);

@@ -1,0 +1,56 @@
+//! `autobuild migrate` as a person runs it.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::process::{Command, Output};
+
+use e2e::database::{Database, Engine};
+
+fn migrate(url: &str, more: &[&str]) -> Output {
+    let binary = e2e::target_dir().join("debug/autobuild");
+    let mut command = Command::new(&binary);
+    command.arg("migrate").args(more).env("DATABASE_URL", url);
+    command
+        .output()
+        .unwrap_or_else(|error| panic!("{}: {error}; run `cargo build --workspace`", binary.display()))
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[tokio::test]
+async fn migrating_twice_changes_nothing_and_a_new_epoch_is_another_one() {
+    let database = Database::start(Engine::MariaDb).await.unwrap();
+    let url = database.create_schema("migrated").await.unwrap();
+    let epoch = |output: Output| {
+        assert!(output.status.success(), "{}", said(&output));
+        said(&output).split("epoch").nth(1).unwrap().to_owned()
+    };
+    let first = epoch(migrate(&url, &[]));
+    assert_eq!(first, epoch(migrate(&url, &[])));
+    assert_ne!(first, epoch(migrate(&url, &["--new-epoch"])));
+}
+
+#[test]
+fn a_bad_address_is_refused_with_the_flag_and_the_way_out_and_without_the_password() {
+    for url in [
+        "postgres://user:hunter2@localhost/db",
+        "mysql://user:hunter2@localhost",
+        "mysql://user:hunter2@localhost:x/db",
+    ] {
+        let output = migrate(url, &[]);
+        assert!(!output.status.success());
+        let text = said(&output);
+        assert!(text.contains("--database-url") && text.contains("mysql://USER"), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}
+
+#[test]
+fn an_unreachable_database_is_named_as_such() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let output = migrate(&format!("mysql://root:hunter2@127.0.0.1:{free}/autobuild"), &[]);
+    assert!(!output.status.success());
+    let text = said(&output);
+    assert!(text.contains("the database does not answer") && !text.contains("hunter2"), "{text}");
+}

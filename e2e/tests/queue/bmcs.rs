@@ -1,0 +1,232 @@
+//! One BMC, one server; logins; the sweep.
+
+use autobuild::api::Reason;
+use autobuild::job::{Action, Lane, ServerUid};
+use autobuild::queue::{
+    BmcClaimed, BmcKey, Claimant, LoginEnd, LoginKey, LoginLeave, PlaceInQueue, Released,
+};
+use futures::FutureExt as _;
+use sqlx::Connection as _;
+
+use crate::Case;
+use crate::fixture::{Fixture, done, succeeded};
+
+pub const CASES: &[Case] = &[
+    ("the second server with one BMC is refused, and woken when the first one goes", |f| {
+        refused(f).boxed_local()
+    }),
+    ("a holder in another namespace is not named", |f| unnamed(f).boxed_local()),
+    ("a whole host and one of its systems exclude each other", |f| whole_host(f).boxed_local()),
+    ("twenty servers that claim one machine at once: one gets it", |f| race(f).boxed_local()),
+    ("a server with a live job is not released", |f| still_live(f).boxed_local()),
+    ("wrong credentials stop after two tries, whoever makes them", |f| two_tries(f).boxed_local()),
+    ("a content that logged in before is stopped only by refusals", |f| known_content(f).boxed_local()),
+    ("a job in no queue row is found and made ready", |f| swept(f).boxed_local()),
+    ("the owner of a job that is in no registry is found", |f| vanished(f).boxed_local()),
+    ("history is trimmed oldest first and in small pieces", |f| trimmed(f).boxed_local()),
+    ("no statement scans a table or sorts in a file", |f| explained(f).boxed_local()),
+];
+
+fn claimant(uid: &ServerUid, namespace: &str) -> Claimant {
+    Claimant {
+        uid: uid.clone(),
+        namespace: namespace.into(),
+        name: uid.0.clone(),
+        address: "redfish+https://b:443".into(),
+    }
+}
+
+fn key(host: &str, system: &str) -> BmcKey {
+    BmcKey { host: host.to_owned(), system: system.to_owned() }
+}
+
+fn refusal(claimed: BmcClaimed) -> (Reason, Option<String>) {
+    match claimed {
+        BmcClaimed::Refused(refusal) => (refusal.reason, refusal.holder),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn refused(f: Fixture) {
+    let (first, second) = (f.server("a").await, f.server("b").await);
+    let bmc = key("name:b:443", "/redfish/v1/Systems/1");
+    assert_eq!(
+        f.queue.claim_address(claimant(&first, "ns"), bmc.clone()).await.unwrap(),
+        BmcClaimed::Granted
+    );
+    let again = f.queue.claim_address(claimant(&second, "ns"), bmc.clone()).await.unwrap();
+    assert_eq!(refusal(again), (Reason::BMCClaimed, Some("uid-a".to_owned())));
+    let before = f.queue.observe(&second).await.unwrap().known.unwrap();
+    assert!(before.refusal.is_some());
+    assert_eq!(f.queue.release(&first).await.unwrap(), Released::Released);
+    assert_eq!(f.queue.observe(&first).await.unwrap().known, None);
+    let after = f.queue.observe(&second).await.unwrap().known.unwrap();
+    assert!(after.refusal.is_none() && after.version > before.version);
+    assert_eq!(f.queue.claim_address(claimant(&second, "ns"), bmc).await.unwrap(), BmcClaimed::Granted);
+    let known = f.queue.observe(&second).await.unwrap().known.unwrap();
+    assert_eq!(known.claimed_address.as_deref(), Some("redfish+https://b:443"));
+}
+
+async fn unnamed(f: Fixture) {
+    let (first, second) = (f.server("a").await, f.server("b").await);
+    f.queue.claim_identity(claimant(&first, "theirs"), vec![key("hw:SN1", "")]).await.unwrap();
+    let second = f.queue.claim_identity(claimant(&second, "ours"), vec![key("hw:SN1", "")]).await.unwrap();
+    assert_eq!(refusal(second), (Reason::IdentityConflict, None));
+}
+
+async fn whole_host(f: Fixture) {
+    let (first, second, third) = (f.server("a").await, f.server("b").await, f.server("c").await);
+    let system = |number: u8| key("name:b:443", &format!("/redfish/v1/Systems/{number}"));
+    assert_eq!(f.queue.claim_address(claimant(&first, "ns"), system(1)).await.unwrap(), BmcClaimed::Granted);
+    assert_eq!(f.queue.claim_address(claimant(&second, "ns"), system(2)).await.unwrap(), BmcClaimed::Granted);
+    refusal(f.queue.claim_address(claimant(&third, "ns"), key("name:b:443", "")).await.unwrap());
+}
+
+async fn race(f: Fixture) {
+    let mut claims = Vec::new();
+    for number in 0..20 {
+        let uid = f.server(&number.to_string()).await;
+        let queue = f.queue.clone();
+        claims.push(tokio::spawn(async move {
+            let keys = vec![key("addr:192.0.2.1:443", "/redfish/v1/Systems/1"), key("hw:SN1", "")];
+            queue.claim_identity(claimant(&uid, "ns"), keys).await.unwrap()
+        }));
+    }
+    let outcomes = futures::future::join_all(claims).await;
+    let granted = outcomes.iter().filter(|it| matches!(it, Ok(BmcClaimed::Granted))).count();
+    assert_eq!((granted, f.count("bmc_claim").await), (1, 2));
+}
+
+async fn still_live(f: Fixture) {
+    let uid = f.server("a").await;
+    f.enqueue(&uid, Action::Reboot, Lane::High).await;
+    assert_eq!(f.queue.release(&uid).await.unwrap(), Released::StillLive);
+    let worker = f.worker().await;
+    let claim = f.claim_one(&worker, PlaceInQueue::Queued).await;
+    assert_eq!(f.queue.release(&uid).await.unwrap(), Released::StillLive);
+    done(f.queue.complete(claim, succeeded()).await.unwrap());
+    assert_eq!(f.queue.release(&uid).await.unwrap(), Released::Released);
+    assert_eq!(f.count("server_state").await, 0);
+}
+
+async fn two_tries(f: Fixture) {
+    let wrong = LoginKey { bmc: "b:443".to_owned(), secret_hash: "0".repeat(64) };
+    for _ in 0..2 {
+        assert_eq!(f.queue.begin_login(wrong.clone()).await.unwrap(), LoginLeave::Granted);
+    }
+    // Two are under way and nobody knows yet: a third one waits.
+    assert_eq!(f.queue.begin_login(wrong.clone()).await.unwrap(), LoginLeave::Later);
+    for _ in 0..2 {
+        f.queue.end_login(&wrong, LoginEnd::Refused).await.unwrap();
+    }
+    assert_eq!(f.queue.begin_login(wrong.clone()).await.unwrap(), LoginLeave::Stopped);
+    let mended = LoginKey { secret_hash: "1".repeat(64), ..wrong };
+    assert_eq!(f.queue.begin_login(mended.clone()).await.unwrap(), LoginLeave::Granted);
+    // A BMC that does not answer says nothing about the password.
+    for _ in 0..5 {
+        f.queue.end_login(&mended, LoginEnd::Unanswered).await.unwrap();
+        assert_eq!(f.queue.begin_login(mended.clone()).await.unwrap(), LoginLeave::Granted);
+    }
+}
+
+async fn known_content(f: Fixture) {
+    let key = LoginKey { bmc: "b:443".to_owned(), secret_hash: "0".repeat(64) };
+    f.queue.begin_login(key.clone()).await.unwrap();
+    f.queue.end_login(&key, LoginEnd::Accepted).await.unwrap();
+    for _ in 0..10 {
+        assert_eq!(f.queue.begin_login(key.clone()).await.unwrap(), LoginLeave::Granted);
+    }
+    f.queue.end_login(&key, LoginEnd::Refused).await.unwrap();
+    f.queue.end_login(&key, LoginEnd::Accepted).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(f.queue.begin_login(key.clone()).await.unwrap(), LoginLeave::Granted);
+        f.queue.end_login(&key, LoginEnd::Refused).await.unwrap();
+    }
+    assert_eq!(f.queue.begin_login(key).await.unwrap(), LoginLeave::Stopped);
+}
+
+async fn swept(f: Fixture) {
+    let uid = f.server("a").await;
+    let id = f.enqueue(&uid, Action::Reboot, Lane::High).await;
+    assert_eq!(f.queue.sweep(None).await.unwrap().requeued, 0);
+    let mut connection = sqlx::MySqlConnection::connect(&f.url).await.unwrap();
+    sqlx::query("DELETE FROM queue").execute(&mut connection).await.unwrap();
+    assert_eq!(f.queue.sweep(None).await.unwrap().requeued, 1);
+    assert_eq!(f.queue.sweep(None).await.unwrap().requeued, 0);
+    let worker = f.worker().await;
+    assert_eq!(f.claim_one(&worker, PlaceInQueue::Ready).await.job().id, id);
+}
+
+async fn vanished(f: Fixture) {
+    let uid = f.server("a").await;
+    f.enqueue(&uid, Action::Reboot, Lane::High).await;
+    let worker = f.worker().await;
+    f.claim_one(&worker, PlaceInQueue::Queued).await;
+    assert_eq!(f.queue.sweep(None).await.unwrap().vanished_owners, []);
+    let mut connection = sqlx::MySqlConnection::connect(&f.url).await.unwrap();
+    sqlx::query("DELETE FROM worker").execute(&mut connection).await.unwrap();
+    let found = f.queue.sweep(None).await.unwrap().vanished_owners;
+    assert_eq!(found, [worker.incarnation()]);
+    assert_eq!(f.queue.take_over(found[0]).await.unwrap(), 1);
+    let other = f.worker().await;
+    f.claim_one(&other, PlaceInQueue::Ready).await;
+}
+
+async fn trimmed(f: Fixture) {
+    let worker = f.worker().await;
+    for number in 0..5 {
+        let uid = f.server(&number.to_string()).await;
+        f.enqueue(&uid, Action::Reboot, Lane::High).await;
+        let claim = f.claim_one(&worker, PlaceInQueue::Queued).await;
+        done(f.queue.complete(claim, succeeded()).await.unwrap());
+    }
+    assert_eq!(f.queue.trim_history(0, 100).await.unwrap(), 0);
+    assert_eq!(f.queue.trim_history(i64::MAX, 3).await.unwrap(), 3);
+    assert_eq!(f.queue.trim_history(i64::MAX, 3).await.unwrap(), 2);
+}
+
+/// The statements whose plan matters, with values in place; the first column of `EXPLAIN` that matters is `type`.
+const PLANS: &[&str] = &[
+    "SELECT ord, id, server_uid FROM queue WHERE site = 'north' AND shard = 0 AND state = 1 AND ord BETWEEN 0 AND \
+     99999999999999999 ORDER BY ord, id LIMIT 5 FOR UPDATE SKIP LOCKED",
+    "SELECT shard, state, ord FROM queue WHERE site = 'north' AND shard = 0 AND state = 3 AND ord <= 5 \
+     ORDER BY ord, id LIMIT 1",
+    "SELECT * FROM job WHERE server_uid = 'uid-7' AND id = 1 AND token = 2 FOR UPDATE",
+    "SELECT * FROM job WHERE owner = 7 ORDER BY owner, q_state, server_uid LIMIT 50 FOR UPDATE",
+    "SELECT server_uid, id, token FROM job WHERE owner = 7 AND token IS NOT NULL",
+    "SELECT job.*, server_state.* FROM server_state LEFT JOIN job ON job.server_uid = server_state.server_uid \
+     WHERE server_state.server_uid = 'uid-7'",
+    "SELECT server_uid, namespace, name, version, changed_at_ms FROM server_state WHERE changed_at_ms >= 99999999999999 \
+     AND (changed_at_ms > 99999999999999 OR server_uid > 'a') ORDER BY changed_at_ms, server_uid LIMIT 100",
+    "SELECT bmc_system, server_uid FROM bmc_claim WHERE host = 'a' ORDER BY bmc_system FOR UPDATE",
+    "SELECT host FROM bmc_claim WHERE server_uid = 'uid-7' ORDER BY host, bmc_system",
+    "UPDATE server_state SET refusal = NULL WHERE refused_host = 'a'",
+    "DELETE FROM job_history WHERE finished_at_ms < 5 ORDER BY finished_at_ms LIMIT 10",
+    "DELETE FROM queue WHERE site = 'north' AND shard = 0 AND state = 1 AND ord = 5 AND id = 6",
+];
+
+async fn explained(f: Fixture) {
+    use sqlx::Row as _;
+    let mut connection = sqlx::MySqlConnection::connect(&f.url).await.unwrap();
+    let explain = async |connection: &mut sqlx::MySqlConnection, rows: &str| {
+        // MySQL 9 draws a tree by default; MariaDB has the table only.
+        sqlx::query("SET SESSION explain_format = 'TRADITIONAL'").execute(&mut *connection).await.ok();
+        for statement in PLANS {
+            let text = sqlx::AssertSqlSafe(format!("EXPLAIN {statement}"));
+            for plan in sqlx::query(text).fetch_all(&mut *connection).await.unwrap() {
+                let kind = plan.try_get::<Option<String>, _>("type").unwrap().unwrap_or_default();
+                let extra = plan.try_get::<Option<String>, _>("Extra").unwrap().unwrap_or_default();
+                assert!(kind != "ALL" && !extra.contains("filesort"), "{rows}: {statement}: {kind}, {extra}");
+            }
+        }
+    };
+    for number in 0..300 {
+        let uid = f.server(&number.to_string()).await;
+        f.enqueue(&uid, Action::Reboot, Lane::High).await;
+    }
+    for table in ["job", "queue", "server_state"] {
+        let text = sqlx::AssertSqlSafe(format!("ANALYZE TABLE {table}"));
+        sqlx::query(text).fetch_all(&mut connection).await.unwrap();
+    }
+    explain(&mut connection, "many rows").await;
+}

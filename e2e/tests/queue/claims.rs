@@ -1,0 +1,255 @@
+//! Claiming, advancing, parking, completing.
+
+use autobuild::api::Reason;
+use autobuild::api::hardware::{Hardware, HardwareIdentity, PowerState};
+use autobuild::job::{
+    Action, JobResult, JobState, Lane, Problem, Reading, RequestKind, Step, StoredRequest, WaitingFor,
+};
+use autobuild::queue::{CancelOutcome, End, Fenced, ParkAs, Parked, PlaceInQueue, QueueError, Report};
+use futures::FutureExt as _;
+
+use crate::Case;
+use crate::fixture::{Fixture, done, succeeded, wait_for};
+
+pub const CASES: &[Case] = &[
+    ("an urgent job is claimed before a hundred low ones that are older", |f| urgent_first(f).boxed_local()),
+    ("a hundred jobs and eight claimers: each job goes to one of them", |f| each_once(f).boxed_local()),
+    ("a completed job leaves one history row and no live one", |f| completed(f).boxed_local()),
+    ("a parked job wakes by its time and keeps its order", |f| wakes(f).boxed_local()),
+    ("a signal between evidence and park keeps the job awake", |f| signal_race(f).boxed_local()),
+    ("a job with an open request can neither be parked nor ended", |f| open_request(f).boxed_local()),
+    ("storing the first request makes its token handled in the same transaction", |f| {
+        token_handled(f).boxed_local()
+    }),
+    ("a cancel that came before the request was stored wins", |f| cancel_wins(f).boxed_local()),
+    ("a second use of an old claim is refused", |f| old_claim(f).boxed_local()),
+    ("a quiet inspection that finds nothing new leaves no history and no feed entry", |f| {
+        quiet(f).boxed_local()
+    }),
+    ("a job row of another release is set aside and hides nobody", |f| unknown_row(f).boxed_local()),
+];
+
+fn asleep(after_ms: i64) -> ParkAs {
+    ParkAs {
+        after_ms,
+        waiting_for: WaitingFor::PowerState,
+        problem: None,
+        secret_version: None,
+        checkpoint: "{}".to_owned(),
+        report: Report::Nothing,
+    }
+}
+
+async fn urgent_first(f: Fixture) {
+    for number in 0..100 {
+        let uid = f.server(&format!("low-{number}")).await;
+        f.enqueue(&uid, Action::PowerOn, Lane::Low).await;
+    }
+    let uid = f.server("urgent").await;
+    let urgent = f.enqueue(&uid, Action::Reboot, Lane::Urgent).await;
+    let heads = f.queue.heads(&Fixture::served()).await.unwrap();
+    assert_eq!(heads.first().map(|head| head.lane), Some(Lane::Urgent));
+    let worker = f.worker().await;
+    let claim = f.claim_one(&worker, PlaceInQueue::Queued).await;
+    assert_eq!(claim.job().id, urgent);
+}
+
+async fn each_once(f: Fixture) {
+    for number in 0..100 {
+        let uid = f.server(&number.to_string()).await;
+        f.enqueue(&uid, Action::PowerOn, Lane::High).await;
+    }
+    let f = std::sync::Arc::new(f);
+    let claimers = (0..8).map(|_| {
+        let f = f.clone();
+        tokio::spawn(async move {
+            let worker = f.worker().await;
+            let mut mine = Vec::new();
+            while f.count("queue").await > 0 {
+                for claim in f.claim(&worker, PlaceInQueue::Queued, Lane::High, 3).await {
+                    mine.push(claim.job().id);
+                    done(f.queue.complete(claim, succeeded()).await.unwrap());
+                }
+            }
+            mine
+        })
+    });
+    let mut all = Vec::new();
+    for mine in futures::future::join_all(claimers).await {
+        all.extend(mine.unwrap());
+    }
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), 100);
+    assert_eq!(f.count("job_history").await, 100);
+    assert_eq!(f.count("job").await, 0);
+}
+
+async fn completed(f: Fixture) {
+    let uid = f.server("a").await;
+    let id = f.enqueue(&uid, Action::PowerOn, Lane::High).await;
+    let worker = f.worker().await;
+    let claim = f.claim_one(&worker, PlaceInQueue::Queued).await;
+    assert_eq!(f.queue.observe(&uid).await.unwrap().job.unwrap().state, JobState::Running);
+    done(f.queue.complete(claim, succeeded()).await.unwrap());
+    let seen = f.queue.observe(&uid).await.unwrap();
+    assert_eq!(seen.job, None);
+    let last = seen.known.unwrap().last_job.unwrap();
+    assert_eq!((last.id, last.result), (id, JobResult::Succeeded));
+    assert_eq!((f.count("job").await, f.count("queue").await, f.count("job_history").await), (0, 0, 1));
+}
+
+async fn wakes(f: Fixture) {
+    let uid = f.server("a").await;
+    let id = f.enqueue(&uid, Action::PowerOn, Lane::High).await;
+    let worker = f.worker().await;
+    let claim = f.claim_one(&worker, PlaceInQueue::Queued).await;
+    assert_eq!(done(f.queue.park(claim, asleep(50)).await.unwrap()), Parked::Asleep);
+    assert_eq!(f.queue.observe(&uid).await.unwrap().job.unwrap().state, JobState::Waiting);
+    wait_for("the job's wake time", async || {
+        f.queue.wake(crate::fixture::SITE, autobuild::shard::Shard(0), 10).await.unwrap() == 1
+    })
+    .await;
+    let again = f.claim_one(&worker, PlaceInQueue::Ready).await;
+    assert_eq!((again.job().id, again.job().attempt), (id, 1));
+    assert_eq!(again.checkpoint(), "{}");
+}
+
+async fn signal_race(f: Fixture) {
+    let uid = f.server("a").await;
+    let id = f.enqueue(&uid, Action::PowerOn, Lane::High).await;
+    let worker = f.worker().await;
+    let claim = f.claim_one(&worker, PlaceInQueue::Queued).await;
+    assert_eq!(f.queue.signal(&uid, id).await.unwrap(), CancelOutcome::Stored);
+    assert_eq!(done(f.queue.park(claim, asleep(3_600_000)).await.unwrap()), Parked::AwakeAgain);
+    let again = f.claim_one(&worker, PlaceInQueue::Ready).await;
+    assert_eq!(done(f.queue.park(again, asleep(3_600_000)).await.unwrap()), Parked::Asleep);
+    f.queue.signal(&uid, id).await.unwrap();
+    f.claim_one(&worker, PlaceInQueue::Ready).await;
+}
+
+fn on() -> StoredRequest {
+    StoredRequest { kind: RequestKind::PowerOn, settle_ms: 10_000 }
+}
+
+async fn open_request(f: Fixture) {
+    let uid = f.server("a").await;
+    f.enqueue(&uid, Action::PowerOn, Lane::High).await;
+    let worker = f.worker().await;
+    let claim = f.claim_one(&worker, PlaceInQueue::Queued).await;
+    let claim = done(f.queue.store_request(claim, on(), None).await.unwrap());
+    assert!(matches!(f.queue.park(claim.clone(), asleep(1)).await, Err(QueueError::Refused(_))));
+    assert!(matches!(f.queue.complete(claim.clone(), succeeded()).await, Err(QueueError::Refused(_))));
+    // A successor finds the request, too.
+    f.queue.hand_back(claim).await.unwrap();
+    let claim = f.claim_one(&worker, PlaceInQueue::Ready).await;
+    assert_eq!(claim.request(), Some(&on()));
+    let claim = done(f.queue.close_request(claim).await.unwrap());
+    done(f.queue.complete(claim, succeeded()).await.unwrap());
+}
+
+async fn token_handled(f: Fixture) {
+    let uid = f.server("a").await;
+    f.enqueue(&uid, Action::Reboot, Lane::High).await;
+    let worker = f.worker().await;
+    let claim = f.claim_one(&worker, PlaceInQueue::Queued).await;
+    let before = f.queue.observe(&uid).await.unwrap().known.unwrap();
+    assert!(!before.handled.reboot_is_handled(Some("t1")));
+    let claim = done(f.queue.store_request(claim, on(), Some("t1".to_owned())).await.unwrap());
+    let after = f.queue.observe(&uid).await.unwrap();
+    assert!(after.known.as_ref().unwrap().handled.reboot_is_handled(Some("t1")));
+    assert!(after.known.unwrap().version > before.version);
+    assert!(after.job.unwrap().request_stored);
+    let claim = done(f.queue.advance(claim, Step::On, String::new(), Report::Nothing).await.unwrap());
+    assert_eq!((claim.job().step, claim.request()), (Step::On, None));
+}
+
+async fn cancel_wins(f: Fixture) {
+    let uid = f.server("a").await;
+    let id = f.enqueue(&uid, Action::Reboot, Lane::High).await;
+    let worker = f.worker().await;
+    let claim = f.claim_one(&worker, PlaceInQueue::Queued).await;
+    assert_eq!(f.queue.cancel(&uid, id, Reason::Paused).await.unwrap(), CancelOutcome::Stored);
+    let claim = done(f.queue.store_request(claim, on(), Some("t1".to_owned())).await.unwrap());
+    assert_eq!((claim.cancel(), claim.request()), (Some(Reason::Paused), None));
+    assert!(!f.queue.observe(&uid).await.unwrap().known.unwrap().handled.reboot_is_handled(Some("t1")));
+}
+
+async fn old_claim(f: Fixture) {
+    let uid = f.server("a").await;
+    f.enqueue(&uid, Action::Reboot, Lane::High).await;
+    let worker = f.worker().await;
+    let old = f.claim_one(&worker, PlaceInQueue::Queued).await;
+    done(f.queue.hand_back(old.clone()).await.unwrap());
+    let new = f.claim_one(&worker, PlaceInQueue::Ready).await;
+    assert!(matches!(f.queue.store_request(old.clone(), on(), None).await.unwrap(), Fenced::Lost));
+    assert!(matches!(f.queue.park(old.clone(), asleep(1)).await.unwrap(), Fenced::Lost));
+    assert!(matches!(f.queue.complete(old, succeeded()).await.unwrap(), Fenced::Lost));
+    let older = new.clone();
+    done(f.queue.advance(new, Step::On, String::new(), Report::Nothing).await.unwrap());
+    assert!(matches!(f.queue.complete(older, succeeded()).await.unwrap(), Fenced::Lost));
+    assert_eq!(f.count("job").await, 1);
+}
+
+fn reading() -> Report {
+    Report::Good(Box::new(Reading {
+        power: PowerState::PoweredOn,
+        identity: HardwareIdentity::default(),
+        hardware: Hardware::default(),
+        last_reset_time: None,
+    }))
+}
+
+async fn quiet(f: Fixture) {
+    let uid = f.server("a").await;
+    let worker = f.worker().await;
+    for round in 0..2 {
+        let version = f.version(&uid).await;
+        let id = autobuild::job::JobId::new(crate::fixture::now_ms(), rand::random());
+        let mut job = crate::fixture::job(&uid, Action::Inspect, Lane::Background, id);
+        job.visibility = autobuild::queue::Visibility::Quiet;
+        f.queue.enqueue(job, version).await.unwrap();
+        let claim = f.claim_one(&worker, PlaceInQueue::Queued).await;
+        done(f.queue.complete(claim, End { report: reading(), ..succeeded() }).await.unwrap());
+        let (feed, _) = f.queue.feed(&Default::default(), 10).await.unwrap();
+        // The first round brought the first reading: that is a change.
+        assert_eq!(feed.len(), 1 - round);
+        for changed in feed {
+            assert!(f.queue.acknowledge(&changed.uid, changed.version).await.unwrap());
+        }
+    }
+    assert_eq!(f.count("job_history").await, 1);
+    // One that fails is told.
+    let version = f.version(&uid).await;
+    let id = autobuild::job::JobId::new(crate::fixture::now_ms(), rand::random());
+    let mut job = crate::fixture::job(&uid, Action::Inspect, Lane::Background, id);
+    job.visibility = autobuild::queue::Visibility::Quiet;
+    f.queue.enqueue(job, version).await.unwrap();
+    let claim = f.claim_one(&worker, PlaceInQueue::Queued).await;
+    let problem = Problem::new(Reason::SystemNotFound, "no such system");
+    let end = End { result: JobResult::Failed, problem: Some(problem), ..succeeded() };
+    done(f.queue.complete(claim, end).await.unwrap());
+    let known = f.queue.observe(&uid).await.unwrap().known.unwrap();
+    assert_eq!(known.failure.unwrap().problem.reason, Reason::SystemNotFound);
+    assert_eq!(f.queue.feed(&Default::default(), 10).await.unwrap().0.len(), 1);
+}
+
+async fn unknown_row(f: Fixture) {
+    use sqlx::Connection as _;
+    let strange = f.server("strange").await;
+    f.enqueue(&strange, Action::Reboot, Lane::High).await;
+    let plain = f.server("plain").await;
+    let id = f.enqueue(&plain, Action::Reboot, Lane::High).await;
+    let mut connection = sqlx::MySqlConnection::connect(&f.url).await.unwrap();
+    sqlx::query("UPDATE job SET action = 'Levitate' WHERE server_uid = 'uid-strange'")
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    let worker = f.worker().await;
+    let claims = f.claim(&worker, PlaceInQueue::Queued, Lane::High, 10).await;
+    assert_eq!(claims.iter().map(|claim| claim.job().id).collect::<Vec<_>>(), [id]);
+    assert_eq!(f.claim(&worker, PlaceInQueue::Queued, Lane::High, 10).await.len(), 0);
+    assert_eq!(f.count("job").await, 2);
+    let error = f.queue.observe(&strange).await.unwrap_err().to_string();
+    assert!(error.contains("action") && error.contains("Levitate"), "{error}");
+}

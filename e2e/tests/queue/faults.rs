@@ -1,0 +1,95 @@
+//! The database dies in the middle of things.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use autobuild::job::{Action, JobId, Lane};
+use autobuild::queue::{ClaimFrom, Enqueued, PlaceInQueue, QueueError};
+use autobuild::shard::Shard;
+use e2e::database::{Database, Engine};
+
+use crate::fixture::{Fixture, SITE, job, now_ms, succeeded, wait_for};
+
+const JOBS: usize = 150;
+
+/// Jobs are enqueued and completed while the server is killed twice; afterwards each is in history exactly once.
+pub async fn a_killed_database_loses_and_doubles_nothing(engine: Engine) {
+    let mut database = Database::start(engine).await.unwrap();
+    let f = Arc::new(Fixture::new(&database).await);
+    let mut servers = Vec::new();
+    for number in 0..JOBS {
+        servers.push(f.server(&number.to_string()).await);
+    }
+    let accepted = Arc::new(AtomicUsize::new(0));
+    let producer = tokio::spawn({
+        let (f, accepted) = (f.clone(), accepted.clone());
+        async move {
+            for uid in servers {
+                let wanted = job(&uid, Action::Reboot, Lane::High, JobId::new(now_ms(), rand::random()));
+                loop {
+                    match f.queue.enqueue(wanted.clone(), 1).await {
+                        // Stale: an earlier try was committed, and its job has ended since.
+                        Ok(Enqueued::Accepted | Enqueued::Stale) => break,
+                        Ok(Enqueued::Occupied) => panic!("another job of {uid}"),
+                        Err(error) => assert!(error.is_transient(), "{error}"),
+                    }
+                }
+                accepted.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    });
+    let consumers: Vec<_> = (0..4).map(|_| tokio::spawn(consume(f.clone()))).collect();
+    for round in 1..=2 {
+        let so_far = accepted.clone();
+        wait_for("some jobs", async || so_far.load(Ordering::SeqCst) >= round * JOBS / 4).await;
+        database.kill().unwrap();
+        database.restart().await.unwrap();
+    }
+    producer.await.unwrap();
+    for consumer in consumers {
+        consumer.await.unwrap();
+    }
+    assert_eq!((f.count("job").await, f.count("queue").await), (0, 0));
+    assert_eq!(f.count("job_history").await, JOBS as i64);
+}
+
+async fn consume(f: Arc<Fixture>) {
+    let me = loop {
+        match f.queue.join(SITE, "test").await {
+            Ok(heart) => break heart.incarnation(),
+            Err(error) => assert!(error.is_transient(), "{error}"),
+        }
+    };
+    loop {
+        for place in [PlaceInQueue::Ready, PlaceInQueue::Queued] {
+            let from = ClaimFrom { site: SITE.to_owned(), shard: Shard(0), place, lane: Lane::High };
+            for claim in transient(f.queue.claim(me, from, 2).await).unwrap_or_default() {
+                while transient(f.queue.complete(claim.clone(), succeeded()).await).is_none() {}
+            }
+        }
+        // A claim whose COMMIT was unknown left jobs that name this worker and that it does not run.
+        let forgotten = transient(f.queue.owned(me).await).unwrap_or_default();
+        for job in forgotten {
+            transient(f.queue.disown(me, job).await);
+        }
+        if finished(&f).await {
+            return;
+        }
+    }
+}
+
+fn transient<T>(result: Result<T, QueueError>) -> Option<T> {
+    match result {
+        Ok(value) => Some(value),
+        Err(error) if error.is_transient() => None,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+async fn finished(f: &Fixture) -> bool {
+    use sqlx::Connection as _;
+    let Ok(mut connection) = sqlx::MySqlConnection::connect(&f.url).await else { return false };
+    let count =
+        sqlx::query_scalar::<_, i64>("SELECT COUNT(*) FROM job_history").fetch_one(&mut connection).await;
+    count.is_ok_and(|count| count == JOBS as i64)
+}

@@ -1,0 +1,258 @@
+//! One BMC, one `Server`: claims by name, by resolved address and by hardware identity, and their release.
+
+use sqlx::{MySqlConnection, Row};
+
+use super::state::{self, Tell};
+use super::transaction::{Ending, Pass, Transaction};
+use super::{Queue, QueueError, now_ms};
+use crate::api::Reason;
+use crate::job::{ClaimRefusal, ServerUid};
+
+/// What is claimed. `system` is the path of the system; empty means the whole host.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BmcKey {
+    /// `name:HOST:PORT`, `addr:IP:PORT` or `hw:IDENTITY`.
+    pub host: String,
+    /// The system's path behind that host.
+    pub system: String,
+}
+
+/// Who claims.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claimant {
+    /// The server.
+    pub uid: ServerUid,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its normalised BMC address, for which a refusal holds.
+    pub address: String,
+}
+
+/// What became of a claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BmcClaimed {
+    /// The BMC is this server's.
+    Granted,
+    /// It is another one's; the refusal is stored, and its end wakes this server.
+    Refused(ClaimRefusal),
+    /// The server has no `server_state` row.
+    Unknown,
+}
+
+struct ClaimBmc {
+    who: Claimant,
+    keys: Vec<BmcKey>,
+    by_address: bool,
+}
+
+impl Transaction for ClaimBmc {
+    type Output = BmcClaimed;
+    const NAME: &'static str = "claim_bmc";
+
+    async fn run(&self, connection: &mut MySqlConnection, _: Pass) -> Result<Ending<BmcClaimed>, QueueError> {
+        let Some(locked) = state::lock(connection, &self.who.uid).await? else {
+            return Ok(Ending::Rollback(BmcClaimed::Unknown));
+        };
+        let mut known = locked.known;
+        let mut missing = Vec::new();
+        for key in &self.keys {
+            match holder(connection, key, &self.who.uid).await? {
+                Holder::Nobody => missing.push(key),
+                Holder::Claimant => {}
+                Holder::Another { namespace, name } => {
+                    let refusal = ClaimRefusal {
+                        reason: if key.host.starts_with("hw:") {
+                            Reason::IdentityConflict
+                        } else {
+                            Reason::BMCClaimed
+                        },
+                        // A holder in another namespace is nobody's business.
+                        holder: (namespace == self.who.namespace).then_some(name),
+                        address: self.who.address.clone(),
+                    };
+                    if known.refusal.as_ref() != Some(&refusal) {
+                        known.refusal = Some(refusal.clone());
+                        state::write(connection, &self.who.uid, &known, Tell::Controller).await?;
+                        remember_host(connection, &self.who.uid, Some(&key.host)).await?;
+                    }
+                    return Ok(Ending::Commit(BmcClaimed::Refused(refusal)));
+                }
+            }
+        }
+        for key in missing {
+            self.insert(connection, key).await?;
+        }
+        let claimed = self.by_address.then(|| self.who.address.clone());
+        let changed = known.refusal.is_some() || claimed.is_some() && known.claimed_address != claimed;
+        if changed {
+            known.refusal = None;
+            known.claimed_address = claimed.or(known.claimed_address);
+            state::write(connection, &self.who.uid, &known, Tell::Controller).await?;
+            remember_host(connection, &self.who.uid, None).await?;
+        }
+        Ok(Ending::Commit(BmcClaimed::Granted))
+    }
+}
+
+impl ClaimBmc {
+    async fn insert(&self, connection: &mut MySqlConnection, key: &BmcKey) -> Result<(), QueueError> {
+        let inserted = sqlx::query(
+            "INSERT INTO bmc_claim (host, bmc_system, server_uid, namespace, name) VALUES (?, ?, ?, ?, ?)",
+        )
+        .bind(&key.host)
+        .bind(&key.system)
+        .bind(self.who.uid.as_str())
+        .bind(&self.who.namespace)
+        .bind(&self.who.name)
+        .execute(connection)
+        .await
+        .map_err(QueueError::from);
+        match inserted {
+            // Somebody was faster: the transaction is repeated and sees who.
+            Err(QueueError::Duplicate(_)) => Err(QueueError::Conflict { code: 1062 }),
+            other => other.map(|_| ()),
+        }
+    }
+}
+
+enum Holder {
+    Nobody,
+    Claimant,
+    Another { namespace: String, name: String },
+}
+
+/// Who holds `key`: the whole host and each of its systems exclude each other.
+async fn holder(
+    connection: &mut MySqlConnection,
+    key: &BmcKey,
+    uid: &ServerUid,
+) -> Result<Holder, QueueError> {
+    let rows = sqlx::query(
+        "SELECT bmc_system, server_uid, namespace, name FROM bmc_claim WHERE host = ? ORDER BY bmc_system FOR UPDATE",
+    )
+    .bind(&key.host)
+    .fetch_all(connection)
+    .await?;
+    let mut found = Holder::Nobody;
+    for row in rows {
+        let system: String = row.try_get("bmc_system")?;
+        let overlaps = system == key.system || system.is_empty() || key.system.is_empty();
+        if row.try_get::<String, _>("server_uid")? == uid.as_str() {
+            if system == key.system {
+                found = Holder::Claimant;
+            }
+        } else if overlaps {
+            return Ok(Holder::Another { namespace: row.try_get("namespace")?, name: row.try_get("name")? });
+        }
+    }
+    Ok(found)
+}
+
+async fn remember_host(
+    connection: &mut MySqlConnection,
+    uid: &ServerUid,
+    host: Option<&str>,
+) -> Result<(), QueueError> {
+    sqlx::query("UPDATE server_state SET refused_host = ? WHERE server_uid = ?")
+        .bind(host)
+        .bind(uid.as_str())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// What became of a release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Released {
+    /// Nothing of the server is left but its history.
+    Released,
+    /// A job of it is still live: nothing was changed.
+    StillLive,
+}
+
+struct Release {
+    uid: ServerUid,
+}
+
+impl Transaction for Release {
+    type Output = (Released, Vec<String>);
+    const NAME: &'static str = "release";
+
+    async fn run(
+        &self,
+        connection: &mut MySqlConnection,
+        _: Pass,
+    ) -> Result<Ending<(Released, Vec<String>)>, QueueError> {
+        // The state row first keeps enqueues out: theirs fails on it when this is through. A job that is being
+        // enqueued right now makes this wait, and is seen.
+        let known = state::lock(connection, &self.uid).await?;
+        let live: Option<i64> = sqlx::query_scalar("SELECT id FROM job WHERE server_uid = ?")
+            .bind(self.uid.as_str())
+            .fetch_optional(&mut *connection)
+            .await?;
+        if live.is_some() {
+            return Ok(Ending::Rollback((Released::StillLive, Vec::new())));
+        }
+        if known.is_some() {
+            sqlx::query("DELETE FROM server_state WHERE server_uid = ?")
+                .bind(self.uid.as_str())
+                .execute(&mut *connection)
+                .await?;
+        }
+        let rows = sqlx::query(
+            "SELECT host, bmc_system FROM bmc_claim WHERE server_uid = ? ORDER BY host, bmc_system",
+        )
+        .bind(self.uid.as_str())
+        .fetch_all(&mut *connection)
+        .await?;
+        let mut hosts = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let host: String = row.try_get("host")?;
+            sqlx::query("DELETE FROM bmc_claim WHERE host = ? AND bmc_system = ? AND server_uid = ?")
+                .bind(&host)
+                .bind(row.try_get::<String, _>("bmc_system")?)
+                .bind(self.uid.as_str())
+                .execute(&mut *connection)
+                .await?;
+            hosts.push(host);
+        }
+        Ok(Ending::Commit((Released::Released, hosts)))
+    }
+}
+
+impl Queue {
+    /// Claims what a `Server` says its BMC is, by the normalised address in `who`. The first claim wins.
+    pub async fn claim_address(&self, who: Claimant, key: BmcKey) -> Result<BmcClaimed, QueueError> {
+        self.transact(ClaimBmc { who, keys: vec![key], by_address: true }).await
+    }
+
+    /// Claims what the BMC turned out to be: its resolved address and its machine's identity. No request that changes
+    /// the machine may be sent before this was granted.
+    pub async fn claim_identity(
+        &self,
+        who: Claimant,
+        mut keys: Vec<BmcKey>,
+    ) -> Result<BmcClaimed, QueueError> {
+        keys.sort();
+        self.transact(ClaimBmc { who, keys, by_address: false }).await
+    }
+
+    /// Forgets a server that has no live job: its state and its claims go in one transaction, and those who were
+    /// refused because of it are woken. (A wake-up lost to a crash is made good by their periodic look.)
+    pub async fn release(&self, uid: &ServerUid) -> Result<Released, QueueError> {
+        let (released, hosts) = self.transact(Release { uid: uid.clone() }).await?;
+        for host in hosts {
+            sqlx::query(concat!(
+                "UPDATE server_state SET version = version + 1, changed_at_ms = ",
+                now_ms!(),
+                ", refusal = NULL, refused_host = NULL WHERE refused_host = ?"
+            ))
+            .bind(host)
+            .execute(self.pool())
+            .await?;
+        }
+        Ok(released)
+    }
+}

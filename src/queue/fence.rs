@@ -1,0 +1,57 @@
+//! The fence: a worker's write happens only while the job is still its own.
+
+use sqlx::MySqlConnection;
+
+use super::row::JobRow;
+use super::transaction::Pass;
+use super::{Claim, QueueError};
+
+/// What became of a worker's write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fenced<T> {
+    /// It is in the database.
+    Done(T),
+    /// The job is no longer this worker's: nothing was written, and nothing may be sent any more.
+    Lost,
+}
+
+/// What the row says about a claim.
+pub(super) enum Standing {
+    /// It stands; the row as it is now.
+    Held(Box<JobRow>),
+    /// It stands, and the write was committed by an earlier try.
+    Written(Box<JobRow>),
+    /// It is over.
+    Lost,
+}
+
+/// Locks the job and compares token and revision. The revision is raised only by the holder's own writes, so one that
+/// is ahead by one after an unknown COMMIT is the write that is being repeated.
+pub(super) async fn check(
+    connection: &mut MySqlConnection,
+    claim: &Claim,
+    pass: Pass,
+) -> Result<Standing, QueueError> {
+    let row = sqlx::query("SELECT * FROM job WHERE server_uid = ? AND id = ? AND token = ? FOR UPDATE")
+        .bind(claim.uid().as_str())
+        .bind(claim.job.live.id.0)
+        .bind(claim.token.0)
+        .fetch_optional(connection)
+        .await?;
+    let Some(row) = row else { return Ok(Standing::Lost) };
+    let job = Box::new(JobRow::read(&row)?);
+    Ok(match job.revision - claim.job.revision {
+        0 => Standing::Held(job),
+        1 if pass == Pass::AfterUnknownCommit => Standing::Written(job),
+        _ => Standing::Lost,
+    })
+}
+
+/// Reads a job again inside the transaction that changed it.
+pub(super) async fn reread(connection: &mut MySqlConnection, claim: &Claim) -> Result<Claim, QueueError> {
+    let row = sqlx::query("SELECT * FROM job WHERE server_uid = ?")
+        .bind(claim.uid().as_str())
+        .fetch_one(connection)
+        .await?;
+    Ok(Claim { job: JobRow::read(&row)?, token: claim.token })
+}
