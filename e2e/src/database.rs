@@ -172,9 +172,10 @@ impl Database {
         Ok(())
     }
 
-    /// SIGKILL and the end, as when the machine kills it.
-    pub fn kill(&mut self) -> Result<()> {
-        self.server()?.process().kill_now()
+    /// SIGKILL and the end.
+    pub async fn kill(&mut self) -> Result<()> {
+        self.server()?.process().kill().await?;
+        Ok(())
     }
 
     /// Ends it if it runs, and starts it again on the same data and the same port.

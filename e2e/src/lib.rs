@@ -24,5 +24,3 @@ pub mod packages;
 pub mod paths;
 pub mod process;
 pub mod wait;
-
-pub use paths::target as target_dir;

@@ -139,14 +139,6 @@ impl Process {
         self.kill().await
     }
 
-    /// SIGKILL and the end; blocks for the moment that the kernel takes.
-    pub fn kill_now(&self) -> Result<()> {
-        let mut child = self.child.lock().map_err(|_| anyhow!("a thread panicked while it held {}", self.spec.name))?;
-        child.kill()?;
-        child.wait()?;
-        Ok(())
-    }
-
     /// SIGKILL and the end.
     pub async fn kill(&self) -> Result<ExitStatus> {
         if self.ended()?.is_none() {

@@ -72,7 +72,7 @@ async fn a_database_is_the_engine_asked_for_and_keeps_commits_over_a_kill(#[case
         return; // a server that the user named is not ours to kill
     }
     let pid = database.pid().unwrap();
-    database.kill().unwrap();
+    database.kill().await.unwrap();
     assert!(MySqlConnection::connect(&url).await.is_err());
     database.restart().await.unwrap();
     assert_ne!(database.pid().unwrap(), pid);

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use e2e::database::{Database, Engine};
 
 fn migrate(url: &str, more: &[&str]) -> Output {
-    let binary = e2e::target_dir().join("debug/autobuild");
+    let binary = e2e::paths::target().join("debug/autobuild");
     let mut command = Command::new(&binary);
     command.arg("migrate").args(more).env("DATABASE_URL", url);
     command

@@ -1,11 +1,16 @@
 //! The resources as users see them. Pure: no clock, no I/O.
 
+pub mod condition;
+pub mod crd;
 pub mod hardware;
+pub mod names;
 mod reason;
 mod server;
+mod status;
 
-pub use reason::Reason;
+pub use reason::{FailureScope, Reason};
 pub use server::{
-    BmcSpec, BmcTls, CaRef, CaRefKind, CredentialsRef, DeletionPolicy, Power, Priority, ServerSpec,
-    ShutdownMode, TlsVerify,
+    BmcSpec, BmcTls, CaRef, CaRefKind, CredentialsRef, DEFAULT_SITE, DeletionPolicy, Power, Priority, Server,
+    ServerSpec, ShutdownMode, TlsVerify,
 };
+pub use status::{JobStatus, LastJobStatus, Phase, ServerStatus};

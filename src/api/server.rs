@@ -1,9 +1,16 @@
 //! `Server`: one physical machine, as its owner declares it.
+//!
+//! The doc comments of fields are what `kubectl explain` prints (of an optional enum, that of its type): they speak to
+//! whoever writes a manifest.
+#![allow(clippy::duplicated_attributes, reason = "every printer column has a type")]
 
+use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The wished power state.
+use super::ServerStatus;
+
+/// The power state that the machine should be in: PoweredOn or PoweredOff. Without it the power is left alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Power {
     /// The machine shall be on.
@@ -22,7 +29,7 @@ impl Power {
     }
 }
 
-/// How soon jobs of this server are done.
+/// How soon jobs of this server are done, compared with others. Without it power changes and reboots are High.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Priority {
     /// Before everything else.
@@ -55,11 +62,13 @@ pub enum DeletionPolicy {
     PowerOff,
 }
 
-/// Which Secret holds the BMC's user name and password.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// Which Secret holds the BMC's user name and password. There is no namespace field: it is always the Server's own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CredentialsRef {
-    /// Name of a Secret of type `autobuild.dev/bmc-credentials` in the same namespace.
+    /// Name of a Secret in the same namespace, of type autobuild.dev/bmc-credentials, with the keys username and
+    /// password.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub name: String,
 }
 
@@ -73,18 +82,21 @@ pub enum CaRefKind {
 }
 
 /// Where a CA certificate (PEM) is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CaRef {
-    /// ConfigMap or Secret.
+    /// The kind of the object that holds the certificate: ConfigMap or Secret.
     pub kind: CaRefKind,
-    /// Its name, in the same namespace.
+    /// Name of that object, in the same namespace as the Server.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub name: String,
-    /// The key in it.
+    /// The key in it whose value is one or more certificates in PEM form.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
     pub key: String,
 }
 
-/// Whether certificates are verified.
+/// Disabled switches verification off: whoever sits between can read the password. Works only where the operator
+/// allows it, and shows as the condition InsecureTLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum TlsVerify {
     /// They are not: whoever sits between can read the password.
@@ -92,58 +104,223 @@ pub enum TlsVerify {
 }
 
 /// How the BMC's certificate is judged: exactly one field is set.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = (
+    "(has(self.caRef) ? 1 : 0) + (has(self.certificateSHA256) ? 1 : 0) + (has(self.verify) ? 1 : 0) == 1",
+    "set exactly one of caRef, certificateSHA256 and verify"
+))]
 pub struct BmcTls {
-    /// The CA that signed it.
+    /// The CA that signed the BMC's certificate, where it is not one that the workers trust already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_ref: Option<CaRef>,
-    /// The SHA-256 fingerprint of the certificate.
+    /// The SHA-256 fingerprint of the BMC's certificate, 64 hexadecimal digits with or without colons. It takes the
+    /// place of chain and name; for self-signed certificates. A refused handshake reports the fingerprint that it saw.
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "certificateSHA256")]
+    #[schemars(length(max = 95), regex(pattern = r"^[0-9A-Fa-f]{2}(:?[0-9A-Fa-f]{2}){31}$"))]
     pub certificate_sha256: Option<String>,
-    /// Switches verification off.
+    /// Disabled switches verification off: whoever sits between can read the password. Works only where the operator
+    /// allows it, and shows as the condition InsecureTLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verify: Option<TlsVerify>,
 }
 
 /// The BMC of the machine.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BmcSpec {
-    /// Its address.
+    /// Where the BMC is: redfish+https://host[:port], with /redfish/v1/Systems/ID behind it where the BMC serves
+    /// more than one system; redfish+http://... only where the operator allows it. May be changed: another machine
+    /// than before is then noticed (IdentityMismatch) and left alone.
+    #[schemars(length(min = 1, max = 512), regex(pattern = r"^[a-z][a-z0-9+]*://[^\s@]+$"))]
     pub address: String,
-    /// Its credentials.
+    /// The Secret with the BMC's user name and password.
     pub credentials_ref: CredentialsRef,
-    /// How its certificate is judged.
+    /// How the BMC's certificate is judged. Without it the certificate is verified against the CAs that the workers
+    /// trust.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<BmcTls>,
 }
 
-/// The wish.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// The site of a Server that names none.
+pub const DEFAULT_SITE: &str = "default";
+
+fn default_site() -> String {
+    DEFAULT_SITE.to_owned()
+}
+
+/// The state that the machine should be in.
+#[derive(CustomResource, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "autobuild.dev",
+    version = "v1alpha1",
+    kind = "Server",
+    plural = "servers",
+    shortname = "bms",
+    category = "autobuild",
+    namespaced,
+    status = "ServerStatus",
+    derive = "PartialEq",
+    cel,
+    doc = "One physical machine, reached through its BMC: spec says how it should be, status how it was found.",
+    selectable = ".spec.power",
+    selectable = ".spec.site",
+    printcolumn(
+        name = "Phase",
+        type_ = "string",
+        json_path = ".status.phase",
+        description = "Where it stands"
+    ),
+    printcolumn(
+        name = "Power",
+        type_ = "string",
+        json_path = ".status.power",
+        description = "Power as last read"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
+        description = "Whether it is as declared"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
+        description = "Why Ready is as it is"
+    ),
+    printcolumn(
+        name = "Job",
+        type_ = "string",
+        json_path = ".status.job.action",
+        description = "The live job"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "BMC",
+        type_ = "string",
+        json_path = ".spec.bmc.address",
+        description = "Address of the BMC",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Serial",
+        type_ = "string",
+        json_path = ".status.hardware.serialNumber",
+        description = "Serial number",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Step",
+        type_ = "string",
+        json_path = ".status.job.step",
+        description = "Step of the live job",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Waiting",
+        type_ = "string",
+        json_path = ".status.job.waitingFor",
+        description = "What the live job waits for",
+        priority = 1
+    )
+)]
 #[serde(rename_all = "camelCase")]
 pub struct ServerSpec {
-    /// The BMC network.
-    #[serde(default)]
+    /// The BMC network (data centre) that the machine is in. Only workers started for this site work on it. Cannot be
+    /// changed.
+    #[serde(default = "default_site")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[x_kube(validation = (
+        "self == oldSelf",
+        "site cannot be changed: delete this Server (deletionPolicy Retain leaves the machine as it is) and create it again"
+    ))]
     pub site: String,
-    /// The BMC.
+    /// The machine's BMC (baseboard management controller): where it is and how to log in.
     pub bmc: BmcSpec,
-    /// The wished power state.
+    /// The power state that the machine should be in. Without it the power is left alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub power: Option<Power>,
-    /// How the machine is switched off.
+    /// How the machine is switched off, for power, reboots and deletionPolicy: Graceful asks the operating system
+    /// first and cuts the power after a deadline, Forced cuts it at once.
     #[serde(default)]
     pub shutdown_mode: ShutdownMode,
-    /// A new value is one reboot.
+    /// A new value is one request to reboot; write it in quotes, a date is a good one ("2026-03-01"). The same value
+    /// again, an earlier one or none asks for nothing; a value that comes with a new Server is taken note of only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[-._:+/a-zA-Z0-9]+$"))]
     pub reboot_token: Option<String>,
-    /// How soon.
+    /// How soon jobs of this server are done, compared with others. Without it power changes and reboots are High.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<Priority>,
-    /// Nothing is enqueued.
+    /// While true nothing is done to the machine; a job under way is asked to stop at its next safe step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<bool>,
-    /// What happens on deletion.
+    /// What happens to the machine when this object is deleted: Retain leaves it as it is, PowerOff powers it off
+    /// first.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, missing_docs)]
+mod tests {
+    use super::*;
+
+    fn server() -> Server {
+        Server::new(
+            "rack1-node1",
+            ServerSpec {
+                site: "default".into(),
+                bmc: BmcSpec {
+                    address: "redfish+https://192.0.2.10".into(),
+                    credentials_ref: CredentialsRef { name: "bmc".into() },
+                    tls: None,
+                },
+                ..ServerSpec::default()
+            },
+        )
+    }
+
+    #[test]
+    fn a_plain_server_is_accepted() {
+        server().validate_cel().unwrap();
+    }
+
+    #[test]
+    fn a_missing_site_is_the_default_one() {
+        let spec: ServerSpec = serde_json::from_str(
+            r#"{"bmc": {"address": "redfish+https://a", "credentialsRef": {"name": "b"}}}"#,
+        )
+        .unwrap();
+        assert_eq!(spec.site, DEFAULT_SITE);
+        assert_eq!(spec.deletion_policy, DeletionPolicy::Retain);
+    }
+
+    #[test]
+    fn the_site_cannot_be_changed_and_the_message_says_what_to_do() {
+        let old = server();
+        let mut new = server();
+        new.spec.site = "elsewhere".into();
+        let errors = new.validate_cel_update(&old).unwrap_err().to_string();
+        assert!(errors.contains("site cannot be changed"), "{errors}");
+        new.spec.site.clone_from(&old.spec.site);
+        new.spec.power = Some(Power::PoweredOff);
+        new.validate_cel_update(&old).unwrap();
+    }
+
+    #[test]
+    fn tls_takes_exactly_one_way_to_judge_a_certificate() {
+        let mut server = server();
+        server.spec.bmc.tls = Some(BmcTls::default());
+        assert!(server.validate_cel().is_err());
+        server.spec.bmc.tls = Some(BmcTls { verify: Some(TlsVerify::Disabled), ..BmcTls::default() });
+        server.validate_cel().unwrap();
+        server.spec.bmc.tls = Some(BmcTls {
+            verify: Some(TlsVerify::Disabled),
+            certificate_sha256: Some("aa".repeat(32)),
+            ca_ref: None,
+        });
+        assert!(server.validate_cel().unwrap_err().to_string().contains("exactly one"));
+    }
 }

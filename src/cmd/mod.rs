@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand.
 
+mod crds;
 mod migrate;
 
 use std::process::ExitCode;
@@ -18,18 +19,34 @@ pub struct Cli {
 enum Command {
     /// Brings the database's schema to this release's version.
     Migrate(migrate::Args),
+    /// Prints the definition of the Server resource, or compares it with a folder.
+    Crds(crds::Args),
 }
 
-/// Runs the command line to its end. Errors go to standard error in one line.
+/// Why a subcommand ended.
+#[derive(Debug, thiserror::Error)]
+enum CommandError {
+    #[error(transparent)]
+    Queue(#[from] crate::queue::QueueError),
+    #[error(transparent)]
+    Crds(#[from] crds::CrdsError),
+}
+
+/// Runs the command line to its end. An error goes to standard error in one line.
 pub async fn run(cli: Cli) -> ExitCode {
-    let result = match cli.command {
-        Command::Migrate(args) => migrate::run(args).await,
-    };
-    match result {
+    match dispatch(cli.command).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
             ExitCode::FAILURE
         }
     }
+}
+
+async fn dispatch(command: Command) -> Result<(), CommandError> {
+    match command {
+        Command::Migrate(args) => migrate::run(args).await?,
+        Command::Crds(args) => crds::run(args)?,
+    }
+    Ok(())
 }

@@ -40,10 +40,13 @@ pub enum WaitingFor {
     /// The operating system to shut down.
     Shutdown,
     /// The BMC to answer, or to answer as a BMC.
+    #[serde(rename = "BMC")]
     Bmc,
     /// The BMC to be less busy (503, 429).
+    #[serde(rename = "BMCCapacity")]
     BmcCapacity,
     /// The API server to answer: nothing is sent before the wish was read again.
+    #[serde(rename = "APIServer")]
     ApiServer,
     /// Working credentials in the Secret.
     Credentials,

@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::api::Priority;
 
 /// Where a job waits. A lane is emptied before the next one is looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[repr(u8)]
 pub enum Lane {
     /// `spec.priority: Urgent`.

@@ -10,9 +10,11 @@ use serde::{Deserialize, Serialize};
 pub enum Step {
     /// Reads power, identity and inventory.
     Inspect,
-    /// Powers off and reads it back.
+    /// Powers off and reads it back. (Its name is not `Off`: a YAML 1.1 reader takes that for a boolean.)
+    #[serde(rename = "PowerOff")]
     Off,
     /// Powers on and reads it back.
+    #[serde(rename = "PowerOn")]
     On,
 }
 
@@ -24,8 +26,8 @@ impl Step {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Inspect => "Inspect",
-            Self::Off => "Off",
-            Self::On => "On",
+            Self::Off => "PowerOff",
+            Self::On => "PowerOn",
         }
     }
 

@@ -42,7 +42,7 @@ pub async fn a_killed_database_loses_and_doubles_nothing(engine: Engine) {
     for round in 1..=2 {
         let so_far = accepted.clone();
         wait_for("some jobs", async || so_far.load(Ordering::SeqCst) >= round * JOBS / 4).await;
-        database.kill().unwrap();
+        database.kill().await.unwrap();
         database.restart().await.unwrap();
     }
     producer.await.unwrap();

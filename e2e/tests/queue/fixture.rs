@@ -1,6 +1,5 @@
 //! A schema of one's own, and jobs to put into it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use autobuild::job::{Action, Cause, HandledTokens, Intent, JobId, JobResult, Lane, ServerUid};
@@ -15,14 +14,11 @@ pub struct Fixture {
     pub url: String,
 }
 
-static SCHEMAS: AtomicU64 = AtomicU64::new(0);
-
 pub const SITE: &str = "north";
 
 impl Fixture {
     pub async fn new(database: &Database) -> Self {
-        let schema = format!("queue_{}", SCHEMAS.fetch_add(1, Ordering::Relaxed));
-        let url = database.create_schema(&schema).await.unwrap();
+        let url = database.unique_schema("queue").await.unwrap();
         autobuild::queue::migrate(&url, false).await.unwrap();
         Self { queue: Queue::connect(&url, 16).await.unwrap(), url }
     }

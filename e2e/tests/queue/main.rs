@@ -3,7 +3,6 @@
 //! `DB=mysql` or `DB=mariadb` runs one of them only.
 #![allow(
     missing_docs,
-    unreachable_pub,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,

@@ -1,0 +1,127 @@
+//! The CustomResourceDefinition, as it is committed to `crds/`.
+
+use kube::CustomResourceExt as _;
+use serde_json::{Value, json};
+
+use super::Server;
+
+/// Where `crds` writes the definition, under the folder that it is given.
+pub const FILE: &str = "servers.autobuild.dev.yaml";
+
+/// The definition of `Server` as plain data.
+///
+/// Differs from what the derive gives: `null` is not listed as a value of optional enums (the API server would name
+/// it among the allowed ones and refuse it), the strings of conditions are bounded, and `status` begins as
+/// `{observedGeneration: -1}`, so that a Server that nobody looked at yet does not read as finished.
+pub fn definition() -> Result<Value, serde_json::Error> {
+    let mut crd = serde_json::to_value(Server::crd())?;
+    strip_null(&mut crd);
+    let schema = "/spec/versions/0/schema/openAPIV3Schema/properties";
+    if let Some(status) = crd.pointer_mut(&format!("{schema}/status")) {
+        status["default"] = json!({"observedGeneration": -1});
+    }
+    let condition = format!("{schema}/status/properties/conditions/items/properties");
+    for (field, longest) in [("type", 316), ("status", 16), ("reason", 1024), ("message", 32768)] {
+        if let Some(field) = crd.pointer_mut(&format!("{condition}/{field}")) {
+            field["maxLength"] = json!(longest);
+        }
+    }
+    Ok(crd)
+}
+
+fn strip_null(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            if let Some(Value::Array(values)) = map.get_mut("enum") {
+                values.retain(|value| !value.is_null());
+            }
+            if map.get("nullable") == Some(&Value::Bool(true)) {
+                map.remove("nullable");
+            }
+            map.values_mut().for_each(strip_null);
+        }
+        Value::Array(values) => values.iter_mut().for_each(strip_null),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+mod tests {
+    use super::*;
+
+    fn each(path: &str, value: &Value, see: &mut dyn FnMut(&str, &Value)) {
+        see(path, value);
+        match value {
+            Value::Object(map) => {
+                for (key, value) in map {
+                    each(&format!("{path}/{key}"), value, see);
+                }
+            }
+            Value::Array(values) => values.iter().for_each(|value| each(path, value, see)),
+            _ => {}
+        }
+    }
+
+    fn properties(see: &mut dyn FnMut(&str, &Value)) {
+        let crd = definition().unwrap();
+        let root = crd.pointer("/spec/versions/0/schema/openAPIV3Schema/properties").unwrap();
+        for part in ["spec", "status"] {
+            each(part, &root[part], see);
+        }
+    }
+
+    #[test]
+    fn no_enum_value_is_a_boolean_of_yaml_1_1_or_null() {
+        let booleans = ["y", "n", "yes", "no", "on", "off", "true", "false"];
+        properties(&mut |path, value| {
+            for value in value.get("enum").and_then(Value::as_array).into_iter().flatten() {
+                let text = value.as_str().unwrap_or_else(|| panic!("{path}: {value}"));
+                assert!(!booleans.contains(&text.to_ascii_lowercase().as_str()), "{path}: {text}");
+            }
+            assert!(value.get("nullable").is_none(), "{path}");
+        });
+    }
+
+    #[test]
+    fn every_string_and_list_is_bounded() {
+        properties(&mut |path, value| {
+            let bounded = |key: &str| value.get(key).is_some();
+            match value.get("type").and_then(Value::as_str) {
+                Some("string") => assert!(
+                    bounded("maxLength")
+                        || bounded("enum")
+                        || value.get("format") == Some(&json!("date-time")),
+                    "{path} has no maxLength"
+                ),
+                Some("array") => assert!(bounded("maxItems"), "{path} has no maxItems"),
+                _ => {}
+            }
+        });
+    }
+
+    #[test]
+    fn every_field_explains_itself() {
+        properties(&mut |path, value| {
+            let Some(fields) = value.get("properties").and_then(Value::as_object) else { return };
+            for (name, field) in fields {
+                if field.is_object() {
+                    assert!(field.get("description").is_some(), "{path}.{name} has no description");
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn no_reference_has_a_namespace() {
+        properties(&mut |path, _| assert!(!path.ends_with("/namespace"), "{path}"));
+    }
+
+    #[test]
+    fn an_unseen_server_does_not_read_as_finished() {
+        let crd = definition().unwrap();
+        let status =
+            crd.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/status/default").unwrap();
+        assert_eq!(status, &json!({"observedGeneration": -1}));
+    }
+}

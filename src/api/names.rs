@@ -1,0 +1,24 @@
+//! The names that AutoBuild shares with the cluster: group, annotations, finalizer, field managers, Secret type.
+
+/// The API group.
+pub const GROUP: &str = "autobuild.dev";
+/// The version of the API.
+pub const VERSION: &str = "v1alpha1";
+/// Keeps a `Server` until its machine was let go as `deletionPolicy` asks.
+pub const FINALIZER: &str = "autobuild.dev/server";
+/// Annotation: asks for a fresh look and for another try of what failed. Its value is a time (RFC 3339).
+pub const RECONCILE_REQUESTED_AT: &str = "autobuild.dev/reconcile-requested-at";
+/// Annotation on a credentials Secret: the BMC hosts that it may be used for, separated by commas.
+pub const BMC_HOSTS: &str = "autobuild.dev/bmc-hosts";
+/// The type of a Secret with a BMC's user name and password.
+pub const CREDENTIALS_SECRET_TYPE: &str = "autobuild.dev/bmc-credentials";
+/// Key of the user name in such a Secret.
+pub const CREDENTIALS_USERNAME: &str = "username";
+/// Key of the password in such a Secret.
+pub const CREDENTIALS_PASSWORD: &str = "password";
+/// Field manager of everything that the controller writes into `status`.
+pub const STATUS_MANAGER: &str = "autobuild-controller";
+/// Field manager of the finalizer.
+pub const FINALIZER_MANAGER: &str = "autobuild-finalizer";
+/// The component that events name, and the requester of jobs that nobody asked for.
+pub const CONTROLLER: &str = "autobuild-controller";

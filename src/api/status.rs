@@ -1,0 +1,167 @@
+//! `status` of a `Server`: what was found, what is being done, and the conditions. Only the controller writes it.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::hardware::{Hardware, HardwareIdentity, PowerState};
+use crate::job::{Action, JobResult, JobState, Lane, Step, WaitingFor};
+
+/// Where the server stands, in one word. For people: programs read the conditions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Phase {
+    /// Accepted; nothing is known of the machine yet.
+    Pending,
+    /// As declared.
+    Ready,
+    /// A job waits for its turn.
+    Queued,
+    /// The machine is being powered on.
+    PoweringOn,
+    /// The machine is being powered off.
+    PoweringOff,
+    /// The machine is being rebooted.
+    Rebooting,
+    /// The BMC does not answer.
+    Unreachable,
+    /// It needs a person; the condition Stalled says what to do.
+    Stalled,
+    /// Paused by spec.paused.
+    Paused,
+    /// Being deleted.
+    Deleting,
+}
+
+impl Phase {
+    /// Every phase, in a fixed order.
+    pub const ALL: [Self; 10] = [
+        Self::Pending,
+        Self::Ready,
+        Self::Queued,
+        Self::PoweringOn,
+        Self::PoweringOff,
+        Self::Rebooting,
+        Self::Unreachable,
+        Self::Stalled,
+        Self::Paused,
+        Self::Deleting,
+    ];
+
+    /// The name in the API, logs and metric labels.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Ready => "Ready",
+            Self::Queued => "Queued",
+            Self::PoweringOn => "PoweringOn",
+            Self::PoweringOff => "PoweringOff",
+            Self::Rebooting => "Rebooting",
+            Self::Unreachable => "Unreachable",
+            Self::Stalled => "Stalled",
+            Self::Paused => "Paused",
+            Self::Deleting => "Deleting",
+        }
+    }
+}
+
+/// The live job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct JobStatus {
+    /// Its id, as logs and history name it.
+    #[schemars(length(max = 16))]
+    pub id: String,
+    /// What it does.
+    pub action: Action,
+    /// The lane that it waits in.
+    pub priority: Lane,
+    /// Where it stands.
+    pub state: JobState,
+    /// The present step.
+    pub step: Step,
+    /// Tries of the present step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<i64>,
+    /// When it was enqueued.
+    pub enqueued_at: Time,
+    /// When a worker first took it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Time>,
+    /// What it waits for; absent while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_for: Option<WaitingFor>,
+}
+
+/// The last job that ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastJobStatus {
+    /// Its id, as logs and history name it.
+    #[schemars(length(max = 16))]
+    pub id: String,
+    /// What it did.
+    pub action: Action,
+    /// How it ended.
+    pub result: JobResult,
+    /// Why, where it did not succeed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<super::Reason>,
+    /// A sentence for people about the reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1100))]
+    pub message: Option<String>,
+    /// The step in which it ended.
+    pub step: Step,
+    /// When it was enqueued.
+    pub enqueued_at: Time,
+    /// When a worker first took it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Time>,
+    /// When it ended.
+    pub finished_at: Time,
+}
+
+/// What was found, and what is being done about it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerStatus {
+    /// The generation of spec that this status speaks of; -1 before the first look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Where the server stands, in one word. For people: programs read the conditions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+    /// The power state as it was last read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub power: Option<PowerState>,
+    /// What is in the machine, as its BMC tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hardware: Option<Hardware>,
+    /// The live job. Inspections after the first one do not show.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobStatus>,
+    /// The last job that ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_job: Option<LastJobStatus>,
+    /// The last values of spec.rebootToken that count as handled, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(length(max = 128)))]
+    pub reboot_tokens: Vec<String>,
+    /// The machine that answered first; another one at the same address is left alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bmc_identity: Option<HardwareIdentity>,
+    /// Ready, Reachable, Fresh and, where power is wished, PowerSynced; Reconciling, Stalled, Paused and InsecureTLS
+    /// only while they are true.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+impl ServerStatus {
+    /// Whether the controller ever wrote it: the schema's default is no writing.
+    pub fn was_written(&self) -> bool {
+        self.observed_generation.is_some_and(|generation| generation >= 0)
+    }
+}
