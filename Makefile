@@ -5,7 +5,6 @@
 CARGO ?= cargo
 DEV := $(CARGO) run --quiet -p e2e --bin dev --
 IMAGE ?= autobuild:dev
-export RUST_BACKTRACE ?= 1
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down test soak check generate image build tools
