@@ -309,7 +309,7 @@ impl World {
             }
             Command::Reprioritize { lane, .. } => self.seen.job.as_mut().unwrap().lane = *lane,
             Command::RecordHandled { reboot_token, .. } => {
-                self.known().unwrap().handled.record_reboot(reboot_token)
+                self.known().unwrap().handled.record_reboot(reboot_token);
             }
             Command::Release(_) => self.gone = true,
         }
