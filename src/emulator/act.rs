@@ -112,8 +112,20 @@ fn settled(state: PowerState) -> PowerState {
 
 /// The properties of a system that exist and that nobody can write.
 const READ_ONLY: [&str; 14] = [
-    "Id", "Name", "SystemType", "Manufacturer", "Model", "SerialNumber", "UUID", "BiosVersion", "PowerState",
-    "Status", "ProcessorSummary", "MemorySummary", "LastResetTime", "Links",
+    "Id",
+    "Name",
+    "SystemType",
+    "Manufacturer",
+    "Model",
+    "SerialNumber",
+    "UUID",
+    "BiosVersion",
+    "PowerState",
+    "Status",
+    "ProcessorSummary",
+    "MemorySummary",
+    "LastResetTime",
+    "Links",
 ];
 
 /// Changes a system as far as the misbehaviours of the request let it.
@@ -124,7 +136,8 @@ pub(super) fn patch(
     faults: &[Behaviour],
     now: Millis,
 ) -> (Answer, Deed) {
-    let refused = |refusal: Refusal, action| (refusal.into(), Deed { action, effect: Effect::Refused, at: None });
+    let refused =
+        |refusal: Refusal, action| (refusal.into(), Deed { action, effect: Effect::Refused, at: None });
     let Ok(body) = serde_json::from_slice::<Map<String, Value>>(body) else {
         return refused(Refusal::malformed(), None);
     };

@@ -123,12 +123,8 @@ impl Refusal {
 
     /// `status` because of too many bad logins.
     pub(super) fn locked_out(status: StatusCode) -> Self {
-        Self::new(
-            status,
-            "AccessDenied",
-            "The account is locked after too many failed logins.",
-        )
-        .resolution("Wait until the lock-out has ended.")
+        Self::new(status, "AccessDenied", "The account is locked after too many failed logins.")
+            .resolution("Wait until the lock-out has ended.")
     }
 
     /// 409: the state that the action asks for is there already, or the action does not fit the present state.
@@ -216,7 +212,9 @@ impl Refusal {
         Self::new(
             StatusCode::BAD_REQUEST,
             "PropertyValueTypeError",
-            format!("The value '{value}' for the property {name} is not a type that the property can accept."),
+            format!(
+                "The value '{value}' for the property {name} is not a type that the property can accept."
+            ),
         )
         .args([&value, name])
         .related(name)

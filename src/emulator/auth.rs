@@ -53,9 +53,8 @@ pub(super) fn admit(
     let wrong = faults.contains(&Behaviour::WrongPassword {});
     let good = !wrong
         && match system {
-            Some(system) => system.at(now, |state| {
-                same(state.credentials.as_ref().unwrap_or(&fleet.0.credentials), presented)
-            }),
+            Some(system) => system
+                .at(now, |state| same(state.credentials.as_ref().unwrap_or(&fleet.0.credentials), presented)),
             // What the whole fleet shares is open to whoever can log in to any of its machines.
             None => {
                 same(&fleet.0.credentials, presented)

@@ -312,7 +312,11 @@ impl Rule {
     /// Refuses what cannot be meant.
     pub(super) fn check(&self) -> Result<(), RuleError> {
         let range = |field, value: &dyn ToString, allowed, good| {
-            if good { Ok(()) } else { Err(RuleError::OutOfRange { field, value: value.to_string(), allowed }) }
+            if good {
+                Ok(())
+            } else {
+                Err(RuleError::OutOfRange { field, value: value.to_string(), allowed })
+            }
         };
         range("percent", &self.percent, "1 to 100", (1..=100).contains(&self.percent))?;
         let answer = "200 to 599";

@@ -56,7 +56,9 @@ pub enum FleetError {
     #[error("name-prefix is '{0}': use 1 to 40 letters, digits, '-', '_' and '.'")]
     NamePrefix(String),
     /// Names that Basic authentication cannot carry.
-    #[error("username is '{0}': use at least one character and no ':' (Basic authentication cannot carry it)")]
+    #[error(
+        "username is '{0}': use at least one character and no ':' (Basic authentication cannot carry it)"
+    )]
     Username(String),
     /// A rule that cannot be meant.
     #[error("faults[{index}].{error}")]
@@ -67,7 +69,9 @@ pub enum FleetError {
         error: RuleError,
     },
     /// A system entry of the scenario that names nobody.
-    #[error("systems[{index}].name is '{name}', and no system of the fleet matches it; the first one is '{first}'")]
+    #[error(
+        "systems[{index}].name is '{name}', and no system of the fleet matches it; the first one is '{first}'"
+    )]
     NoSuchSystem {
         /// Which of the entries, from 0.
         index: usize,
@@ -242,7 +246,8 @@ impl FleetBuilder {
             })
             .collect();
         self.scenario.apply(&systems)?;
-        let by_name = systems.iter().enumerate().map(|(index, system)| (system.name.clone(), index)).collect();
+        let by_name =
+            systems.iter().enumerate().map(|(index, system)| (system.name.clone(), index)).collect();
         let fleet = Fleet(Arc::new(Inner {
             clock: Clock::start(),
             seed: self.seed,

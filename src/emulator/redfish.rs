@@ -80,10 +80,12 @@ pub(super) async fn handle(
         faults: Vec::new(),
     });
 
-    let read = if mutating { axum::body::to_bytes(body, BODY_LIMIT).await } else { Ok(axum::body::Bytes::new()) };
+    let read =
+        if mutating { axum::body::to_bytes(body, BODY_LIMIT).await } else { Ok(axum::body::Bytes::new()) };
     let bytes = read.as_deref().unwrap_or_default();
     let reset = reset_asked(target, method, bytes);
-    let facts = Facts { system: system.map(|s| s.name.as_str()), path, method: method.as_str(), mutating, reset };
+    let facts =
+        Facts { system: system.map(|s| s.name.as_str()), path, method: method.as_str(), mutating, reset };
     let faults = fleet.0.rules.meet(facts, fleet.now());
     log.met(seq, faults.iter().map(Behaviour::as_str).collect());
 
@@ -96,7 +98,7 @@ pub(super) async fn handle(
                 system,
                 target,
                 path,
-                members: members(&fleet, scope, system, &faults),
+                members: members(&fleet, scope, target, system, &faults),
                 method,
                 headers,
                 body: bytes,
@@ -127,8 +129,16 @@ fn serving<'a>(fleet: &'a Fleet, scope: Scope, target: Target<'_>) -> Option<&'a
     }
 }
 
-fn members<'a>(fleet: &'a Fleet, scope: Scope, own: Option<&'a System>, faults: &[Behaviour]) -> Vec<&'a str> {
+/// The members of the collection that the target is; none for anything else.
+fn members<'a>(
+    fleet: &'a Fleet,
+    scope: Scope,
+    target: Target<'_>,
+    own: Option<&'a System>,
+    faults: &[Behaviour],
+) -> Vec<&'a str> {
     match scope {
+        _ if !matches!(target, Target::Systems | Target::Managers | Target::ChassisAll) => Vec::new(),
         Scope::Fleet => fleet.names().collect(),
         Scope::Own(_) if faults.contains(&Behaviour::SystemMissing {}) => Vec::new(),
         Scope::Own(_) => own.map(|system| system.name.as_str()).into_iter().collect(),
@@ -145,7 +155,9 @@ fn reset_asked(target: Target<'_>, method: &Method, body: &[u8]) -> Option<Reset
 async fn instead(faults: &[Behaviour], connection: &Connection) -> Option<Answer> {
     for fault in faults {
         match fault {
-            Behaviour::Offline { by: Away::ServiceUnavailable } => return Some(Refusal::unavailable().into()),
+            Behaviour::Offline { by: Away::ServiceUnavailable } => {
+                return Some(Refusal::unavailable().into());
+            }
             Behaviour::Offline { by: Away::Reset } => match connection.end(Ending::Reset).await {},
             Behaviour::Close {} => match connection.end(Ending::Close).await {},
             Behaviour::Hang {} => std::future::pending().await,
@@ -164,7 +176,8 @@ async fn instead(faults: &[Behaviour], connection: &Connection) -> Option<Answer
             Behaviour::Html { status } => {
                 let page = "<!DOCTYPE html>\n<html><head><title>BMC</title></head><body><h1>Please log in</h1></body></html>\n";
                 return Some(
-                    Answer::text("text/html", page).status(StatusCode::from_u16(*status).unwrap_or(StatusCode::OK)),
+                    Answer::text("text/html", page)
+                        .status(StatusCode::from_u16(*status).unwrap_or(StatusCode::OK)),
                 );
             }
             Behaviour::Redirect { location, status } => {
@@ -203,8 +216,9 @@ impl Asked<'_> {
         if let Some(answer) = fleet_document(self.target, &self.members) {
             return if reading { (answer, None) } else { self.not_allowed() };
         }
-        let named = self.target.system().filter(|name| self.members.contains(name));
-        let (Some(system), Some(_)) = (self.system, named) else { return refused(self.not_found()) };
+        // On a port of its own, a system does not know the paths of the others.
+        let named = self.system.filter(|system| self.target.system() == Some(system.name.as_str()));
+        let Some(system) = named else { return refused(self.not_found()) };
         if faults.contains(&Behaviour::SystemMissing {}) {
             return refused(self.not_found());
         }
@@ -238,8 +252,7 @@ impl Asked<'_> {
             return answer;
         }
         let known = self.headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
-        let answer =
-            if known == Some(etag) { Answer::empty(StatusCode::NOT_MODIFIED) } else { answer };
+        let answer = if known == Some(etag) { Answer::empty(StatusCode::NOT_MODIFIED) } else { answer };
         answer.with(header::ETAG, etag)
     }
 

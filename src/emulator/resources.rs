@@ -235,7 +235,9 @@ impl<'a> Shown<'a> {
                 ("EthernetInterface", inventory.nics.iter().map(|nic| nic.id.clone()).collect())
             }
             Parts::Storage => ("Storage", vec!["1".to_owned()]),
-            Parts::Processors => ("Processor", (1..=inventory.processors).map(|n| format!("CPU{n}")).collect()),
+            Parts::Processors => {
+                ("Processor", (1..=inventory.processors).map(|n| format!("CPU{n}")).collect())
+            }
             Parts::Memory => ("Memory", (1..=inventory.dimms).map(|n| format!("DIMM{n}")).collect()),
         };
         let members: Vec<&str> = members.iter().map(String::as_str).collect();

@@ -125,9 +125,7 @@ fn in_force(active: &ActiveRule, now: Millis) -> bool {
 }
 
 fn names(rule: &Rule, system: Option<&str>) -> bool {
-    rule.system
-        .as_deref()
-        .is_none_or(|wanted| system.is_some_and(|name| pattern::matches(wanted, name)))
+    rule.system.as_deref().is_none_or(|wanted| system.is_some_and(|name| pattern::matches(wanted, name)))
 }
 
 fn concerns(rule: &Rule, facts: Facts<'_>) -> bool {

@@ -263,21 +263,30 @@ async fn a_locked_account_refuses_the_right_password_until_the_lock_ends() {
 #[tokio::test]
 async fn statuses_and_redirects_are_answered_as_declared() {
     let fleet = fleet();
-    fault(&fleet, json!({"count": 1, "behaviour": {"kind": "Status", "status": 503, "retry_after_s": 7}})).await;
+    fault(&fleet, json!({"count": 1, "behaviour": {"kind": "Status", "status": 503, "retry_after_s": 7}}))
+        .await;
     let get = || request("GET", ONE, &Value::Null).body(Body::empty()).unwrap();
     let response = fleet.router().oneshot(get()).await.unwrap();
-    assert_eq!((response.status().as_u16(), &response.headers()["retry-after"]), (503, &"7".parse().unwrap()));
+    assert_eq!(
+        (response.status().as_u16(), &response.headers()["retry-after"]),
+        (503, &"7".parse().unwrap())
+    );
     let location = "http://192.0.2.1/redfish/v1";
     fault(&fleet, json!({"count": 1, "behaviour": {"kind": "Redirect", "location": location}})).await;
     let response = fleet.router().oneshot(get()).await.unwrap();
-    assert_eq!((response.status().as_u16(), &response.headers()["location"]), (307, &location.parse().unwrap()));
+    assert_eq!(
+        (response.status().as_u16(), &response.headers()["location"]),
+        (307, &location.parse().unwrap())
+    );
     assert_eq!(fleet.router().oneshot(get()).await.unwrap().status(), StatusCode::OK);
 }
 
 #[tokio::test]
 async fn a_machine_can_hide_its_power_change_its_identity_and_vanish() {
     let fleet = fleet();
-    for (shown, expected) in [("Unknown", Some(json!("Unknown"))), ("Null", Some(Value::Null)), ("Absent", None)] {
+    for (shown, expected) in
+        [("Unknown", Some(json!("Unknown"))), ("Null", Some(Value::Null)), ("Absent", None)]
+    {
         fault(&fleet, json!({"count": 1, "behaviour": {"kind": "PowerUnknown", "shown": shown}})).await;
         assert_eq!(read(&fleet, ONE).await.get("PowerState").cloned(), expected, "{shown}");
     }
@@ -297,7 +306,8 @@ async fn the_control_interface_refuses_what_it_does_not_know_by_name() {
     assert!(body["error"].as_str().unwrap().contains("system is 'x'"), "{body}");
     let (status, _) = ask(&fleet, "POST", "/emulator/systems/x/power", json!({"state": "On"})).await;
     assert_eq!(status, StatusCode::NOT_FOUND);
-    let (status, _) = ask(&fleet, "POST", "/emulator/faults", json!({"behaviour": {"kind": "Explode"}})).await;
+    let (status, _) =
+        ask(&fleet, "POST", "/emulator/faults", json!({"behaviour": {"kind": "Explode"}})).await;
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
 }
 
@@ -384,13 +394,8 @@ async fn connections_end_without_an_answer_and_an_answer_can_be_lost_after_the_e
 #[tokio::test]
 async fn https_is_trusted_with_the_ca_and_refused_when_self_signed_or_of_another_name() {
     let any = Some("127.0.0.1:0".parse().unwrap());
-    let listeners = Listeners {
-        http: None,
-        https: any,
-        https_self_signed: any,
-        https_wrong_name: any,
-        own_ports: 1,
-    };
+    let listeners =
+        Listeners { http: None, https: any, https_self_signed: any, https_wrong_name: any, own_ports: 1 };
     let shutdown = CancellationToken::new();
     let bound = serve(fleet(), listeners, shutdown.clone()).await.unwrap();
     let ca = reqwest::Certificate::from_pem(bound.ca_pem.as_bytes()).unwrap();
@@ -410,6 +415,28 @@ async fn https_is_trusted_with_the_ca_and_refused_when_self_signed_or_of_another
     assert_eq!(get(own, "/emulator/systems").await.unwrap().status(), 404);
 
     shutdown.cancel();
-    tokio::time::timeout(Duration::from_secs(60), bound.stopped()).await.unwrap();
+    tokio::time::timeout(Duration::from_mins(1), bound.stopped()).await.unwrap();
     assert!(get(good, "/redfish/v1").await.is_err());
+}
+
+#[tokio::test]
+async fn a_port_can_accept_connections_and_never_read_from_them() {
+    let fleet = fleet();
+    let http = Some("127.0.0.1:0".parse().unwrap());
+    let listeners = Listeners { http, own_ports: 1, ..Listeners::default() };
+    let bound = serve(fleet.clone(), listeners, CancellationToken::new()).await.unwrap();
+    fleet.add_fault(Rule::on_system("system-0001", Behaviour::HangOnAccept {})).unwrap();
+    let client = client().build().unwrap();
+    let get = |address: std::net::SocketAddr| client.get(format!("http://{address}/redfish/v1")).send();
+    let hanging = tokio::spawn(get(bound.own[0].http.unwrap()));
+    let accepted = async {
+        while fleet.faults()[0].acted == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_mins(1), accepted).await.unwrap();
+    assert_eq!(get(bound.http.unwrap()).await.unwrap().status(), 200, "the fleet's port is another one");
+    assert!(!hanging.is_finished());
+    assert_eq!(fleet.counters().requests, 1, "the other request was never read");
+    hanging.abort();
 }

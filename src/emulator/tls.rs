@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+};
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use sha2::{Digest, Sha256};
@@ -69,7 +71,8 @@ impl Identities {
         let issuer = Issuer::new(ca, ca_key);
 
         let key = KeyPair::generate()?;
-        let signed = |name, hosts| Ok::<_, TlsError>(params(name, hosts)?.signed_by(&key, &issuer)?.der().clone());
+        let signed =
+            |name, hosts| Ok::<_, TlsError>(params(name, hosts)?.signed_by(&key, &issuer)?.der().clone());
         Ok(Self {
             ca_pem,
             good: identity(signed("AutoBuild emulator", &HOSTS)?, &key)?,
