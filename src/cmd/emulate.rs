@@ -288,13 +288,13 @@ mod tests {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), wait).await.unwrap();
+        tokio::time::timeout(Duration::from_mins(1), wait).await.unwrap();
         let written: serde_json::Value =
             serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
         assert_eq!(written["own"].as_array().unwrap().len(), 2);
         assert_eq!(written["own"][1]["system"], "system-0002");
         shutdown.cancel();
-        tokio::time::timeout(Duration::from_secs(60), running).await.unwrap().unwrap().unwrap();
+        tokio::time::timeout(Duration::from_mins(1), running).await.unwrap().unwrap().unwrap();
         std::fs::remove_dir_all(&directory).unwrap();
     }
 }

@@ -74,8 +74,13 @@ fn spoilt(bytes: Bytes, faults: &[Behaviour], length: &mut Option<u64>) -> HttpB
             Behaviour::TruncatedJson {} => return HttpBody::from(bytes.slice(..whole / 2)),
             Behaviour::WrongContentLength { by } => {
                 *length = Some((whole as u64).saturating_add_signed(*by));
-                // As a stream, so that the HTTP library does not know better.
-                return HttpBody::from_stream(stream::iter([Ok::<_, Infallible>(bytes)]));
+                // As a stream, so that the HTTP library does not know better; its end comes in a second turn, so that
+                // the bytes are on the wire before the library notices that something is missing.
+                let end = stream::once(async {
+                    tokio::task::yield_now().await;
+                    Ok(Bytes::new())
+                });
+                return HttpBody::from_stream(stream::iter([Ok::<_, Infallible>(bytes)]).chain(end));
             }
             Behaviour::HangMidBody {} => {
                 *length = Some(whole as u64);

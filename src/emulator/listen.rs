@@ -127,8 +127,8 @@ pub async fn serve(
     let mut sockets = Sockets { fleet: fleet.clone(), shutdown, tasks: JoinSet::new() };
     let good = Some(&identities.good);
     let whole = Scope::Fleet;
-    let http_bound = sockets.open("http", http, whole, None).await?;
-    let https_bound = sockets.open("https", https, whole, good).await?;
+    let plain = sockets.open("http", http, whole, None).await?;
+    let trusted = sockets.open("https", https, whole, good).await?;
     let self_signed =
         sockets.open("https-self-signed", https_self_signed, whole, Some(&identities.self_signed)).await?;
     let wrong_name =
@@ -144,8 +144,8 @@ pub async fn serve(
         });
     }
     Ok(Bound {
-        http: http_bound,
-        https: https_bound,
+        http: plain,
+        https: trusted,
         https_self_signed: self_signed,
         https_wrong_name: wrong_name,
         own,

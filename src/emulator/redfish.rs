@@ -98,7 +98,7 @@ pub(super) async fn handle(
                 system,
                 target,
                 path,
-                members: members(&fleet, scope, system, &faults),
+                members: members(&fleet, scope, target, system, &faults),
                 method,
                 headers,
                 body: bytes,
@@ -129,13 +129,16 @@ fn serving<'a>(fleet: &'a Fleet, scope: Scope, target: Target<'_>) -> Option<&'a
     }
 }
 
+/// The members of the collection that the target is; none for anything else.
 fn members<'a>(
     fleet: &'a Fleet,
     scope: Scope,
+    target: Target<'_>,
     own: Option<&'a System>,
     faults: &[Behaviour],
 ) -> Vec<&'a str> {
     match scope {
+        _ if !matches!(target, Target::Systems | Target::Managers | Target::ChassisAll) => Vec::new(),
         Scope::Fleet => fleet.names().collect(),
         Scope::Own(_) if faults.contains(&Behaviour::SystemMissing {}) => Vec::new(),
         Scope::Own(_) => own.map(|system| system.name.as_str()).into_iter().collect(),
@@ -213,8 +216,9 @@ impl Asked<'_> {
         if let Some(answer) = fleet_document(self.target, &self.members) {
             return if reading { (answer, None) } else { self.not_allowed() };
         }
-        let named = self.target.system().filter(|name| self.members.contains(name));
-        let (Some(system), Some(_)) = (self.system, named) else { return refused(self.not_found()) };
+        // On a port of its own, a system does not know the paths of the others.
+        let named = self.system.filter(|system| self.target.system() == Some(system.name.as_str()));
+        let Some(system) = named else { return refused(self.not_found()) };
         if faults.contains(&Behaviour::SystemMissing {}) {
             return refused(self.not_found());
         }

@@ -415,6 +415,28 @@ async fn https_is_trusted_with_the_ca_and_refused_when_self_signed_or_of_another
     assert_eq!(get(own, "/emulator/systems").await.unwrap().status(), 404);
 
     shutdown.cancel();
-    tokio::time::timeout(Duration::from_secs(60), bound.stopped()).await.unwrap();
+    tokio::time::timeout(Duration::from_mins(1), bound.stopped()).await.unwrap();
     assert!(get(good, "/redfish/v1").await.is_err());
+}
+
+#[tokio::test]
+async fn a_port_can_accept_connections_and_never_read_from_them() {
+    let fleet = fleet();
+    let http = Some("127.0.0.1:0".parse().unwrap());
+    let listeners = Listeners { http, own_ports: 1, ..Listeners::default() };
+    let bound = serve(fleet.clone(), listeners, CancellationToken::new()).await.unwrap();
+    fleet.add_fault(Rule::on_system("system-0001", Behaviour::HangOnAccept {})).unwrap();
+    let client = client().build().unwrap();
+    let get = |address: std::net::SocketAddr| client.get(format!("http://{address}/redfish/v1")).send();
+    let hanging = tokio::spawn(get(bound.own[0].http.unwrap()));
+    let accepted = async {
+        while fleet.faults()[0].acted == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_mins(1), accepted).await.unwrap();
+    assert_eq!(get(bound.http.unwrap()).await.unwrap().status(), 200, "the fleet's port is another one");
+    assert!(!hanging.is_finished());
+    assert_eq!(fleet.counters().requests, 1, "the other request was never read");
+    hanging.abort();
 }
