@@ -58,10 +58,10 @@ impl Protocol {
         match action {
             WorkerAction::Claim => self.claim(&mut next, w)?,
             WorkerAction::Decide if fenced && worker.phase == Phase::Holding => {
-                self.decide_step(&mut next, w)?
+                self.decide_step(&mut next, w)?;
             }
             WorkerAction::StoreRequest if fenced && self.may_store(state, w) => {
-                self.store_request(&mut next, w)
+                self.store_request(&mut next, w);
             }
             WorkerAction::Send => self.send(&mut next, w)?,
             WorkerAction::GiveUpWaiting
