@@ -145,7 +145,8 @@ impl Protocol {
             }
             Decision::Delete => {
                 let unclaimed = state.job.id == leader.job.id && !state.job.started;
-                if state.job.id == 0 || !(unclaimed || !self.rules.on(Rule::DeleteOnlyUnclaimed)) {
+                let refused = !unclaimed && self.rules.on(Rule::DeleteOnlyUnclaimed);
+                if state.job.id == 0 || refused {
                     return false;
                 }
                 if state.job.started {
@@ -172,7 +173,7 @@ impl Protocol {
 
     fn patch_status(&self, state: &mut State, i: usize) {
         let leader = state.leaders[i];
-        let status = Status::of(&leader.job, &leader.known);
+        let status = Status::of(&leader.job, leader.known);
         if status == leader.object.status && status == state.server.status {
             // The live read says the same: nothing to patch.
             state.leaders[i].phase = LeaderPhase::Patched;

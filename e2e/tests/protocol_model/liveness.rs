@@ -50,7 +50,7 @@ pub(crate) fn walk(protocol: &Protocol) -> Walk {
     edges.sort_unstable();
     // A violation ends a path; the safety properties report it.
     let mut settles: Vec<bool> =
-        states.iter().map(|state| state.violation.is_some() || protocol.is_settled(state)).collect();
+        states.iter().map(|state| state.violation.is_some() || Protocol::is_settled(state)).collect();
     let mut open: Vec<u32> = (0..states.len() as u32).filter(|at| settles[*at as usize]).collect();
     while let Some(to) = open.pop() {
         let first = edges.partition_point(|edge| edge.0 < to);

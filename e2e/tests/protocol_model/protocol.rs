@@ -106,10 +106,10 @@ impl Protocol {
             Action::Crash(w) | Action::Freeze(w) | Action::HandBack(w) | Action::ClaimAnswerLost(w) => {
                 self.fault(&mut next, w, action)?;
             }
-            Action::FailForGood(w) => self.fail_for_good(&mut next, w)?,
+            Action::FailForGood(w) => Self::fail_for_good(&mut next, w)?,
             Action::Tombstone(w) | Action::TakeJobs(w) => self.reap(&mut next, w, action)?,
             Action::Answered(w) | Action::EffectOnly(w) | Action::RequestLost(w) => {
-                Self::network(&mut next, w, action)?
+                Self::network(&mut next, w, action)?;
             }
             Action::SettlePasses(w) => {
                 if !state.workers[w].settling || state.workers[w].flight.is_some() {
@@ -154,7 +154,7 @@ impl Protocol {
         Some(())
     }
 
-    fn fail_for_good(&self, state: &mut State, w: usize) -> Option<()> {
+    fn fail_for_good(state: &mut State, w: usize) -> Option<()> {
         let holds = usize::from(state.job.owner) == w + 1 && state.workers[w].phase == Phase::Holding;
         // Off that was sent ends with on first, so that a failure between the two is none for good.
         let may_fail =
@@ -249,7 +249,7 @@ impl Protocol {
     }
 
     /// What must hold in every state by itself.
-    fn check(&self, state: &mut State) {
+    fn check(state: &mut State) {
         let job = state.job;
         if job.id != 0 {
             if job.queue == Queue::Parked && (job.evidence || job.cancel) {
@@ -268,20 +268,20 @@ impl Protocol {
             && !state.known.changed
             && state.cache == state.server
             && state.leaders.iter().all(|leader| leader.phase == LeaderPhase::Idle);
-        if at_rest && state.server.status != Status::of(&state.job, &state.known) {
+        if at_rest && state.server.status != Status::of(&state.job, state.known) {
             state.violated(Violation::StatusMissesChange);
         }
     }
 
     /// The end of everything: the wish was carried out or a reason is stored, the machine is on, and status says so.
-    pub(crate) fn is_settled(&self, state: &State) -> bool {
+    pub(crate) fn is_settled(state: &State) -> bool {
         let wish = state.server.wish;
         let answered = wish == 0 || state.known.handled & (1 << wish) != 0 || state.known.failed == wish;
         state.job.id == 0
             && answered
             && !state.bmc.powered_off
             && state.workers.iter().all(|worker| worker.flight.is_none())
-            && state.server.status == Status::of(&state.job, &state.known)
+            && state.server.status == Status::of(&state.job, state.known)
     }
 }
 
@@ -326,7 +326,7 @@ impl Model for Protocol {
 
     fn next_state(&self, state: &State, action: Action) -> Option<State> {
         let mut next = self.step(state, action)?;
-        self.check(&mut next);
+        Self::check(&mut next);
         let next = next.normal();
         (next != *state).then_some(next)
     }

@@ -160,8 +160,8 @@ impl Rule {
             | Rule::ReleaseClearsTheToken
             | Rule::StopBeforeLeaseEnds
             | Rule::TombstoneFirst
-            | Rule::ClaimOnlyAlive
-            | Rule::HandBackUnknownClaims => Scenario::Fault,
+            | Rule::ClaimOnlyAlive => Scenario::Fault,
+            Rule::HandBackUnknownClaims => Scenario::OneFault,
         }
     }
 }
@@ -169,6 +169,8 @@ impl Rule {
 /// How much may go wrong in a run. Each of these is explored to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scenario {
+    /// One of: crash, freeze, hand-back, lost answer to a claim.
+    OneFault,
     /// A wish is made, taken back and made again, at any moments.
     MadeAgain,
     /// A wish is replaced by another.
@@ -177,14 +179,15 @@ pub(crate) enum Scenario {
     Failure,
     /// A wish is taken back while a second leader acts on what it once saw.
     DeposedLeader,
-    /// A wish is taken back, and one of: crash, freeze, hand-back, lost answer to a claim.
+    /// A wish is taken back, and one fault.
     Fault,
     /// Two such faults.
     TwoFaults,
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Scenario; 6] = [
+    pub(crate) const ALL: [Scenario; 7] = [
+        Scenario::OneFault,
         Scenario::MadeAgain,
         Scenario::Replaced,
         Scenario::Failure,
@@ -201,6 +204,7 @@ impl Scenario {
     pub(crate) const fn budget(self) -> Budget {
         let calm = Budget { wishes: 1, faults: 0, failures: 0, stale: 0, takeovers: 0 };
         match self {
+            Scenario::OneFault => Budget { faults: 1, ..calm },
             Scenario::MadeAgain => Budget { wishes: 3, ..calm },
             Scenario::Replaced => Budget { wishes: 2, ..calm },
             Scenario::Failure => Budget { failures: 1, stale: 1, takeovers: 1, ..calm },

@@ -33,6 +33,7 @@ pub(crate) enum Queue {
 }
 
 /// The `job` row and its `queue` row. `id` 0 means that there is none.
+#[expect(clippy::struct_excessive_bools, reason = "they are the columns of the row")]
 #[derive(Clone, Copy, Debug, Default, Hash, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Job {
     pub(crate) id: Rank,
@@ -149,7 +150,7 @@ pub(crate) struct Status {
 
 impl Status {
     /// The status that these rows ask for.
-    pub(crate) fn of(job: &Job, known: &ServerState) -> Status {
+    pub(crate) fn of(job: &Job, known: ServerState) -> Status {
         let Job { id, started, cancel, step, .. } = *job;
         let blank = Status { handled: known.handled, failed: known.failed, ..Status::default() };
         if id == 0 { blank } else { Status { job: id, started, cancel, step, ..blank } }

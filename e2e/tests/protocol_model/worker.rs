@@ -58,10 +58,10 @@ impl Protocol {
         match action {
             WorkerAction::Claim => self.claim(&mut next, w)?,
             WorkerAction::Decide if fenced && worker.phase == Phase::Holding => {
-                self.decide_step(&mut next, w)?
+                self.decide_step(&mut next, w)?;
             }
             WorkerAction::StoreRequest if fenced && self.may_store(state, w) => {
-                self.store_request(&mut next, w)
+                self.store_request(&mut next, w);
             }
             WorkerAction::Send => self.send(&mut next, w)?,
             WorkerAction::GiveUpWaiting
@@ -161,12 +161,6 @@ impl Protocol {
         } else {
             match job.step {
                 Step::Off if job.cancel => Phase::Ending(End::Cancelled),
-                Step::Off
-                    if !self.rules.on(Rule::ConfirmInEveryClaim)
-                        && job.signals != state.workers[w].signals =>
-                {
-                    Phase::Confirmed
-                }
                 Step::Off => self.confirm(state),
                 Step::On if job.cancel && !self.rules.on(Rule::UndoBeforeEnd) => {
                     Phase::Ending(End::Cancelled)
@@ -292,7 +286,8 @@ impl Protocol {
     fn end(&self, state: &mut State, w: usize, end: End) {
         Self::wrote(state, w);
         let intent = state.job.intent;
-        if state.job.acted && end != End::Superseded && end != End::Cancelled {
+        // The rule did it already; without the rule this is the next best place.
+        if state.job.acted && matches!(end, End::Done | End::Failed) {
             state.known.handled |= 1 << intent;
         }
         if end == End::Failed {
