@@ -176,15 +176,36 @@ struct Release {
     uid: ServerUid,
 }
 
+/// Those who were refused because of `uid`, by a plain read: they are locked together with the row of `uid`, before
+/// its claims.
+async fn refused_by(connection: &mut MySqlConnection, uid: &ServerUid) -> Result<Vec<String>, QueueError> {
+    let rows = sqlx::query_scalar(
+        "SELECT server_state.server_uid FROM bmc_claim JOIN server_state ON server_state.refused_host = bmc_claim.host \
+         WHERE bmc_claim.server_uid = ? AND server_state.server_uid <> bmc_claim.server_uid",
+    )
+    .bind(uid.as_str())
+    .fetch_all(connection)
+    .await?;
+    Ok(rows)
+}
+
+async fn forgive(connection: &mut MySqlConnection, uid: &str) -> Result<(), QueueError> {
+    sqlx::query(concat!(
+        "UPDATE server_state SET version = version + 1, changed_at_ms = ",
+        now_ms!(),
+        ", refusal = NULL, refused_host = NULL WHERE server_uid = ?"
+    ))
+    .bind(uid)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 impl Transaction for Release {
-    type Output = (Released, Vec<String>);
+    type Output = Released;
     const NAME: &'static str = "release";
 
-    async fn run(
-        &self,
-        connection: &mut MySqlConnection,
-        _: Pass,
-    ) -> Result<Ending<(Released, Vec<String>)>, QueueError> {
+    async fn run(&self, connection: &mut MySqlConnection, _: Pass) -> Result<Ending<Released>, QueueError> {
         // The state row first keeps enqueues out: theirs fails on it when this is through. A job that is being
         // enqueued right now makes this wait, and is seen.
         let known = state::lock(connection, &self.uid).await?;
@@ -193,7 +214,7 @@ impl Transaction for Release {
             .fetch_optional(&mut *connection)
             .await?;
         if live.is_some() {
-            return Ok(Ending::Rollback((Released::StillLive, Vec::new())));
+            return Ok(Ending::Rollback(Released::StillLive));
         }
         if known.is_some() {
             sqlx::query("DELETE FROM server_state WHERE server_uid = ?")
@@ -201,24 +222,24 @@ impl Transaction for Release {
                 .execute(&mut *connection)
                 .await?;
         }
+        for refused in refused_by(connection, &self.uid).await? {
+            forgive(connection, &refused).await?;
+        }
         let rows = sqlx::query(
             "SELECT host, bmc_system FROM bmc_claim WHERE server_uid = ? ORDER BY host, bmc_system",
         )
         .bind(self.uid.as_str())
         .fetch_all(&mut *connection)
         .await?;
-        let mut hosts = Vec::with_capacity(rows.len());
         for row in &rows {
-            let host: String = row.try_get("host")?;
             sqlx::query("DELETE FROM bmc_claim WHERE host = ? AND bmc_system = ? AND server_uid = ?")
-                .bind(&host)
+                .bind(row.try_get::<String, _>("host")?)
                 .bind(row.try_get::<String, _>("bmc_system")?)
                 .bind(self.uid.as_str())
                 .execute(&mut *connection)
                 .await?;
-            hosts.push(host);
         }
-        Ok(Ending::Commit((Released::Released, hosts)))
+        Ok(Ending::Commit(Released::Released))
     }
 }
 
@@ -239,20 +260,27 @@ impl Queue {
         self.transact(ClaimBmc { who, keys, by_address: false }).await
     }
 
-    /// Forgets a server that has no live job: its state and its claims go in one transaction, and those who were
-    /// refused because of it are woken. (A wake-up lost to a crash is made good by their periodic look.)
+    /// Forgets a server that has no live job: its state and its claims go in one transaction, which also wakes those
+    /// who were refused because of it. One that is being refused at this very moment is found by the next call of
+    /// [`Queue::forgive_orphans`].
     pub async fn release(&self, uid: &ServerUid) -> Result<Released, QueueError> {
-        let (released, hosts) = self.transact(Release { uid: uid.clone() }).await?;
-        for host in hosts {
-            sqlx::query(concat!(
-                "UPDATE server_state SET version = version + 1, changed_at_ms = ",
-                now_ms!(),
-                ", refusal = NULL, refused_host = NULL WHERE refused_host = ?"
-            ))
-            .bind(host)
-            .execute(self.pool())
-            .await?;
+        self.transact(Release { uid: uid.clone() }).await
+    }
+
+    /// Wakes up to `at_most` servers whose refusal names a host that nobody claims any more; returns how many. Called
+    /// now and then by the leading controller.
+    pub async fn forgive_orphans(&self, at_most: u32) -> Result<u32, QueueError> {
+        let orphans: Vec<String> = sqlx::query_scalar(
+            "SELECT server_uid FROM server_state WHERE refused_host > '' \
+             AND NOT EXISTS (SELECT 1 FROM bmc_claim WHERE bmc_claim.host = server_state.refused_host) LIMIT ?",
+        )
+        .bind(at_most)
+        .fetch_all(self.pool())
+        .await?;
+        let mut connection = self.pool().acquire().await?;
+        for uid in &orphans {
+            forgive(&mut connection, uid).await?;
         }
-        Ok(released)
+        Ok(orphans.len() as u32)
     }
 }

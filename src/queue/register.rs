@@ -2,6 +2,7 @@
 
 use sqlx::MySqlConnection;
 
+use super::state::{self, Tell};
 use super::transaction::{Ending, Pass, Transaction};
 use super::{Queue, QueueError, now_ms};
 use crate::job::{HandledTokens, ServerUid};
@@ -34,7 +35,46 @@ impl Transaction for Register {
     }
 }
 
+struct RecordHandled {
+    uid: ServerUid,
+    reboot_token: String,
+    version: i64,
+}
+
+impl Transaction for RecordHandled {
+    type Output = bool;
+    const NAME: &'static str = "record_handled";
+
+    async fn run(&self, connection: &mut MySqlConnection, _: Pass) -> Result<Ending<bool>, QueueError> {
+        let Some(locked) = state::lock(connection, &self.uid).await? else {
+            return Ok(Ending::Rollback(false));
+        };
+        let mut known = locked.known;
+        if known.handled.reboot_is_handled(Some(&self.reboot_token)) {
+            return Ok(Ending::Rollback(true));
+        }
+        if known.version != self.version {
+            return Ok(Ending::Rollback(false));
+        }
+        known.handled.record_reboot(&self.reboot_token);
+        state::write(connection, &self.uid, &known, Tell::Controller).await?;
+        Ok(Ending::Commit(true))
+    }
+}
+
 impl Queue {
+    /// Counts a reboot token as handled without a job, because it asks for nothing that applies. `false`: what is
+    /// known changed since `version`; look again.
+    pub async fn record_handled(
+        &self,
+        uid: &ServerUid,
+        reboot_token: &str,
+        version: i64,
+    ) -> Result<bool, QueueError> {
+        let transaction = RecordHandled { uid: uid.clone(), reboot_token: reboot_token.to_owned(), version };
+        self.transact(transaction).await
+    }
+
     /// Makes the row of a server that was not known. `handled`: the tokens that count as handled from the start, so
     /// that a first sight never acts on one. Does nothing where the row exists.
     pub async fn register(

@@ -15,6 +15,7 @@ pub const CASES: &[Case] = &[
     ("the second server with one BMC is refused, and woken when the first one goes", |f| {
         refused(f).boxed_local()
     }),
+    ("a refusal whose cause is gone is forgiven even if the wake-up was lost", |f| orphan(f).boxed_local()),
     ("a holder in another namespace is not named", |f| unnamed(f).boxed_local()),
     ("a whole host and one of its systems exclude each other", |f| whole_host(f).boxed_local()),
     ("twenty servers that claim one machine at once: one gets it", |f| race(f).boxed_local()),
@@ -65,6 +66,18 @@ async fn refused(f: Fixture) {
     assert_eq!(f.queue.claim_address(claimant(&second, "ns"), bmc).await.unwrap(), BmcClaimed::Granted);
     let known = f.queue.observe(&second).await.unwrap().known.unwrap();
     assert_eq!(known.claimed_address.as_deref(), Some("redfish+https://b:443"));
+}
+
+async fn orphan(f: Fixture) {
+    let (first, second) = (f.server("a").await, f.server("b").await);
+    f.queue.claim_address(claimant(&first, "ns"), key("name:b:443", "")).await.unwrap();
+    refusal(f.queue.claim_address(claimant(&second, "ns"), key("name:b:443", "")).await.unwrap());
+    assert_eq!(f.queue.forgive_orphans(10).await.unwrap(), 0);
+    let mut connection = sqlx::MySqlConnection::connect(&f.url).await.unwrap();
+    sqlx::query("DELETE FROM bmc_claim").execute(&mut connection).await.unwrap();
+    assert_eq!(f.queue.forgive_orphans(10).await.unwrap(), 1);
+    assert!(f.queue.observe(&second).await.unwrap().known.unwrap().refusal.is_none());
+    assert_eq!(f.queue.forgive_orphans(10).await.unwrap(), 0);
 }
 
 async fn unnamed(f: Fixture) {

@@ -19,6 +19,7 @@ pub const CASES: &[Case] = &[
     ("the feed holds a change until its very version is acknowledged", |f| feed(f).boxed_local()),
     ("a feed page that cannot be shown does not hide the next one", |f| pages(f).boxed_local()),
     ("a second registration changes nothing", |f| registered_twice(f).boxed_local()),
+    ("a token is recorded as handled only on the version that was decided on", |f| recorded(f).boxed_local()),
     ("a schema that was not migrated is refused with the way out", |f| not_migrated(f).boxed_local()),
 ];
 
@@ -151,4 +152,15 @@ async fn not_migrated(f: Fixture) {
     sqlx::query("DROP TABLE _sqlx_migrations").execute(&mut connection).await.unwrap();
     let error = autobuild::queue::Queue::connect(&f.url, 2).await.unwrap_err().to_string();
     assert!(error.contains("autobuild migrate"), "{error}");
+}
+
+async fn recorded(f: Fixture) {
+    let uid = f.server("a").await;
+    let version = f.version(&uid).await;
+    assert!(!f.queue.record_handled(&uid, "t1", version - 1).await.unwrap());
+    assert!(f.queue.record_handled(&uid, "t1", version).await.unwrap());
+    assert!(f.queue.record_handled(&uid, "t1", version).await.unwrap());
+    let known = f.queue.observe(&uid).await.unwrap().known.unwrap();
+    assert!(known.handled.reboot_is_handled(Some("t1")));
+    assert_eq!(known.version, version + 1);
 }
