@@ -5,7 +5,6 @@
 CARGO ?= cargo
 DEV := $(CARGO) run --quiet -p e2e --bin dev --
 IMAGE ?= autobuild:dev
-export RUST_BACKTRACE ?= 1
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down test soak check generate image build tools
@@ -14,33 +13,33 @@ help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: tools
-	$(CARGO) build --workspace --all-targets
+	$(CARGO) build --workspace --all-targets --locked
 
 tools:
 	@command -v cargo >/dev/null || { echo "Rust is missing: install it from https://rustup.rs"; exit 1; }
 	@command -v kubectl >/dev/null || { echo "kubectl is missing: see https://kubernetes.io/docs/tasks/tools/"; exit 1; }
 
 demo: tools ## Start everything, show ten servers becoming what they should be, and stop (stays until Ctrl-C on a terminal)
-	$(CARGO) build --workspace --bins
+	$(CARGO) build --workspace --bins --locked
 	@$(DEV) demo
 
 up: tools ## Start everything detached and write target/dev/env
-	$(CARGO) build --workspace --bins
+	$(CARGO) build --workspace --bins --locked
 	@$(DEV) up
 
 down: tools ## Stop exactly what `make up` started
 	@$(DEV) down
 
-test: check ## Every check and every test, on real servers
-	$(CARGO) build --workspace --bins
-	$(CARGO) test --workspace --no-fail-fast
+test: build ## Every test, on real servers, and every check
+	$(CARGO) test --workspace --locked --no-fail-fast
+	@$(MAKE) --no-print-directory check
 
 soak: build ## The tests that take long
 	$(CARGO) test --workspace --no-fail-fast -- --ignored
 
 check: tools ## Formatting, lints, documentation and generated files
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
 	$(CARGO) run --quiet --bin autobuild -- crds --check crds
 

@@ -10,13 +10,18 @@
 //! |---|---|---|
 //! | [`api`] | the resources as users see them: spec, hardware, reasons | no |
 //! | [`job`] | actions, their steps, intents, outcomes, retry policy | no |
+//! | [`plan`] | observation to decision, status and events | no |
 //! | [`shard`] | site and BMC host to shard | no |
 //! | [`queue`] | all SQL: enqueue, claim, advance, complete, lease, reap, feed, history | MySQL |
+//! | [`emulator`] | a fleet of Redfish BMCs, and their misbehaviour | sockets |
 //! | [`cmd`] | one file per subcommand | wiring |
 
 pub mod api;
 pub mod cmd;
+pub mod emulator;
 pub mod failpoint;
 pub mod job;
+pub mod plan;
 pub mod queue;
 pub mod shard;
+pub mod shutdown;

@@ -138,8 +138,11 @@ impl ControlPlane {
     pub async fn apply_crds(&self) -> Result<()> {
         let kubectl = self.kubectl();
         let dir = text(&paths::root().join("crds"))?;
-        kubectl.run(&["apply", "--server-side", "--force-conflicts", "-k", &dir]).await?;
-        kubectl.run(&["wait", "--for=condition=Established", "--timeout=60s", "-k", &dir]).await?;
+        let applied =
+            kubectl.run(&["apply", "--server-side", "--force-conflicts", "-o", "name", "-k", &dir]).await?;
+        let mut wait = vec!["wait", "--for=condition=Established", "--timeout=60s"];
+        wait.extend(applied.lines());
+        kubectl.run(&wait).await?;
         Ok(())
     }
 

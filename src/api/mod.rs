@@ -5,6 +5,7 @@ pub mod crd;
 pub mod hardware;
 pub mod names;
 mod reason;
+pub mod reason_page;
 mod server;
 mod status;
 

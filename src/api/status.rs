@@ -1,4 +1,5 @@
 //! `status` of a `Server`: what was found, what is being done, and the conditions. Only the controller writes it.
+#![allow(unreachable_pub, reason = "the schema derive repeats each struct inside a function")]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;

@@ -1,11 +1,15 @@
 //! The command line: one file per subcommand.
 
 mod crds;
+mod emulate;
+mod explain;
 mod migrate;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::shutdown;
 
 /// Reconciles physical servers: one binary, one subcommand per process.
 #[derive(Debug, Parser)]
@@ -21,6 +25,10 @@ enum Command {
     Migrate(migrate::Args),
     /// Prints the definition of the Server resource, or compares it with a folder.
     Crds(crds::Args),
+    /// Serves a fleet of Redfish BMCs that do not exist, for tests, demos and trials.
+    Emulate(Box<emulate::Args>),
+    /// Reads a Server and what is known of it, and prints the decision and the status that follows.
+    Explain(explain::Args),
 }
 
 /// Why a subcommand ended.
@@ -30,6 +38,12 @@ enum CommandError {
     Queue(#[from] crate::queue::QueueError),
     #[error(transparent)]
     Crds(#[from] crds::CrdsError),
+    #[error(transparent)]
+    Emulate(#[from] emulate::Error),
+    #[error("signals cannot be received: {0}")]
+    Signals(#[from] std::io::Error),
+    #[error(transparent)]
+    Explain(#[from] explain::ExplainError),
 }
 
 /// Runs the command line to its end. An error goes to standard error in one line.
@@ -47,6 +61,8 @@ async fn dispatch(command: Command) -> Result<(), CommandError> {
     match command {
         Command::Migrate(args) => migrate::run(args).await?,
         Command::Crds(args) => crds::run(args)?,
+        Command::Emulate(args) => emulate::run(*args, shutdown::on_signal()?).await?,
+        Command::Explain(args) => explain::run(&args)?,
     }
     Ok(())
 }

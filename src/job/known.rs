@@ -54,6 +54,8 @@ pub struct FinishedJob {
     pub id: JobId,
     /// What it did.
     pub action: Action,
+    /// The wish that it was made for.
+    pub intent: Intent,
     /// How it ended.
     pub result: JobResult,
     /// Why, where it did not succeed.

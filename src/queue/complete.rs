@@ -108,6 +108,7 @@ fn finished(job: &JobRow, end: &End, now_ms: i64) -> FinishedJob {
     FinishedJob {
         id: job.live.id,
         action: job.live.action,
+        intent: job.live.intent.clone(),
         result: end.result,
         problem: end.problem.clone(),
         step: job.live.step,

@@ -1,0 +1,44 @@
+//! A fleet of Redfish BMCs in one process: for trying AutoBuild without machines, and for proving it.
+//!
+//! It stands alone: nothing else of this crate is used, so that a mistake in the Redfish client cannot hide behind
+//! the same mistake here. Time is looked at only when a request comes; no task runs per machine.
+//!
+//! A request goes: `listen` (connection) - `control` (routes) - `redfish` (log, misbehaviour, authentication) -
+//! `resources` (reads) or `act` (changes) - `deliver` (bytes). `fleet` holds the machines (`system`, `power`, `boot`,
+//! `inventory`), the rules (`fault`, `rules`, `scenario`) and the log (`effects`).
+
+mod act;
+mod answer;
+mod auth;
+mod boot;
+mod control;
+mod deliver;
+mod effects;
+mod fault;
+mod fleet;
+mod inventory;
+mod listen;
+mod pattern;
+mod power;
+mod redfish;
+mod resources;
+mod rules;
+mod scenario;
+mod system;
+mod target;
+#[cfg(test)]
+mod tests;
+mod time;
+mod tls;
+
+pub use boot::{Boot, BootMode, BootTarget, OverrideEnabled};
+pub use effects::{Action, Counters, Effect, Entry, Which};
+pub use fault::{Away, Behaviour, NoAnswer, Rule, RuleError, UnknownPower};
+pub use fleet::{ButtonPower, Fleet, FleetBuilder, FleetError, InitialPower, LastResetTime, SameState};
+pub use listen::{Bound, Listeners, OwnAddresses, ServeError, serve};
+pub use power::{PowerState, ResetType};
+pub use rules::ActiveRule;
+pub use scenario::{Scenario, SystemException};
+pub use system::{Credentials, SystemView};
+pub use time::Millis;
+pub use tls::TlsError;

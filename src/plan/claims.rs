@@ -1,0 +1,55 @@
+//! One BMC, one `Server`: nothing is sent before the address is claimed, and nothing where the claim was refused.
+
+use super::{Command, Observation, live_job};
+use crate::api::Reason;
+use crate::job::{ClaimRefusal, Problem};
+
+/// The refusal that holds for the present address.
+pub(super) fn refusal(seen: &Observation) -> Option<&ClaimRefusal> {
+    let refusal = seen.known.as_ref()?.refusal.as_ref()?;
+    (seen.bmc_address.as_deref() == Ok(refusal.address.as_str())).then_some(refusal)
+}
+
+/// What a person should know of a refusal.
+pub(super) fn problem(refusal: &ClaimRefusal) -> Problem {
+    let holder = match &refusal.holder {
+        Some(name) => format!("Server {name:?}"),
+        None => "another Server".to_owned(),
+    };
+    let what = match refusal.reason {
+        Reason::IdentityConflict => "the machine that answers here is held by",
+        _ => "this BMC is held by",
+    };
+    Problem::new(
+        refusal.reason,
+        format!(
+            "{what} {holder}: correct spec.bmc.address, or delete the other one; nothing is sent until then"
+        ),
+    )
+}
+
+pub(super) fn rule(seen: &Observation) -> Option<Command> {
+    let address = match &seen.bmc_address {
+        Ok(address) => address,
+        Err(problem) => return Some(stand_still(seen, problem.reason)),
+    };
+    if let Some(refusal) = refusal(seen) {
+        return Some(stand_still(seen, refusal.reason));
+    }
+    let claimed = seen.known.as_ref()?.claimed_address.as_ref();
+    if claimed == Some(address) {
+        return None;
+    }
+    // A job for the address before goes first: it undoes what it began there.
+    Some(match &seen.job {
+        Some(job) => live_job::displace(job, Reason::Replaced),
+        None => Command::ClaimBmc { address: address.clone() },
+    })
+}
+
+fn stand_still(seen: &Observation, reason: Reason) -> Command {
+    match &seen.job {
+        Some(job) => live_job::displace(job, reason),
+        None => Command::Nothing(reason),
+    }
+}

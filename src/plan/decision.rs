@@ -1,0 +1,88 @@
+//! What may be decided: a closed set, one command per pass.
+
+use serde::Serialize;
+
+use super::Work;
+use crate::api::Reason;
+use crate::job::{HandledTokens, JobId, Lane};
+
+/// Why a server has no record yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum NewRecord {
+    /// It was never seen.
+    FirstSight,
+    /// Its status was written before, so the database lost its record.
+    Rebuilt,
+}
+
+/// How a server is let go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Farewell {
+    /// Nothing was left to do.
+    Clean,
+    /// A job had begun something that was not undone in time.
+    WithoutUndo,
+    /// `deletionPolicy` asked for a power-off that did not come true.
+    WithoutPowerOff,
+}
+
+/// The one thing to do next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub enum Command {
+    /// Nothing, and why.
+    Nothing(Reason),
+    /// Put the finalizer on the object.
+    AddFinalizer,
+    /// Make the record of a server that has none.
+    Register {
+        /// Why it has none.
+        why: NewRecord,
+        /// The tokens that count as handled from the start.
+        handled: HandledTokens,
+    },
+    /// Claim the BMC at this normalised address for this server; the claim of another address goes.
+    ClaimBmc {
+        /// The normalised address.
+        address: String,
+    },
+    /// Enqueue this, on the version of what is known that was observed.
+    Enqueue(Work),
+    /// Take a job that never started out of the queue, or ask one that did to stop.
+    Cancel {
+        /// The job that was seen.
+        id: JobId,
+        /// Why.
+        reason: Reason,
+    },
+    /// Move a job to another lane.
+    Reprioritize {
+        /// The job that was seen.
+        id: JobId,
+        /// The lane that spec asks for now.
+        lane: Lane,
+    },
+    /// Wake a job: what it waits for may have come.
+    WakeJob {
+        /// The job that was seen.
+        id: JobId,
+    },
+    /// Record a token as handled without acting on it.
+    RecordHandled {
+        /// The value of `spec.rebootToken`.
+        reboot_token: String,
+        /// Why it is not acted on.
+        reason: Reason,
+    },
+    /// Forget the server: its job if one is left, its claims, its record; then the finalizer goes.
+    Release(Farewell),
+}
+
+/// What to do, and when to look again although nothing happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Decision {
+    /// The one thing to do next.
+    pub command: Command,
+    /// Milliseconds until the next look; `None`: only when something happens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recheck_after_ms: Option<i64>,
+}

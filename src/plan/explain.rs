@@ -1,0 +1,69 @@
+//! One pass over a server that stands in a file: what `autobuild explain` prints and the golden cases compare.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Decision, EventNote, Observation, Settings, SiteWorkers, Visibility, decide, events, status};
+use crate::api::{Server, ServerStatus};
+use crate::job::{Known, LiveJob, Problem, SecretVersion};
+
+/// What is observed beside the object itself.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Facts {
+    /// Now: milliseconds since the Unix epoch.
+    pub now_ms: i64,
+    /// What the database knows.
+    pub known: Option<Known>,
+    /// The live job.
+    pub job: Option<LiveJob>,
+    /// Whether that job shows.
+    pub visibility: Visibility,
+    /// What is wrong with the BMC's address; absent where nothing is.
+    pub bad_address: Option<Problem>,
+    /// The normalised address, where it is not the one in spec.
+    pub address: Option<String>,
+    /// The version of the credentials Secret; absent where there is none.
+    pub secret: Option<SecretVersion>,
+    /// Whether somebody works for the site.
+    pub site: SiteWorkers,
+    /// Periods and bounds.
+    pub settings: Settings,
+}
+
+/// What comes of it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Explanation {
+    /// The one thing to do next.
+    pub decision: Decision,
+    /// The status that is shown.
+    pub status: ServerStatus,
+    /// What is told once.
+    pub events: Vec<EventNote>,
+}
+
+impl Facts {
+    /// The observation of `server` with these facts.
+    pub fn about(self, server: Server) -> Observation {
+        let address = self.address.unwrap_or_else(|| server.spec.bmc.address.clone());
+        Observation {
+            server,
+            known: self.known,
+            job: self.job,
+            visibility: self.visibility,
+            bmc_address: self.bad_address.map_or(Ok(address), Err),
+            secret: self.secret,
+            site: self.site,
+            now_ms: self.now_ms,
+            settings: self.settings,
+        }
+    }
+}
+
+/// One pass.
+pub fn explain(seen: &Observation) -> Explanation {
+    let decision = decide(seen);
+    let status = status(seen, &decision);
+    let events = events(seen, &decision, &status);
+    Explanation { decision, status, events }
+}

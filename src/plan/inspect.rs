@@ -1,0 +1,69 @@
+//! Looking at a machine: first of all, then once per period, sooner where a power state is in transition.
+
+use sha2::{Digest, Sha256};
+
+use super::power::{self, PowerSync};
+use super::{Observation, Visibility, Work, reboot};
+use crate::api::hardware::PowerState;
+use crate::job::Action;
+
+/// When the next look is due; `None`: at once, nothing is known yet.
+pub(super) fn due_at_ms(seen: &Observation) -> Option<i64> {
+    let known = seen.known.as_ref()?;
+    let last_try_ms = known.last_try_ms?;
+    let asked = seen.look_requested_ms().filter(|at| *at > last_try_ms);
+    let soon = in_transition(seen).then_some(last_try_ms + seen.settings.transition_period_ms);
+    let regular = next_turn_ms(seen, last_try_ms);
+    Some([asked, soon].into_iter().flatten().fold(regular, i64::min))
+}
+
+/// Whether a decision hangs on a power state that is about to change or was not told.
+fn in_transition(seen: &Observation) -> bool {
+    let reading = seen.known.as_ref().and_then(|known| known.reading.as_ref());
+    let unsettled = reading.is_some_and(|reading| {
+        matches!(reading.power, PowerState::PoweringOn | PowerState::PoweringOff | PowerState::Unknown)
+    });
+    unsettled && (power::sync(seen) == PowerSync::NotYet || reboot::token(seen).is_some())
+}
+
+/// Each server has its own moment in the period, by a hash of its uid, so that a fleet is looked at evenly; at least
+/// half a period lies between two looks.
+fn next_turn_ms(seen: &Observation, last_try_ms: i64) -> i64 {
+    let period = seen.settings.inspect_period_ms.max(1);
+    let digest = Sha256::digest(seen.uid().as_str().as_bytes());
+    let number = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
+    let moment = i64::from(number) % period;
+    let earliest = last_try_ms + period / 2;
+    earliest + (moment - earliest).rem_euclid(period)
+}
+
+/// The look that is due.
+pub(super) fn wanted(seen: &Observation) -> Option<Work> {
+    if due_at_ms(seen).is_some_and(|due| due > seen.now_ms) {
+        return None;
+    }
+    let first = seen.known.as_ref().is_none_or(|known| known.reading.is_none());
+    Work::new(seen, Action::Inspect, if first { Visibility::Shown } else { Visibility::Quiet })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, missing_docs)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::plan::fixture;
+
+    proptest! {
+        #[test]
+        fn a_look_follows_the_last_one_by_half_a_period_to_one_and_a_half(last in 0_i64..2_000_000_000_000, uid: u64) {
+            let mut seen = fixture::ready();
+            seen.server.metadata.uid = Some(uid.to_string());
+            let due = next_turn_ms(&seen, last);
+            let period = seen.settings.inspect_period_ms;
+            prop_assert!(due >= last + period / 2 && due < last + period / 2 + period);
+            // From then on exactly one period lies between two looks, whatever each of them took.
+            prop_assert_eq!(next_turn_ms(&seen, due + 1000), due + period);
+        }
+    }
+}

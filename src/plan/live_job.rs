@@ -1,0 +1,89 @@
+//! What becomes of a job that is there already.
+
+use super::{Command, Observation, Work, work};
+use crate::api::Reason;
+use crate::job::{Action, Effect, LiveJob, WaitingFor};
+
+/// Compares what is wanted with what is live.
+pub(super) fn settle(seen: &Observation, wanted: Option<Work>) -> Command {
+    match (&seen.job, wanted) {
+        (None, None) => Command::Nothing(idle(seen)),
+        (None, Some(work)) => Command::Enqueue(work),
+        (Some(job), wanted) => match displaced_by(seen, job, wanted.as_ref()) {
+            Some(reason) => displace(job, reason),
+            None => care_for(seen, job),
+        },
+    }
+}
+
+fn idle(seen: &Observation) -> Reason {
+    if seen.secret.is_none() { Reason::CredentialsMissing } else { Reason::AsDeclared }
+}
+
+/// Why the job should go: its wish is no longer the present one, or something more important came.
+fn displaced_by(seen: &Observation, job: &LiveJob, wanted: Option<&Work>) -> Option<Reason> {
+    let known_how = job.action.effect() != Effect::Destructive;
+    if !known_how || job.intent != seen.intent(job.action) {
+        return Some(Reason::WishChanged);
+    }
+    wanted.filter(|work| rank(work.action) < rank(job.action)).map(|_| Reason::Replaced)
+}
+
+/// The lower, the more important.
+const fn rank(action: Action) -> u8 {
+    match action {
+        Action::Decommission => 0,
+        Action::Wipe => 1,
+        Action::Build | Action::Reimage => 2,
+        Action::Reboot => 3,
+        Action::PowerOn | Action::PowerOff => 4,
+        Action::Inspect => 5,
+    }
+}
+
+/// Makes a job go: the queue deletes it if it never started, and otherwise asks it to stop. A reboot whose off was
+/// sent runs to its end: that is also how it is undone.
+pub(super) fn displace(job: &LiveJob, reason: Reason) -> Command {
+    let to_the_end = job.action == Action::Reboot && job.request_stored;
+    match job.cancel {
+        Some(_) => Command::Nothing(Reason::Cancelling),
+        None if to_the_end => Command::Nothing(Reason::Rebooting),
+        None => Command::Cancel { id: job.id, reason },
+    }
+}
+
+/// A job that stays: in the right lane, and awake when what it waits for may have come.
+fn care_for(seen: &Observation, job: &LiveJob) -> Command {
+    if job.cancel.is_some() {
+        return Command::Nothing(Reason::Cancelling);
+    }
+    let lane = work::lane(seen, job.action);
+    if lane != job.lane {
+        return Command::Reprioritize { id: job.id, lane };
+    }
+    if worth_waking(seen, job) {
+        return Command::WakeJob { id: job.id };
+    }
+    Command::Nothing(in_progress(job))
+}
+
+/// Another Secret version than the last try used, or a spec that changed since then, may be the cure.
+fn worth_waking(seen: &Observation, job: &LiveJob) -> bool {
+    let Some(waiting_for) = job.waiting_for.filter(|_| job.problem.is_some()) else { return false };
+    let secret = seen.secret.as_ref().map(ToString::to_string);
+    let new_secret = secret.is_some() && secret != job.secret_version;
+    let new_spec = seen.shown().is_some_and(|status| status.observed_generation < seen.generation());
+    new_spec || (waiting_for == WaitingFor::Credentials && new_secret)
+}
+
+/// The reason that stands for a job at work.
+pub(super) const fn in_progress(job: &LiveJob) -> Reason {
+    match (&job.cancel, job.started_at_ms, job.action) {
+        (Some(_), ..) => Reason::Cancelling,
+        (None, None, _) => Reason::Queued,
+        (None, Some(_), Action::PowerOn) => Reason::PoweringOn,
+        (None, Some(_), Action::PowerOff) => Reason::PoweringOff,
+        (None, Some(_), Action::Reboot) => Reason::Rebooting,
+        (None, Some(_), _) => Reason::Inspecting,
+    }
+}

@@ -1,0 +1,72 @@
+//! From what was observed to one decision. Pure: no clock, no I/O, no async.
+//!
+//! [`decide`] looks at one server and says the one thing to do next; [`status`] says what its status shall be then;
+//! [`events`] says what is worth telling. The controller carries it out and looks again. The rules stand in the order
+//! in which they win, one file each:
+//!
+//! | file | concern |
+//! |---|---|
+//! | `first_sight` | finalizer, and the record of a server that was never seen |
+//! | `deletion` | letting a machine go; with `Retain` it wins over everything |
+//! | `paused` | nothing is begun, what runs is asked to stop |
+//! | `claims` | one BMC, one `Server` |
+//! | `reboot`, `power`, `inspect` | what the machine needs, the most important first |
+//! | `failure` | what failed for good is not tried again until something changed |
+//! | `live_job` | what becomes of a job that is there already |
+//! | `recheck` | when to look again although nothing happened |
+//! | `situation`, `conditions`, `status` | what the user sees |
+//! | `events` | what is told once, when it changes |
+//!
+//! Decommission, wipe, build and reimage come between `claims` and `reboot` once they have steps.
+
+mod claims;
+mod conditions;
+mod decision;
+mod deletion;
+mod events;
+mod explain;
+mod failure;
+mod first_sight;
+mod inspect;
+mod live_job;
+mod observation;
+mod paused;
+mod power;
+mod reboot;
+mod recheck;
+mod situation;
+mod status;
+mod work;
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod golden_test;
+#[cfg(test)]
+mod kstatus;
+#[cfg(test)]
+mod property_test;
+#[cfg(test)]
+mod situation_test;
+
+pub use decision::{Command, Decision, Farewell, NewRecord};
+pub use events::{EventKind, EventNote, events};
+pub use explain::{Explanation, Facts, explain};
+pub use observation::{Observation, Settings, SiteWorkers};
+pub use status::status;
+pub use work::{Visibility, Work};
+
+/// The one thing to do next for this server, and when to look again.
+pub fn decide(seen: &Observation) -> Decision {
+    Decision { command: command(seen), recheck_after_ms: recheck::after_ms(seen) }
+}
+
+fn command(seen: &Observation) -> Command {
+    deletion::with_retain(seen)
+        .or_else(|| first_sight::rule(seen))
+        .or_else(|| paused::rule(seen))
+        .or_else(|| deletion::with_power_off(seen))
+        .or_else(|| claims::rule(seen))
+        .or_else(|| reboot::not_applicable(seen))
+        .unwrap_or_else(|| live_job::settle(seen, work::wanted(seen)))
+}

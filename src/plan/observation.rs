@@ -1,0 +1,156 @@
+//! Everything that a decision is made on.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde::{Deserialize, Serialize};
+
+use super::Visibility;
+use crate::api::{DeletionPolicy, Server, ServerSpec, ServerStatus, names};
+use crate::job::{
+    Action, Cause, Deleting, HandledTokens, Intent, Known, LiveJob, Problem, SecretVersion, ServerUid, Wish,
+};
+
+/// Whether somebody works for a site.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SiteWorkers {
+    /// At least one worker serves it.
+    #[default]
+    Live,
+    /// No live worker serves it.
+    None,
+}
+
+/// Periods and bounds, in milliseconds: set by the operator, not by users.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// How often each BMC is looked at although nothing happened.
+    pub inspect_period_ms: i64,
+    /// How old the last good reading may be before `Fresh` is False.
+    pub fresh_bound_ms: i64,
+    /// How soon a power state in transition is read again.
+    pub transition_period_ms: i64,
+    /// After how long an unreachable BMC with work pending counts as `Stalled`.
+    pub stalled_after_ms: i64,
+    /// How long a deletion waits for what a job had begun to be undone.
+    pub undo_wait_ms: i64,
+    /// How long a deletion with `PowerOff` tries to power off.
+    pub power_off_wait_ms: i64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            inspect_period_ms: 300_000,
+            fresh_bound_ms: 900_000,
+            transition_period_ms: 15_000,
+            stalled_after_ms: 600_000,
+            undo_wait_ms: 60_000,
+            power_off_wait_ms: 600_000,
+        }
+    }
+}
+
+/// One server at one moment.
+#[derive(Debug, Clone)]
+pub struct Observation {
+    /// The object: metadata, spec, and the status shown so far.
+    pub server: Server,
+    /// What the database knows; `None`: it has no record of this server.
+    pub known: Option<Known>,
+    /// The live job.
+    pub job: Option<LiveJob>,
+    /// Whether that job shows.
+    pub visibility: Visibility,
+    /// `spec.bmc.address`, normalised, or what is wrong with it.
+    pub bmc_address: Result<String, Problem>,
+    /// The version of the credentials Secret; `None`: there is none of that name and type.
+    pub secret: Option<SecretVersion>,
+    /// Whether somebody works for its site.
+    pub site: SiteWorkers,
+    /// Milliseconds since the Unix epoch.
+    pub now_ms: i64,
+    /// Periods and bounds.
+    pub settings: Settings,
+}
+
+impl Observation {
+    pub(super) fn spec(&self) -> &ServerSpec {
+        &self.server.spec
+    }
+
+    /// The status shown so far.
+    pub(super) fn shown(&self) -> Option<&ServerStatus> {
+        self.server.status.as_ref()
+    }
+
+    pub(super) fn generation(&self) -> Option<i64> {
+        self.server.metadata.generation
+    }
+
+    pub(super) fn uid(&self) -> ServerUid {
+        ServerUid(self.server.metadata.uid.clone().unwrap_or_default())
+    }
+
+    pub(super) fn paused(&self) -> bool {
+        self.spec().paused == Some(true)
+    }
+
+    pub(super) fn deleting(&self) -> Deleting {
+        match (&self.server.metadata.deletion_timestamp, self.spec().deletion_policy) {
+            (None, _) => Deleting::No,
+            (Some(_), DeletionPolicy::Retain) => Deleting::Retain,
+            (Some(_), DeletionPolicy::PowerOff) => Deleting::PowerOff,
+        }
+    }
+
+    /// For how long it has been asked to go.
+    pub(super) fn deleting_for_ms(&self) -> i64 {
+        let since = self.server.metadata.deletion_timestamp.as_ref();
+        since.map_or(0, |Time(at)| self.now_ms - at.as_millisecond())
+    }
+
+    pub(super) fn has_finalizer(&self) -> bool {
+        self.server.metadata.finalizers.iter().flatten().any(|name| name == names::FINALIZER)
+    }
+
+    /// The address as far as it can be read.
+    pub(super) fn address(&self) -> &str {
+        self.bmc_address.as_deref().unwrap_or(&self.spec().bmc.address)
+    }
+
+    fn annotation(&self, name: &str) -> Option<&str> {
+        self.server.metadata.annotations.as_ref()?.get(name).map(String::as_str)
+    }
+
+    /// When somebody asked for a fresh look: past times only.
+    pub(super) fn look_requested_ms(&self) -> Option<i64> {
+        let text = self.annotation(names::RECONCILE_REQUESTED_AT)?;
+        let at = text.parse::<k8s_openapi::jiff::Timestamp>().ok()?.as_millisecond();
+        (at <= self.now_ms).then_some(at)
+    }
+
+    pub(super) fn intent(&self, action: Action) -> Intent {
+        let uid = self.uid();
+        Intent::of(
+            action,
+            Wish { uid: &uid, spec: self.spec(), bmc_address: self.address(), deleting: self.deleting() },
+        )
+    }
+
+    pub(super) fn cause(&self) -> Cause {
+        Cause::of(self.spec(), self.secret.as_ref(), self.annotation(names::RECONCILE_REQUESTED_AT))
+    }
+
+    /// The tokens that count as handled: those of the database and those of status together.
+    pub(super) fn handled(&self) -> HandledTokens {
+        let shown = HandledTokens {
+            reboot: self.shown().map(|status| status.reboot_tokens.clone()).unwrap_or_default(),
+        };
+        self.known.as_ref().map_or_else(|| shown.clone(), |known| known.handled.union(&shown))
+    }
+
+    /// Whether the live job is one that users see.
+    pub(super) fn shown_job(&self) -> Option<&LiveJob> {
+        self.job.as_ref().filter(|_| self.visibility == Visibility::Shown)
+    }
+}

@@ -1,0 +1,257 @@
+//! Which situation a server is in: one row of the table in the documentation of `status`.
+
+use super::power::PowerSync;
+use super::{
+    Command, Decision, Farewell, NewRecord, Observation, claims, failure, live_job, power, reboot, work,
+};
+use crate::api::{Phase, Power, Reason};
+use crate::job::{Action, Deleting, LiveJob, Problem, RetryClass};
+
+/// Whether patience with an unreachable BMC is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    Left,
+    Over,
+}
+
+/// A row of the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Situation {
+    /// Accepted, nothing known yet.
+    Pending(Problem),
+    /// As declared.
+    AsDeclared,
+    /// Work waits for its turn.
+    Queued(Problem),
+    /// A step runs or is parked.
+    Working(Phase, Problem),
+    /// The BMC is unreachable, and there is nothing to do.
+    UnreachableIdle,
+    /// The BMC is unreachable, and work is pending.
+    UnreachableAtWork(Problem, Patience),
+    /// A person is needed.
+    Stalled(Problem),
+    /// Paused, as declared.
+    PausedInSync,
+    /// Paused, with something to do.
+    PausedWithDifference,
+    /// Paused, and nothing is known of the machine.
+    PausedUnseen,
+    /// Being deleted, and something is being done about it.
+    Deleting(Problem),
+    /// Being deleted, and a person is needed.
+    DeletingStalled(Problem),
+}
+
+pub(super) fn situation(seen: &Observation, decision: &Decision) -> Situation {
+    if seen.deleting() != Deleting::No {
+        return deleting(seen, decision);
+    }
+    if seen.paused() {
+        return match (has_reading(seen), difference(seen)) {
+            (false, _) => Situation::PausedUnseen,
+            (true, true) => Situation::PausedWithDifference,
+            (true, false) => Situation::PausedInSync,
+        };
+    }
+    stalled(seen).map(Situation::Stalled).or_else(|| at_work(seen, decision)).unwrap_or_else(|| at_rest(seen))
+}
+
+fn has_reading(seen: &Observation) -> bool {
+    seen.known.as_ref().is_some_and(|known| known.reading.is_some())
+}
+
+fn difference(seen: &Observation) -> bool {
+    let power = matches!(power::sync(seen), PowerSync::Opposite(_) | PowerSync::NotYet);
+    power || work::pending(seen).is_some()
+}
+
+/// What only a person can mend.
+fn stalled(seen: &Observation) -> Option<Problem> {
+    if let Err(problem) = &seen.bmc_address {
+        return Some(problem.clone());
+    }
+    if let Some(refusal) = claims::refusal(seen) {
+        return Some(claims::problem(refusal));
+    }
+    credentials(seen).or_else(|| failure::to_show(seen).map(|failure| failure.problem.clone()))
+}
+
+/// What is wrong with the credentials, whoever met it.
+pub(super) fn credentials(seen: &Observation) -> Option<Problem> {
+    if seen.secret.is_none() {
+        let name = &seen.spec().bmc.credentials_ref.name;
+        return Some(Problem::new(
+            Reason::CredentialsMissing,
+            format!(
+                "there is no Secret {name:?} of type {} in this namespace: create it with the keys username and password",
+                crate::api::names::CREDENTIALS_SECRET_TYPE
+            ),
+        ));
+    }
+    let met = seen.job.as_ref().and_then(|job| job.problem.as_ref());
+    let stored = failure::to_show(seen).map(|failure| &failure.problem);
+    met.into_iter()
+        .chain(stored)
+        .find(|problem| matches!(problem.reason, Reason::CredentialsInvalid | Reason::CredentialsMissing))
+        .cloned()
+}
+
+fn at_work(seen: &Observation, decision: &Decision) -> Option<Situation> {
+    if let Some(job) = seen.shown_job() {
+        return Some(with_job(seen, job));
+    }
+    let pending = match &decision.command {
+        Command::Enqueue(work) => (work.visibility == super::Visibility::Shown).then_some(work.action),
+        _ => work::pending(seen).map(|work| work.action),
+    }?;
+    Some(match (pending, silence(seen)) {
+        (Action::Inspect, None) => in_queue(seen, first_look()),
+        (_, Some(silence)) => silence,
+        (_, None) => in_queue(seen, Situation::Queued(waits_for_a_worker())),
+    })
+}
+
+fn with_job(seen: &Observation, job: &LiveJob) -> Situation {
+    if let Some(problem) = job.problem.as_ref().filter(|problem| is_silence(problem)) {
+        return Situation::UnreachableAtWork(problem.clone(), patience(seen, job.problem_since_ms));
+    }
+    let reason = live_job::in_progress(job);
+    let first = job.action == Action::Inspect;
+    match reason {
+        Reason::Queued if first => in_queue(seen, first_look()),
+        Reason::Queued => in_queue(seen, Situation::Queued(waits_for_a_worker())),
+        _ if first => Situation::Pending(at_step(job, reason)),
+        _ => in_queue(seen, Situation::Working(phase(job.action), at_step(job, reason))),
+    }
+}
+
+/// A job in a site without workers waits for one, whatever it was about to do.
+fn in_queue(seen: &Observation, otherwise: Situation) -> Situation {
+    if seen.site == super::SiteWorkers::Live {
+        return otherwise;
+    }
+    let site = &seen.spec().site;
+    Situation::Queued(Problem::new(
+        Reason::NoWorkerForSite,
+        format!("no live worker serves site {site:?}: start one with `autobuild worker --site {site}`"),
+    ))
+}
+
+fn waits_for_a_worker() -> Problem {
+    Problem::new(Reason::Queued, "the job waits for a free worker")
+}
+
+fn first_look() -> Situation {
+    Situation::Pending(Problem::new(Reason::Pending, "the first inspection waits for a free worker"))
+}
+
+fn at_step(job: &LiveJob, reason: Reason) -> Problem {
+    let waiting = job.waiting_for.map(|what| format!(", waits for {}", what.as_str())).unwrap_or_default();
+    let met = job.problem.as_ref().map(|problem| format!(": {}", problem.message)).unwrap_or_default();
+    Problem::new(reason, format!("{} is at step {}{waiting}{met}", job.action, job.step))
+}
+
+const fn phase(action: Action) -> Phase {
+    match action {
+        Action::PowerOn => Phase::PoweringOn,
+        Action::PowerOff => Phase::PoweringOff,
+        Action::Reboot => Phase::Rebooting,
+        // These have no steps yet: a job that names one is on its way out.
+        Action::Inspect | Action::Build | Action::Reimage | Action::Wipe | Action::Decommission => {
+            Phase::Queued
+        }
+    }
+}
+
+fn is_silence(problem: &Problem) -> bool {
+    RetryClass::of(problem.reason) == Some(RetryClass::Unreachable)
+}
+
+fn patience(seen: &Observation, since_ms: Option<i64>) -> Patience {
+    let over = since_ms.is_some_and(|since| seen.now_ms - since >= seen.settings.stalled_after_ms);
+    if over { Patience::Over } else { Patience::Left }
+}
+
+/// The BMC did not answer the last time that it was asked.
+fn silence(seen: &Observation) -> Option<Situation> {
+    let silence = seen.known.as_ref()?.unanswered.as_ref().filter(|silence| is_silence(&silence.problem))?;
+    Some(Situation::UnreachableAtWork(silence.problem.clone(), patience(seen, Some(silence.since_ms))))
+}
+
+fn at_rest(seen: &Observation) -> Situation {
+    let silent = seen.known.as_ref().is_some_and(|known| known.unanswered.is_some());
+    match (has_reading(seen), power::sync(seen)) {
+        (false, _) => never_read(seen),
+        (true, PowerSync::NotYet) => Situation::Working(
+            if seen.spec().power == Some(Power::PoweredOn) { Phase::PoweringOn } else { Phase::PoweringOff },
+            Problem::new(
+                Reason::OutOfSync,
+                "the power state is not the wished one yet; it is read again soon",
+            ),
+        ),
+        (true, _) if reboot::token(seen).is_some() => Situation::Queued(waits_for_a_worker()),
+        (true, _) if silent => Situation::UnreachableIdle,
+        (true, _) => Situation::AsDeclared,
+    }
+}
+
+fn never_read(seen: &Observation) -> Situation {
+    let rebuilt = seen.known.is_none() && seen.shown().is_some_and(crate::api::ServerStatus::was_written);
+    match silence(seen) {
+        Some(silence) => silence,
+        None if rebuilt => Situation::Pending(record(NewRecord::Rebuilt)),
+        None => in_queue(
+            seen,
+            Situation::Pending(Problem::new(Reason::Pending, "the machine was not looked at yet")),
+        ),
+    }
+}
+
+/// What is told of a record that had to be made.
+pub(super) fn record(why: NewRecord) -> Problem {
+    match why {
+        NewRecord::FirstSight => Problem::new(Reason::Pending, "the machine was not looked at yet"),
+        NewRecord::Rebuilt => Problem::new(
+            Reason::RecordRebuilt,
+            "the database had no record of this server; it was rebuilt from status, and a pending token counts as \
+             handled: set a new one if it is still wanted",
+        ),
+    }
+}
+
+fn deleting(seen: &Observation, decision: &Decision) -> Situation {
+    let say = |message: &str| Situation::Deleting(Problem::new(Reason::Deleting, message));
+    match &decision.command {
+        Command::Release(Farewell::Clean) => say("the server is let go"),
+        Command::Release(Farewell::WithoutUndo) => {
+            say("the server is let go; what a job had begun is not undone")
+        }
+        Command::Release(Farewell::WithoutPowerOff) => {
+            say("the server is let go; it could not be powered off")
+        }
+        Command::Nothing(Reason::Deleting) => say("another finalizer keeps this object"),
+        _ if seen.paused() && seen.deleting() == Deleting::PowerOff => {
+            Situation::DeletingStalled(Problem::new(
+                Reason::Paused,
+                "deletionPolicy is PowerOff and spec.paused is true: set paused to false, or deletionPolicy to Retain to \
+             let the machine go as it is",
+            ))
+        }
+        _ => match credentials(seen).or_else(|| met(seen)) {
+            Some(problem) => Situation::DeletingStalled(Problem::new(
+                problem.reason,
+                format!(
+                    "{}; the server is let go when its time is over, or at once with deletionPolicy Retain",
+                    problem.message
+                ),
+            )),
+            None if seen.deleting() == Deleting::PowerOff => say("the machine is powered off first"),
+            None => say("waits until what a job had begun is undone"),
+        },
+    }
+}
+
+fn met(seen: &Observation) -> Option<Problem> {
+    seen.job.as_ref().and_then(|job| job.problem.clone())
+}

@@ -1,0 +1,118 @@
+//! The table of situations: phase, Ready, the other conditions, and what kstatus makes of them.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+use rstest::rstest;
+
+use super::kstatus::{Kstatus, kstatus};
+use super::{Observation, SiteWorkers, Visibility, decide, fixture as f, status};
+use crate::api::hardware::PowerState;
+use crate::api::{BmcTls, DeletionPolicy, Power, Reason, TlsVerify};
+use crate::job::{Action, ClaimRefusal, Problem};
+
+fn change(mut seen: Observation, how: impl FnOnce(&mut Observation)) -> Observation {
+    how(&mut seen);
+    seen
+}
+
+fn with_job(seen: Observation, job: impl FnOnce(&Observation) -> crate::job::LiveJob) -> Observation {
+    let job = job(&seen);
+    change(seen, |seen| seen.job = Some(job))
+}
+
+fn wished_off() -> Observation {
+    change(f::ready(), |seen| seen.server.spec.power = Some(Power::PoweredOff))
+}
+
+fn registered() -> Observation {
+    change(f::new(), |seen| {
+        seen.known =
+            Some(crate::job::Known { claimed_address: Some(f::ADDRESS.into()), ..Default::default() });
+    })
+}
+
+fn failed(reason: Reason) -> Observation {
+    let seen = wished_off();
+    let failure = f::failure(&seen, Action::PowerOff, reason);
+    change(seen, |seen| f::known(seen).failure = Some(failure))
+}
+
+#[rstest]
+#[case::accepted(f::new(), "Pending Unknown Reconciling", Kstatus::InProgress)]
+#[case::registered(registered(), "Pending Unknown Reconciling", Kstatus::InProgress)]
+#[case::first_inspection_queued(with_job(registered(), |s| f::job(s, Action::Inspect)), "Pending Unknown Reconciling", Kstatus::InProgress)]
+#[case::first_inspection_runs(with_job(registered(), |s| f::started(s, Action::Inspect)), "Pending Unknown Reconciling", Kstatus::InProgress)]
+#[case::as_declared(f::ready(), "Ready True Reachable Fresh", Kstatus::Current)]
+#[case::as_declared_and_power_wished(change(f::ready(), |s| s.server.spec.power = Some(Power::PoweredOn)), "Ready True Reachable Fresh PowerSynced", Kstatus::Current)]
+#[case::later_inspection(change(with_job(f::ready(), |s| f::started(s, Action::Inspect)), |s| s.visibility = Visibility::Quiet), "Ready True Reachable Fresh", Kstatus::Current)]
+#[case::about_to_enqueue(wished_off(), "Queued False Reachable Fresh Reconciling", Kstatus::InProgress)]
+#[case::queued(with_job(wished_off(), |s| f::job(s, Action::PowerOff)), "Queued False Reachable Fresh Reconciling", Kstatus::InProgress)]
+#[case::no_worker(change(with_job(registered(), |s| f::job(s, Action::Inspect)), |s| s.site = SiteWorkers::None), "Queued False Reconciling", Kstatus::InProgress)]
+#[case::a_step_runs(with_job(wished_off(), |s| f::started(s, Action::PowerOff)), "PoweringOff False Reachable Fresh Reconciling", Kstatus::InProgress)]
+#[case::a_reboot_runs(with_job(change(f::ready(), |s| s.server.spec.reboot_token = Some("1".into())), |s| f::started(s, Action::Reboot)), "Rebooting False Reachable Fresh Reconciling", Kstatus::InProgress)]
+#[case::power_in_transition(change(wished_off(), |s| f::known(s).reading = Some(f::reading(PowerState::PoweringOff))), "PoweringOff False Reachable Fresh Reconciling", Kstatus::InProgress)]
+#[case::unreachable_nothing_to_do(change(f::ready(), |s| f::known(s).unanswered = Some(f::silence(1000))), "Unreachable True Fresh", Kstatus::Current)]
+#[case::unreachable_past_the_bound(change(f::ready(), |s| { f::known(s).unanswered = Some(f::silence(1000)); f::known(s).last_good_read_ms = Some(0); }), "Unreachable True", Kstatus::Current)]
+#[case::unreachable_work_pending(change(with_job(wished_off(), |s| f::parked(s, Action::PowerOff, Reason::Unreachable, 1000)), |s| f::known(s).unanswered = Some(f::silence(1000))), "Unreachable False Fresh Reconciling", Kstatus::InProgress)]
+#[case::unreachable_work_pending_for_long(change(with_job(wished_off(), |s| f::parked(s, Action::PowerOff, Reason::Unreachable, 600_000)), |s| f::known(s).unanswered = Some(f::silence(600_000))), "Unreachable False Fresh Stalled", Kstatus::Failed)]
+#[case::never_reached(change(with_job(registered(), |s| f::parked(s, Action::Inspect, Reason::Unreachable, 1000)), |s| f::known(s).unanswered = Some(f::silence(1000))), "Unreachable False Reconciling", Kstatus::InProgress)]
+#[case::wrong_credentials(with_job(registered(), |s| f::parked(s, Action::Inspect, Reason::CredentialsInvalid, 1000)), "Stalled False Stalled", Kstatus::Failed)]
+#[case::wrong_credentials_stored(
+    failed(Reason::CredentialsInvalid),
+    "Stalled False Fresh Stalled",
+    Kstatus::Failed
+)]
+#[case::missing_credentials(change(f::new(), |s| s.secret = None), "Stalled False Stalled", Kstatus::Failed)]
+#[case::step_deadline(
+    failed(Reason::PowerStateMismatch),
+    "Stalled False Reachable Fresh Stalled",
+    Kstatus::Failed
+)]
+#[case::identity(failed(Reason::IdentityMismatch), "Stalled False Reachable Fresh Stalled", Kstatus::Failed)]
+#[case::invalid_address(change(f::new(), |s| s.bmc_address = Err(Problem::new(Reason::InvalidAddress, "no host"))), "Stalled False Stalled", Kstatus::Failed)]
+#[case::claimed_by_another(change(registered(), |s| f::known(s).refusal = Some(ClaimRefusal { reason: Reason::BMCClaimed, holder: None, address: f::ADDRESS.into() })), "Stalled False Stalled", Kstatus::Failed)]
+#[case::paused(change(f::ready(), |s| s.server.spec.paused = Some(true)), "Paused True Reachable Fresh Paused", Kstatus::Current)]
+#[case::paused_with_a_difference(change(wished_off(), |s| s.server.spec.paused = Some(true)), "Paused False Reachable Fresh Paused", Kstatus::InProgress)]
+#[case::paused_unseen(change(registered(), |s| s.server.spec.paused = Some(true)), "Paused Unknown Paused", Kstatus::InProgress)]
+#[case::deleted(change(f::ready(), |s| f::delete(s, 1000)), "Deleting False Reachable Fresh Reconciling", Kstatus::Terminating)]
+#[case::deleted_with_power_off_and_paused(change(f::ready(), |s| { f::delete(s, 1000); s.server.spec.deletion_policy = DeletionPolicy::PowerOff; s.server.spec.paused = Some(true); }), "Deleting False Reachable Fresh Stalled", Kstatus::Terminating)]
+#[case::insecure(change(f::ready(), |s| s.server.spec.bmc.tls = Some(BmcTls { verify: Some(TlsVerify::Disabled), ..BmcTls::default() })), "Ready True Reachable Fresh InsecureTLS", Kstatus::Current)]
+fn the_table_of_situations(
+    #[case] seen: Observation,
+    #[case] expected: &str,
+    #[case] expected_kstatus: Kstatus,
+) {
+    let shown = status(&seen, &decide(&seen));
+    let mut words = vec![shown.phase.unwrap().as_str().to_owned()];
+    for condition in &shown.conditions {
+        assert_eq!(condition.observed_generation, seen.server.metadata.generation);
+        assert!(!condition.message.is_empty());
+        match (condition.type_.as_str(), condition.status.as_str()) {
+            ("Ready", truth) => words.push(truth.to_owned()),
+            (kind, "True") => words.push(kind.to_owned()),
+            _ => {}
+        }
+    }
+    assert_eq!(words.join(" "), expected, "{shown:#?}");
+    assert_eq!(kstatus(&seen.server, &shown), expected_kstatus);
+}
+
+#[test]
+fn an_unseen_server_with_the_default_status_is_in_progress() {
+    let seen = f::new();
+    let shown = crate::api::ServerStatus { observed_generation: Some(-1), ..Default::default() };
+    assert_eq!(kstatus(&seen.server, &shown), Kstatus::InProgress);
+    assert!(!shown.was_written());
+}
+
+#[test]
+fn the_time_of_a_condition_moves_only_with_its_truth() {
+    let mut seen = f::ready();
+    let first = status(&seen, &decide(&seen));
+    seen.server.status = Some(first.clone());
+    seen.now_ms += 60_000;
+    assert_eq!(status(&seen, &decide(&seen)), first);
+    seen.server.spec.power = Some(Power::PoweredOff);
+    let second = status(&seen, &decide(&seen));
+    assert_ne!(second.conditions[0].last_transition_time, first.conditions[0].last_transition_time);
+    assert_eq!(second.conditions[1], first.conditions[1]);
+}

@@ -1,0 +1,86 @@
+//! What status shall be: a function of what was observed and of what was decided.
+
+use super::situation::{Situation, situation};
+use super::{Command, Decision, Observation, conditions};
+use crate::api::condition::time;
+use crate::api::hardware::HardwareIdentity;
+use crate::api::{JobStatus, LastJobStatus, Phase, ServerStatus};
+use crate::job::{FinishedJob, LiveJob};
+
+/// The whole status. Equal inputs give equal statuses: a server for which nothing changed is not written.
+pub fn status(seen: &Observation, decision: &Decision) -> ServerStatus {
+    let situation = situation(seen, decision);
+    let known = seen.known.as_ref();
+    let reading = known.and_then(|known| known.reading.as_ref());
+    let before = seen.shown();
+    ServerStatus {
+        observed_generation: seen.generation(),
+        phase: Some(phase(&situation)),
+        power: reading.map(|reading| reading.power).or(before.and_then(|before| before.power)),
+        hardware: reading
+            .map(|reading| reading.hardware.clone())
+            .or_else(|| before.and_then(|before| before.hardware.clone())),
+        job: seen.shown_job().map(job),
+        last_job: match known {
+            Some(known) => known.last_job.as_ref().map(last_job),
+            None => before.and_then(|before| before.last_job.clone()),
+        },
+        reboot_tokens: handled(seen, decision),
+        bmc_identity: before
+            .and_then(|before| before.bmc_identity.clone())
+            .or_else(|| reading.map(|reading| reading.identity.clone()).filter(is_an_identity)),
+        conditions: conditions::conditions(seen, &situation),
+    }
+}
+
+fn is_an_identity(identity: &HardwareIdentity) -> bool {
+    *identity != HardwareIdentity::default()
+}
+
+fn handled(seen: &Observation, decision: &Decision) -> Vec<String> {
+    match &decision.command {
+        Command::Register { handled, .. } => handled.reboot.clone(),
+        _ => seen.handled().reboot,
+    }
+}
+
+const fn phase(situation: &Situation) -> Phase {
+    match situation {
+        Situation::Pending(_) => Phase::Pending,
+        Situation::AsDeclared => Phase::Ready,
+        Situation::Queued(_) => Phase::Queued,
+        Situation::Working(phase, _) => *phase,
+        Situation::UnreachableIdle | Situation::UnreachableAtWork(..) => Phase::Unreachable,
+        Situation::Stalled(_) => Phase::Stalled,
+        Situation::PausedInSync | Situation::PausedWithDifference | Situation::PausedUnseen => Phase::Paused,
+        Situation::Deleting(_) | Situation::DeletingStalled(_) => Phase::Deleting,
+    }
+}
+
+fn job(job: &LiveJob) -> JobStatus {
+    JobStatus {
+        id: job.id.to_string(),
+        action: job.action,
+        priority: job.lane,
+        state: job.state,
+        step: job.step,
+        attempt: (job.attempt > 0).then_some(i64::from(job.attempt)),
+        enqueued_at: time(job.enqueued_at_ms),
+        started_at: job.started_at_ms.map(time),
+        waiting_for: job.waiting_for,
+    }
+}
+
+fn last_job(last: &FinishedJob) -> LastJobStatus {
+    LastJobStatus {
+        id: last.id.to_string(),
+        action: last.action,
+        result: last.result,
+        reason: last.problem.as_ref().map(|problem| problem.reason),
+        message: last.problem.as_ref().map(|problem| problem.message.clone()),
+        step: last.step,
+        enqueued_at: time(last.enqueued_at_ms),
+        started_at: last.started_at_ms.map(time),
+        finished_at: time(last.finished_at_ms),
+    }
+}

@@ -1,0 +1,68 @@
+//! What a machine needs: the most important thing that is not in the way of a failure.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Observation, failure, inspect, power, reboot};
+use crate::job::{Action, Cause, Intent, Lane, Step};
+
+/// Whether a job shows in status, events and history.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Visibility {
+    /// It does.
+    #[default]
+    Shown,
+    /// Only if it changes something or fails: an inspection after the first one.
+    Quiet,
+}
+
+/// A job that should be live.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Work {
+    /// What to do.
+    pub action: Action,
+    /// The first step.
+    pub step: Step,
+    /// The lane to wait in.
+    pub lane: Lane,
+    /// What it is for.
+    pub intent: Intent,
+    /// The circumstances in which it was decided.
+    pub cause: Cause,
+    /// Who sees it.
+    pub visibility: Visibility,
+}
+
+impl Work {
+    /// Work of this action for the present wish; `None` for an action that has no steps yet.
+    pub(super) fn new(seen: &Observation, action: Action, visibility: Visibility) -> Option<Self> {
+        Some(Self {
+            action,
+            step: *action.steps().first()?,
+            lane: lane(seen, action),
+            intent: seen.intent(action),
+            cause: seen.cause(),
+            visibility,
+        })
+    }
+}
+
+/// The lane of an action: what spec asks for, but inspections always wait behind everything else.
+pub(super) fn lane(seen: &Observation, action: Action) -> Lane {
+    match (action, seen.spec().priority) {
+        (Action::Inspect, _) | (_, None) => action.default_lane(),
+        (_, Some(priority)) => priority.into(),
+    }
+}
+
+/// What changes the machine and is due, whatever failed before.
+pub(super) fn pending(seen: &Observation) -> Option<Work> {
+    reboot::wanted(seen).or_else(|| power::wanted(seen))
+}
+
+/// What should be live now. What failed for good stays away until intent or cause differs; a look still happens.
+pub(super) fn wanted(seen: &Observation) -> Option<Work> {
+    seen.secret.as_ref()?;
+    pending(seen)
+        .filter(|work| failure::in_the_way(seen, work).is_none())
+        .or_else(|| inspect::wanted(seen).filter(|work| failure::in_the_way(seen, work).is_none()))
+}
