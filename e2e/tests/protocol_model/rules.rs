@@ -183,10 +183,12 @@ pub(crate) enum Scenario {
     Fault,
     /// Two such faults.
     TwoFaults,
+    /// One such fault while a second leader acts on what it once saw.
+    FaultAndDeposedLeader,
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Scenario; 7] = [
+    pub(crate) const ALL: [Scenario; 8] = [
         Scenario::OneFault,
         Scenario::MadeAgain,
         Scenario::Replaced,
@@ -194,6 +196,7 @@ impl Scenario {
         Scenario::DeposedLeader,
         Scenario::Fault,
         Scenario::TwoFaults,
+        Scenario::FaultAndDeposedLeader,
     ];
 
     /// The number of tokens that a person may wish for.
@@ -211,6 +214,7 @@ impl Scenario {
             Scenario::DeposedLeader => Budget { wishes: 2, stale: 1, ..calm },
             Scenario::Fault => Budget { wishes: 2, faults: 1, ..calm },
             Scenario::TwoFaults => Budget { faults: 2, ..calm },
+            Scenario::FaultAndDeposedLeader => Budget { faults: 1, stale: 1, ..calm },
         }
     }
 }
