@@ -13,10 +13,12 @@
 //! | [`plan`] | observation to decision, status and events | no |
 //! | [`shard`] | site and BMC host to shard | no |
 //! | [`queue`] | all SQL: enqueue, claim, advance, complete, lease, reap, feed, history | MySQL |
+//! | [`bmc`] | a BMC's credentials, and where workers may connect | no |
 //! | [`emulator`] | a fleet of Redfish BMCs, and their misbehaviour | sockets |
 //! | [`cmd`] | one file per subcommand | wiring |
 
 pub mod api;
+pub mod bmc;
 pub mod cmd;
 pub mod emulator;
 pub mod failpoint;

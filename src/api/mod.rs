@@ -1,5 +1,6 @@
 //! The resources as users see them. Pure: no clock, no I/O.
 
+pub mod bmc_address;
 pub mod condition;
 pub mod crd;
 pub mod hardware;
