@@ -129,7 +129,7 @@ pub struct BmcTls {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BmcSpec {
-    /// Where the BMC is: redfish+https://host[:port], with /redfish/v1/Systems/ID behind it where the BMC serves
+    /// Where the BMC is: redfish+https://HOST or redfish+https://HOST:PORT, with /redfish/v1/Systems/ID behind it where the BMC serves
     /// more than one system; redfish+http://... only where the operator allows it. May be changed: another machine
     /// than before is then noticed (IdentityMismatch) and left alone.
     #[schemars(length(min = 1, max = 512), regex(pattern = r"^[a-z][a-z0-9+]*://[^\s@]+$"))]
