@@ -30,6 +30,16 @@ impl JobState {
     }
 }
 
+/// Whether a job shows in status, events and history.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Visibility {
+    /// It does.
+    #[default]
+    Shown,
+    /// Only if it changes something or fails: an inspection after the first one.
+    Quiet,
+}
+
 /// What a parked or queued job waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum WaitingFor {

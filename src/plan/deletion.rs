@@ -1,7 +1,8 @@
 //! Letting a machine go. Every way ends: `Retain` at once or after a bounded undo, `PowerOff` after bounded attempts.
 
-use super::{Command, Farewell, Observation, Visibility, Work, claims, live_job};
+use super::{Command, Farewell, Observation, Work, claims, live_job};
 use crate::api::{FailureScope, Reason};
+use crate::job::Visibility;
 use crate::job::{Action, Deleting, Effect, JobResult, LiveJob};
 
 /// With `Retain` nothing else counts, paused or not.

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Decision, EventNote, Observation, Settings, SiteWorkers, Visibility, decide, events, status};
+use super::{Decision, EventNote, Observation, Settings, SiteWorkers, decide, events, status};
 use crate::api::{Server, ServerStatus};
+use crate::job::Visibility;
 use crate::job::{Known, LiveJob, Problem, SecretVersion};
 
 /// What is observed beside the object itself.

@@ -1,9 +1,10 @@
 //! Servers for the tests of this module.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
-use super::{Observation, Settings, SiteWorkers, Visibility, decide, status};
+use super::{Observation, Settings, SiteWorkers, decide, status};
 use crate::api::hardware::{Hardware, HardwareIdentity, PowerState};
 use crate::api::{BmcSpec, CredentialsRef, Reason, Server, ServerSpec, names};
+use crate::job::Visibility;
 use crate::job::{
     Action, JobId, JobState, Known, LiveJob, Problem, Reading, SecretVersion, StoredFailure, Unanswered,
     WaitingFor,

@@ -3,9 +3,10 @@
 use sha2::{Digest, Sha256};
 
 use super::power::{self, PowerSync};
-use super::{Observation, Visibility, Work, reboot};
+use super::{Observation, Work, reboot};
 use crate::api::hardware::PowerState;
 use crate::job::Action;
+use crate::job::Visibility;
 
 /// When the next look is due; `None`: at once, nothing is known yet.
 pub(super) fn due_at_ms(seen: &Observation) -> Option<i64> {

@@ -54,7 +54,7 @@ pub use events::{EventKind, EventNote, events};
 pub use explain::{Explanation, Facts, explain};
 pub use observation::{Observation, Settings, SiteWorkers};
 pub use status::status;
-pub use work::{Visibility, Work};
+pub use work::Work;
 
 /// The one thing to do next for this server, and when to look again.
 pub fn decide(seen: &Observation) -> Decision {

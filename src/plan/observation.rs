@@ -3,8 +3,8 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Serialize};
 
-use super::Visibility;
 use crate::api::{DeletionPolicy, Server, ServerSpec, ServerStatus, names};
+use crate::job::Visibility;
 use crate::job::{
     Action, Cause, Deleting, HandledTokens, Intent, Known, LiveJob, Problem, SecretVersion, ServerUid, Wish,
 };

@@ -1,9 +1,10 @@
 //! `spec.power`: on or off, where something is wished at all.
 
-use super::{Observation, Visibility, Work};
+use super::{Observation, Work};
 use crate::api::Power;
 use crate::api::hardware::PowerState;
 use crate::job::Action;
+use crate::job::Visibility;
 
 /// How the power compares with the wish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -157,7 +157,7 @@ impl World {
 
     fn end(&mut self, job: &LiveJob, result: JobResult, problem: Option<Problem>) {
         let now_ms = self.seen.now_ms;
-        let quiet = self.seen.visibility == super::Visibility::Quiet;
+        let quiet = self.seen.visibility == crate::job::Visibility::Quiet;
         self.seen.job = None;
         let Some(known) = self.known() else { return };
         known.version += 1;

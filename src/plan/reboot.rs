@@ -1,9 +1,10 @@
 //! `spec.rebootToken`: a new value is one reboot.
 
-use super::{Command, Observation, Visibility, Work, live_job};
+use super::{Command, Observation, Work, live_job};
 use crate::api::hardware::PowerState;
 use crate::api::{Power, Reason};
 use crate::job::Action;
+use crate::job::Visibility;
 
 /// The token that asks for a reboot.
 pub(super) fn token(seen: &Observation) -> Option<&str> {

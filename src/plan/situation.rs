@@ -102,7 +102,7 @@ fn at_work(seen: &Observation, decision: &Decision) -> Option<Situation> {
         return Some(with_job(seen, job));
     }
     let pending = match &decision.command {
-        Command::Enqueue(work) => (work.visibility == super::Visibility::Shown).then_some(work.action),
+        Command::Enqueue(work) => (work.visibility == crate::job::Visibility::Shown).then_some(work.action),
         _ => work::pending(seen).map(|work| work.action),
     }?;
     Some(match (pending, silence(seen)) {

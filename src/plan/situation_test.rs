@@ -4,9 +4,10 @@
 use rstest::rstest;
 
 use super::kstatus::{Kstatus, kstatus};
-use super::{Observation, SiteWorkers, Visibility, decide, fixture as f, status};
+use super::{Observation, SiteWorkers, decide, fixture as f, status};
 use crate::api::hardware::PowerState;
 use crate::api::{BmcTls, DeletionPolicy, Power, Reason, TlsVerify};
+use crate::job::Visibility;
 use crate::job::{Action, ClaimRefusal, Problem};
 
 fn change(mut seen: Observation, how: impl FnOnce(&mut Observation)) -> Observation {

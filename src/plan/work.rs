@@ -1,19 +1,9 @@
 //! What a machine needs: the most important thing that is not in the way of a failure.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::{Observation, failure, inspect, power, reboot};
-use crate::job::{Action, Cause, Intent, Lane, Step};
-
-/// Whether a job shows in status, events and history.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Visibility {
-    /// It does.
-    #[default]
-    Shown,
-    /// Only if it changes something or fails: an inspection after the first one.
-    Quiet,
-}
+use crate::job::{Action, Cause, Intent, Lane, Step, Visibility};
 
 /// A job that should be live.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -2,7 +2,7 @@
 
 use sqlx::MySqlConnection;
 
-use super::fence::{self, Standing};
+use super::fence;
 use super::state::{self, Tell};
 use super::transaction::{Ending, Pass, Transaction};
 use super::{Claim, Fenced, Queue, QueueError, Report, now_ms};
@@ -24,12 +24,8 @@ impl Transaction for Advance {
         connection: &mut MySqlConnection,
         pass: Pass,
     ) -> Result<Ending<Fenced<Claim>>, QueueError> {
-        match fence::check(connection, &self.claim, pass).await? {
-            Standing::Held(_) => {}
-            Standing::Written(job) => {
-                return Ok(Ending::Rollback(Fenced::Done(Claim { job: *job, token: self.claim.token })));
-            }
-            Standing::Lost => return Ok(Ending::Rollback(Fenced::Lost)),
+        if let Err(ending) = fence::enter(connection, &self.claim, pass).await? {
+            return Ok(ending);
         }
         sqlx::query(concat!(
             "UPDATE job SET step = ?, checkpoint = ?, step_since_ms = ",

@@ -4,17 +4,8 @@ use sqlx::MySqlConnection;
 
 use super::transaction::{Ending, Pass, Transaction};
 use super::{PlaceInQueue, Queue, QueueError, now_ms};
-use crate::job::{Action, Cause, Intent, JobId, Lane, ServerUid, Step, order_key};
+use crate::job::{Action, Cause, Intent, JobId, Lane, ServerUid, Step, Visibility, order_key};
 use crate::shard::Shard;
-
-/// Whether a job shows in status, events and history.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Visibility {
-    /// It does.
-    Shown,
-    /// Only if it changes something or fails: a later inspection.
-    Quiet,
-}
 
 /// A job to enqueue.
 #[derive(Debug, Clone, PartialEq, Eq)]

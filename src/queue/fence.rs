@@ -3,7 +3,7 @@
 use sqlx::MySqlConnection;
 
 use super::row::JobRow;
-use super::transaction::Pass;
+use super::transaction::{Ending, Pass};
 use super::{Claim, QueueError};
 
 /// What became of a worker's write.
@@ -44,6 +44,21 @@ pub(super) async fn check(
         0 => Standing::Held(job),
         1 if pass == Pass::AfterUnknownCommit => Standing::Written(job),
         _ => Standing::Lost,
+    })
+}
+
+/// The job to write to, or what to answer instead because the write is done already or no longer allowed.
+pub(super) async fn enter(
+    connection: &mut MySqlConnection,
+    claim: &Claim,
+    pass: Pass,
+) -> Result<Result<Box<JobRow>, Ending<Fenced<Claim>>>, QueueError> {
+    Ok(match check(connection, claim, pass).await? {
+        Standing::Held(job) => Ok(job),
+        Standing::Written(job) => {
+            Err(Ending::Rollback(Fenced::Done(Claim { job: *job, token: claim.token })))
+        }
+        Standing::Lost => Err(Ending::Rollback(Fenced::Lost)),
     })
 }
 

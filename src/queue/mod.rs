@@ -48,7 +48,7 @@ pub use cancel::CancelOutcome;
 pub use claim::{Claim, ClaimFrom, Served};
 pub use complete::End;
 pub use connection::{Engine, ServerInfo};
-pub use enqueue::{Enqueued, NewJob, Visibility};
+pub use enqueue::{Enqueued, NewJob};
 pub use error::QueueError;
 pub use feed::{Changed, FeedCursor};
 pub use fence::Fenced;

@@ -4,7 +4,7 @@ use sqlx::Row;
 
 use super::row::JobRow;
 use super::{Queue, QueueError, state};
-use crate::job::{Known, LiveJob, ServerUid};
+use crate::job::{Known, LiveJob, ServerUid, Visibility};
 
 /// What the database says about one server, at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -13,8 +13,8 @@ pub struct Seen {
     pub known: Option<Known>,
     /// The live job.
     pub job: Option<LiveJob>,
-    /// Whether that job is a quiet inspection, which status does not show.
-    pub quiet: bool,
+    /// Whether status shows that job.
+    pub visibility: Visibility,
 }
 
 impl Queue {
@@ -33,9 +33,10 @@ impl Queue {
         let Some(row) = row else { return Ok(Seen::default()) };
         let known = Some(state::read(&row)?);
         if row.try_get::<i64, _>("has_job")? == 0 {
-            return Ok(Seen { known, job: None, quiet: false });
+            return Ok(Seen { known, ..Seen::default() });
         }
         let job = JobRow::read(&row)?;
-        Ok(Seen { known, quiet: job.quiet, job: Some(job.live) })
+        let visibility = if job.quiet { Visibility::Quiet } else { Visibility::Shown };
+        Ok(Seen { known, visibility, job: Some(job.live) })
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use sqlx::mysql::MySqlRow;
 use sqlx::{MySqlConnection, Row};
 
 use super::complete::{End, end_job};
@@ -10,12 +11,15 @@ use super::row::{JobRow, insert_place};
 use super::state::{Tell, touch};
 use super::transaction::{Ending, Pass, Transaction};
 use super::wake::move_to_ready;
-use super::{PlaceInQueue, Queue, QueueError, Report};
+use super::{PlaceInQueue, Queue, QueueError, Report, now_ms};
 use crate::api::Reason;
 use crate::job::{Incarnation, JobResult, Problem};
 
 /// Crashes of one step after which its job is stopped; once more while it is being undone, and it is ended.
 pub const CRASH_LIMIT: i64 = 5;
+
+/// How long a job that cannot be run now is left alone, in milliseconds.
+const ASIDE_MS: i64 = 3_600_000;
 
 /// Jobs taken over in one transaction.
 const PAGE: u32 = 50;
@@ -89,25 +93,43 @@ impl Transaction for TakeOver {
         .fetch_all(&mut *connection)
         .await?;
         let mut ready = Vec::with_capacity(rows.len());
+        let mut set_aside = Vec::new();
         for row in &rows {
             let job = match JobRow::read(row) {
                 Ok(job) => job,
                 Err(error) => {
-                    // Another release's job: given back by key, unread.
-                    let uid: String = row.try_get("server_uid")?;
-                    tracing::error!(server = uid, %error, "a job of a dead worker cannot be read; it stays with it");
+                    // Another release's job: set aside by its key, unread.
+                    let key = Key::read(row)?;
+                    tracing::error!(server = key.uid, %error, "a job of a dead worker cannot be read; it is parked");
+                    set_aside.push((key, None));
                     continue;
                 }
             };
             if job.crashes + 1 >= CRASH_LIMIT && job.live.cancel == Some(Reason::CrashLimit) {
-                end_job(connection, &job, &poisoned(&job)).await?;
+                // Nobody ends a job whose request may still take effect; it stays, shows why, and is tried again.
+                if job.request.is_some() {
+                    set_aside.push((Key::read(row)?, Some((poisoned(&job), job))));
+                } else {
+                    end_job(connection, &job, &End { problem: Some(poisoned(&job)), ..FAILED }).await?;
+                }
                 continue;
             }
             give_up(connection, &job).await?;
             ready.push(job);
         }
-        for job in &ready {
+        let wake_ms: i64 = sqlx::query_scalar(concat!("SELECT ", now_ms!(), " + ?"))
+            .bind(ASIDE_MS)
+            .fetch_one(&mut *connection)
+            .await?;
+        for (key, problem) in &set_aside {
+            key.park(connection, wake_ms, problem.as_ref().map(|(problem, _)| problem)).await?;
+        }
+        let shown = set_aside.iter().filter_map(|(_, known)| known.as_ref().map(|(_, job)| job));
+        for job in ready.iter().chain(shown) {
             touch(connection, &job.uid, if job.quiet { Tell::Nobody } else { Tell::Controller }).await?;
+        }
+        for (key, _) in &set_aside {
+            key.insert_parked(connection, wake_ms).await?;
         }
         for job in &ready {
             insert_place(connection, job, PlaceInQueue::Ready, job.order_key()).await?;
@@ -131,13 +153,64 @@ async fn give_up(connection: &mut MySqlConnection, job: &JobRow) -> Result<(), Q
     move_to_ready(connection, job).await
 }
 
-fn poisoned(job: &JobRow) -> End {
+fn poisoned(job: &JobRow) -> Problem {
     let message = format!(
         "step {} crashed its worker {CRASH_LIMIT} times, and so did undoing it; see the workers' logs for job {}",
         job.live.step, job.live.id
     );
-    let problem = Some(Problem::new(Reason::CrashLimit, message));
-    End { result: JobResult::Failed, problem, cause: None, report: Report::Nothing }
+    Problem::new(Reason::CrashLimit, message)
+}
+
+const FAILED: End = End { result: JobResult::Failed, problem: None, cause: None, report: Report::Nothing };
+
+/// What is needed to park a row whatever else it holds.
+struct Key {
+    uid: String,
+    id: i64,
+    site: String,
+    shard: i64,
+}
+
+impl Key {
+    fn read(row: &MySqlRow) -> Result<Self, QueueError> {
+        Ok(Self {
+            uid: row.try_get("server_uid")?,
+            id: row.try_get("id")?,
+            site: row.try_get("site")?,
+            shard: row.try_get("shard")?,
+        })
+    }
+
+    async fn park(
+        &self,
+        connection: &mut MySqlConnection,
+        wake_ms: i64,
+        problem: Option<&Problem>,
+    ) -> Result<(), QueueError> {
+        sqlx::query(
+            "UPDATE job SET owner = NULL, token = NULL, q_state = 3, q_ord = ?, reason = COALESCE(?, reason), \
+             message = COALESCE(?, message) WHERE server_uid = ?",
+        )
+        .bind(wake_ms)
+        .bind(problem.map(|problem| problem.reason.as_str()))
+        .bind(problem.map(|problem| problem.message.as_str()))
+        .bind(&self.uid)
+        .execute(connection)
+        .await?;
+        Ok(())
+    }
+
+    async fn insert_parked(&self, connection: &mut MySqlConnection, wake_ms: i64) -> Result<(), QueueError> {
+        sqlx::query("INSERT INTO queue (site, shard, state, ord, id, server_uid) VALUES (?, ?, 3, ?, ?, ?)")
+            .bind(&self.site)
+            .bind(self.shard)
+            .bind(wake_ms)
+            .bind(self.id)
+            .bind(&self.uid)
+            .execute(connection)
+            .await?;
+        Ok(())
+    }
 }
 
 impl Queue {

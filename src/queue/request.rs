@@ -2,7 +2,7 @@
 
 use sqlx::MySqlConnection;
 
-use super::fence::{self, Standing};
+use super::fence;
 use super::state::{self, Tell};
 use super::transaction::{Ending, Pass, Transaction};
 use super::{Claim, Fenced, Queue, QueueError};
@@ -23,12 +23,9 @@ impl Transaction for StoreRequest {
         connection: &mut MySqlConnection,
         pass: Pass,
     ) -> Result<Ending<Fenced<Claim>>, QueueError> {
-        let held = match fence::check(connection, &self.claim, pass).await? {
-            Standing::Held(job) => job,
-            Standing::Written(job) => {
-                return Ok(Ending::Rollback(Fenced::Done(Claim { job: *job, token: self.claim.token })));
-            }
-            Standing::Lost => return Ok(Ending::Rollback(Fenced::Lost)),
+        let held = match fence::enter(connection, &self.claim, pass).await? {
+            Ok(job) => job,
+            Err(ending) => return Ok(ending),
         };
         // Once stored, a cancel must find the job begun; one that came before wins, and nothing is sent.
         if held.live.cancel.is_some() && self.claim.cancel().is_none() {
@@ -65,12 +62,8 @@ impl Transaction for CloseRequest {
         connection: &mut MySqlConnection,
         pass: Pass,
     ) -> Result<Ending<Fenced<Claim>>, QueueError> {
-        match fence::check(connection, &self.claim, pass).await? {
-            Standing::Held(_) => {}
-            Standing::Written(job) => {
-                return Ok(Ending::Rollback(Fenced::Done(Claim { job: *job, token: self.claim.token })));
-            }
-            Standing::Lost => return Ok(Ending::Rollback(Fenced::Lost)),
+        if let Err(ending) = fence::enter(connection, &self.claim, pass).await? {
+            return Ok(ending);
         }
         sqlx::query("UPDATE job SET request = NULL, revision = revision + 1 WHERE server_uid = ?")
             .bind(self.claim.uid().as_str())

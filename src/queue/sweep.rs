@@ -84,10 +84,18 @@ impl Queue {
             let queued: Option<i64> = row.try_get("id")?;
             match (owner, worker, queued) {
                 (Some(owner), None, _) => swept.vanished_owners.push(Incarnation(owner)),
-                (None, _, None) if self.transact(Requeue { uid: uid.clone() }).await? => {
-                    tracing::warn!(server = uid.as_str(), "a job was in no queue row; it is ready again");
-                    swept.requeued += 1;
-                }
+                (None, _, None) => match self.transact(Requeue { uid: uid.clone() }).await {
+                    Ok(true) => {
+                        tracing::warn!(server = uid.as_str(), "a job was in no queue row; it is ready again");
+                        swept.requeued += 1;
+                    }
+                    Ok(false) => {}
+                    // It must not hide the rows behind it.
+                    Err(error @ QueueError::UnknownContent { .. }) => {
+                        tracing::error!(server = uid.as_str(), %error, "a job in no queue row cannot be read");
+                    }
+                    Err(error) => return Err(error),
+                },
                 _ => {}
             }
             swept.next = Some(uid);

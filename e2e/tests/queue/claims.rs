@@ -207,7 +207,7 @@ async fn quiet(f: Fixture) {
         let version = f.version(&uid).await;
         let id = autobuild::job::JobId::new(crate::fixture::now_ms(), rand::random());
         let mut job = crate::fixture::job(&uid, Action::Inspect, Lane::Background, id);
-        job.visibility = autobuild::queue::Visibility::Quiet;
+        job.visibility = autobuild::job::Visibility::Quiet;
         f.queue.enqueue(job, version).await.unwrap();
         let claim = f.claim_one(&worker, PlaceInQueue::Queued).await;
         done(f.queue.complete(claim, End { report: reading(), ..succeeded() }).await.unwrap());
@@ -223,7 +223,7 @@ async fn quiet(f: Fixture) {
     let version = f.version(&uid).await;
     let id = autobuild::job::JobId::new(crate::fixture::now_ms(), rand::random());
     let mut job = crate::fixture::job(&uid, Action::Inspect, Lane::Background, id);
-    job.visibility = autobuild::queue::Visibility::Quiet;
+    job.visibility = autobuild::job::Visibility::Quiet;
     f.queue.enqueue(job, version).await.unwrap();
     let claim = f.claim_one(&worker, PlaceInQueue::Queued).await;
     let problem = Problem::new(Reason::SystemNotFound, "no such system");

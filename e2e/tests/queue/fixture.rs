@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use autobuild::job::{Action, Cause, HandledTokens, Intent, JobId, JobResult, Lane, ServerUid};
+use autobuild::job::{Action, Cause, HandledTokens, Intent, JobId, JobResult, Lane, ServerUid, Visibility};
 use autobuild::queue::{
-    Claim, ClaimFrom, End, Enqueued, Fenced, Heart, NewJob, PlaceInQueue, Queue, Report, Served, Visibility,
+    Claim, ClaimFrom, End, Enqueued, Fenced, Heart, NewJob, PlaceInQueue, Queue, Report, Served,
 };
 use autobuild::shard::Shard;
 use e2e::database::Database;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use autobuild::api::Reason;
-use autobuild::job::{Action, JobResult, Lane};
+use autobuild::job::{Action, JobResult, Lane, RequestKind, StoredRequest};
 use autobuild::queue::{Beat, CRASH_LIMIT, Fenced, LeaseWatch, PlaceInQueue, Reaped};
 use futures::FutureExt as _;
 
@@ -19,6 +19,10 @@ pub const CASES: &[Case] = &[
     ("a job that crashes its workers is stopped, then set aside with its reason", |f| {
         poison(f).boxed_local()
     }),
+    ("a poison job whose request may still take effect is set aside, not ended", |f| {
+        poison_open(f).boxed_local()
+    }),
+    ("jobs of another release are taken from a dead worker, too", |f| unreadable(f).boxed_local()),
     ("a worker that leaves with a job in hand stays in the registry", |f| leaves(f).boxed_local()),
     ("a new epoch ends every incarnation", |f| another_history(f).boxed_local()),
 ];
@@ -82,6 +86,40 @@ async fn poison(f: Fixture) {
     let known = f.queue.observe(&uid).await.unwrap().known.unwrap();
     assert_eq!(known.failure.unwrap().problem.reason, Reason::CrashLimit);
     assert_eq!(known.last_job.unwrap().result, JobResult::Failed);
+}
+
+async fn poison_open(f: Fixture) {
+    let uid = f.server("a").await;
+    f.enqueue(&uid, Action::Reboot, Lane::High).await;
+    let mut place = PlaceInQueue::Queued;
+    let request = StoredRequest { kind: RequestKind::ForceOff, settle_ms: 10_000 };
+    for crash in 1..=2 * CRASH_LIMIT {
+        let doomed = f.worker().await;
+        let claim = f.claim_one(&doomed, place).await;
+        if crash == 1 {
+            done(f.queue.store_request(claim, request.clone(), None).await.unwrap());
+        }
+        reap_all(&f).await;
+        place = PlaceInQueue::Ready;
+    }
+    let job = f.queue.observe(&uid).await.unwrap().job.unwrap();
+    assert_eq!(job.problem.unwrap().reason, Reason::CrashLimit);
+    assert_eq!((f.count("job").await, f.count("queue").await, f.count("job_history").await), (1, 1, 0));
+    assert_eq!(f.queue.heads(&Fixture::served()).await.unwrap(), []);
+}
+
+async fn unreadable(f: Fixture) {
+    use sqlx::Connection as _;
+    let doomed = f.worker().await;
+    for number in 0..60 {
+        let uid = f.server(&number.to_string()).await;
+        f.enqueue(&uid, Action::Reboot, Lane::High).await;
+    }
+    assert_eq!(f.claim(&doomed, PlaceInQueue::Queued, Lane::High, 100).await.len(), 60);
+    let mut connection = sqlx::MySqlConnection::connect(&f.url).await.unwrap();
+    sqlx::query("UPDATE job SET action = 'Levitate'").execute(&mut connection).await.unwrap();
+    assert_eq!(reap_all(&f).await, [Reaped::Gone { jobs: 60 }]);
+    assert_eq!((f.count("job").await, f.count("queue").await, f.count("worker").await), (60, 60, 0));
 }
 
 async fn leaves(f: Fixture) {
