@@ -28,7 +28,7 @@ pub fn binary() -> Result<PathBuf> {
     Ok(file)
 }
 
-/// Where AutoBuild's processes of one test (or of `make up`) live.
+/// Where AutoBuild's processes of one test live.
 #[derive(Debug, Clone)]
 pub struct Autobuild {
     binary: PathBuf,

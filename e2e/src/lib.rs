@@ -10,7 +10,6 @@
 //! | [`kubectl`] | the real `kubectl` |
 //! | [`wait`] | waiting for conditions, and saying so |
 //! | [`paths`] | where things lie |
-//! | [`dev`] | `make up`, `make down`, `make demo` |
 //!
 //! Whatever a test starts ends with the test's process, however that ends. Everything listens on loopback, on
 //! ports found free.
@@ -18,7 +17,6 @@
 pub mod autobuild;
 pub mod control_plane;
 pub mod database;
-pub mod dev;
 pub mod kubectl;
 pub mod packages;
 pub mod paths;

@@ -42,33 +42,3 @@ fn apt(args: &[&str]) -> Result<()> {
     }
     Ok(())
 }
-
-/// Makes sure that a virtual environment with a PyPI package is there, and returns the path of one of its programs.
-pub fn need_python(package: &str, program: &str) -> Result<PathBuf> {
-    let dir = paths::under_target("venv")?.join(package.replace(['=', '<', '>'], "-"));
-    let file = dir.join("bin").join(program);
-    if file.is_file() {
-        return Ok(file);
-    }
-    say(format!("{program} is missing: installing {package} from PyPI into {}", dir.display()));
-    need("python3", &["python3", "python3-venv"])?;
-    let venv = |dir: &PathBuf| Command::new("python3").args(["-m", "venv"]).arg(dir).output();
-    if !venv(&dir)?.status.success() {
-        say("python3 cannot make a virtual environment: installing the Debian package python3-venv");
-        apt(&["update", "-qq"])?;
-        apt(&["install", "-y", "-qq", "--no-install-recommends", "python3-venv"])?;
-        let output = venv(&dir)?;
-        if !output.status.success() {
-            bail!("python3 -m venv failed: {}", String::from_utf8_lossy(&output.stderr));
-        }
-    }
-    let output = Command::new(dir.join("bin/pip")).args(["install", "--quiet", package]).output()?;
-    if !output.status.success() {
-        bail!(
-            "pip install {package} failed ({}): {}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr)
-        );
-    }
-    Ok(file)
-}

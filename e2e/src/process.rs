@@ -18,7 +18,7 @@ use crate::wait::{Look, wait_for};
 pub enum Lifetime {
     /// At most as long as this process, whatever ends it: the kernel kills the child.
     WithParent,
-    /// On its own, in its own process group, as after `make up`.
+    /// On its own, in its own process group.
     Detached,
 }
 

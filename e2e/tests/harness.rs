@@ -96,3 +96,20 @@ async fn nobody_logs_in_to_a_database_without_its_password(#[case] engine: Engin
         assert!(MySqlConnection::connect(&url).await.is_err(), "{user} logged in without a password");
     }
 }
+
+#[tokio::test]
+async fn the_emulator_answers_over_http_and_tells_what_it_emulates() {
+    let dir = e2e::paths::private("emulator").unwrap();
+    let autobuild = e2e::autobuild::Autobuild::new(&dir, e2e::process::Lifetime::WithParent).unwrap();
+    let emulator = autobuild.emulator(3, "user", "word", &[]).await.unwrap();
+    let read =
+        async |path: &str| e2e::autobuild::get(&format!("http://{}{path}", emulator.http())).await.unwrap();
+    assert_eq!(read("/redfish/v1/").await.0, 200);
+    assert_eq!(read("/redfish/v1/Systems").await.0, 401);
+    let (status, systems) = read("/emulator/systems").await;
+    assert!(
+        status == 200 && systems.contains("system-0003") && !systems.contains("system-0004"),
+        "{systems}"
+    );
+    assert!(std::fs::read_to_string(emulator.authority()).unwrap().contains("BEGIN CERTIFICATE"));
+}

@@ -16,9 +16,9 @@ async fn the_manifests_apply_cleanly() {
     assert!(said.success, "{}", said.stderr);
     assert!(!said.stderr.contains("would violate PodSecurity"), "{}", said.stderr);
     for wanted in [
-        "deployment.apps/autobuild-controller",
-        "deployment.apps/autobuild-worker",
-        "job.batch/autobuild-migrate",
+        "serviceaccount/autobuild-controller",
+        "serviceaccount/autobuild-worker",
+        "serviceaccount/autobuild-migrate",
     ] {
         assert!(said.stdout.contains(wanted), "{wanted} is not in\n{}", said.stdout);
     }
