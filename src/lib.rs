@@ -13,7 +13,7 @@
 //! | [`plan`] | observation to decision, status and events | no |
 //! | [`shard`] | site and BMC host to shard | no |
 //! | [`queue`] | all SQL: enqueue, claim, advance, complete, lease, reap, feed, history | MySQL |
-//! | [`bmc`] | a BMC's credentials, and where workers may connect | no |
+//! | [`bmc`] | one trait, and the backends that talk to BMCs | BMC network |
 //! | [`emulator`] | a fleet of Redfish BMCs, and their misbehaviour | sockets |
 //! | [`cmd`] | one file per subcommand | wiring |
 
@@ -22,7 +22,9 @@ pub mod bmc;
 pub mod cmd;
 pub mod emulator;
 pub mod failpoint;
+pub mod http;
 pub mod job;
+pub mod metrics;
 pub mod plan;
 pub mod queue;
 pub mod shard;

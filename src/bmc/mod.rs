@@ -1,4 +1,48 @@
-//! What stands between a worker and a BMC. No Redfish client yet: what it may log in with, and where it may connect.
+//! BMCs: one trait with few verbs, and the backends that speak it. Only workers use it.
+//!
+//! A backend does one thing for each call and never repeats one by itself: when to try again is the worker's decision.
 
 pub mod credentials;
+mod error;
 pub mod network;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+
+use crate::api::hardware::{HardwareIdentity, PowerState};
+use crate::job::{Reading, RequestKind};
+pub use error::{BmcError, BmcErrorKind, Delivery};
+
+/// What a cheap read tells: enough to judge whether a request took effect, and whether it is still the same machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    /// The power state.
+    pub power: PowerState,
+    /// Which machine answered.
+    pub identity: HardwareIdentity,
+    /// `LastResetTime` as the BMC writes it, where it has one.
+    pub last_reset_time: Option<String>,
+}
+
+/// A machine, through its BMC. One value belongs to one claim of one job.
+pub trait Bmc: Send + Sync + fmt::Debug {
+    /// The address that was resolved, judged and connected to.
+    fn peer(&self) -> SocketAddr;
+
+    /// The id of the system behind that address, once a read has found it.
+    fn system(&self) -> Option<String>;
+
+    /// Reads power and identity.
+    fn probe(&self) -> BoxFuture<'_, Result<Probe, BmcError>>;
+
+    /// Reads everything that status shows.
+    fn inspect(&self) -> BoxFuture<'_, Result<Reading, BmcError>>;
+
+    /// Sends the one HTTP (or IPMI) request that changes the machine, after a [`Bmc::probe`] of the same value found
+    /// where to send it. It is over within `within`, waiting for the BMC's turn and connecting included;
+    /// [`BmcError::delivery`] tells whether it may have arrived.
+    fn send(&self, request: RequestKind, within: Duration) -> BoxFuture<'_, Result<(), BmcError>>;
+}

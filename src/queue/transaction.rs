@@ -8,6 +8,7 @@ use sqlx::{Connection, MySqlConnection};
 use super::error::poisons_connection;
 use super::{Queue, QueueError};
 use crate::failpoint::crash_point;
+use crate::metrics;
 
 /// Tries of one transaction; with the delays below about ten seconds.
 const TRIES: u32 = 12;
@@ -60,9 +61,13 @@ impl Queue {
         let mut tried = 0;
         loop {
             let error = match self.once(transaction, pass).await {
-                Ok(output) => return Ok(output),
+                Ok(output) => {
+                    metrics::TRANSACTIONS.one(&[T::NAME, "done"]);
+                    return Ok(output);
+                }
                 Err(error) => error,
             };
+            metrics::TRANSACTIONS.one(&[T::NAME, error.class()]);
             tried += 1;
             tracing::debug!(transaction = T::NAME, class = error.class(), tried, %error, "transaction did not succeed");
             if matches!(error, QueueError::CommitUnknown) {

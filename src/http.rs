@@ -1,0 +1,129 @@
+//! `/livez`, `/readyz` and `/metrics` of every long-running process.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics;
+
+/// What a process waits for before it can do its work. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Readiness {
+    waits_for: Arc<Mutex<Vec<(&'static str, String)>>>,
+}
+
+impl Readiness {
+    /// `part` waits for something; the text is what `/readyz` says.
+    pub fn waits(&self, part: &'static str, what: impl Into<String>) {
+        let what = what.into();
+        let mut all = self.waits_for.lock().unwrap_or_else(PoisonError::into_inner);
+        match all.iter_mut().find(|(name, _)| *name == part) {
+            Some(entry) => entry.1 = what,
+            None => all.push((part, what)),
+        }
+    }
+
+    /// `part` waits for nothing any more.
+    pub fn ready(&self, part: &'static str) {
+        self.waits_for.lock().unwrap_or_else(PoisonError::into_inner).retain(|(name, _)| *name != part);
+    }
+
+    fn text(&self) -> (StatusCode, String) {
+        let all = self.waits_for.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.is_empty() {
+            return (StatusCode::OK, "ok\n".to_owned());
+        }
+        let lines: String = all.iter().map(|(part, what)| format!("{part}: {what}\n")).collect();
+        (StatusCode::SERVICE_UNAVAILABLE, lines)
+    }
+}
+
+/// Where to serve.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Address of /livez, /readyz and /metrics (port 0 takes a free one)
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Write the bound host:port of --listen to this file
+    #[arg(long, value_name = "FILE")]
+    pub listen_file: Option<PathBuf>,
+}
+
+/// The endpoints could not be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The address is taken or not ours.
+    #[error("--listen {address} cannot be bound: {source}; give a free address of this host")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file cannot be written.
+    #[error("--listen-file {path} cannot be written: {source}; give a path in a writable directory")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Binds the port, tells where, and serves until `stop`. Returns once the port is bound.
+pub async fn serve(args: &Args, readiness: Readiness, stop: CancellationToken) -> Result<(), ServeError> {
+    let listener = TcpListener::bind(args.listen)
+        .await
+        .map_err(|source| ServeError::Bind { address: args.listen, source })?;
+    let bound = listener.local_addr().map_err(|source| ServeError::Bind { address: args.listen, source })?;
+    if let Some(path) = &args.listen_file {
+        write_whole(path, &bound.to_string())
+            .map_err(|source| ServeError::File { path: path.clone(), source })?;
+    }
+    tracing::info!(address = %bound, "serving /livez, /readyz and /metrics");
+    let router = Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(|State(readiness): State<Readiness>| async move { readiness.text() }))
+        .route(
+            "/metrics",
+            get(|| async { ([("content-type", "text/plain; version=0.0.4")], metrics::page()) }),
+        )
+        .with_state(readiness);
+    tokio::spawn(async move {
+        let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;
+        if let Err(error) = served {
+            tracing::error!(%error, "/livez, /readyz and /metrics are no longer served");
+        }
+    });
+    Ok(())
+}
+
+/// Whoever waits for the file never sees half of it.
+fn write_whole(path: &std::path::Path, text: &str) -> io::Result<()> {
+    let unfinished = path.with_extension("new");
+    std::fs::write(&unfinished, text)?;
+    std::fs::rename(&unfinished, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readiness_says_what_is_waited_for() {
+        let readiness = Readiness::default();
+        readiness.waits("database", "connecting");
+        readiness.waits("database", "migrating");
+        assert_eq!(readiness.text(), (StatusCode::SERVICE_UNAVAILABLE, "database: migrating\n".to_owned()));
+        readiness.ready("database");
+        assert_eq!(readiness.text().0, StatusCode::OK);
+    }
+}
