@@ -48,6 +48,7 @@ impl Readiness {
 
 /// Where to serve.
 #[derive(Debug, Clone, clap::Args)]
+#[group(id = "endpoints")]
 pub struct Args {
     /// Address of /livez, /readyz and /metrics (port 0 takes a free one)
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
