@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand.
 
 mod connect;
+mod controller;
 mod crds;
 mod emulate;
 mod explain;
@@ -22,6 +23,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Decides what each Server needs, enqueues it, and writes status.
+    Controller(Box<controller::Args>),
     /// Brings the database's schema to this release's version.
     Migrate(migrate::Args),
     /// Prints the definition of the Server resource, or compares it with a folder.
@@ -35,6 +38,8 @@ enum Command {
 /// Why a subcommand ended.
 #[derive(Debug, thiserror::Error)]
 enum CommandError {
+    #[error(transparent)]
+    Controller(#[from] controller::Error),
     #[error(transparent)]
     Queue(#[from] crate::queue::QueueError),
     #[error(transparent)]
@@ -60,6 +65,7 @@ pub async fn run(cli: Cli) -> ExitCode {
 
 async fn dispatch(command: Command) -> Result<(), CommandError> {
     match command {
+        Command::Controller(args) => controller::run(*args, shutdown::on_signal()?).await?,
         Command::Migrate(args) => migrate::run(args).await?,
         Command::Crds(args) => crds::run(args)?,
         Command::Emulate(args) => emulate::run(*args, shutdown::on_signal()?).await?,
