@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand.
 
 mod connect;
+mod controller;
 mod crds;
 mod emulate;
 mod explain;
@@ -23,6 +24,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Decides what each Server needs, enqueues it, and writes status.
+    Controller(Box<controller::Args>),
     /// Brings the database's schema to this release's version.
     Migrate(migrate::Args),
     /// Carries out jobs against BMCs.
@@ -38,6 +41,8 @@ enum Command {
 /// Why a subcommand ended.
 #[derive(Debug, thiserror::Error)]
 enum CommandError {
+    #[error(transparent)]
+    Controller(#[from] controller::Error),
     #[error(transparent)]
     Queue(#[from] crate::queue::QueueError),
     #[error(transparent)]
@@ -65,6 +70,7 @@ pub async fn run(cli: Cli) -> ExitCode {
 
 async fn dispatch(command: Command) -> Result<(), CommandError> {
     match command {
+        Command::Controller(args) => controller::run(*args, shutdown::on_signal()?).await?,
         Command::Migrate(args) => migrate::run(args).await?,
         Command::Worker(args) => worker::run(*args, shutdown::on_signal()?).await?,
         Command::Crds(args) => crds::run(args)?,
