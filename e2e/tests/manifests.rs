@@ -19,6 +19,9 @@ async fn the_manifests_apply_cleanly() {
         "serviceaccount/autobuild-controller",
         "serviceaccount/autobuild-worker",
         "serviceaccount/autobuild-migrate",
+        "deployment.apps/autobuild-controller",
+        "deployment.apps/autobuild-worker",
+        "job.batch/autobuild-migrate",
     ] {
         assert!(said.stdout.contains(wanted), "{wanted} is not in\n{}", said.stdout);
     }
