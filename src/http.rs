@@ -41,8 +41,8 @@ impl Readiness {
         if all.is_empty() {
             return (StatusCode::OK, "ok\n".to_owned());
         }
-        let lines: String = all.iter().map(|(part, what)| format!("{part}: {what}\n")).collect();
-        (StatusCode::SERVICE_UNAVAILABLE, lines)
+        let lines: Vec<String> = all.iter().map(|(part, what)| format!("{part}: {what}")).collect();
+        (StatusCode::SERVICE_UNAVAILABLE, lines.join("\n") + "\n")
     }
 }
 

@@ -20,6 +20,7 @@
 pub mod api;
 pub mod bmc;
 pub mod cmd;
+pub mod config;
 pub mod emulator;
 pub mod failpoint;
 pub mod http;

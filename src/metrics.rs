@@ -113,23 +113,25 @@ struct Family<V> {
     name: &'static str,
     help: &'static str,
     labels: &'static [&'static str],
-    made: OnceLock<Option<V>>,
+    vector: OnceLock<Option<V>>,
 }
 
 impl<V: Collector + Clone + 'static> Family<V> {
     const fn new(name: &'static str, help: &'static str, labels: &'static [&'static str]) -> Self {
-        Self { name, help, labels, made: OnceLock::new() }
+        Self { name, help, labels, vector: OnceLock::new() }
     }
 
     fn get(&self, make: impl FnOnce(&Self) -> prometheus::Result<V>) -> Option<&V> {
-        let made = self.made.get_or_init(|| {
-            let made = make(self).and_then(|made| {
-                REGISTRY.register(Box::new(made.clone()))?;
-                Ok(made)
+        let vector = self.vector.get_or_init(|| {
+            let registered = make(self).and_then(|vector| {
+                REGISTRY.register(Box::new(vector.clone()))?;
+                Ok(vector)
             });
-            made.inspect_err(|error| tracing::error!(metric = self.name, %error, "a metric is missing")).ok()
+            registered
+                .inspect_err(|error| tracing::error!(metric = self.name, %error, "a metric is missing"))
+                .ok()
         });
-        made.as_ref()
+        vector.as_ref()
     }
 }
 

@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand.
 
+mod connect;
 mod crds;
 mod emulate;
 mod explain;

@@ -51,6 +51,11 @@ pub enum StepOutcome {
         /// What is in the way.
         problem: Problem,
     },
+    /// The wish changed, or is fulfilled already; nothing was sent and the job ends.
+    Superseded {
+        /// Why.
+        problem: Problem,
+    },
     /// The job cannot succeed: its undo steps run, then it ends.
     Failed {
         /// Why.

@@ -7,7 +7,7 @@ use sqlx::{MySqlConnection, Row};
 use super::row::{JobRow, delete_place};
 use super::state::{Tell, touch};
 use super::transaction::{Ending, Pass, Transaction};
-use super::{PlaceInQueue, Queue, QueueError, now_ms};
+use super::{OwnedJob, PlaceInQueue, Queue, QueueError, now_ms};
 use crate::api::Reason;
 use crate::job::{Incarnation, Lane, LiveJob, ServerUid, StoredRequest, Token};
 use crate::shard::Shard;
@@ -51,6 +51,11 @@ impl Claim {
     /// The server.
     pub fn uid(&self) -> &ServerUid {
         &self.job.uid
+    }
+
+    /// What names this claim in the list of its owner's jobs.
+    pub fn owned(&self) -> OwnedJob {
+        OwnedJob { uid: self.job.uid.clone(), id: self.job.live.id, token: self.token }
     }
 
     /// Its namespace.

@@ -3,7 +3,7 @@
 use sqlx::Row;
 
 use super::row::JobRow;
-use super::{Queue, QueueError, state};
+use super::{Queue, QueueError, now_ms, state};
 use crate::job::{Known, LiveJob, ServerUid, Visibility};
 
 /// What the database says about one server, at one moment.
@@ -38,5 +38,11 @@ impl Queue {
         let job = JobRow::read(&row)?;
         let visibility = if job.quiet { Visibility::Quiet } else { Visibility::Shown };
         Ok(Seen { known, visibility, job: Some(job.live) })
+    }
+
+    /// The database's clock: milliseconds since the Unix epoch. Deadlines of steps are judged by it, so that they do
+    /// not depend on which host runs the step.
+    pub async fn now_ms(&self) -> Result<i64, QueueError> {
+        Ok(sqlx::query_scalar(concat!("SELECT ", now_ms!())).fetch_one(self.pool()).await?)
     }
 }

@@ -11,7 +11,7 @@ use super::row::{JobRow, insert_place};
 use super::state::{Tell, touch};
 use super::transaction::{Ending, Pass, Transaction};
 use super::wake::move_to_ready;
-use super::{PlaceInQueue, Queue, QueueError, Report, now_ms};
+use super::{OwnedJob, PlaceInQueue, Queue, QueueError, Report, now_ms};
 use crate::api::Reason;
 use crate::job::{Incarnation, JobResult, Problem};
 
@@ -78,6 +78,8 @@ pub enum Reaped {
 
 struct TakeOver {
     worker: Incarnation,
+    /// Only this job of it; `None`: all of them, page by page.
+    only: Option<OwnedJob>,
 }
 
 impl Transaction for TakeOver {
@@ -85,13 +87,7 @@ impl Transaction for TakeOver {
     const NAME: &'static str = "take_over";
 
     async fn run(&self, connection: &mut MySqlConnection, _: Pass) -> Result<Ending<u32>, QueueError> {
-        let rows = sqlx::query(
-            "SELECT * FROM job WHERE owner = ? ORDER BY owner, q_state, server_uid LIMIT ? FOR UPDATE",
-        )
-        .bind(self.worker.0)
-        .bind(PAGE)
-        .fetch_all(&mut *connection)
-        .await?;
+        let rows = self.rows(connection).await?;
         let mut ready = Vec::with_capacity(rows.len());
         let mut set_aside = Vec::new();
         for row in &rows {
@@ -135,6 +131,26 @@ impl Transaction for TakeOver {
             insert_place(connection, job, PlaceInQueue::Ready, job.order_key()).await?;
         }
         Ok(Ending::Commit(rows.len() as u32))
+    }
+}
+
+impl TakeOver {
+    async fn rows(&self, connection: &mut MySqlConnection) -> Result<Vec<MySqlRow>, QueueError> {
+        let query = match &self.only {
+            None => sqlx::query(
+                "SELECT * FROM job WHERE owner = ? ORDER BY owner, q_state, server_uid LIMIT ? FOR UPDATE",
+            )
+            .bind(self.worker.0)
+            .bind(PAGE),
+            Some(job) => sqlx::query(
+                "SELECT * FROM job WHERE server_uid = ? AND id = ? AND owner = ? AND token = ? FOR UPDATE",
+            )
+            .bind(job.uid.as_str())
+            .bind(job.id.0)
+            .bind(self.worker.0)
+            .bind(job.token.0),
+        };
+        Ok(query.fetch_all(connection).await?)
     }
 }
 
@@ -252,11 +268,17 @@ impl Queue {
         Ok(Reaped::Gone { jobs })
     }
 
+    /// Gives back a job of `me` whose slot panicked: it counts as a crash of its step. `false`: it is no longer that
+    /// claim.
+    pub async fn crashed(&self, me: Incarnation, job: OwnedJob) -> Result<bool, QueueError> {
+        Ok(self.transact(TakeOver { worker: me, only: Some(job) }).await? > 0)
+    }
+
     /// Makes the jobs of a worker ready that is buried, or that no registry knows any more; returns how many.
     pub async fn take_over(&self, worker: Incarnation) -> Result<u32, QueueError> {
         let mut jobs = 0;
         loop {
-            let page = self.transact(TakeOver { worker }).await?;
+            let page = self.transact(TakeOver { worker, only: None }).await?;
             jobs += page;
             if page < PAGE {
                 return Ok(jobs);

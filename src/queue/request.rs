@@ -11,6 +11,7 @@ use crate::job::StoredRequest;
 struct StoreRequest {
     claim: Claim,
     request: StoredRequest,
+    checkpoint: String,
     reboot_token: Option<String>,
 }
 
@@ -32,9 +33,10 @@ impl Transaction for StoreRequest {
             return Ok(Ending::Rollback(Fenced::Done(Claim { job: *held, token: self.claim.token })));
         }
         sqlx::query(
-            "UPDATE job SET request = ?, request_stored = 1, revision = revision + 1 WHERE server_uid = ?",
+            "UPDATE job SET request = ?, checkpoint = ?, request_stored = 1, revision = revision + 1 WHERE server_uid = ?",
         )
         .bind(serde_json::to_string(&self.request).unwrap_or_default())
+        .bind(&self.checkpoint)
         .bind(self.claim.uid().as_str())
         .execute(&mut *connection)
         .await?;
@@ -51,6 +53,7 @@ impl Transaction for StoreRequest {
 
 struct CloseRequest {
     claim: Claim,
+    checkpoint: String,
 }
 
 impl Transaction for CloseRequest {
@@ -65,29 +68,35 @@ impl Transaction for CloseRequest {
         if let Err(ending) = fence::enter(connection, &self.claim, pass).await? {
             return Ok(ending);
         }
-        sqlx::query("UPDATE job SET request = NULL, revision = revision + 1 WHERE server_uid = ?")
-            .bind(self.claim.uid().as_str())
-            .execute(&mut *connection)
-            .await?;
+        sqlx::query(
+            "UPDATE job SET request = NULL, checkpoint = ?, revision = revision + 1 WHERE server_uid = ?",
+        )
+        .bind(&self.checkpoint)
+        .bind(self.claim.uid().as_str())
+        .execute(&mut *connection)
+        .await?;
         Ok(Ending::Commit(Fenced::Done(fence::reread(connection, &self.claim).await?)))
     }
 }
 
 impl Queue {
-    /// Stores what is about to be sent; in the same transaction `reboot_token` becomes handled. Where the job was
+    /// Stores what is about to be sent, and what a successor has to know; in the same transaction `reboot_token`
+    /// becomes handled. Where the job was
     /// asked to stop since `claim` was read, nothing is stored and the returned claim has the cancel mark and no
     /// request: nothing may be sent then.
     pub async fn store_request(
         &self,
         claim: Claim,
         request: StoredRequest,
+        checkpoint: String,
         reboot_token: Option<String>,
     ) -> Result<Fenced<Claim>, QueueError> {
-        self.transact(StoreRequest { claim, request, reboot_token }).await
+        self.transact(StoreRequest { claim, request, checkpoint, reboot_token }).await
     }
 
-    /// Closes the stored request: its answer came, or its settle time has passed and a probe was made.
-    pub async fn close_request(&self, claim: Claim) -> Result<Fenced<Claim>, QueueError> {
-        self.transact(CloseRequest { claim }).await
+    /// Closes the stored request: its answer came, or its settle time has passed and a probe was made. What came of it
+    /// goes into the checkpoint.
+    pub async fn close_request(&self, claim: Claim, checkpoint: String) -> Result<Fenced<Claim>, QueueError> {
+        self.transact(CloseRequest { claim, checkpoint }).await
     }
 }

@@ -137,14 +137,16 @@ async fn open_request(f: Fixture) {
     f.enqueue(&uid, Action::PowerOn, Lane::High).await;
     let worker = f.worker().await;
     let claim = f.claim_one(&worker, PlaceInQueue::Queued).await;
-    let claim = done(f.queue.store_request(claim, on(), None).await.unwrap());
+    let claim = done(f.queue.store_request(claim, on(), "begun".to_owned(), None).await.unwrap());
     assert!(matches!(f.queue.park(claim.clone(), asleep(1)).await, Err(QueueError::Refused(_))));
     assert!(matches!(f.queue.complete(claim.clone(), succeeded()).await, Err(QueueError::Refused(_))));
     // A successor finds the request, too.
     f.queue.hand_back(claim).await.unwrap();
     let claim = f.claim_one(&worker, PlaceInQueue::Ready).await;
     assert_eq!(claim.request(), Some(&on()));
-    let claim = done(f.queue.close_request(claim).await.unwrap());
+    assert_eq!(claim.checkpoint(), "begun");
+    let claim = done(f.queue.close_request(claim, "answered".to_owned()).await.unwrap());
+    assert_eq!(claim.checkpoint(), "answered");
     done(f.queue.complete(claim, succeeded()).await.unwrap());
 }
 
@@ -155,7 +157,7 @@ async fn token_handled(f: Fixture) {
     let claim = f.claim_one(&worker, PlaceInQueue::Queued).await;
     let before = f.queue.observe(&uid).await.unwrap().known.unwrap();
     assert!(!before.handled.reboot_is_handled(Some("t1")));
-    let claim = done(f.queue.store_request(claim, on(), Some("t1".to_owned())).await.unwrap());
+    let claim = done(f.queue.store_request(claim, on(), String::new(), Some("t1".to_owned())).await.unwrap());
     let after = f.queue.observe(&uid).await.unwrap();
     assert!(after.known.as_ref().unwrap().handled.reboot_is_handled(Some("t1")));
     assert!(after.known.unwrap().version > before.version);
@@ -170,7 +172,7 @@ async fn cancel_wins(f: Fixture) {
     let worker = f.worker().await;
     let claim = f.claim_one(&worker, PlaceInQueue::Queued).await;
     assert_eq!(f.queue.cancel(&uid, id, Reason::Paused).await.unwrap(), CancelOutcome::Stored);
-    let claim = done(f.queue.store_request(claim, on(), Some("t1".to_owned())).await.unwrap());
+    let claim = done(f.queue.store_request(claim, on(), String::new(), Some("t1".to_owned())).await.unwrap());
     assert_eq!((claim.cancel(), claim.request()), (Some(Reason::Paused), None));
     assert!(!f.queue.observe(&uid).await.unwrap().known.unwrap().handled.reboot_is_handled(Some("t1")));
 }
@@ -182,7 +184,10 @@ async fn old_claim(f: Fixture) {
     let old = f.claim_one(&worker, PlaceInQueue::Queued).await;
     done(f.queue.hand_back(old.clone()).await.unwrap());
     let new = f.claim_one(&worker, PlaceInQueue::Ready).await;
-    assert!(matches!(f.queue.store_request(old.clone(), on(), None).await.unwrap(), Fenced::Lost));
+    assert!(matches!(
+        f.queue.store_request(old.clone(), on(), String::new(), None).await.unwrap(),
+        Fenced::Lost
+    ));
     assert!(matches!(f.queue.park(old.clone(), asleep(1)).await.unwrap(), Fenced::Lost));
     assert!(matches!(f.queue.complete(old, succeeded()).await.unwrap(), Fenced::Lost));
     let older = new.clone();

@@ -24,6 +24,7 @@ pub const CASES: &[Case] = &[
     }),
     ("jobs of another release are taken from a dead worker, too", |f| unreadable(f).boxed_local()),
     ("a worker that leaves with a job in hand stays in the registry", |f| leaves(f).boxed_local()),
+    ("a job whose slot panicked is given back alone, and the crash counts", |f| panicked(f).boxed_local()),
     ("a new epoch ends every incarnation", |f| another_history(f).boxed_local()),
 ];
 
@@ -97,7 +98,7 @@ async fn poison_open(f: Fixture) {
         let doomed = f.worker().await;
         let claim = f.claim_one(&doomed, place).await;
         if crash == 1 {
-            done(f.queue.store_request(claim, request.clone(), None).await.unwrap());
+            done(f.queue.store_request(claim, request.clone(), String::new(), None).await.unwrap());
         }
         reap_all(&f).await;
         place = PlaceInQueue::Ready;
@@ -106,6 +107,23 @@ async fn poison_open(f: Fixture) {
     assert_eq!(job.problem.unwrap().reason, Reason::CrashLimit);
     assert_eq!((f.count("job").await, f.count("queue").await, f.count("job_history").await), (1, 1, 0));
     assert_eq!(f.queue.heads(&Fixture::served()).await.unwrap(), []);
+}
+
+async fn panicked(f: Fixture) {
+    for name in ["a", "b"] {
+        f.enqueue(&f.server(name).await, Action::Reboot, Lane::High).await;
+    }
+    let worker = f.worker().await;
+    let mut claims = f.claim(&worker, PlaceInQueue::Queued, Lane::High, 10).await;
+    for crash in 1..=CRASH_LIMIT {
+        let doomed = claims.remove(0);
+        assert!(doomed.cancel().is_none(), "crash {crash}");
+        assert!(f.queue.crashed(worker.incarnation(), doomed.owned()).await.unwrap());
+        assert!(!f.queue.crashed(worker.incarnation(), doomed.owned()).await.unwrap());
+        claims.insert(0, f.claim_one(&worker, PlaceInQueue::Ready).await);
+    }
+    assert_eq!(claims[0].cancel(), Some(Reason::CrashLimit));
+    done(f.queue.complete(claims.remove(1), succeeded()).await.unwrap());
 }
 
 async fn unreadable(f: Fixture) {

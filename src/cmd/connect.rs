@@ -1,0 +1,80 @@
+//! How a long-running process gets at its database and its cluster: it waits for both, and says so.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::http::Readiness;
+use crate::queue::{Queue, QueueError};
+
+/// Between two tries.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// Where the database is.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct DatabaseArgs {
+    /// The database: mysql://USER:PASSWORD@HOST:PORT/DATABASE. The user needs DML rights only
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    pub database_url: String,
+    /// Connections to the database that this process holds at most, those for heartbeats not counted
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..=1000))]
+    pub database_connections: u32,
+}
+
+/// Connects; waits for a database that is away or whose schema is not there yet. `None`: asked to stop meanwhile.
+/// Only a URL that can never work is an error.
+pub(super) async fn database(
+    args: &DatabaseArgs,
+    readiness: &Readiness,
+    stop: &CancellationToken,
+) -> Result<Option<Queue>, QueueError> {
+    let mut said = String::new();
+    loop {
+        readiness.waits("database", if said.is_empty() { "connecting" } else { &said });
+        match Queue::connect(&args.database_url, args.database_connections).await {
+            Ok(queue) => {
+                let server = queue.server();
+                tracing::info!(
+                    engine = server.engine.as_str(),
+                    version = server.version,
+                    "connected to the database"
+                );
+                readiness.ready("database");
+                return Ok(Some(queue));
+            }
+            Err(error @ QueueError::Url(_)) => return Err(error),
+            Err(error) => {
+                let message = error.to_string();
+                if message != said {
+                    tracing::warn!(reason = error.class(), "waiting for the database: {message}");
+                    said = message;
+                }
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(PAUSE) => {}
+            () = stop.cancelled() => return Ok(None),
+        }
+    }
+}
+
+/// A client for the cluster of KUBECONFIG, or of the pod that this runs in. Does not connect yet.
+pub(super) async fn cluster() -> Result<kube::Client, ClusterError> {
+    // Whoever comes first chooses; a second call changes nothing.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let config = kube::Config::infer().await.map_err(|error| ClusterError::Config(error.to_string()))?;
+    kube::Client::try_from(config).map_err(|error| ClusterError::Client(error.to_string()))
+}
+
+/// The cluster's address or credentials cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ClusterError {
+    /// Neither a kubeconfig nor a service account.
+    #[error(
+        "no cluster: {0}; set KUBECONFIG to a readable kubeconfig, or run in a pod with a service account"
+    )]
+    Config(String),
+    /// What was found does not make a client.
+    #[error("the cluster's credentials cannot be used: {0}; check the kubeconfig")]
+    Client(String),
+}
