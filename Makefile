@@ -40,7 +40,7 @@ check: tools ## Formatting, lints, documentation and generated files
 
 generate: tools ## Write the generated files again
 	$(CARGO) run --quiet --bin autobuild -- crds > crds/servers.autobuild.dev.yaml
-	UPDATE_GENERATED=1 $(CARGO) test --quiet --package autobuild --lib _page
+	UPDATE_GENERATED=1 $(CARGO) test --quiet --workspace --lib --test docs _page
 
 build: tools ## Build everything, tests included
 	$(CARGO) build --workspace --all-targets --locked

@@ -81,10 +81,8 @@ fn every_page_is_in_the_summary() {
     let dir = paths::root().join("docs/src");
     let summary = std::fs::read_to_string(dir.join("SUMMARY.md")).unwrap();
     let listed: BTreeSet<PathBuf> = links(&summary).into_iter().map(|link| dir.join(link)).collect();
-    let there: BTreeSet<PathBuf> = pages()
-        .into_iter()
-        .filter(|page| page.starts_with(&dir) && !page.ends_with("SUMMARY.md"))
-        .collect();
+    let there: BTreeSet<PathBuf> =
+        pages().into_iter().filter(|page| page.starts_with(&dir) && !page.ends_with("SUMMARY.md")).collect();
     assert_eq!(listed, there);
 }
 
@@ -102,24 +100,44 @@ fn rows(heading: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
-#[test]
-fn the_tables_of_flags_are_those_of_the_binary() {
+/// The page of flags, as the binary knows them.
+fn flags_page() -> String {
+    let mut page = String::from(
+        "# Flags\n\nA time is written with its unit: `500ms`, `10s`, `5m`, `2h`, `90d`. The emulator's flags are on [its \
+         page](emulator.md).\nThis page is generated: `make generate`.\n",
+    );
     let binary = autobuild::cmd::Cli::command();
-    for name in ["controller", "worker"] {
+    for name in ["controller", "worker", "migrate"] {
         let command = binary.find_subcommand(name).unwrap();
-        let flags: BTreeMap<String, String> = command
-            .get_arguments()
-            .filter(|flag| !flag.is_hide_set() && flag.get_long() != Some("help"))
-            .map(|flag| {
-                let default: Vec<_> =
-                    flag.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
-                let takes_value = flag.get_action().takes_values();
-                let default = if takes_value { default.join(",") } else { String::new() };
-                (format!("--{}", flag.get_long().unwrap()), default)
-            })
-            .collect();
-        assert_eq!(rows(&format!("Flags of `autobuild {name}`")), flags, "{name}");
+        page += &format!("\n## `autobuild {name}`\n\n{}\n\n", command.get_about().unwrap());
+        page += "| flag | default | meaning |\n|---|---|---|\n";
+        for flag in command.get_arguments().filter(|flag| !flag.is_hide_set() && flag.get_id() != "help") {
+            let takes_value = flag.get_action().takes_values();
+            let value = flag.get_value_names().map(|names| format!(" {}", names[0])).unwrap_or_default();
+            let defaults: Vec<_> =
+                flag.get_default_values().iter().map(|value| format!("`{}`", value.display())).collect();
+            let default = match flag.get_env() {
+                Some(variable) => format!("variable `{}`", variable.display()),
+                None if flag.is_required_set() => "required".to_owned(),
+                None if takes_value => defaults.join(","),
+                None => String::new(),
+            };
+            let help = flag.get_help().unwrap().to_string().replace('|', "\\|");
+            let long = flag.get_long().unwrap();
+            page +=
+                &format!("| `--{long}{}` | {default} | {help} |\n", if takes_value { &value } else { "" });
+        }
     }
+    page
+}
+
+#[test]
+fn the_page_of_flags_is_that_of_the_binary() {
+    let file = paths::root().join("docs/src/flags.md");
+    if std::env::var_os("UPDATE_GENERATED").is_some() {
+        std::fs::write(&file, flags_page()).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(file).unwrap(), flags_page());
 }
 
 #[test]
@@ -138,4 +156,21 @@ fn the_table_of_metrics_is_that_of_the_code() {
     let rows: BTreeMap<String, String> =
         rows("Metrics").into_iter().map(|(name, labels)| (name, labels.replace('`', ""))).collect();
     assert_eq!(rows, families);
+}
+
+#[test]
+fn every_file_that_a_page_names_is_there() {
+    let root = paths::root();
+    for page in pages() {
+        let text = std::fs::read_to_string(&page).unwrap();
+        for span in text.split('`').skip(1).step_by(2) {
+            let path = span.trim_end_matches('/');
+            let is_path = ["src/", "e2e/", "docs/", "manifests/", "crds/", "migrations/"]
+                .iter()
+                .any(|start| path.starts_with(start));
+            if is_path && !path.contains([' ', '*', '\n']) {
+                assert!(root.join(path).exists(), "{}: there is no {path}", page.display());
+            }
+        }
+    }
 }
