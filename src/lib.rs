@@ -14,6 +14,7 @@
 //! | [`shard`] | site and BMC host to shard | no |
 //! | [`queue`] | all SQL: enqueue, claim, advance, complete, lease, reap, feed, history | MySQL |
 //! | [`bmc`] | one trait, and the backends that talk to BMCs | BMC network |
+//! | [`worker`] | claims jobs and carries them out against BMCs | MySQL, BMC network, API (read) |
 //! | [`emulator`] | a fleet of Redfish BMCs, and their misbehaviour | sockets |
 //! | [`cmd`] | one file per subcommand | wiring |
 
@@ -30,3 +31,4 @@ pub mod plan;
 pub mod queue;
 pub mod shard;
 pub mod shutdown;
+pub mod worker;

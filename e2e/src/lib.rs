@@ -5,6 +5,7 @@
 //! | [`control_plane`] | kube-apiserver with etcd and the controllers that matter, namespaces, per-role kubeconfigs |
 //! | [`database`] | MySQL 9 or MariaDB with a private data directory |
 //! | [`autobuild`] | the project's own processes, with their addresses |
+//! | [`sushy`] | `sushy-emulator`: Redfish BMCs that are not ours |
 //! | [`process`] | one supervised child: log file, signals, exit |
 //! | [`packages`] | missing Debian and PyPI packages |
 //! | [`kubectl`] | the real `kubectl` |
@@ -25,4 +26,5 @@ pub mod kubectl;
 pub mod packages;
 pub mod paths;
 pub mod process;
+pub mod sushy;
 pub mod wait;

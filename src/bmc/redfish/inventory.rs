@@ -1,0 +1,230 @@
+//! What is in the machine, as far as its BMC tells. Whatever is missing or odd is left out; the order is always the
+//! same, so that a machine that did not change reads the same.
+
+use serde_json::Value;
+
+use super::answer::Document;
+use super::line::Line;
+use super::system;
+use super::text::{FIELD_MAX, field, printable, serial};
+use crate::api::hardware::{Disk, Hardware, Nic};
+use crate::bmc::error::BmcError;
+
+const NICS_MAX: usize = 64;
+const DISKS_MAX: usize = 128;
+const CONTROLLERS_MAX: usize = 32;
+const PROCESSORS_MAX: usize = 32;
+
+/// Reads everything below a system that was read just now. At most some 300 requests; a usual machine takes 20.
+pub(super) async fn read(line: &mut Line<'_>, found: &Document) -> Result<Hardware, BmcError> {
+    let told = &found.value;
+    let identity = system::identity(told);
+    let summary = |name: &str, value: &str| told.get(name).and_then(|summary| summary.get(value));
+    let cpus = match summary("ProcessorSummary", "Count").and_then(positive) {
+        Some(count) => Some(count),
+        None => processors(line, found).await?,
+    };
+    Ok(Hardware {
+        manufacturer: field(told, "Manufacturer"),
+        model: field(told, "Model"),
+        serial_number: identity.serial_number,
+        uuid: identity.uuid,
+        bios_version: field(told, "BiosVersion"),
+        cpus,
+        memory_gib: summary("MemorySummary", "TotalSystemMemoryGiB").and_then(positive),
+        nics: nics(line, found).await?,
+        disks: disks(line, found).await?,
+    })
+}
+
+async fn processors(line: &mut Line<'_>, found: &Document) -> Result<Option<i64>, BmcError> {
+    let parts = line.optional_members(&found.path, found.value.get("Processors"), PROCESSORS_MAX).await?;
+    let mut count = 0;
+    for path in parts {
+        let part = line.optional("/", &link(&path)).await?;
+        let kind = part.as_ref().map(|part| part.value.get("ProcessorType").and_then(Value::as_str));
+        // Accelerators are in this collection too.
+        count += i64::from(matches!(kind, Some(None | Some("CPU"))));
+    }
+    Ok((count > 0).then_some(count))
+}
+
+async fn nics(line: &mut Line<'_>, found: &Document) -> Result<Vec<Nic>, BmcError> {
+    let mut nics = Vec::new();
+    for path in line.optional_members(&found.path, found.value.get("EthernetInterfaces"), NICS_MAX).await? {
+        nics.extend(line.optional("/", &link(&path)).await?.as_ref().and_then(nic));
+    }
+    nics.sort_by(|a, b| natural(&a.name, &b.name).then_with(|| a.mac_address.cmp(&b.mac_address)));
+    Ok(nics)
+}
+
+fn nic(part: &Document) -> Option<Nic> {
+    let told = &part.value;
+    let address = |name: &str| told.get(name).and_then(Value::as_str).and_then(mac);
+    Some(Nic {
+        name: name(told)?,
+        mac_address: address("MACAddress").or_else(|| address("PermanentMACAddress")),
+        speed_mbps: told.get("SpeedMbps").and_then(positive),
+    })
+}
+
+async fn disks(line: &mut Line<'_>, found: &Document) -> Result<Vec<Disk>, BmcError> {
+    let mut disks = drives(line, found).await?;
+    if disks.is_empty() {
+        disks = simple(line, found).await?;
+    }
+    disks.sort_by(|a, b| natural(&a.name, &b.name).then_with(|| a.serial_number.cmp(&b.serial_number)));
+    disks.truncate(DISKS_MAX);
+    Ok(disks)
+}
+
+/// `Storage`, its controllers, their `Drives`.
+async fn drives(line: &mut Line<'_>, found: &Document) -> Result<Vec<Disk>, BmcError> {
+    let mut paths = Vec::new();
+    for path in line.optional_members(&found.path, found.value.get("Storage"), CONTROLLERS_MAX).await? {
+        let Some(controller) = line.optional("/", &link(&path)).await? else { continue };
+        let drives = controller.value.get("Drives").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let links = drives.iter().filter_map(super::read::link_of);
+        paths.extend(links.filter_map(|link| line.route.origin.follow(&controller.path, link).ok()));
+    }
+    // A drive with two paths is one drive. Sorted before the cut, so that it is always the same ones.
+    paths.sort();
+    paths.dedup();
+    paths.truncate(DISKS_MAX);
+    let mut disks = Vec::new();
+    for path in paths {
+        disks.extend(line.optional("/", &link(&path)).await?.as_ref().and_then(|part| {
+            let told = &part.value;
+            Some(Disk {
+                name: name(told)?,
+                model: field(told, "Model"),
+                serial_number: serial(told, "SerialNumber"),
+                size_bytes: told.get("CapacityBytes").and_then(positive),
+            })
+        }));
+    }
+    Ok(disks)
+}
+
+/// `SimpleStorage` of older BMCs: the devices stand in the controller itself.
+async fn simple(line: &mut Line<'_>, found: &Document) -> Result<Vec<Disk>, BmcError> {
+    let mut disks = Vec::new();
+    for path in line.optional_members(&found.path, found.value.get("SimpleStorage"), CONTROLLERS_MAX).await? {
+        let Some(controller) = line.optional("/", &link(&path)).await? else { continue };
+        let devices =
+            controller.value.get("Devices").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        disks.extend(devices.iter().filter_map(|told| {
+            Some(Disk {
+                name: name(told)?,
+                model: field(told, "Model"),
+                serial_number: None,
+                size_bytes: told.get("CapacityBytes").and_then(positive),
+            })
+        }));
+    }
+    Ok(disks)
+}
+
+fn link(path: &str) -> Value {
+    serde_json::json!({"@odata.id": path})
+}
+
+/// The id, which tells parts apart; `Name` is often the same for all of them.
+fn name(told: &Value) -> Option<String> {
+    ["Id", "Name"].iter().find_map(|name| {
+        let text = printable(told.get(name)?.as_str()?, FIELD_MAX);
+        (!text.is_empty()).then_some(text)
+    })
+}
+
+/// A number above zero, rounded down.
+fn positive(value: &Value) -> Option<i64> {
+    let number = value.as_i64().or_else(|| {
+        let number = value.as_f64()?;
+        // Beyond this a float has no exact neighbours, and no machine has so much of anything.
+        (number.is_finite() && number.abs() < 9e15).then_some(number as i64)
+    })?;
+    (number > 0).then_some(number)
+}
+
+/// An Ethernet or InfiniBand (EUI-64) address in lower case with colons.
+fn mac(text: &str) -> Option<String> {
+    let digits: String =
+        text.chars().filter(|c| !matches!(c, ':' | '-' | '.')).map(|c| c.to_ascii_lowercase()).collect();
+    let fits = matches!(digits.len(), 12 | 16) && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    if !fits || digits.bytes().all(|b| b == b'0') {
+        return None;
+    }
+    let pairs: Vec<&str> = (0..digits.len()).step_by(2).filter_map(|at| digits.get(at..at + 2)).collect();
+    Some(pairs.join(":"))
+}
+
+/// `NIC2` before `NIC10`: runs of digits count as numbers.
+fn natural(a: &str, b: &str) -> std::cmp::Ordering {
+    let key = |text: &str| {
+        let mut parts: Vec<Part> = Vec::new();
+        for c in text.chars() {
+            match (c.to_digit(10).map(u128::from), parts.last_mut()) {
+                (Some(digit), Some(Part::Number(number))) => {
+                    *number = number.saturating_mul(10).saturating_add(digit);
+                }
+                (Some(digit), _) => parts.push(Part::Number(digit)),
+                (None, Some(Part::Text(text))) => text.push(c),
+                (None, _) => parts.push(Part::Text(c.to_string())),
+            }
+        }
+        parts
+    };
+    key(a).cmp(&key(b)).then_with(|| a.cmp(b))
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    Number(u128),
+    Text(String),
+}
+
+#[cfg(test)]
+#[allow(missing_docs)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn names_sort_as_people_count() {
+        let mut names = ["NIC10", "NIC2", "NIC.1-2", "NIC.1-10", "eth0", "NIC1"];
+        names.sort_by(|a, b| natural(a, b));
+        assert_eq!(names, ["NIC1", "NIC2", "NIC10", "NIC.1-2", "NIC.1-10", "eth0"]);
+    }
+
+    #[test]
+    fn macs_have_one_spelling() {
+        for (told, expected) in [
+            ("02:AB:cd:00:00:01", Some("02:ab:cd:00:00:01")),
+            ("02-AB-CD-00-00-01", Some("02:ab:cd:00:00:01")),
+            ("02abcd000001", Some("02:ab:cd:00:00:01")),
+            ("00:00:00:00:00:00", None),
+            ("", None),
+            ("02:ab:cd:00:00:0g", None),
+            ("not a mac", None),
+        ] {
+            assert_eq!(mac(told).as_deref(), expected, "{told}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_whole_and_above_zero() {
+        for (told, expected) in [
+            (json!(2), Some(2)),
+            (json!(31.9), Some(31)),
+            (json!(0), None),
+            (json!(-1), None),
+            (json!("2"), None),
+            (json!(1e300), None),
+            (json!(null), None),
+        ] {
+            assert_eq!(positive(&told), expected, "{told}");
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! The wire: one connection at a time to the one address that was judged, and what went over it for sure.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsConnector;
+
+use super::origin::Origin;
+use super::text::Voice;
+use crate::bmc::error::{BmcError, BmcErrorKind, Delivery};
+use crate::bmc::gate::Pass;
+use crate::bmc::tls::{Tls, Trust};
+use crate::metrics;
+
+/// No answer of a BMC is larger: a collection of some thousand systems fits.
+pub(super) const BODY_MAX: usize = 1 << 20;
+/// What the head of an answer may take.
+const HEAD_MAX: usize = 64 * 1024;
+const HEADERS_MAX: usize = 128;
+
+/// How to get to a BMC: fixed when it was opened.
+#[derive(Debug)]
+pub(super) struct Route {
+    pub(super) origin: Origin,
+    pub(super) peer: SocketAddr,
+    /// Absent for plain HTTP.
+    pub(super) tls: Option<Secured>,
+    pub(super) authorization: HeaderValue,
+    /// Who asks, for BMCs that log it.
+    pub(super) worker: Option<HeaderValue>,
+    pub(super) connect_timeout: Duration,
+    pub(super) request_timeout: Duration,
+    pub(super) voice: Voice,
+}
+
+/// What TLS needs.
+#[derive(Debug)]
+pub(in crate::bmc) struct Secured {
+    pub(in crate::bmc) tls: Tls,
+    pub(in crate::bmc) name: ServerName<'static>,
+    pub(in crate::bmc) trust: Trust,
+}
+
+/// An answer: its head was read whole.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+/// The BMC's turn, and the connection that is open while it lasts.
+#[derive(Debug)]
+pub(super) struct Line<'a> {
+    pub(super) route: &'a Route,
+    /// Nothing is waited for after it.
+    until: Instant,
+    open: Option<Open>,
+    _pass: Pass,
+}
+
+#[derive(Debug)]
+struct Open {
+    sender: SendRequest<Full<Bytes>>,
+    driver: tokio::task::JoinHandle<()>,
+    used: bool,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+impl<'a> Line<'a> {
+    pub(super) fn new(route: &'a Route, until: Instant, pass: Pass) -> Self {
+        Self { route, until, open: None, _pass: pass }
+    }
+
+    /// Reads `path`. A connection that was used before and that the BMC has closed meanwhile is opened anew, once:
+    /// many BMCs close it after every answer without saying so.
+    pub(super) async fn get(&mut self, path: &str) -> Result<Answer, BmcError> {
+        let by = self.deadline();
+        let reused = self.connect(by).await?;
+        let response = match self.exchange(self.request(Method::GET, path)?, by).await {
+            Err(error) if reused && error.kind == BmcErrorKind::Unreachable => {
+                self.open = None;
+                self.connect(by).await?;
+                self.exchange(self.request(Method::GET, path)?, by).await
+            }
+            other => other,
+        }?;
+        self.whole(response, by).await
+    }
+
+    /// Sends the one request that changes something, over a connection of its own, and never again. The body of a
+    /// success is not waited for.
+    pub(super) async fn post(
+        &mut self,
+        path: &str,
+        body: String,
+        if_match: Option<&str>,
+    ) -> Result<Answer, BmcError> {
+        let by = self.deadline();
+        self.open = None;
+        self.connect(by).await.map_err(|error| BmcError { delivery: Delivery::NotSent, ..error })?;
+        let mut request = self.request(Method::POST, path)?.map(|_| Full::from(body));
+        request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(etag) = if_match.and_then(|etag| HeaderValue::from_str(etag).ok()) {
+            request.headers_mut().insert(header::IF_MATCH, etag);
+        }
+        let response = self.exchange(request, by).await?;
+        if response.status().is_success() {
+            let (head, _) = response.into_parts();
+            self.open = None;
+            return Ok(Answer { status: head.status, headers: head.headers, body: Bytes::new() });
+        }
+        let (status, headers) = (response.status(), response.headers().clone());
+        // What the body says only makes the message better.
+        Ok(match self.whole(response, by).await {
+            Ok(answer) => answer,
+            Err(_) => Answer { status, headers, body: Bytes::new() },
+        })
+    }
+
+    fn deadline(&self) -> Instant {
+        self.until.min(Instant::now() + self.route.request_timeout)
+    }
+
+    fn request(&self, method: Method, path: &str) -> Result<Request<Full<Bytes>>, BmcError> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, self.route.origin.host_header())
+            .header(header::ACCEPT, "application/json")
+            .header(header::USER_AGENT, concat!("autobuild/", env!("CARGO_PKG_VERSION")))
+            .header("odata-version", "4.0")
+            .header(header::AUTHORIZATION, self.route.authorization.clone())
+            .body(Full::default())
+            .map_err(|_| {
+                self.route.error(
+                    BmcErrorKind::Protocol,
+                    Delivery::NotSent,
+                    &format!("has a link that cannot be requested ({})", self.route.voice.quote(path)),
+                )
+            })?;
+        if let Some(worker) = &self.route.worker {
+            request.headers_mut().insert("x-autobuild-worker", worker.clone());
+        }
+        Ok(request)
+    }
+
+    /// Makes sure of an open connection; whether it has carried a request before.
+    async fn connect(&mut self, by: Instant) -> Result<bool, BmcError> {
+        if let Some(open) = &mut self.open
+            && open.used
+            && matches!(timeout_at(by, open.sender.ready()).await, Ok(Ok(())))
+        {
+            return Ok(true);
+        }
+        self.open = None;
+        self.open = Some(self.route.open(by).await?);
+        Ok(false)
+    }
+
+    async fn exchange(
+        &mut self,
+        request: Request<Full<Bytes>>,
+        by: Instant,
+    ) -> Result<Response<Incoming>, BmcError> {
+        let route = self.route;
+        let Some(open) = &mut self.open else {
+            return Err(route.error(BmcErrorKind::Unreachable, Delivery::NotSent, "has no open connection"));
+        };
+        open.used = true;
+        match timeout_at(by, open.sender.try_send_request(request)).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(mut failed)) => {
+                self.open = None;
+                let unsent = failed.take_message().is_some();
+                let delivery = if unsent { Delivery::NotSent } else { Delivery::Unknown };
+                let error = failed.into_error();
+                Err(if error.is_parse() {
+                    route.error(BmcErrorKind::Protocol, delivery, "answered with something that is not HTTP")
+                } else {
+                    route.error(BmcErrorKind::Unreachable, delivery, "ended the connection without an answer")
+                })
+            }
+            Err(_) => {
+                self.open = None;
+                Err(route.timeout(Delivery::Unknown, "did not answer"))
+            }
+        }
+    }
+
+    /// Reads the body, up to its limit and the deadline.
+    async fn whole(&mut self, response: Response<Incoming>, by: Instant) -> Result<Answer, BmcError> {
+        let (head, body) = response.into_parts();
+        let read = timeout_at(by, Limited::new(body, BODY_MAX).collect()).await;
+        let route = self.route;
+        let failed = match read {
+            Ok(Ok(body)) => {
+                return Ok(Answer { status: head.status, headers: head.headers, body: body.to_bytes() });
+            }
+            Ok(Err(error)) if error.is::<LengthLimitError>() => route.error(
+                BmcErrorKind::Protocol,
+                Delivery::Answered,
+                &format!("answered with more than {BODY_MAX} bytes"),
+            ),
+            Ok(Err(_)) => route.error(
+                BmcErrorKind::Protocol,
+                Delivery::Answered,
+                "ended the connection in the middle of an answer",
+            ),
+            Err(_) => route.timeout(Delivery::Answered, "did not finish its answer"),
+        };
+        self.open = None;
+        Err(failed)
+    }
+}
+
+impl Route {
+    /// An error whose sentence starts with the BMC.
+    pub(super) fn error(&self, kind: BmcErrorKind, delivery: Delivery, what: &str) -> BmcError {
+        BmcError::new(kind, delivery, format!("the BMC {} {what}", self.voice.name))
+    }
+
+    fn timeout(&self, delivery: Delivery, what: &str) -> BmcError {
+        let what = format!("{what} in time (--request-timeout is {} s)", self.request_timeout.as_secs());
+        self.error(BmcErrorKind::Timeout, delivery, &what)
+    }
+
+    async fn open(&self, by: Instant) -> Result<Open, BmcError> {
+        let by = by.min(Instant::now() + self.connect_timeout);
+        let late = || {
+            let what = format!(
+                "did not complete a connection to {} within {} s: check spec.bmc.address, the BMC and the network",
+                self.peer,
+                self.connect_timeout.as_secs()
+            );
+            self.error(BmcErrorKind::Timeout, Delivery::NotSent, &what)
+        };
+        let stream = timeout_at(by, TcpStream::connect(self.peer)).await.map_err(|_| late())?;
+        let stream = stream.map_err(|error| self.unreachable(&error))?;
+        // A request is one small packet; it shall not wait for the acknowledgement of another.
+        let _ = stream.set_nodelay(true);
+        let Some(secured) = &self.tls else {
+            return self.speak(stream).await;
+        };
+        secured.tls.forget();
+        let connector = TlsConnector::from(std::sync::Arc::clone(&secured.tls.config));
+        let stream = timeout_at(by, connector.connect(secured.name.clone(), stream)).await;
+        let stream = stream.map_err(|_| late())?.map_err(|error| self.refused(secured, &error))?;
+        if secured.trust == Trust::Unverified {
+            metrics::INSECURE_TLS.one(&[]);
+        }
+        self.speak(stream).await
+    }
+
+    async fn speak<S>(&self, stream: S) -> Result<Open, BmcError>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (sender, connection) = http1::Builder::new()
+            .max_buf_size(HEAD_MAX)
+            .max_headers(HEADERS_MAX)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|_| self.error(BmcErrorKind::Unreachable, Delivery::NotSent, "ended the connection"))?;
+        // How it ended is told by the request that was under way.
+        let driver = tokio::spawn(async move { drop(connection.await) });
+        Ok(Open { sender, driver, used: false })
+    }
+
+    fn unreachable(&self, error: &io::Error) -> BmcError {
+        let what = format!(
+            "cannot be connected to at {} ({}): check spec.bmc.address, the BMC and the network",
+            self.peer,
+            error.kind()
+        );
+        self.error(BmcErrorKind::Unreachable, Delivery::NotSent, &what)
+    }
+
+    /// A handshake that failed. The fingerprint is told only where it is what can be acted on.
+    fn refused(&self, secured: &Secured, error: &io::Error) -> BmcError {
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        let Some(inner) = inner else {
+            let what = format!("ended the connection during the TLS handshake ({})", error.kind());
+            return self.error(BmcErrorKind::Unreachable, Delivery::NotSent, &what);
+        };
+        let what = match (inner, secured.tls.seen()) {
+            (rustls::Error::InvalidCertificate(_), Some(seen)) => match secured.trust {
+                Trust::Pin(_) => format!(
+                    "shows a certificate with the SHA-256 fingerprint {seen}, which is not spec.bmc.tls.certificateSHA256: \
+                     if its certificate was renewed, compare and write the new one there"
+                ),
+                Trust::System | Trust::Ca(_) | Trust::Unverified => format!(
+                    "shows a certificate that is refused ({}); its SHA-256 fingerprint is {seen}: if that is this BMC's, \
+                     spec.bmc.tls.certificateSHA256 can pin it, or spec.bmc.tls.caRef can name the CA that signed it",
+                    reason(inner)
+                ),
+            },
+            (rustls::Error::InvalidMessage(_), None) => {
+                "does not speak TLS on this port: check the port in spec.bmc.address".to_owned()
+            }
+            (inner, _) => {
+                format!("and this worker cannot agree on TLS ({})", self.voice.quote(&inner.to_string()))
+            }
+        };
+        self.error(BmcErrorKind::Tls, Delivery::NotSent, &what)
+    }
+}
+
+/// Why a certificate is refused, without its content: names in a certificate are the BMC's words.
+fn reason(error: &rustls::Error) -> &'static str {
+    use rustls::CertificateError as Error;
+    let rustls::Error::InvalidCertificate(error) = error else { return "it is not valid" };
+    match error {
+        Error::UnknownIssuer => "nobody that is trusted has signed it",
+        Error::NotValidForName | Error::NotValidForNameContext { .. } => "it is for another host",
+        Error::Expired | Error::ExpiredContext { .. } => "it has expired",
+        Error::NotValidYet | Error::NotValidYetContext { .. } => "it is not valid yet",
+        Error::BadEncoding => "it cannot be read",
+        Error::BadSignature => "its signature is wrong",
+        Error::Revoked => "it was revoked",
+        Error::InvalidPurpose | Error::InvalidPurposeContext { .. } => "it is not for servers",
+        _ => "it is not one that can be verified",
+    }
+}

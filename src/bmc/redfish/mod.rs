@@ -1,0 +1,251 @@
+//! The Redfish backend: a client of the few resources that matter here.
+//!
+//! A call goes: `mod` (the verbs, their time, their metrics) - `find` (which system) - `read` (links, redirects) -
+//! `line` (the wire) - `answer` (what a status means). `system`, `inventory`, `origin` and `text` judge what was read.
+
+mod answer;
+mod find;
+mod inventory;
+mod line;
+mod origin;
+mod preconditions;
+mod read;
+mod system;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use http::HeaderValue;
+use serde_json::Value;
+use tokio::time::{Instant, timeout_at};
+
+use self::answer::Document;
+pub(super) use self::line::Secured;
+use self::line::{Line, Route};
+use self::origin::{LinkRefused, Origin, last_segment};
+use self::preconditions::Preconditions;
+use self::system::Reset;
+use self::text::Voice;
+use super::credentials::Credentials;
+use super::error::{BmcError, BmcErrorKind, Delivery};
+use super::gate::Gates;
+use super::{Bmc, Probe};
+use crate::api::bmc_address::BmcAddress;
+use crate::job::{Reading, RequestKind};
+use crate::metrics;
+
+/// How long calls may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    pub(super) connect: Duration,
+    pub(super) request: Duration,
+    pub(super) inspect: Duration,
+}
+
+/// What a process shares between all of its BMCs.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Shared {
+    pub(super) gates: Gates,
+    pub(super) preconditions: Preconditions,
+}
+
+/// One machine behind a Redfish BMC.
+#[derive(Debug)]
+pub(super) struct Redfish {
+    route: Route,
+    wanted: Option<String>,
+    shared: Shared,
+    times: Times,
+    found: Mutex<Option<Found>>,
+}
+
+/// What the last read found.
+#[derive(Debug, Clone)]
+struct Found {
+    path: String,
+    etag: Option<String>,
+    reset: Option<Reset>,
+}
+
+impl Redfish {
+    /// A client for the system of `address` at `peer`; `tls` is absent for plain HTTP. Sends nothing.
+    pub(super) fn new(
+        address: &BmcAddress,
+        peer: SocketAddr,
+        credentials: &Credentials,
+        tls: Option<Secured>,
+        worker: Option<HeaderValue>,
+        times: Times,
+        shared: Shared,
+    ) -> Option<Self> {
+        let origin = Origin::of(address)?;
+        let mut authorization = HeaderValue::from_str(&format!("Basic {}", text::login(credentials))).ok()?;
+        authorization.set_sensitive(true);
+        let route = Route {
+            origin,
+            peer,
+            tls,
+            authorization,
+            worker,
+            connect_timeout: times.connect,
+            request_timeout: times.request,
+            voice: Voice::new(format!("{}:{}", address.host(), address.port()), credentials),
+        };
+        let wanted = address.system().map(str::to_owned);
+        Some(Self { route, wanted, shared, times, found: Mutex::new(None) })
+    }
+
+    /// Waits for the BMC's turn until `turn_by`, then runs `work`, which has until `done_by` told from then.
+    async fn call<T, W>(
+        &self,
+        operation: &'static str,
+        turn_by: Instant,
+        done_by: impl FnOnce(Instant) -> Instant,
+        work: W,
+    ) -> Result<T, BmcError>
+    where
+        W: AsyncFnOnce(&mut Line<'_>) -> Result<T, BmcError>,
+    {
+        let result = match timeout_at(turn_by, self.shared.gates.pass(self.route.peer)).await {
+            Ok(pass) => {
+                let start = Instant::now();
+                let mut line = Line::new(&self.route, done_by(start), pass);
+                let result = work(&mut line).await;
+                metrics::BMC_TIME.observe(&[operation], start.elapsed().as_secs_f64());
+                result
+            }
+            Err(_) => Err(self.route.error(
+                BmcErrorKind::Busy(None),
+                Delivery::NotSent,
+                "is taken by other work of this process, one connection at a time",
+            )),
+        };
+        let outcome = result.as_ref().map_or_else(|error| error.kind.class(), |_| "done");
+        metrics::BMC_REQUESTS.one(&[operation, outcome]);
+        result
+    }
+
+    /// Reads for as long as `time`, after a turn that may take longer: others of the same BMC may be under inspection.
+    async fn reading<T, W>(&self, operation: &'static str, time: Duration, work: W) -> Result<T, BmcError>
+    where
+        W: AsyncFnOnce(&mut Line<'_>) -> Result<T, BmcError>,
+    {
+        self.call(operation, Instant::now() + self.times.inspect * 2, |start| start + time, work).await
+    }
+
+    /// Reads the system, by the shortest way that is known.
+    async fn system_document(&self, line: &mut Line<'_>) -> Result<Document, BmcError> {
+        let before = self.found();
+        let read = match &before {
+            Some(found) => find::known(line, &found.path, self.wanted.as_deref()).await,
+            None => find::system(line, self.wanted.as_deref()).await,
+        };
+        let document = match read {
+            Ok(document) => document,
+            Err(error) => {
+                // What is not there any more is looked for from the root the next time.
+                if matches!(error.kind, BmcErrorKind::NotFound | BmcErrorKind::Protocol) {
+                    self.remember(None);
+                }
+                return Err(error);
+            }
+        };
+        let mut reset = system::reset(&document.value);
+        if let Some(reset) = reset.as_mut().filter(|reset| reset.offered.is_none()) {
+            let known = before.and_then(|found| found.reset).filter(|known| known.target == reset.target);
+            reset.offered =
+                match (known.and_then(|known| known.offered), system::action_info(&document.value)) {
+                    (Some(offered), _) => Some(offered),
+                    (None, Some(info)) => {
+                        line.optional(&document.path, &info).await?.as_ref().and_then(system::offered)
+                    }
+                    (None, None) => None,
+                };
+        }
+        let (path, etag) = (document.path.clone(), document.etag.clone());
+        self.remember(Some(Found { path, etag, reset }));
+        Ok(document)
+    }
+
+    fn found(&self) -> Option<Found> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn remember(&self, found: Option<Found>) {
+        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = found;
+    }
+
+    async fn act(&self, kind: RequestKind, within: Duration) -> Result<(), BmcError> {
+        let until = Instant::now() + within;
+        self.call(kind.as_str(), until, |_| until, async |line| self.post(line, kind).await).await
+    }
+
+    async fn post(&self, line: &mut Line<'_>, kind: RequestKind) -> Result<(), BmcError> {
+        let unsent = |kind, text: &str| self.route.error(kind, Delivery::NotSent, text);
+        let Some(found) = self.found() else {
+            return Err(unsent(BmcErrorKind::NotFound, "was not read before something was to be sent to it"));
+        };
+        let Some(reset) = &found.reset else {
+            return Err(unsent(BmcErrorKind::Refused, "offers no reset action for this system"));
+        };
+        let what = system::reset_type(kind, reset.offered.as_deref()).map_err(|offered| {
+            let offered = self.route.voice.quote(&offered);
+            unsent(BmcErrorKind::Refused, &format!("does not offer {} (it offers {offered})", kind.as_str()))
+        })?;
+        let target =
+            self.route.origin.follow(&found.path, &reset.target).map_err(|refused| match refused {
+                LinkRefused::Elsewhere => unsent(
+                    BmcErrorKind::AddressNotAllowed,
+                    "wants its reset action sent to another address, which is refused",
+                ),
+                LinkRefused::Odd => {
+                    unsent(BmcErrorKind::Protocol, "has a reset action without a usable target")
+                }
+            })?;
+        let guard = self.shared.preconditions.guard(self.route.peer, &found.path, found.etag.as_deref());
+        let body = serde_json::json!({"ResetType": what}).to_string();
+        let answer = line.post(&target, body, guard).await?;
+        self.shared.preconditions.learn(self.route.peer, &found.path, guard.is_some(), answer.status);
+        answer::action(&self.route, what, &answer)
+    }
+}
+
+impl Bmc for Redfish {
+    fn peer(&self) -> SocketAddr {
+        self.route.peer
+    }
+
+    fn system(&self) -> Option<String> {
+        self.found().map(|found| last_segment(&found.path))
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<Probe, BmcError>> {
+        let work = async |line: &mut Line<'_>| Ok(system::probe(&self.system_document(line).await?.value));
+        self.reading("probe", self.times.request * 2, work).boxed()
+    }
+
+    fn inspect(&self) -> BoxFuture<'_, Result<Reading, BmcError>> {
+        let work = async |line: &mut Line<'_>| {
+            let document = self.system_document(line).await?;
+            let hardware = inventory::read(line, &document).await?;
+            let told: &Value = &document.value;
+            Ok(Reading {
+                power: system::power(told),
+                identity: system::identity(told),
+                hardware,
+                last_reset_time: system::last_reset_time(told),
+            })
+        };
+        self.reading("inspect", self.times.inspect, work).boxed()
+    }
+
+    fn send(&self, request: RequestKind, within: Duration) -> BoxFuture<'_, Result<(), BmcError>> {
+        self.act(request, within).boxed()
+    }
+}

@@ -1,0 +1,107 @@
+//! Reading documents by following links.
+
+use http::header;
+use serde_json::Value;
+
+use super::answer::{self, Document};
+use super::line::{Answer, Line};
+use super::origin::LinkRefused;
+use crate::bmc::error::{BmcError, BmcErrorKind, Delivery};
+
+/// Redirects that one read follows.
+const REDIRECTS_MAX: usize = 3;
+/// Pages of a collection that are read.
+const PAGES_MAX: usize = 32;
+
+impl Line<'_> {
+    /// Reads what must be there; `what` names it in messages.
+    pub(super) async fn document(&mut self, path: &str, what: &str) -> Result<Document, BmcError> {
+        let (path, answer) = self.fetch(path, what).await?;
+        answer::document(self.route, path, what, &answer)
+    }
+
+    /// Reads what may be missing, forbidden or odd: then it is nothing. A BMC that does not answer, refuses the login
+    /// or is busy is an error here too: nothing read would look like nothing there.
+    pub(super) async fn optional(&mut self, at: &str, link: &Value) -> Result<Option<Document>, BmcError> {
+        let Some(path) = link_of(link).and_then(|link| self.route.origin.follow(at, link).ok()) else {
+            return Ok(None);
+        };
+        let error = match self.document(&path, "a part of the system").await {
+            Ok(document) => return Ok(Some(document)),
+            Err(error) => error,
+        };
+        match error.kind {
+            BmcErrorKind::NotFound | BmcErrorKind::Protocol | BmcErrorKind::AddressNotAllowed => Ok(None),
+            // 401 ends it; 403 is about this part alone, because the system itself was read.
+            BmcErrorKind::Credentials if error.message.contains("(403)") => Ok(None),
+            _ => Err(error),
+        }
+    }
+
+    /// The members of a collection that is there, at most `most`, page by page.
+    pub(super) async fn members(
+        &mut self,
+        first: Document,
+        what: &str,
+        most: usize,
+    ) -> Result<Vec<String>, BmcError> {
+        let mut found = Vec::new();
+        let mut page = first;
+        for _ in 0..PAGES_MAX {
+            let members = page.value.get("Members").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+            let links = members.iter().filter_map(link_of);
+            found.extend(links.filter_map(|link| self.route.origin.follow(&page.path, link).ok()));
+            let next = page.value.get("Members@odata.nextLink").and_then(Value::as_str);
+            let next = next.and_then(|link| self.route.origin.follow(&page.path, link).ok());
+            let Some(next) = next.filter(|_| found.len() < most) else { break };
+            page = self.document(&next, what).await?;
+        }
+        found.truncate(most);
+        Ok(found)
+    }
+
+    /// The members of a collection that may be missing.
+    pub(super) async fn optional_members(
+        &mut self,
+        at: &str,
+        link: Option<&Value>,
+        most: usize,
+    ) -> Result<Vec<String>, BmcError> {
+        let Some(link) = link else { return Ok(Vec::new()) };
+        match self.optional(at, link).await? {
+            Some(first) => self.members(first, "a part of the system", most).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Reads a path, and goes where the BMC redirects to as long as it is the same origin.
+    async fn fetch(&mut self, path: &str, what: &str) -> Result<(String, Answer), BmcError> {
+        let mut path = path.to_owned();
+        for _ in 0..=REDIRECTS_MAX {
+            let answer = self.get(&path).await?;
+            let location = answer.headers.get(header::LOCATION).and_then(|to| to.to_str().ok());
+            let Some(location) = location.filter(|_| answer.status.is_redirection()) else {
+                return Ok((path, answer));
+            };
+            path = self.route.origin.follow(&path, location).map_err(|refused| {
+                let shown = self.route.voice.quote(location);
+                let (kind, why) = match refused {
+                    LinkRefused::Elsewhere => (
+                        BmcErrorKind::AddressNotAllowed,
+                        "another address: if it is this BMC's, write it into spec.bmc.address",
+                    ),
+                    LinkRefused::Odd => (BmcErrorKind::Protocol, "something that is no address"),
+                };
+                let text = format!("redirects the request for {what} to {shown:?}, {why}");
+                self.route.error(kind, Delivery::Answered, &text)
+            })?;
+        }
+        let text = format!("redirects the request for {what} more than {REDIRECTS_MAX} times");
+        Err(self.route.error(BmcErrorKind::Protocol, Delivery::Answered, &text))
+    }
+}
+
+/// The link in `{"@odata.id": "…"}`.
+pub(super) fn link_of(value: &Value) -> Option<&str> {
+    value.get("@odata.id")?.as_str()
+}
