@@ -1,25 +1,36 @@
 # Everything starts from nothing: what is missing on the machine is installed or built on first use, with a line
 # that says so. `DB=mariadb` runs on MariaDB instead of MySQL 9; `KUBECONFIG`, `KUBEBUILDER_ASSETS` and
-# `DATABASE_URL` are used instead of own servers when they are set.
+# `DATABASE_URL` are used instead of own servers when you set them (what `. target/dev/env` set does not count).
 
 CARGO ?= cargo
+# How many seeds `make soak` tries.
+SOAK_SEEDS ?= 200
+# The name that `make image` gives.
+IMAGE ?= autobuild:dev
+
+DEV = $(or $(CARGO_TARGET_DIR),target)/debug/dev
 
 .DEFAULT_GOAL := help
-.PHONY: help test check generate build tools
+.PHONY: help demo up down test soak check generate build image tools programs
 
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-build: tools
-	$(CARGO) build --workspace --all-targets --locked
+demo: programs ## Start everything, show ten servers becoming Ready, and stop
+	@$(DEV) demo
 
-tools:
-	@command -v cargo >/dev/null || { echo "Rust is missing: install it from https://rustup.rs"; exit 1; }
-	@command -v kubectl >/dev/null || { echo "kubectl is missing: see https://kubernetes.io/docs/tasks/tools/"; exit 1; }
+up: programs ## Start everything detached, and write target/dev/env
+	@$(DEV) up
+
+down: ## Stop exactly what `make up` started
+	@if [ -x $(DEV) ]; then $(DEV) down; else echo "nothing was up"; fi
 
 test: build ## Every test, on real servers, and every check
 	$(CARGO) test --workspace --locked --no-fail-fast
 	@$(MAKE) --no-print-directory check
+
+soak: build ## The kill drills with many seeds (SOAK_SEEDS, default 200)
+	SOAK_SEEDS=$(SOAK_SEEDS) $(CARGO) test --workspace --locked --test kill -- --nocapture
 
 check: tools ## Formatting, lints, documentation and generated files
 	$(CARGO) fmt --all --check
@@ -29,3 +40,23 @@ check: tools ## Formatting, lints, documentation and generated files
 
 generate: tools ## Write the generated files again
 	$(CARGO) run --quiet --bin autobuild -- crds > crds/servers.autobuild.dev.yaml
+	UPDATE_GENERATED=1 $(CARGO) test --quiet --workspace --lib --test docs _page
+
+build: tools ## Build everything, tests included
+	$(CARGO) build --workspace --all-targets --locked
+
+image: ## Build the container image (IMAGE, default autobuild:dev)
+	@for builder in podman docker buildah; do \
+	    command -v $$builder >/dev/null || continue; \
+	    echo "building $(IMAGE) with $$builder: some minutes"; \
+	    exec $$builder build --file manifests/Containerfile --tag $(IMAGE) .; \
+	done; \
+	echo "make image needs one of podman, docker and buildah on PATH, and none is there"; exit 1
+
+# The programs alone: tests need longer to build.
+programs: tools
+	$(CARGO) build --workspace --bins --locked
+
+tools:
+	@command -v cargo >/dev/null || { echo "Rust is missing: install it from https://rustup.rs"; exit 1; }
+	@command -v kubectl >/dev/null || { echo "kubectl is missing: see https://kubernetes.io/docs/tasks/tools/"; exit 1; }

@@ -18,6 +18,7 @@ use crate::metrics;
 #[derive(Debug, Clone, Default)]
 pub struct Readiness {
     waits_for: Arc<Mutex<Vec<(&'static str, String)>>>,
+    remark: Arc<Mutex<Option<&'static str>>>,
 }
 
 impl Readiness {
@@ -36,10 +37,16 @@ impl Readiness {
         self.waits_for.lock().unwrap_or_else(PoisonError::into_inner).retain(|(name, _)| *name != part);
     }
 
+    /// What `/readyz` says beside `ok`; `None`: nothing.
+    pub fn remark(&self, text: Option<&'static str>) {
+        *self.remark.lock().unwrap_or_else(PoisonError::into_inner) = text;
+    }
+
     fn text(&self) -> (StatusCode, String) {
         let all = self.waits_for.lock().unwrap_or_else(PoisonError::into_inner);
         if all.is_empty() {
-            return (StatusCode::OK, "ok\n".to_owned());
+            let remark = *self.remark.lock().unwrap_or_else(PoisonError::into_inner);
+            return (StatusCode::OK, remark.map_or("ok\n".to_owned(), |remark| format!("ok: {remark}\n")));
         }
         let lines: Vec<String> = all.iter().map(|(part, what)| format!("{part}: {what}")).collect();
         (StatusCode::SERVICE_UNAVAILABLE, lines.join("\n") + "\n")
@@ -48,6 +55,7 @@ impl Readiness {
 
 /// Where to serve.
 #[derive(Debug, Clone, clap::Args)]
+#[group(id = "endpoints")]
 pub struct Args {
     /// Address of /livez, /readyz and /metrics (port 0 takes a free one)
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]

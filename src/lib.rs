@@ -14,6 +14,8 @@
 //! | [`shard`] | site and BMC host to shard | no |
 //! | [`queue`] | all SQL: enqueue, claim, advance, complete, lease, reap, feed, history | MySQL |
 //! | [`bmc`] | one trait, and the backends that talk to BMCs | BMC network |
+//! | [`worker`] | claims jobs and carries them out against BMCs | MySQL, BMC network, API (read) |
+//! | [`controller`] | compares, enqueues, shows in status; leader election | API server, queue |
 //! | [`emulator`] | a fleet of Redfish BMCs, and their misbehaviour | sockets |
 //! | [`cmd`] | one file per subcommand | wiring |
 
@@ -21,6 +23,7 @@ pub mod api;
 pub mod bmc;
 pub mod cmd;
 pub mod config;
+pub mod controller;
 pub mod emulator;
 pub mod failpoint;
 pub mod http;
@@ -30,3 +33,4 @@ pub mod plan;
 pub mod queue;
 pub mod shard;
 pub mod shutdown;
+pub mod worker;

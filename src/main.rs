@@ -1,5 +1,6 @@
 //! The `autobuild` binary: see [`autobuild::cmd`].
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -9,7 +10,11 @@ use tracing_subscriber::EnvFilter;
 async fn main() -> ExitCode {
     let cli = autobuild::cmd::Cli::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
     #[cfg(feature = "failpoints")]
     let _armed = fail::FailScenario::setup();
     autobuild::cmd::run(cli).await

@@ -96,6 +96,9 @@ pub static INSECURE_TLS: Counter = Counter::new(
     "Connections to BMCs whose certificate was not verified.",
     &[],
 );
+/// Pool members that were started again.
+pub static POOL_RESTARTS: Counter =
+    Counter::new("autobuild_pool_restarts_total", "Pool members that were started again.", &[]);
 /// Always 1; the label tells the version.
 pub static BUILD_INFO: Gauge = Gauge::new("autobuild_build_info", "Always 1.", &["version"]);
 

@@ -1,6 +1,6 @@
 //! A real Kubernetes control plane.
 //!
-//! `KUBECONFIG`, if set, names the cluster to use; otherwise `KUBEBUILDER_ASSETS`, if set, names a folder with
+//! `KUBECONFIG`, if set by the user ([`given`]), names the cluster to use; otherwise `KUBEBUILDER_ASSETS`, if set, names a folder with
 //! `etcd` and `kube-apiserver`; otherwise both are built once from Go modules (`e2e/controlplane`).
 
 mod assets;
@@ -17,9 +17,11 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client};
 
 use crate::kubectl::Kubectl;
-use crate::paths;
 use crate::process::{Lifetime, Process, Spec};
 use crate::wait::{Look, say};
+use crate::{given, paths};
+
+pub(crate) use kubeconfig::write_private;
 
 /// How long a cold control plane may take on a busy machine.
 const READY: Duration = Duration::from_mins(3);
@@ -48,7 +50,7 @@ impl ControlPlane {
     pub async fn start_in(dir: &Path, lifetime: Lifetime) -> Result<Self> {
         let dir = dir.to_path_buf();
         std::fs::create_dir_all(&dir)?;
-        if let Some(kubeconfig) = set("KUBECONFIG") {
+        if let Some(kubeconfig) = given::kubeconfig()? {
             say(format!("using the cluster of KUBECONFIG={}", kubeconfig.display()));
             return Ok(Self { processes: Vec::new(), kubeconfig, dir });
         }
@@ -79,6 +81,11 @@ impl ControlPlane {
             })
             .await?;
         Ok(Self { processes: vec![process], kubeconfig, dir })
+    }
+
+    /// Whether the harness started it.
+    pub fn is_own(&self) -> bool {
+        !self.processes.is_empty()
     }
 
     /// Its processes; none when the user named the cluster.

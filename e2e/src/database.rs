@@ -1,6 +1,6 @@
 //! A real database: MySQL 9 or MariaDB, with a private data directory.
 //!
-//! `DATABASE_URL`, if set, names the server to use. `DB=mariadb` chooses MariaDB, otherwise it is MySQL.
+//! `DATABASE_URL`, if set by the user, names the server to use ([`given`]). `DB=mariadb` chooses MariaDB, otherwise it is MySQL.
 
 mod mariadb;
 mod mysql;
@@ -13,10 +13,10 @@ use anyhow::{Context, Result, bail};
 use sqlx::mysql::MySqlConnectOptions;
 use sqlx::{Connection, Executor, MySqlConnection, Row};
 
-use crate::paths;
 use crate::process::Lifetime;
 use crate::wait::say;
-use server::Server;
+use crate::{given, paths};
+pub use server::{SOCKET_LINK, Server};
 
 /// Which database engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -93,9 +93,7 @@ impl Database {
         durability: Durability,
         lifetime: Lifetime,
     ) -> Result<Self> {
-        if let Ok(url) = std::env::var("DATABASE_URL")
-            && !url.is_empty()
-        {
+        if let Some(url) = given::database_url() {
             say("using the database of DATABASE_URL");
             return Self::connected(None, &url, engine).await;
         }
@@ -149,6 +147,14 @@ impl Database {
     /// Makes a schema that no other test has and returns its URL.
     pub async fn unique_schema(&self, prefix: &str) -> Result<String> {
         self.create_schema(&format!("{prefix}_{}", &uuid::Uuid::new_v4().simple().to_string()[..12])).await
+    }
+
+    /// Removes a schema that [`Database::create_schema`] made.
+    pub async fn drop_schema(&self, name: &str) -> Result<()> {
+        let mut connection = MySqlConnection::connect_with(&self.options).await?;
+        let drop = format!("DROP DATABASE `{}`", name.replace('`', ""));
+        connection.execute(sqlx::AssertSqlSafe(drop)).await?;
+        Ok(())
     }
 
     /// The server's process id.

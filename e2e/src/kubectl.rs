@@ -11,6 +11,7 @@ use tokio::process::Command;
 #[derive(Debug, Clone)]
 pub struct Kubectl {
     kubeconfig: PathBuf,
+    namespace: Option<String>,
 }
 
 /// What one call of `kubectl` gave.
@@ -27,7 +28,13 @@ pub struct Output {
 impl Kubectl {
     /// For the user in that kubeconfig.
     pub fn new(kubeconfig: &Path) -> Self {
-        Self { kubeconfig: kubeconfig.to_path_buf() }
+        Self { kubeconfig: kubeconfig.to_path_buf(), namespace: None }
+    }
+
+    /// The same, with `--namespace` on every call.
+    #[must_use]
+    pub fn in_namespace(self, namespace: &str) -> Self {
+        Self { namespace: Some(namespace.to_owned()), ..self }
     }
 
     /// Runs it, whatever it ends with.
@@ -52,6 +59,7 @@ impl Kubectl {
 
     async fn call(&self, args: &[&str], input: Option<&str>) -> Result<Output> {
         let mut child = Command::new("kubectl")
+            .args(self.namespace.iter().flat_map(|namespace| ["--namespace", namespace]))
             .args(args)
             .env("KUBECONFIG", &self.kubeconfig)
             .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })

@@ -11,6 +11,8 @@
 //! | [`kubectl`] | the real `kubectl` |
 //! | [`wait`] | waiting for conditions, and saying so |
 //! | [`paths`] | where things lie |
+//! | [`given`] | servers that the user names instead |
+//! | [`dev`] | `make up`, `make down`, `make demo` |
 //!
 //! Whatever a test starts ends with the test's process, however that ends. Everything listens on loopback, on
 //! ports found free.
@@ -18,6 +20,8 @@
 pub mod autobuild;
 pub mod control_plane;
 pub mod database;
+pub mod dev;
+pub mod given;
 pub mod kubectl;
 pub mod packages;
 pub mod paths;

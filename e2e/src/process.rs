@@ -18,7 +18,7 @@ use crate::wait::{Look, wait_for};
 pub enum Lifetime {
     /// At most as long as this process, whatever ends it: the kernel kills the child.
     WithParent,
-    /// On its own, in its own process group.
+    /// On its own, as after `make up`. It leaves a note of itself beside its log: [`note`].
     Detached,
 }
 
@@ -64,17 +64,22 @@ impl Process {
                 command.args(["--pdeathsig", "KILL", "--"]).arg(&spec.program);
                 command
             }
-            Lifetime::Detached => {
-                let mut command = Command::new(&spec.program);
-                command.process_group(0);
-                command
-            }
+            Lifetime::Detached => Command::new(&spec.program),
         };
+        // Ctrl-C on the terminal is for the process that started it, which ends its children in order.
+        command.process_group(0);
         command.args(&spec.args).envs(spec.env.iter().map(|(key, value)| (key, value)));
         command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
         let child =
             spawn(command).with_context(|| format!("start {} ({})", spec.name, spec.program.display()))?;
         let pid = child.id();
+        if spec.lifetime == Lifetime::Detached
+            && let Some(since) = started_at(pid)
+        {
+            let file = note(&log);
+            std::fs::write(&file, format!("{pid} {since}\n"))
+                .with_context(|| format!("note {} in {}", spec.name, file.display()))?;
+        }
         Ok(Self { spec, child: Mutex::new(child), pid, log })
     }
 
@@ -205,6 +210,11 @@ impl Drop for Process {
             let _ = child.wait();
         }
     }
+}
+
+/// The note of a detached process, beside its log: its id and when it started, which together name it for good.
+pub fn note(log: &Path) -> PathBuf {
+    log.with_extension("pid")
 }
 
 type Request = (Command, mpsc::Sender<std::io::Result<Child>>);

@@ -1,6 +1,7 @@
 //! The install manifests: they apply to a real API server, and grant what they say and no more.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+use clap::Parser;
 use e2e::control_plane::ControlPlane;
 use e2e::paths;
 
@@ -19,6 +20,9 @@ async fn the_manifests_apply_cleanly() {
         "serviceaccount/autobuild-controller",
         "serviceaccount/autobuild-worker",
         "serviceaccount/autobuild-migrate",
+        "deployment.apps/autobuild-controller",
+        "deployment.apps/autobuild-worker",
+        "job.batch/autobuild-migrate",
     ] {
         assert!(said.stdout.contains(wanted), "{wanted} is not in\n{}", said.stdout);
     }
@@ -104,4 +108,32 @@ fn the_list_of_watched_namespaces_is_the_list_of_their_roles() {
         let one: serde_yaml::Value = serde_yaml::from_str(&text).unwrap();
         assert_eq!(one["namespace"].as_str().unwrap(), folder);
     }
+}
+
+#[test]
+fn the_binary_takes_the_arguments_of_the_manifests() {
+    for file in ["controller", "worker", "migrate"] {
+        let text = std::fs::read_to_string(paths::root().join(format!("manifests/{file}.yaml"))).unwrap();
+        let object: serde_yaml::Value = serde_yaml::from_str(&text).unwrap();
+        let container = &object["spec"]["template"]["spec"]["containers"][0];
+        let args = container["args"].as_sequence().unwrap().iter().map(|one| one.as_str().unwrap());
+        let args = args.map(|arg| arg.replace("$(WATCH_NAMESPACES)", "default,rack-1"));
+        // It comes by a variable, out of the Secret.
+        let url = ["--database-url", "mysql://user:password@db.example.com/autobuild"].map(str::to_owned);
+        let line = std::iter::once("autobuild".to_owned()).chain(args).chain(url);
+        if let Err(error) = autobuild::cmd::Cli::try_parse_from(line) {
+            panic!("manifests/{file}.yaml: {error}");
+        }
+    }
+}
+
+#[test]
+fn a_worker_has_more_time_to_end_than_it_takes() {
+    let text = std::fs::read_to_string(paths::root().join("manifests/worker.yaml")).unwrap();
+    let object: serde_yaml::Value = serde_yaml::from_str(&text).unwrap();
+    let pod = &object["spec"]["template"]["spec"];
+    let args = pod["containers"][0]["args"].as_sequence().unwrap();
+    let grace = args.iter().find_map(|arg| arg.as_str()?.strip_prefix("--grace=")).unwrap();
+    let grace = autobuild::config::duration(grace).unwrap();
+    assert!(pod["terminationGracePeriodSeconds"].as_u64().unwrap() > grace.as_secs());
 }

@@ -16,9 +16,6 @@ use super::redfish::{Redfish, Secured, Shared, Times};
 use super::tls::{Tls, Trust};
 use crate::api::bmc_address::{BmcAddress, BmcHost, BmcScheme};
 
-/// All requests of an inspection together take at most so many times what one may take.
-const REQUESTS_TIMES: u32 = 4;
-
 /// Whether passwords may go over the network in the clear.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum PlainHttp {
@@ -52,6 +49,10 @@ pub struct ConnectorSettings {
     pub connect_timeout: Duration,
     /// For one HTTP request from connecting to the end of its answer.
     pub request_timeout: Duration,
+    /// For all requests of one inspection, its turn not counted.
+    pub inspect_timeout: Duration,
+    /// The name under which BMCs see who asks (header `X-AutoBuild-Worker`).
+    pub worker: Option<String>,
 }
 
 impl Default for ConnectorSettings {
@@ -62,6 +63,8 @@ impl Default for ConnectorSettings {
             unverified_tls: UnverifiedTls::default(),
             connect_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(30),
+            inspect_timeout: Duration::from_mins(2),
+            worker: None,
         }
     }
 }
@@ -70,20 +73,13 @@ impl Default for ConnectorSettings {
 #[derive(Debug, Clone)]
 pub struct Connector {
     settings: ConnectorSettings,
-    worker: Option<HeaderValue>,
     shared: Shared,
 }
 
 impl Connector {
     /// A connector that knows no BMC yet.
     pub fn new(settings: ConnectorSettings) -> Self {
-        Self { settings, worker: None, shared: Shared::default() }
-    }
-
-    /// Tells BMCs who asks, in the header `X-AutoBuild-Worker`; a name that no header can carry is left out.
-    #[must_use]
-    pub fn named(self, worker: &str) -> Self {
-        Self { worker: HeaderValue::from_str(worker).ok(), ..self }
+        Self { settings, shared: Shared::default() }
     }
 
     /// Resolves the host once, judges the address, and prepares a client that connects to that very address. Sends
@@ -109,13 +105,13 @@ impl Connector {
             BmcScheme::RedfishHttp | BmcScheme::Ipmi => None,
         };
         let peer = self.resolve(address).await?;
+        let worker = self.settings.worker.as_deref().and_then(|name| HeaderValue::from_str(name).ok());
         let times = Times {
             connect: self.settings.connect_timeout,
             request: self.settings.request_timeout,
-            inspect: self.settings.request_timeout.saturating_mul(REQUESTS_TIMES),
+            inspect: self.settings.inspect_timeout,
         };
-        match Redfish::new(address, peer, &credentials, tls, self.worker.clone(), times, self.shared.clone())
-        {
+        match Redfish::new(address, peer, &credentials, tls, worker, times, self.shared.clone()) {
             Some(redfish) => Ok(Box::new(redfish)),
             None => Err(unsent(
                 BmcErrorKind::AddressNotAllowed,

@@ -1,10 +1,12 @@
 //! The command line: one file per subcommand.
 
 mod connect;
+mod controller;
 mod crds;
 mod emulate;
 mod explain;
 mod migrate;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -22,8 +24,12 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Decides what each Server needs, enqueues it, and writes status.
+    Controller(Box<controller::Args>),
     /// Brings the database's schema to this release's version.
     Migrate(migrate::Args),
+    /// Carries out jobs against BMCs.
+    Worker(Box<worker::Args>),
     /// Prints the definition of the Server resource, or compares it with a folder.
     Crds(crds::Args),
     /// Serves a fleet of Redfish BMCs that do not exist, for tests, demos and trials.
@@ -36,6 +42,8 @@ enum Command {
 #[derive(Debug, thiserror::Error)]
 enum CommandError {
     #[error(transparent)]
+    Controller(#[from] controller::Error),
+    #[error(transparent)]
     Queue(#[from] crate::queue::QueueError),
     #[error(transparent)]
     Crds(#[from] crds::CrdsError),
@@ -43,6 +51,8 @@ enum CommandError {
     Emulate(#[from] emulate::Error),
     #[error("signals cannot be received: {0}")]
     Signals(#[from] std::io::Error),
+    #[error(transparent)]
+    Worker(#[from] worker::Error),
     #[error(transparent)]
     Explain(#[from] explain::ExplainError),
 }
@@ -60,10 +70,22 @@ pub async fn run(cli: Cli) -> ExitCode {
 
 async fn dispatch(command: Command) -> Result<(), CommandError> {
     match command {
+        Command::Controller(args) => controller::run(*args, shutdown::on_signal()?).await?,
         Command::Migrate(args) => migrate::run(args).await?,
+        Command::Worker(args) => worker::run(*args, shutdown::on_signal()?).await?,
         Command::Crds(args) => crds::run(args)?,
         Command::Emulate(args) => emulate::run(*args, shutdown::on_signal()?).await?,
         Command::Explain(args) => explain::run(&args)?,
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
 }

@@ -43,7 +43,8 @@ pub(super) fn wanted(seen: &Observation) -> Option<Work> {
     if due_at_ms(seen).is_some_and(|due| due > seen.now_ms) {
         return None;
     }
-    let first = seen.known.as_ref().is_none_or(|known| known.reading.is_none());
+    // One that failed is repeated quietly: it shows when it finds something else.
+    let first = seen.known.as_ref().is_none_or(|known| known.reading.is_none() && known.failure.is_none());
     Work::new(seen, Action::Inspect, if first { Visibility::Shown } else { Visibility::Quiet })
 }
 

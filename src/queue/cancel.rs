@@ -24,7 +24,7 @@ pub enum CancelOutcome {
 
 /// Locks the queue row, then the job, neither waiting, and checks that the job still is where it was seen: the order
 /// in which a claim takes them.
-async fn lock(
+pub(super) async fn lock(
     connection: &mut MySqlConnection,
     uid: &ServerUid,
     id: JobId,

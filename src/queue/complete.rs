@@ -63,9 +63,14 @@ pub(super) async fn end_job(
         Some(locked) => {
             let mut known = locked.known;
             let changed = state::absorb(&mut known, &end.report, locked.now_ms);
-            let shown = !job.quiet || changed || end.result == JobResult::Failed;
+            let failed = (end.result == JobResult::Failed).then(|| failure(job, end, locked.now_ms));
+            // A quiet look that fails as the last one did tells nothing new.
+            let news = failed
+                .as_ref()
+                .is_some_and(|now| !known.failure.as_ref().is_some_and(|before| same(before, now)));
+            let shown = !job.quiet || changed || news;
             match end.result {
-                JobResult::Failed => known.failure = Some(failure(job, end, locked.now_ms)),
+                JobResult::Failed => known.failure = failed,
                 // What came true is no longer in the way. A look says nothing about a failed power change.
                 JobResult::Succeeded if blocks_no_more(job.live.action, known.failure.as_ref()) => {
                     known.failure = None;
@@ -89,6 +94,11 @@ pub(super) async fn end_job(
 
 fn blocks_no_more(action: Action, failure: Option<&StoredFailure>) -> bool {
     failure.is_some_and(|failure| action != Action::Inspect || failure.action == Action::Inspect)
+}
+
+fn same(before: &StoredFailure, now: &StoredFailure) -> bool {
+    (before.action, &before.intent, &before.cause, before.problem.reason)
+        == (now.action, &now.intent, &now.cause, now.problem.reason)
 }
 
 fn failure(job: &JobRow, end: &End, now_ms: i64) -> StoredFailure {

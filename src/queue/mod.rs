@@ -14,6 +14,7 @@
 //! | parked: waits for a time or a signal | NULL | `parked`, by wake time |
 //! | held by a worker | incarnation | none |
 
+mod abandon;
 mod advance;
 mod bmc_claim;
 mod cancel;
@@ -43,6 +44,7 @@ use std::sync::Arc;
 
 use sqlx::mysql::{MySqlConnectOptions, MySqlPool};
 
+pub use abandon::{Abandoned, Farewell};
 pub use bmc_claim::{BmcClaimed, BmcKey, Claimant, Released};
 pub use cancel::CancelOutcome;
 pub use claim::{Claim, ClaimFrom, Served};
@@ -55,7 +57,7 @@ pub use fence::Fenced;
 pub use head::Head;
 pub use lease::{Beat, Heart};
 pub use login::{LoginEnd, LoginKey, LoginLeave};
-pub use observe::Seen;
+pub use observe::{Registered, Seen};
 pub use park::{OwnedJob, ParkAs, Parked};
 pub use reap::{CRASH_LIMIT, Heartbeat, LeaseWatch, Reaped};
 pub use row::PlaceInQueue;

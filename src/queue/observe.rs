@@ -15,6 +15,21 @@ pub struct Seen {
     pub job: Option<LiveJob>,
     /// Whether status shows that job.
     pub visibility: Visibility,
+    /// Whether the newest version was not acknowledged yet.
+    pub in_feed: bool,
+    /// The database's clock at that moment, milliseconds since the Unix epoch.
+    pub now_ms: i64,
+}
+
+/// A server that has a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registered {
+    /// The server.
+    pub uid: ServerUid,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
 }
 
 impl Queue {
@@ -22,22 +37,49 @@ impl Queue {
     /// snapshot.
     pub async fn observe(&self, uid: &ServerUid) -> Result<Seen, QueueError> {
         // Both tables have a server_uid; `read` takes the first one, and the join makes them equal.
-        let row = sqlx::query(
-            "SELECT job.*, server_state.*, job.id IS NOT NULL AS has_job, server_state.server_uid AS server_uid \
-             FROM server_state LEFT JOIN job ON job.server_uid = server_state.server_uid \
-             WHERE server_state.server_uid = ?",
-        )
+        let row = sqlx::query(concat!(
+            "SELECT job.*, server_state.*, job.id IS NOT NULL AS has_job, server_state.server_uid AS server_uid, ",
+            now_ms!(),
+            " AS now_ms FROM server_state LEFT JOIN job ON job.server_uid = server_state.server_uid \
+             WHERE server_state.server_uid = ?"
+        ))
         .bind(uid.as_str())
         .fetch_optional(self.pool())
         .await?;
-        let Some(row) = row else { return Ok(Seen::default()) };
+        let Some(row) = row else { return Ok(Seen { now_ms: self.now_ms().await?, ..Seen::default() }) };
         let known = Some(state::read(&row)?);
+        let in_feed = row.try_get::<Option<i64>, _>("changed_at_ms")?.is_some();
+        let now_ms = row.try_get("now_ms")?;
         if row.try_get::<i64, _>("has_job")? == 0 {
-            return Ok(Seen { known, ..Seen::default() });
+            return Ok(Seen { known, in_feed, now_ms, ..Seen::default() });
         }
         let job = JobRow::read(&row)?;
         let visibility = if job.quiet { Visibility::Quiet } else { Visibility::Shown };
-        Ok(Seen { known, visibility, job: Some(job.live) })
+        Ok(Seen { known, visibility, job: Some(job.live), in_feed, now_ms })
+    }
+
+    /// The next servers that have a row, by uid after `after`: for comparing them with the objects that exist.
+    pub async fn registered(
+        &self,
+        after: Option<&ServerUid>,
+        page: u16,
+    ) -> Result<Vec<Registered>, QueueError> {
+        let rows = sqlx::query(
+            "SELECT server_uid, namespace, name FROM server_state WHERE server_uid > ? ORDER BY server_uid LIMIT ?",
+        )
+        .bind(after.map_or("", ServerUid::as_str))
+        .bind(u64::from(page))
+        .fetch_all(self.pool())
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(Registered {
+                    uid: ServerUid(row.try_get("server_uid")?),
+                    namespace: row.try_get("namespace")?,
+                    name: row.try_get("name")?,
+                })
+            })
+            .collect()
     }
 
     /// The database's clock: milliseconds since the Unix epoch. Deadlines of steps are judged by it, so that they do

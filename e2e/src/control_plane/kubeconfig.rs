@@ -47,7 +47,7 @@ pub(super) async fn write_for_service_account(
 }
 
 /// Writes a file that only this user reads, in one step.
-pub(super) fn write_private(path: &Path, content: &str) -> Result<()> {
+pub(crate) fn write_private(path: &Path, content: &str) -> Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
     let unfinished = path.with_extension("new");

@@ -17,6 +17,9 @@ use crate::wait::{Look, say};
 /// How long a start, with the recovery of a killed server, may take on a busy machine.
 const READY: Duration = Duration::from_mins(2);
 
+/// In the folder of a detached server: a link to the folder of its socket, which lies elsewhere.
+pub const SOCKET_LINK: &str = "socket";
+
 /// A command line: the program and the arguments that always come first.
 #[derive(Debug, Clone)]
 pub(super) struct Program {
@@ -92,7 +95,8 @@ impl Server {
         let socket = match lifetime {
             Lifetime::WithParent => Some(socket),
             Lifetime::Detached => {
-                let _kept: PathBuf = socket.keep();
+                // Whoever stops it finds the folder by this link.
+                std::os::unix::fs::symlink(socket.keep(), dir.join(SOCKET_LINK))?;
                 None
             }
         };

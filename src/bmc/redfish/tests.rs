@@ -36,6 +36,7 @@ fn settings() -> ConnectorSettings {
         networks: BmcNetworks::new(vec!["127.0.0.0/8".parse().unwrap()]),
         plain_http: PlainHttp::Allowed,
         unverified_tls: UnverifiedTls::Allowed,
+        worker: Some("worker-1".to_owned()),
         ..ConnectorSettings::default()
     }
 }
@@ -50,7 +51,7 @@ async fn site(build: impl FnOnce(FleetBuilder) -> FleetBuilder, settings: Connec
     let listeners =
         Listeners { http: any, https: any, https_self_signed: any, https_wrong_name: any, own_ports: 1 };
     let bound = serve(fleet.clone(), listeners, CancellationToken::new()).await.unwrap();
-    Site { fleet, bound, connector: Connector::new(settings).named("worker-1") }
+    Site { fleet, bound, connector: Connector::new(settings) }
 }
 
 fn login() -> Credentials {

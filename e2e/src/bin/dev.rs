@@ -1,0 +1,48 @@
+//! What `make up`, `make down` and `make demo` run.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(about = "AutoBuild with everything it stands on, on this machine")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start everything detached and write target/dev/env
+    Up,
+    /// Stop exactly what `up` started
+    Down,
+    /// Start everything, show ten servers, and stop
+    Demo,
+}
+
+fn main() -> ExitCode {
+    let command = Args::parse().command;
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error.into()),
+    };
+    let result = runtime.block_on(async {
+        match command {
+            Command::Up => e2e::dev::up().await,
+            Command::Down => e2e::dev::down().await,
+            Command::Demo => e2e::dev::demo().await,
+        }
+    });
+    // After Ctrl-C nobody waits for a build that runs in another thread.
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    e2e::wait::say(format!("{error:#}"));
+    ExitCode::FAILURE
+}

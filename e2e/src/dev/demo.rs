@@ -1,0 +1,259 @@
+//! `make demo`: ten servers become what they should be, or say plainly why not.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use super::effects;
+use super::promises::{self, ALL, condition, find};
+use super::signals::Signals;
+use super::stack::{Namespace, Schema, Stack, things_to_try};
+use crate::kubectl::Kubectl;
+use crate::paths;
+use crate::process::Lifetime;
+use crate::wait::{Look, say};
+
+/// How long each part of the show may take on a busy machine.
+const LIMIT: Duration = Duration::from_mins(4);
+
+/// How often the table is looked at.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// How often it says what is still waited for.
+const SILENCE: Duration = Duration::from_secs(20);
+
+/// Starts everything, shows it, and stops it again: at Ctrl-C on a terminal, at the end otherwise. An error means that
+/// something did not come true.
+pub async fn demo() -> Result<()> {
+    let dir = paths::private("demo")?;
+    let outcome = run(&dir).await;
+    match &outcome {
+        Ok(()) => std::fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))?,
+        Err(_) => say(format!("the logs are in {}", dir.join("*/logs").display())),
+    }
+    outcome
+}
+
+async fn run(dir: &Path) -> Result<()> {
+    let mut signals = Signals::new()?;
+    let start = Stack::start(dir, Lifetime::WithParent, Namespace::Passing, Schema::Passing);
+    let stack = tokio::select! {
+        stack = start => stack?,
+        // What was started ends with the values that are dropped here.
+        signal = signals.next() => return Err(signal.into()),
+    };
+    let shown = tokio::select! {
+        shown = show(&stack) => shown,
+        signal = signals.next() => {
+            stack.stop().await?;
+            return Err(signal.into());
+        }
+    };
+    match &shown {
+        Ok(()) => say("all of it came true"),
+        Err(error) => say(format!("this did not come true: {error:#}")),
+    }
+    if std::io::stdin().is_terminal() {
+        stack.write_env()?;
+        hints(&stack, dir);
+        signals.next().await;
+    }
+    say("stopping everything");
+    stack.stop().await?;
+    shown
+}
+
+fn hints(stack: &Stack, dir: &Path) {
+    say("in a second terminal:");
+    say(format!("  export KUBECONFIG={}", stack.kubeconfig().display()));
+    say(format!("  kubectl get servers -o wide --watch{}", stack.namespace_flag()));
+    say(format!("or, for DATABASE_URL, EMULATOR_URL and the rest too:  . {}", dir.join("env").display()));
+    things_to_try().iter().for_each(say);
+    say("Ctrl-C stops everything");
+}
+
+async fn show(stack: &Stack) -> Result<()> {
+    let kubectl = stack.kubectl();
+    become_as_promised(stack, &kubectl).await?;
+    power_off(stack, &kubectl).await?;
+    reboot(stack, &kubectl).await?;
+    print("$ kubectl events --for server/rack1-04");
+    let events = kubectl.run(&["events", "--for", "server/rack1-04"]).await?;
+    print(&events);
+    ensure!(events.contains("Reboot succeeded"), "the events of rack1-04 do not tell of the reboot");
+    stack.check_alive()
+}
+
+async fn become_as_promised(stack: &Stack, kubectl: &Kubectl) -> Result<()> {
+    let examples = stack.examples().display().to_string();
+    print(&format!("$ kubectl apply -f {examples}"));
+    print(&kubectl.run(&["apply", "-f", &examples]).await?);
+    print("$ kubectl get servers --watch");
+    let mut shown = Rows::default();
+    let all = "the ten servers to be as promised";
+    wait(stack, all, async || {
+        shown.print_changes(kubectl).await?;
+        let servers = promises::servers(kubectl).await?;
+        let open: Vec<String> =
+            ALL.iter().filter(|promise| !promise.holds(&servers)).map(promises::Promise::wanted).collect();
+        Ok(if open.is_empty() { Look::Holds(()) } else { Look::NotYet(open.join("; ")) })
+    })
+    .await?;
+    print("\n$ kubectl get servers");
+    print(&kubectl.run(&["get", "servers"]).await?);
+    print("What they are, and what condition Ready says:");
+    let servers = promises::servers(kubectl).await?;
+    for promise in ALL {
+        let said = find(&servers, promise.server).map(|server| condition(server, "Ready", "message"));
+        print(&format!("  {} {}: {}", promise.server, promise.story, said.unwrap_or_default()));
+    }
+    print("");
+    for (system, wanted) in ALL.iter().filter_map(|promise| promise.system) {
+        let asked = effects::resets(stack.emulator(), system, 0).await?;
+        ensure!(
+            asked == wanted,
+            "{} was asked for {asked:?}, and should have been for {wanted:?}",
+            effects::name(system)
+        );
+    }
+    say(
+        "the BMCs' own log says the same: each machine was asked once for what was missing, the others for nothing",
+    );
+    Ok(())
+}
+
+async fn power_off(stack: &Stack, kubectl: &Kubectl) -> Result<()> {
+    let since = effects::last_seq(stack.emulator()).await?;
+    patch(kubectl, "rack1-02", r#"{"spec":{"power":"PoweredOff"}}"#).await?;
+    wait_server(stack, kubectl, "rack1-02", "to be powered off and Ready", |server| {
+        server["status"]["power"] == "PoweredOff" && condition(server, "Ready", "status") == "True"
+    })
+    .await?;
+    let (asked, power) =
+        (effects::resets(stack.emulator(), 2, since).await?, effects::power(stack.emulator(), 2).await?);
+    ensure!(asked == ["GracefulShutdown"] && power == "Off", "system-0002 is {power} after {asked:?}");
+    say(format!("its BMC was asked once ({}) and says: {power}", asked.join(", ")));
+    row(kubectl, "rack1-02").await
+}
+
+async fn reboot(stack: &Stack, kubectl: &Kubectl) -> Result<()> {
+    let since = effects::last_seq(stack.emulator()).await?;
+    patch(kubectl, "rack1-04", r#"{"spec":{"rebootToken":"again"}}"#).await?;
+    wait_server(stack, kubectl, "rack1-04", "to have rebooted and be Ready", |server| {
+        let job = &server["status"]["lastJob"];
+        job["action"] == "Reboot"
+            && job["result"] == "Succeeded"
+            && condition(server, "Ready", "status") == "True"
+    })
+    .await?;
+    let asked = effects::resets(stack.emulator(), 4, since).await?;
+    let power = effects::power(stack.emulator(), 4).await?;
+    ensure!(asked == ["GracefulShutdown", "On"] && power == "On", "system-0004 is {power} after {asked:?}");
+    say(format!("its BMC was asked for exactly one off and one on ({}) and says: {power}", asked.join(", ")));
+
+    let since = effects::last_seq(stack.emulator()).await?;
+    let older = stack.examples().join("04-reboot.yaml").display().to_string();
+    print(&format!("$ kubectl apply -f {older}   # the older token again, as a git revert would"));
+    print(&kubectl.run(&["apply", "-f", &older]).await?);
+    wait_server(stack, kubectl, "rack1-04", "to be Ready with the older manifest", |server| {
+        condition(server, "Ready", "status") == "True"
+    })
+    .await?;
+    let asked = effects::resets(stack.emulator(), 4, since).await?;
+    ensure!(asked.is_empty(), "the older manifest made system-0004 be asked for {asked:?}");
+    say("its BMC was asked for nothing: that token was handled before");
+    row(kubectl, "rack1-04").await
+}
+
+async fn patch(kubectl: &Kubectl, name: &str, patch: &str) -> Result<()> {
+    print(&format!("$ kubectl patch server {name} --type=merge -p '{patch}'"));
+    print(&kubectl.run(&["patch", "server", name, "--type=merge", "-p", patch]).await?);
+    Ok(())
+}
+
+async fn row(kubectl: &Kubectl, name: &str) -> Result<()> {
+    print(&format!("$ kubectl get server {name}\n{}", kubectl.run(&["get", "server", name]).await?));
+    Ok(())
+}
+
+async fn wait_server(
+    stack: &Stack,
+    kubectl: &Kubectl,
+    name: &str,
+    what: &str,
+    holds: impl Fn(&Value) -> bool,
+) -> Result<()> {
+    print(&format!("$ kubectl get server {name} --watch"));
+    let mut shown = Rows::default();
+    wait(stack, &format!("{name} {what}"), async || {
+        shown.print_changes_of(kubectl, name).await?;
+        let servers = promises::servers(kubectl).await?;
+        let server = find(&servers, name).with_context(|| format!("{name} is gone"))?;
+        Ok(if holds(server) { Look::Holds(()) } else { Look::NotYet(server["status"].to_string()) })
+    })
+    .await
+}
+
+/// Waits for a part of the show; the end of one of the processes ends it at once.
+async fn wait(stack: &Stack, what: &str, mut look: impl AsyncFnMut() -> Result<Look<()>>) -> Result<()> {
+    let start = Instant::now();
+    let mut said = start;
+    loop {
+        stack.check_alive()?;
+        let seen = match look().await {
+            Ok(Look::Holds(())) => return Ok(()),
+            Ok(Look::NotYet(seen)) => seen,
+            Err(error) => format!("{error:#}"),
+        };
+        if start.elapsed() > LIMIT {
+            bail!("waited {} s for {what}; last seen: {seen}", LIMIT.as_secs());
+        }
+        if said.elapsed() > SILENCE {
+            said = Instant::now();
+            say(format!("still waiting for {what}; now: {seen}"));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// The rows of `kubectl get servers` that were shown already.
+#[derive(Debug, Default)]
+struct Rows {
+    shown: BTreeMap<String, Vec<String>>,
+}
+
+impl Rows {
+    async fn print_changes(&mut self, kubectl: &Kubectl) -> Result<()> {
+        self.print(&kubectl.run(&["get", "servers"]).await?);
+        Ok(())
+    }
+
+    async fn print_changes_of(&mut self, kubectl: &Kubectl, name: &str) -> Result<()> {
+        self.print(&kubectl.run(&["get", "server", name]).await?);
+        Ok(())
+    }
+
+    /// As with `--watch`: the heading once, then what changed. The age changes always and counts for nothing.
+    fn print(&mut self, table: &str) {
+        for line in table.lines() {
+            let mut cells: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            let name = if cells.is_empty() { continue } else { cells.remove(0) };
+            if name != "NAME" {
+                cells.pop();
+            }
+            if self.shown.get(&name) != Some(&cells) {
+                print(line);
+                self.shown.insert(name, cells);
+            }
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the show is for the person at the terminal")]
+fn print(text: &str) {
+    println!("{}", text.trim_end_matches('\n'));
+}

@@ -1,0 +1,41 @@
+//! What the machines were really asked, by the emulator's own log.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::autobuild::{self, Emulator};
+
+/// The newest entry of the log.
+pub(super) async fn last_seq(emulator: &Emulator) -> Result<u64> {
+    read(emulator, "effects/mutating?limit=1").await?["last_seq"].as_u64().context("no last_seq")
+}
+
+/// The resets that a system was asked for after `since`, the oldest first.
+pub(super) async fn resets(emulator: &Emulator, system: u32, since: u64) -> Result<Vec<String>> {
+    let log = read(emulator, &format!("effects/mutating?system={}&since={since}", name(system))).await?;
+    let entries = log["entries"].as_array().context("no entries")?;
+    Ok(entries
+        .iter()
+        .map(|entry| entry["action"]["reset_type"].as_str().unwrap_or("another change").to_owned())
+        .collect())
+}
+
+/// A system's power by its own word: `On`, `Off`, `PoweringOn`, `PoweringOff`.
+pub(super) async fn power(emulator: &Emulator, system: u32) -> Result<String> {
+    let answer = read(emulator, &format!("systems/{}", name(system))).await?;
+    // One system is given alone or as a list of one.
+    let one = answer["systems"].get(0).unwrap_or(&answer);
+    Ok(one["power"].as_str().context("no power")?.to_owned())
+}
+
+/// The emulator's name of a system.
+pub(super) fn name(system: u32) -> String {
+    format!("system-{system:04}")
+}
+
+async fn read(emulator: &Emulator, path: &str) -> Result<Value> {
+    let url = format!("http://{}/emulator/{path}", emulator.http());
+    let (status, text) = autobuild::get(&url).await?;
+    ensure!(status == 200, "{url} answered {status}: {text}");
+    serde_json::from_str(&text).with_context(|| format!("{url} answered no JSON: {text}"))
+}

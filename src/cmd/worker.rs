@@ -1,0 +1,201 @@
+//! `autobuild worker`: claims jobs of its site and carries them out against BMCs.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tokio_util::sync::CancellationToken;
+
+use super::connect::{self, ClusterError, DatabaseArgs};
+use crate::bmc::network::BmcNetworks;
+use crate::bmc::{Connector, ConnectorSettings, PlainHttp, UnverifiedTls};
+use crate::config::duration;
+use crate::http::{self, Readiness};
+use crate::queue::QueueError;
+use crate::worker::{Broken, LiveReader, Settings, Surroundings, pool, serve};
+
+/// The flags of `autobuild worker`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    #[command(flatten)]
+    http: http::Args,
+    /// The BMC network that it serves: spec.site of the Servers that it works on
+    #[arg(long, value_name = "NAME", default_value = crate::api::DEFAULT_SITE)]
+    site: String,
+    /// Jobs that run at once
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=2000))]
+    slots: u16,
+    /// Worker processes; with more than one, this process only starts them and restarts one that ends
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    processes: u16,
+    /// How long SIGTERM waits for steps that run
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    grace: Duration,
+    /// Between two heartbeats
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration)]
+    heartbeat: Duration,
+    /// How long a heartbeat may stand still before others take over; the same for all workers of a site
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    lease: Duration,
+    /// Networks that BMCs are in, separated by commas; without it every address that is not loopback, link-local,
+    /// multicast or otherwise special
+    #[arg(long, value_name = "NET,...", value_delimiter = ',')]
+    bmc_cidr: Vec<IpNet>,
+    /// Speak plain HTTP to BMCs of redfish+http:// addresses: passwords can be read on the way
+    #[arg(long)]
+    allow_plain_http: bool,
+    /// Obey spec.bmc.tls.verify: Disabled: whoever sits between can read the password
+    #[arg(long)]
+    allow_unverified_tls: bool,
+    /// File with the key of the hashes that tell a changed Secret: at least 16 bytes, the same for all workers
+    #[arg(long, value_name = "FILE")]
+    login_key_file: PathBuf,
+    /// Longest time of one request to a BMC
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    request_timeout: Duration,
+    /// How long an operating system may take to shut down before the power is cut
+    #[arg(long, value_name = "TIME", default_value = "180s", value_parser = duration)]
+    shutdown_deadline: Duration,
+    /// How long a power change may take once the BMC accepted it
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]
+    power_deadline: Duration,
+    /// How soon a power state that was asked for is read again
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration)]
+    power_poll: Duration,
+    /// How long a job that was asked to stop tries to undo what it began
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration)]
+    undo_deadline: Duration,
+    /// Set by the pool manager
+    #[arg(long, value_name = "N", hide = true)]
+    pool_member: Option<u16>,
+}
+
+/// `autobuild worker` ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error(
+        "--lease {lease} s is too short for --heartbeat {heartbeat} s: make it at least three times as long"
+    )]
+    Lease { lease: f64, heartbeat: f64 },
+    #[error("{flag} is 0: give a time such as {example}")]
+    Zero { flag: &'static str, example: &'static str },
+    #[error("--site {0:?} is no site: lower-case letters, digits and '-', at most 63")]
+    Site(String),
+    #[error("--login-key-file {path} cannot be read: {source}; write at least 16 random bytes into it")]
+    LoginKey { path: PathBuf, source: std::io::Error },
+    #[error("--login-key-file {0} has fewer than 16 bytes: write at least 16 random bytes into it")]
+    ShortLoginKey(PathBuf),
+    #[error("the pool cannot be started: {0}")]
+    Pool(std::io::Error),
+    #[error(transparent)]
+    Database(#[from] QueueError),
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    #[error(transparent)]
+    Serve(#[from] http::ServeError),
+    #[error(transparent)]
+    Broken(#[from] Broken),
+}
+
+impl Args {
+    fn check(&self) -> Result<(), Error> {
+        for (flag, time, example) in [
+            ("--heartbeat", self.heartbeat, "2s"),
+            ("--request-timeout", self.request_timeout, "30s"),
+            ("--power-poll", self.power_poll, "2s"),
+            ("--power-deadline", self.power_deadline, "5m"),
+        ] {
+            if time.is_zero() {
+                return Err(Error::Zero { flag, example });
+            }
+        }
+        if self.lease < self.heartbeat * 3 {
+            return Err(Error::Lease {
+                lease: self.lease.as_secs_f64(),
+                heartbeat: self.heartbeat.as_secs_f64(),
+            });
+        }
+        let site_holds = (1..=63).contains(&self.site.len())
+            && self.site.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && !self.site.starts_with('-')
+            && !self.site.ends_with('-');
+        if site_holds { Ok(()) } else { Err(Error::Site(self.site.clone())) }
+    }
+
+    fn settings(&self) -> Result<Settings, Error> {
+        Ok(Settings {
+            site: self.site.clone(),
+            host: host_name(),
+            slots: usize::from(self.slots),
+            heartbeat: self.heartbeat,
+            lease: self.lease,
+            grace: self.grace,
+            request_timeout: self.request_timeout,
+            shutdown_deadline: self.shutdown_deadline,
+            power_deadline: self.power_deadline,
+            power_poll: self.power_poll,
+            undo_deadline: self.undo_deadline,
+            login_key: login_key(&self.login_key_file)?,
+        })
+    }
+
+    fn connector(&self) -> Connector {
+        Connector::new(ConnectorSettings {
+            networks: BmcNetworks::new(self.bmc_cidr.clone()),
+            plain_http: if self.allow_plain_http { PlainHttp::Allowed } else { PlainHttp::Refused },
+            unverified_tls: if self.allow_unverified_tls {
+                UnverifiedTls::Allowed
+            } else {
+                UnverifiedTls::Refused
+            },
+            connect_timeout: self.request_timeout.min(Duration::from_secs(10)),
+            request_timeout: self.request_timeout,
+            inspect_timeout: self.request_timeout * 4,
+            worker: Some(host_name()),
+        })
+    }
+}
+
+fn login_key(path: &Path) -> Result<Vec<u8>, Error> {
+    let key = std::fs::read(path).map_err(|source| Error::LoginKey { path: path.to_owned(), source })?;
+    if key.len() < 16 { Err(Error::ShortLoginKey(path.to_owned())) } else { Ok(key) }
+}
+
+/// For people who look into the registry; decides nothing.
+fn host_name() -> String {
+    let name = std::env::var("HOSTNAME").ok().or_else(|| std::fs::read_to_string("/etc/hostname").ok());
+    let name = name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
+    format!("{}/{}", name.unwrap_or_else(|| "unknown".to_owned()), std::process::id())
+}
+
+/// Works until `stop`.
+pub(super) async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
+    args.check()?;
+    let settings = args.settings()?;
+    let readiness = Readiness::default();
+    let endpoints = match args.pool_member {
+        Some(number) => {
+            pool::end_with_manager(stop.clone());
+            pool::member_listen(&args.http, number)
+        }
+        None => args.http.clone(),
+    };
+    let endpoints_stop = CancellationToken::new();
+    http::serve(&endpoints, readiness.clone(), endpoints_stop.clone()).await?;
+    if args.processes > 1 && args.pool_member.is_none() {
+        let managed = pool::manage(args.processes, args.grace, stop).await.map_err(Error::Pool);
+        endpoints_stop.cancel();
+        return managed;
+    }
+    let live = LiveReader::new(connect::cluster().await?);
+    let connector = args.connector();
+    let Some(queue) = connect::database(&args.database, &readiness, &stop).await? else { return Ok(()) };
+    let around = Surroundings { queue: queue.clone(), live, connector, settings: Arc::new(settings), stop };
+    let served = serve(&around, &readiness).await;
+    queue.close().await;
+    endpoints_stop.cancel();
+    Ok(served?)
+}

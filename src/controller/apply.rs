@@ -1,0 +1,246 @@
+//! Carries out one decision.
+
+use super::api_call::ApiError;
+use super::context::Context;
+use super::observe::{Observed, address};
+use super::{finalizer, release, requester};
+use crate::api::Server;
+use crate::job::{JobId, Problem};
+use crate::metrics;
+use crate::plan::{Command, Work};
+use crate::queue::{BmcClaimed, BmcKey, CancelOutcome, Claimant, Enqueued, NewJob, QueueError};
+use crate::shard::shard_of;
+
+/// What carrying out a command came to.
+#[derive(Debug)]
+pub(super) enum Applied {
+    /// Nothing was to be done, or nothing that a further look would see.
+    Settled,
+    /// Something changed: look again at once.
+    Changed,
+    /// The object changed: this is the new one.
+    Object(Box<Server>),
+    /// Somebody else was in the way, or faster: look again soon.
+    InTheWay,
+    /// The server was let go.
+    Released,
+}
+
+impl Applied {
+    const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Settled | Self::Changed | Self::Object(_) | Self::Released => "done",
+            Self::InTheWay => "in_the_way",
+        }
+    }
+}
+
+/// A command that could not be carried out.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ApplyError {
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    #[error(transparent)]
+    Api(#[from] ApiError),
+}
+
+pub(super) async fn apply(
+    context: &Context,
+    observed: &Observed,
+    command: &Command,
+) -> Result<Applied, ApplyError> {
+    let name = match command {
+        Command::Nothing(_) => return Ok(Applied::Settled),
+        other => command_name(other),
+    };
+    let result = match carry_out(context, observed, command).await {
+        // The row is being worked on right now.
+        Err(ApplyError::Queue(QueueError::Busy)) => Ok(Applied::InTheWay),
+        other => other,
+    };
+    let outcome = result.as_ref().map_or("error", Applied::as_str);
+    metrics::COMMANDS.one(&[name, outcome]);
+    if result.is_ok() && outcome == "done" {
+        say(observed, name, command);
+    }
+    result
+}
+
+async fn carry_out(context: &Context, observed: &Observed, command: &Command) -> Result<Applied, ApplyError> {
+    let Observed { seen, uid, namespace, name, .. } = observed;
+    let queue = &context.queue;
+    Ok(match command {
+        Command::Nothing(_) => Applied::Settled,
+        Command::AddFinalizer => finalizer::add(context, &seen.server).await?,
+        Command::Register { handled, .. } => {
+            queue.register(uid, namespace, name, handled).await?;
+            Applied::Changed
+        }
+        Command::ClaimBmc { address: text } => {
+            let Ok(address) = address(text) else { return Ok(Applied::Settled) };
+            let key = address.claim_key();
+            let who = Claimant {
+                uid: uid.clone(),
+                namespace: namespace.clone(),
+                name: name.clone(),
+                address: text.clone(),
+            };
+            let key = BmcKey { host: format!("name:{}", key.host), system: key.system };
+            match queue.claim_address(who, key).await? {
+                BmcClaimed::Granted | BmcClaimed::Refused(_) => Applied::Changed,
+                BmcClaimed::Unknown => Applied::InTheWay,
+            }
+        }
+        Command::Enqueue(work) => {
+            let id = JobId::new(seen.now_ms, rand::random());
+            let Some(job) = new_job(observed, work, id, queue.shards()) else {
+                return Ok(Applied::Settled);
+            };
+            match queue.enqueue(job, observed.version()).await? {
+                Enqueued::Accepted => Applied::Changed,
+                Enqueued::Stale | Enqueued::Occupied => Applied::InTheWay,
+            }
+        }
+        Command::Cancel { id, reason } => changed(queue.cancel(uid, *id, *reason).await?),
+        Command::Reprioritize { id, lane } => changed(queue.reprioritize(uid, *id, *lane).await?),
+        // The job shows no sign of having been woken until a worker takes it: looking again would wake it again.
+        Command::WakeJob { id } => {
+            queue.signal(uid, *id).await?;
+            Applied::Settled
+        }
+        Command::RecordHandled { reboot_token, .. } => {
+            let recorded = queue.record_handled(uid, reboot_token, observed.version()).await?;
+            if recorded { Applied::Changed } else { Applied::InTheWay }
+        }
+        Command::Release(farewell) => release::release(context, observed, *farewell).await?,
+    })
+}
+
+const fn changed(outcome: CancelOutcome) -> Applied {
+    match outcome {
+        CancelOutcome::Deleted | CancelOutcome::Stored | CancelOutcome::Gone => Applied::Changed,
+    }
+}
+
+/// The job for this work; `None` where the address cannot be read, of which no work is made.
+fn new_job(observed: &Observed, work: &Work, id: JobId, shards: u16) -> Option<NewJob> {
+    let server = &observed.seen.server;
+    let host = address(&server.spec.bmc.address).map_err(|_: Problem| ()).ok()?.claim_key().host;
+    Some(NewJob {
+        id,
+        uid: observed.uid.clone(),
+        namespace: observed.namespace.clone(),
+        name: observed.name.clone(),
+        site: server.spec.site.clone(),
+        shard: shard_of(&server.spec.site, &host, shards),
+        action: work.action,
+        step: work.step,
+        lane: work.lane,
+        intent: work.intent.clone(),
+        cause: work.cause.clone(),
+        visibility: work.visibility,
+        requester: requester::of(work.action, server.metadata.managed_fields.as_deref()),
+    })
+}
+
+/// The metric label of a command.
+const fn command_name(command: &Command) -> &'static str {
+    match command {
+        Command::Nothing(_) => "Nothing",
+        Command::AddFinalizer => "AddFinalizer",
+        Command::Register { .. } => "Register",
+        Command::ClaimBmc { .. } => "ClaimBmc",
+        Command::Enqueue(_) => "Enqueue",
+        Command::Cancel { .. } => "Cancel",
+        Command::Reprioritize { .. } => "Reprioritize",
+        Command::WakeJob { .. } => "WakeJob",
+        Command::RecordHandled { .. } => "RecordHandled",
+        Command::Release(_) => "Release",
+    }
+}
+
+/// One line for each command that changed something; a look that nobody asked for is no news.
+fn say(observed: &Observed, name: &str, command: &Command) {
+    let (action, reason) = match command {
+        Command::Enqueue(work) if work.visibility == crate::job::Visibility::Quiet => return,
+        Command::Enqueue(work) => (work.action.as_str(), ""),
+        Command::Cancel { reason, .. } | Command::RecordHandled { reason, .. } => ("", reason.as_str()),
+        _ => ("", ""),
+    };
+    let job_id = match command {
+        Command::Cancel { id, .. } | Command::Reprioritize { id, .. } | Command::WakeJob { id } => {
+            id.to_string()
+        }
+        _ => String::new(),
+    };
+    tracing::info!(
+        controller = "server",
+        namespace = observed.namespace,
+        name = observed.name,
+        uid = observed.uid.as_str(),
+        generation = observed.seen.server.metadata.generation,
+        job_id,
+        action,
+        reason,
+        "{name}"
+    );
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, missing_docs)]
+mod tests {
+    use super::*;
+    use crate::api::{BmcSpec, ServerSpec};
+    use crate::job::{Action, ServerUid, Visibility};
+    use crate::plan::{Facts, decide};
+
+    fn observed(bmc: &str) -> Observed {
+        let spec = ServerSpec {
+            site: "north".into(),
+            bmc: BmcSpec { address: bmc.into(), ..BmcSpec::default() },
+            ..ServerSpec::default()
+        };
+        let mut server = Server::new("a", spec);
+        server.metadata.finalizers = Some(vec![crate::api::names::FINALIZER.into()]);
+        let address = address(bmc).map(|address| address.normalised()).ok();
+        let known = crate::job::Known { claimed_address: address.clone(), ..Default::default() };
+        let secret = crate::job::SecretVersion { uid: "s".into(), resource_version: "1".into() };
+        let seen = Facts { known: Some(known), address, secret: Some(secret), ..Facts::default() };
+        Observed {
+            seen: seen.about(server),
+            uid: ServerUid("u".into()),
+            namespace: "lab".into(),
+            name: "a".into(),
+            in_feed: false,
+        }
+    }
+
+    fn first_look(observed: &Observed) -> Work {
+        let Command::Enqueue(work) = decide(&observed.seen).command else {
+            unreachable!("a first look is due")
+        };
+        work
+    }
+
+    #[test]
+    fn a_job_takes_its_shard_from_site_and_bmc_host_and_its_requester_from_the_spec() {
+        let observed = observed("redfish+https://BMC-1.example/redfish/v1/Systems/7");
+        let job = new_job(&observed, &first_look(&observed), JobId(1), 16).unwrap();
+        assert_eq!(job.shard, shard_of("north", "bmc-1.example:443", 16));
+        assert_eq!((job.action, job.visibility), (Action::Inspect, Visibility::Shown));
+        assert_eq!((job.namespace.as_str(), job.site.as_str()), ("lab", "north"));
+        assert_eq!(job.requester, crate::api::names::CONTROLLER);
+    }
+
+    #[test]
+    fn every_command_has_its_own_label() {
+        let commands = [
+            Command::Nothing(crate::api::Reason::AsDeclared),
+            Command::AddFinalizer,
+            Command::WakeJob { id: JobId(1) },
+            Command::ClaimBmc { address: String::new() },
+        ];
+        let names: std::collections::BTreeSet<_> = commands.iter().map(command_name).collect();
+        assert_eq!(names.len(), commands.len());
+    }
+}

@@ -1,0 +1,69 @@
+//! What every reconcile works with.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kube::runtime::events::{Recorder, Reporter};
+use kube::{Api, Client};
+use tokio::sync::Semaphore;
+
+use super::fleet::Fleet;
+use super::leader::Leadership;
+use super::retries::Retries;
+use super::secrets::Secrets;
+use super::settings::ControllerSettings;
+use super::sites::Sites;
+use super::written::Written;
+use crate::api::{Server, names};
+use crate::job::SecretVersion;
+use crate::queue::Queue;
+
+/// Shared by the reconciles of one term as leader.
+pub(super) struct Context {
+    pub client: Client,
+    pub queue: Queue,
+    pub settings: ControllerSettings,
+    pub leadership: Leadership,
+    pub recorder: Recorder,
+    pub fleet: Fleet,
+    pub sites: Sites,
+    pub secrets: BTreeMap<String, Secrets>,
+    pub written: Written,
+    pub retries: Retries,
+    /// Reconciles at once over all namespaces.
+    pub turns: Arc<Semaphore>,
+}
+
+impl Context {
+    pub(super) fn new(
+        client: Client,
+        queue: Queue,
+        settings: ControllerSettings,
+        leadership: Leadership,
+        fleet: Fleet,
+    ) -> Self {
+        let reporter = Reporter { controller: names::CONTROLLER.to_owned(), instance: None };
+        let secrets = settings.namespaces.iter().map(|name| (name.clone(), Secrets::default())).collect();
+        Self {
+            recorder: Recorder::new(client.clone(), reporter),
+            turns: Arc::new(Semaphore::new(usize::from(settings.concurrency))),
+            sites: Sites::default(),
+            written: Written::default(),
+            retries: Retries::default(),
+            client,
+            queue,
+            settings,
+            leadership,
+            fleet,
+            secrets,
+        }
+    }
+
+    pub(super) fn servers(&self, namespace: &str) -> Api<Server> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    pub(super) fn secret(&self, namespace: &str, name: &str) -> Option<SecretVersion> {
+        self.secrets.get(namespace)?.version(name)
+    }
+}

@@ -1,0 +1,143 @@
+//! Reads the feed: which servers changed in the database since they were last shown, and wakes their reconciles.
+//!
+//! A row stays until its newest version was shown, so a wake-up that is lost is given again.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use super::context::Context;
+use super::fleet::Standing;
+use super::ghosts::Ghosts;
+use crate::failpoint::crash_point;
+use crate::http::Readiness;
+use crate::job::ServerUid;
+use crate::metrics;
+use crate::queue::{Changed, FeedCursor, QueueError, Registered};
+
+/// Rows in one read.
+const PAGE: u16 = 500;
+/// Between two reads while something comes.
+const BUSY: Duration = Duration::from_millis(250);
+/// Between two reads while nothing comes.
+const IDLE: Duration = Duration::from_secs(1);
+/// How long a woken reconcile has before it is woken again for the same version.
+const AGAIN: Duration = Duration::from_secs(3);
+
+/// The versions for which a reconcile was woken.
+#[derive(Debug, Default)]
+struct Woken {
+    last: HashMap<ServerUid, (i64, Instant)>,
+}
+
+impl Woken {
+    fn is_due(&mut self, row: &Changed, now: Instant) -> bool {
+        let due = self.last.get(&row.uid).is_none_or(|(version, at)| {
+            *version != row.version || now.saturating_duration_since(*at) >= AGAIN
+        });
+        if due {
+            self.last.insert(row.uid.clone(), (row.version, now));
+        }
+        due
+    }
+
+    /// What is not in the feed any more was shown.
+    fn keep_only(&mut self, rows: &[Changed]) {
+        let left: std::collections::HashSet<&ServerUid> = rows.iter().map(|row| &row.uid).collect();
+        self.last.retain(|uid, _| left.contains(uid));
+    }
+}
+
+/// Reads for ever.
+pub(super) async fn run(context: &Context, readiness: &Readiness) {
+    let mut woken = Woken::default();
+    let mut ghosts = Ghosts::default();
+    let mut pause = BUSY;
+    let mut said = String::new();
+    context.fleet.synced().await;
+    loop {
+        match pass(context, &mut woken, &mut ghosts).await {
+            Ok(new) => {
+                if !said.is_empty() {
+                    said.clear();
+                    tracing::info!("the database answers again");
+                }
+                readiness.ready("database");
+                pause = if new > 0 { BUSY } else { (pause * 2).min(IDLE) };
+            }
+            Err(error) => {
+                let message = error.to_string();
+                readiness.waits("database", &message);
+                if message != said {
+                    tracing::warn!(reason = error.class(), "the feed was not read: {message}");
+                    said = message;
+                }
+                pause = IDLE;
+            }
+        }
+        tokio::time::sleep(pause.mul_f64(rand::random_range(0.9..1.1))).await;
+    }
+}
+
+/// Reads the feed to its end; returns how many reconciles were woken.
+async fn pass(context: &Context, woken: &mut Woken, ghosts: &mut Ghosts) -> Result<usize, QueueError> {
+    let mut all = Vec::new();
+    let mut cursor = Some(FeedCursor::default());
+    let mut count = 0;
+    while let Some(at) = cursor {
+        let (page, next) = context.queue.feed(&at, PAGE).await?;
+        if !page.is_empty() {
+            crash_point("controller.feed.read");
+        }
+        count += wake(context, &page, woken, ghosts).await;
+        all.extend(page);
+        cursor = next;
+    }
+    woken.keep_only(&all);
+    metrics::FEED_ROWS.set(&[], all.len() as f64);
+    Ok(count)
+}
+
+async fn wake(context: &Context, page: &[Changed], woken: &mut Woken, ghosts: &mut Ghosts) -> usize {
+    let mut count = 0;
+    for row in page {
+        match context.fleet.standing(&row.namespace, &row.name, &row.uid) {
+            Standing::Present if woken.is_due(row, Instant::now()) => {
+                context.fleet.wake(&row.namespace, &row.name);
+                count += 1;
+            }
+            Standing::Present | Standing::Elsewhere => {}
+            Standing::Missing => {
+                let row = Registered {
+                    uid: row.uid.clone(),
+                    namespace: row.namespace.clone(),
+                    name: row.name.clone(),
+                };
+                ghosts.look_at(context, &row).await;
+            }
+        }
+    }
+    count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_wakes_once_and_again_only_when_it_was_not_shown_for_a_while() {
+        let row = |version| Changed {
+            uid: ServerUid("u".into()),
+            namespace: String::new(),
+            name: String::new(),
+            version,
+        };
+        let mut woken = Woken::default();
+        let begun = Instant::now();
+        assert!(woken.is_due(&row(1), begun));
+        assert!(!woken.is_due(&row(1), begun));
+        assert!(woken.is_due(&row(2), begun));
+        assert!(woken.is_due(&row(2), begun + AGAIN));
+        woken.keep_only(&[]);
+        assert!(woken.is_due(&row(2), begun + AGAIN));
+    }
+}

@@ -1,0 +1,101 @@
+//! The Servers as the watches show them, and how one of them is woken.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::channel::mpsc;
+use kube::Resource as _;
+use kube::core::DeserializeGuard;
+use kube::runtime::reflector::{ObjectRef, Store};
+
+use crate::api::Server;
+use crate::job::ServerUid;
+
+/// A `Server`, or an object that this release cannot read: one of those does not end the watch of the others.
+pub(super) type Guarded = DeserializeGuard<Server>;
+
+/// One watched namespace.
+struct Watched {
+    store: Store<Guarded>,
+    wake: mpsc::UnboundedSender<ObjectRef<Guarded>>,
+}
+
+/// All watched namespaces.
+#[derive(Default)]
+pub(super) struct Fleet {
+    namespaces: BTreeMap<String, Watched>,
+}
+
+/// What the watch knows of a row's server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Its namespace is not watched by this controller.
+    Elsewhere,
+    /// The watch has it.
+    Present,
+    /// The watch does not have it; a live read must tell.
+    Missing,
+}
+
+impl Fleet {
+    pub(super) fn add(
+        &mut self,
+        namespace: &str,
+        store: Store<Guarded>,
+        wake: mpsc::UnboundedSender<ObjectRef<Guarded>>,
+    ) {
+        self.namespaces.insert(namespace.to_owned(), Watched { store, wake });
+    }
+
+    /// Whether every watch has its first list.
+    pub(super) async fn synced(&self) {
+        for watched in self.namespaces.values() {
+            // A dropped writer ends the process's leading; whoever waits here is ended with it.
+            watched.store.wait_until_ready().await.ok();
+        }
+    }
+
+    pub(super) fn standing(&self, namespace: &str, name: &str, uid: &ServerUid) -> Standing {
+        let Some(watched) = self.namespaces.get(namespace) else { return Standing::Elsewhere };
+        match watched.store.get(&ObjectRef::new(name).within(namespace)) {
+            Some(object) if object.meta().uid.as_deref() == Some(uid.as_str()) => Standing::Present,
+            _ => Standing::Missing,
+        }
+    }
+
+    /// Asks for a reconcile.
+    pub(super) fn wake(&self, namespace: &str, name: &str) {
+        if let Some(watched) = self.namespaces.get(namespace) {
+            // A closed channel means that the watch is ending: the next leader looks at everything.
+            watched.wake.unbounded_send(ObjectRef::new(name).within(namespace)).ok();
+        }
+    }
+
+    /// Wakes the Servers of a namespace (`None`: of all) that `concerned` picks.
+    pub(super) fn wake_where(&self, namespace: Option<&str>, concerned: impl Fn(&Server) -> bool) {
+        for (watched_namespace, watched) in &self.namespaces {
+            if namespace.is_some_and(|namespace| namespace != watched_namespace) {
+                continue;
+            }
+            for object in watched.store.state_filter(|object| object.0.as_ref().is_ok_and(&concerned)) {
+                if let Some(name) = &object.meta().name {
+                    self.wake(watched_namespace, name);
+                }
+            }
+        }
+    }
+
+    /// The sites that have Servers.
+    pub(super) fn sites(&self) -> BTreeSet<String> {
+        let mut sites = BTreeSet::new();
+        for watched in self.namespaces.values() {
+            for object in watched.store.state() {
+                if let Ok(server) = &object.0
+                    && !sites.contains(&server.spec.site)
+                {
+                    sites.insert(server.spec.site.clone());
+                }
+            }
+        }
+        sites
+    }
+}

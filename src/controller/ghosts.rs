@@ -1,0 +1,100 @@
+//! Rows whose `Server` is gone: somebody took the finalizer off by force, or a backup brought the row back. They are
+//! let go, so that their BMC is free for another one.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use super::api_call::{ApiError, call};
+use super::apply::ApplyError;
+use super::context::Context;
+use super::fleet::Standing;
+use crate::api::Reason;
+use crate::config;
+use crate::job::{Problem, ServerUid};
+use crate::queue::{QueueError, Registered};
+
+/// How long one is left alone after a look.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// Those that were met.
+#[derive(Debug, Default)]
+pub(super) struct Ghosts {
+    met: HashMap<ServerUid, Met>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Met {
+    first: Instant,
+    last: Instant,
+}
+
+impl Ghosts {
+    /// Looks at a row whose server the watch does not have, and lets it go if the object is gone indeed.
+    pub(super) async fn look_at(&mut self, context: &Context, row: &Registered) {
+        let now = Instant::now();
+        // A row of a server that is present again, or gone for good, is not met any more.
+        self.met.retain(|_, met| now.duration_since(met.last) < PAUSE * 60);
+        let met = self.met.entry(row.uid.clone()).or_insert(Met { first: now, last: now });
+        if met.first != now && now.duration_since(met.last) < PAUSE {
+            return;
+        }
+        met.last = now;
+        let lasts = now.duration_since(met.first);
+        match self.let_go(context, row, lasts).await {
+            Ok(()) => {}
+            Err(error) => {
+                tracing::debug!(uid = row.uid.as_str(), %error, "a row without a Server stays for now");
+            }
+        }
+    }
+
+    async fn let_go(&self, context: &Context, row: &Registered, lasts: Duration) -> Result<(), ApplyError> {
+        let found = call("read the server", context.servers(&row.namespace).get_metadata(&row.name)).await;
+        match found {
+            Ok(live) if live.metadata.uid.as_deref() == Some(row.uid.as_str()) => return Ok(()),
+            Ok(_) | Err(ApiError::NotFound(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let queue = &context.queue;
+        let seen = queue.observe(&row.uid).await?;
+        if let Some(job) = seen.job {
+            if job.cancel.is_none() {
+                queue.cancel(&row.uid, job.id, Reason::ServerGone).await?;
+            } else if config::ms(lasts) >= context.settings.plan.undo_wait_ms {
+                let why = Problem::new(
+                    Reason::ReleasedWithoutUndo,
+                    "the Server is gone; what the job had begun was not undone: look at the machine",
+                );
+                queue.abandon(&row.uid, job.id, why, context.sites.all_dead()).await?;
+            }
+        }
+        // With a job that is still being undone this changes nothing.
+        queue.release(&row.uid).await?;
+        tracing::info!(
+            controller = "server",
+            namespace = row.namespace,
+            name = row.name,
+            uid = row.uid.as_str(),
+            reason = Reason::ServerGone.as_str(),
+            "a row without a Server is being let go"
+        );
+        Ok(())
+    }
+
+    /// Compares the next page of rows with the watches; returns where the page after it begins.
+    pub(super) async fn patrol(
+        &mut self,
+        context: &Context,
+        after: Option<&ServerUid>,
+    ) -> Result<Option<ServerUid>, QueueError> {
+        const PAGE: u16 = 500;
+        let rows = context.queue.registered(after, PAGE).await?;
+        for row in &rows {
+            if context.fleet.standing(&row.namespace, &row.name, &row.uid) == Standing::Missing {
+                self.look_at(context, row).await;
+            }
+        }
+        let full = rows.len() == usize::from(PAGE);
+        Ok(rows.into_iter().next_back().filter(|_| full).map(|row| row.uid))
+    }
+}

@@ -1,0 +1,50 @@
+//! What the leader tidies up now and then, in small portions.
+
+use std::time::Duration;
+
+use super::context::Context;
+use super::ghosts::Ghosts;
+use crate::config;
+use crate::queue::QueueError;
+
+/// Between two rounds.
+const EVERY: Duration = Duration::from_secs(10);
+/// Servers whose refusal is taken back in one round.
+const FORGIVEN: u32 = 200;
+/// Rows that one delete takes from the history; and how many deletes a round makes at most.
+const TRIMMED: u32 = 500;
+const DELETES: u32 = 20;
+
+/// Tidies for ever.
+pub(super) async fn run(context: &Context) {
+    let mut ghosts = Ghosts::default();
+    let mut patrol = None;
+    context.fleet.synced().await;
+    loop {
+        tokio::time::sleep(EVERY.mul_f64(rand::random_range(0.9..1.1))).await;
+        match ghosts.patrol(context, patrol.as_ref()).await {
+            Ok(next) => patrol = next,
+            Err(error) => tracing::debug!(%error, "rows were not compared with their Servers"),
+        }
+        if let Err(error) = tidy(context).await {
+            tracing::debug!(%error, "housekeeping did not come to its end");
+        }
+    }
+}
+
+async fn tidy(context: &Context) -> Result<(), QueueError> {
+    let forgiven = context.queue.forgive_orphans(FORGIVEN).await?;
+    if forgiven > 0 {
+        tracing::info!(
+            servers = forgiven,
+            "BMCs are claimed by nobody any more: their refused Servers try again"
+        );
+    }
+    let before_ms = context.queue.now_ms().await? - config::ms(context.settings.history_retention);
+    for _ in 0..DELETES {
+        if context.queue.trim_history(before_ms, TRIMMED).await? < u64::from(TRIMMED) {
+            break;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,98 @@
+//! The controller: compares each `Server` with what is known of its machine, enqueues what is due, and shows what was
+//! found in `status`.
+//!
+//! One replica leads; the others stand by. A term as leader runs these, and ends them all when the Lease is lost:
+//!
+//! | file | does |
+//! |---|---|
+//! | `reconcile` | observe, decide, apply, show, for one server; kube-runtime calls it |
+//! | `observe`, `apply`, `status`, `events` | the four parts of it |
+//! | `finalizer`, `release`, `requester` | parts of `apply` |
+//! | `feed` | wakes the reconciles of servers that changed in the database |
+//! | `secrets`, `sites` | wake the reconciles that a Secret or a site's workers concern |
+//! | `ghosts`, `housekeeping` | rows whose server is gone, and what else is left over |
+//! | `leader` | who leads |
+//!
+//! Two leaders at once do no harm: an enqueue names the version that it was decided on, a patch the resourceVersion.
+
+mod api_call;
+mod apply;
+mod context;
+mod events;
+mod feed;
+mod finalizer;
+mod fleet;
+mod ghosts;
+mod housekeeping;
+mod leader;
+mod observe;
+mod reconcile;
+mod release;
+mod requester;
+mod retries;
+mod secrets;
+mod settings;
+mod sites;
+mod status;
+mod term;
+mod watch_error;
+mod written;
+
+use std::time::Duration;
+
+use kube::Client;
+use tokio_util::sync::CancellationToken;
+
+pub use self::leader::ElectionSettings;
+pub use self::settings::ControllerSettings;
+
+use self::leader::Elector;
+use crate::http::Readiness;
+use crate::metrics;
+use crate::queue::Queue;
+
+/// The label of this controller in metrics and logs.
+const CONTROLLER: &str = "server";
+
+/// Stands for election and leads, again and again, until `stop`.
+pub async fn run(
+    client: Client,
+    queue: Queue,
+    settings: ControllerSettings,
+    readiness: Readiness,
+    stop: CancellationToken,
+) {
+    metrics::MAX_RECONCILES.set(&[CONTROLLER], f64::from(settings.concurrency));
+    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "autobuild".to_owned());
+    let mut elector = Elector::new(client.clone(), settings.election.clone(), &host);
+    while elector.campaign(&readiness, &stop).await {
+        let over = stop.child_token();
+        let term = tokio::spawn(term::serve(
+            client.clone(),
+            queue.clone(),
+            settings.clone(),
+            elector.leadership(),
+            readiness.clone(),
+            over.clone(),
+        ));
+        // Renewed until the last reconcile has ended, so that nobody else leads meanwhile.
+        let ended = CancellationToken::new();
+        let mark = ended.clone();
+        let watched = async {
+            if let Err(error) = term.await {
+                tracing::error!(%error, "the controller's term ended in a panic");
+            }
+            mark.cancel();
+        };
+        let held = async {
+            elector.hold(&readiness, &ended).await;
+            over.cancel();
+        };
+        tokio::join!(watched, held);
+        elector.release().await;
+        if stop.is_cancelled() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}

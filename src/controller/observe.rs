@@ -1,0 +1,57 @@
+//! Everything that a decision is made on, put together. The object was taken before: what the database says is read
+//! after it, so that an old row is never shown under a new resourceVersion.
+
+use super::context::Context;
+use crate::api::bmc_address::BmcAddress;
+use crate::api::{Reason, Server};
+use crate::job::{Problem, ServerUid};
+use crate::plan::Observation;
+use crate::queue::QueueError;
+
+/// An observation, and what is not decided on.
+pub(super) struct Observed {
+    pub seen: Observation,
+    /// `metadata.uid`.
+    pub uid: ServerUid,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Whether the newest version waits to be shown.
+    pub in_feed: bool,
+}
+
+impl Observed {
+    /// The version of what is known; 0 where nothing is.
+    pub(super) fn version(&self) -> i64 {
+        self.seen.known.as_ref().map_or(0, |known| known.version)
+    }
+}
+
+pub(super) async fn observe(context: &Context, server: Server) -> Result<Observed, QueueError> {
+    let metadata = &server.metadata;
+    let uid = ServerUid(metadata.uid.clone().unwrap_or_default());
+    let namespace = metadata.namespace.clone().unwrap_or_default();
+    let name = metadata.name.clone().unwrap_or_default();
+    let row = context.queue.observe(&uid).await?;
+    let seen = Observation {
+        bmc_address: address(&server.spec.bmc.address).map(|address| address.normalised()),
+        secret: context.secret(&namespace, &server.spec.bmc.credentials_ref.name),
+        site: context.sites.workers(&server.spec.site),
+        known: row.known,
+        job: row.job,
+        visibility: row.visibility,
+        // One clock for what happened and for now: a controller whose clock is wrong decides the same.
+        now_ms: row.now_ms,
+        settings: context.settings.plan,
+        server,
+    };
+    Ok(Observed { seen, uid, namespace, name, in_feed: row.in_feed })
+}
+
+/// `spec.bmc.address`, if it can be used.
+pub(super) fn address(text: &str) -> Result<BmcAddress, Problem> {
+    BmcAddress::parse(text)
+        .and_then(|address| address.require_supported().map(|()| address))
+        .map_err(|error| Problem::new(Reason::InvalidAddress, error.to_string()))
+}

@@ -1,0 +1,237 @@
+//! One reconcile: observe, decide, apply, show; again while something changed.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kube::Resource as _;
+use kube::runtime::controller::Action;
+
+use super::api_call::{ApiError, call};
+use super::apply::{Applied, ApplyError, apply};
+use super::context::Context;
+use super::fleet::Guarded;
+use super::observe::{Observed, observe};
+use super::status::{Shown, is_shown_live, show};
+use super::{CONTROLLER, events};
+use crate::api::{Server, ServerStatus};
+use crate::metrics;
+use crate::plan::{self, Command, Decision};
+use crate::queue::QueueError;
+
+/// Looks in one reconcile; a server that still changes then takes its turn again.
+const LOOKS: u32 = 10;
+
+/// A reconcile that did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReconcileError {
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    #[error("this release cannot read the object: {0}; apply crds/ of this release, or correct the object")]
+    Unreadable(String),
+}
+
+impl From<ApplyError> for ReconcileError {
+    fn from(error: ApplyError) -> Self {
+        match error {
+            ApplyError::Queue(error) => Self::Queue(error),
+            ApplyError::Api(error) => Self::Api(error),
+        }
+    }
+}
+
+/// When to look again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// When something happens, or after this time.
+    Calm(Option<Duration>),
+    /// Soon: something was in the way.
+    Soon,
+}
+
+pub(super) async fn reconcile(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, ReconcileError> {
+    // The semaphore is never closed; should it be, the turn is merely not counted.
+    let _turn = Arc::clone(&context.turns).acquire_owned().await.ok();
+    if !context.leadership.holds() {
+        return Ok(Action::requeue(Duration::from_secs(1)));
+    }
+    metrics::ACTIVE_RECONCILES.add(&[CONTROLLER], 1.0);
+    let begun = Instant::now();
+    let result = converge(&context, &object).await;
+    metrics::RECONCILE_TIME.observe(&[CONTROLLER], begun.elapsed().as_secs_f64());
+    metrics::ACTIVE_RECONCILES.add(&[CONTROLLER], -1.0);
+    let next = match result {
+        Ok(next) => next,
+        Err(error) => return Err(error),
+    };
+    context.retries.over(object.meta().uid.as_deref().unwrap_or_default());
+    Ok(match next {
+        Next::Calm(None) => {
+            metrics::RECONCILES.one(&[CONTROLLER, "success"]);
+            Action::await_change()
+        }
+        Next::Calm(Some(after)) => {
+            metrics::RECONCILES.one(&[CONTROLLER, "requeue_after"]);
+            Action::requeue(after)
+        }
+        Next::Soon => {
+            metrics::RECONCILES.one(&[CONTROLLER, "requeue_after"]);
+            Action::requeue(Duration::from_millis(rand::random_range(100..400)))
+        }
+    })
+}
+
+/// What kube-runtime asks after an error: reported and counted here, and nowhere else.
+#[expect(clippy::needless_pass_by_value, reason = "the signature is kube-runtime's")]
+pub(super) fn after_error(object: Arc<Guarded>, error: &ReconcileError, context: Arc<Context>) -> Action {
+    let metadata = object.meta();
+    metrics::RECONCILES.one(&[CONTROLLER, "error"]);
+    metrics::RECONCILE_ERRORS.one(&[CONTROLLER]);
+    tracing::warn!(
+        controller = CONTROLLER,
+        namespace = metadata.namespace,
+        name = metadata.name,
+        uid = metadata.uid,
+        generation = metadata.generation,
+        "not reconciled: {error}"
+    );
+    match error {
+        ReconcileError::Unreadable(_) => Action::await_change(),
+        ReconcileError::Queue(_) | ReconcileError::Api(_) => {
+            Action::requeue(context.retries.failed(metadata.uid.as_deref().unwrap_or_default()))
+        }
+    }
+}
+
+async fn converge(context: &Context, object: &Guarded) -> Result<Next, ReconcileError> {
+    let cached = object.0.as_ref().map_err(|invalid| ReconcileError::Unreadable(invalid.error.clone()))?;
+    let mut server = cached.clone();
+    if context.written.is_stale(&cached.metadata) {
+        let Some(live) = live(context, cached).await? else { return Ok(Next::Calm(None)) };
+        server = live;
+    }
+    for _ in 0..LOOKS {
+        // The object was taken before the row is read, and what follows counts only while this process leads.
+        let observed = observe(context, server).await?;
+        if !context.leadership.holds() {
+            return Ok(Next::Soon);
+        }
+        match look(context, &observed).await? {
+            Look::Done(next) => return Ok(next),
+            Look::Again(Some(changed)) => server = *changed,
+            Look::Again(None) => server = observed.seen.server,
+            Look::Outdated => match live(context, &observed.seen.server).await? {
+                Some(live) => server = live,
+                None => return Ok(Next::Calm(None)),
+            },
+        }
+    }
+    Ok(Next::Soon)
+}
+
+/// What one look came to.
+enum Look {
+    Done(Next),
+    /// Something changed; with the object where that changed.
+    Again(Option<Box<Server>>),
+    /// The object that was looked at is not the present one.
+    Outdated,
+}
+
+async fn look(context: &Context, observed: &Observed) -> Result<Look, ReconcileError> {
+    let seen = &observed.seen;
+    let decision = plan::decide(seen);
+    let status = plan::status(seen, &decision);
+    // Told before it is done: afterwards there is nothing left to tell it on.
+    if matches!(decision.command, Command::Release(_)) && tell(context, observed, &decision, &status).await? {
+        return Ok(Look::Outdated);
+    }
+    match apply(context, observed, &decision.command).await? {
+        Applied::Released => return Ok(Look::Done(Next::Calm(None))),
+        Applied::InTheWay => return Ok(Look::Done(Next::Soon)),
+        Applied::Object(server) => return Ok(Look::Again(Some(server))),
+        Applied::Changed => match &decision.command {
+            // What these did shows in no later look.
+            Command::Register { .. } if tell(context, observed, &decision, &status).await? => {
+                return Ok(Look::Outdated);
+            }
+            Command::RecordHandled { .. } => {
+                let shown = seen.server.status.clone().unwrap_or_default();
+                events::publish(context, &seen.server, plan::events(seen, &decision, &shown)).await;
+                return Ok(Look::Again(None));
+            }
+            _ => return Ok(Look::Again(None)),
+        },
+        Applied::Settled => {}
+    }
+    if tell(context, observed, &decision, &status).await? {
+        return Ok(Look::Outdated);
+    }
+    let after = decision.recheck_after_ms.map(|ms| Duration::from_millis(ms.max(0) as u64));
+    Ok(Look::Done(Next::Calm(after)))
+}
+
+/// Shows the status, publishes what is new in it, and takes the server out of the feed. `true`: the object changed
+/// meanwhile, and nothing was done.
+async fn tell(
+    context: &Context,
+    observed: &Observed,
+    decision: &Decision,
+    status: &ServerStatus,
+) -> Result<bool, ReconcileError> {
+    let seen = &observed.seen;
+    let shown = show(context, &seen.server, status).await?;
+    match shown {
+        Shown::Outdated => return Ok(true),
+        Shown::Already => {
+            if !observed.in_feed {
+                return Ok(false);
+            }
+            // The cache may be older than another leader's patch.
+            if !is_shown_live(context, &seen.server, status).await? {
+                return Ok(true);
+            }
+        }
+        Shown::Written => {
+            say(observed, status);
+            events::publish(context, &seen.server, plan::events(seen, decision, status)).await;
+        }
+    }
+    if observed.in_feed {
+        context.queue.acknowledge(&observed.uid, observed.version()).await?;
+    }
+    Ok(false)
+}
+
+/// The present object; `None`: it is gone, or another one has its name.
+async fn live(context: &Context, known: &Server) -> Result<Option<Server>, ReconcileError> {
+    let metadata = &known.metadata;
+    let (Some(name), Some(namespace)) = (&metadata.name, &metadata.namespace) else { return Ok(None) };
+    match call("read the server", context.servers(namespace).get(name)).await {
+        Ok(live) => Ok((live.metadata.uid == metadata.uid).then_some(live)),
+        Err(ApiError::NotFound(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// One line for each change of the phase.
+fn say(observed: &Observed, status: &ServerStatus) {
+    let server = &observed.seen.server;
+    let before = server.status.as_ref().and_then(|status| status.phase);
+    if before == status.phase {
+        return;
+    }
+    let ready = crate::api::condition::find(&status.conditions, crate::api::condition::ConditionType::Ready);
+    tracing::info!(
+        controller = CONTROLLER,
+        namespace = observed.namespace,
+        name = observed.name,
+        uid = observed.uid.as_str(),
+        generation = server.metadata.generation,
+        job_id = status.job.as_ref().map(|job| job.id.as_str()),
+        reason = ready.map(|ready| ready.reason.as_str()),
+        "{}",
+        status.phase.map_or("", |phase| phase.as_str())
+    );
+}

@@ -1,0 +1,23 @@
+//! What an operator may set.
+
+use std::time::Duration;
+
+use super::leader::ElectionSettings;
+use crate::plan;
+
+/// Settings of the controller.
+#[derive(Debug, Clone)]
+pub struct ControllerSettings {
+    /// The namespaces whose Servers are looked after.
+    pub namespaces: Vec<String>,
+    /// How the leader is elected.
+    pub election: ElectionSettings,
+    /// Reconciles at once.
+    pub concurrency: u16,
+    /// Periods and bounds of decisions.
+    pub plan: plan::Settings,
+    /// The lease of workers: one whose heartbeat stands still for so long is dead.
+    pub worker_lease: Duration,
+    /// How long ended jobs stay in the history.
+    pub history_retention: Duration,
+}

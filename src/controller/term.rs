@@ -1,0 +1,124 @@
+//! One term as leader: every watch and loop, started together and ended together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::channel::mpsc;
+use kube::runtime::controller::{Config, Controller, Error};
+use kube::runtime::watcher;
+use kube::{Api, Client};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::context::Context;
+use super::fleet::{Fleet, Guarded};
+use super::leader::Leadership;
+use super::reconcile::{after_error, reconcile};
+use super::settings::ControllerSettings;
+use super::watch_error::WatchErrors;
+use super::{feed, housekeeping};
+use crate::http::Readiness;
+use crate::queue::Queue;
+
+/// How long changes of one object are collected before it is reconciled.
+const DEBOUNCE: Duration = Duration::from_millis(100);
+
+/// Serves until `over`; returns when the last reconcile has ended.
+pub(super) async fn serve(
+    client: Client,
+    queue: Queue,
+    settings: ControllerSettings,
+    leadership: Leadership,
+    readiness: Readiness,
+    over: CancellationToken,
+) {
+    let mut fleet = Fleet::default();
+    let mut controllers = Vec::new();
+    for namespace in &settings.namespaces {
+        let (wake, woken) = mpsc::unbounded();
+        let servers = Api::<Guarded>::namespaced(client.clone(), namespace);
+        let controller = Controller::new(servers, watcher::Config::default())
+            .with_config(Config::default().concurrency(settings.concurrency).debounce(DEBOUNCE))
+            .reconcile_on(woken)
+            .graceful_shutdown_on(over.clone().cancelled_owned());
+        fleet.add(namespace, controller.store(), wake);
+        controllers.push((namespace.clone(), controller));
+    }
+    let context = Arc::new(Context::new(client, queue, settings, leadership, fleet));
+    let mut reconciles = JoinSet::new();
+    for (namespace, controller) in controllers {
+        let errors = WatchErrors::new("servers", &namespace, &readiness);
+        reconciles.spawn(control(namespace, controller, Arc::clone(&context), errors, over.clone()));
+    }
+    let mut loops = JoinSet::new();
+    for namespace in context.settings.namespaces.clone() {
+        let errors = WatchErrors::new("secrets", &namespace, &readiness);
+        let context = Arc::clone(&context);
+        loops.spawn(async move {
+            if let Some(secrets) = context.secrets.get(&namespace) {
+                secrets.watch(context.client.clone(), &namespace, &context.fleet, errors).await;
+            }
+        });
+    }
+    spawn_loops(&mut loops, &context, &readiness);
+    tokio::select! {
+        () = over.cancelled() => {}
+        // None of them ends by itself: whatever it was, the term begins anew.
+        ended = loops.join_next() => tracing::error!(?ended, "a loop of the controller ended"),
+        ended = reconciles.join_next() => tracing::error!(?ended, "a watch of the controller ended"),
+    }
+    over.cancel();
+    loops.shutdown().await;
+    while let Some(ended) = reconciles.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "a watch of the controller panicked");
+        }
+    }
+}
+
+fn spawn_loops(loops: &mut JoinSet<()>, context: &Arc<Context>, readiness: &Readiness) {
+    let (shared, ready) = (Arc::clone(context), readiness.clone());
+    loops.spawn(async move { feed::run(&shared, &ready).await });
+    let shared = Arc::clone(context);
+    loops.spawn(async move {
+        shared.sites.watch(&shared.queue, &shared.fleet, shared.settings.worker_lease).await;
+    });
+    let shared = Arc::clone(context);
+    loops.spawn(async move { housekeeping::run(&shared).await });
+    let (shared, ready) = (Arc::clone(context), readiness.clone());
+    ready.waits("servers", "the first list");
+    loops.spawn(async move {
+        shared.fleet.synced().await;
+        ready.ready("servers");
+        std::future::pending::<()>().await;
+    });
+}
+
+/// Runs the Controller of one namespace to its end.
+async fn control(
+    namespace: String,
+    controller: Controller<Guarded>,
+    context: Arc<Context>,
+    mut errors: WatchErrors,
+    over: CancellationToken,
+) {
+    let Some(secrets) = context.secrets.get(&namespace) else { return };
+    // Before the first list of Secrets every credential would look missing.
+    tokio::select! {
+        () = secrets.synced() => {}
+        () = over.cancelled() => return,
+    }
+    let mut results = std::pin::pin!(controller.run(reconcile, after_error, Arc::clone(&context)));
+    while let Some(result) = results.next().await {
+        match result {
+            Ok(_) => errors.over(),
+            Err(Error::QueueError(error)) => errors.tell(&error),
+            // Reported and counted where they happened; an object that is gone needs nothing.
+            Err(Error::ReconcilerFailed(..) | Error::ObjectNotFound(_)) => {}
+            Err(Error::RunnerError(error)) => {
+                tracing::error!(namespace, %error, "the runner of reconciles failed");
+            }
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! What each action does in each of its steps: one file per action. Everything around a step (claims, leases, stored
+//! requests, undo, the end) is the same for all of them and stands in `run`.
+
+mod inspect;
+mod power_off;
+mod power_on;
+mod reboot;
+
+use super::run::Run;
+use super::{Halt, power_step};
+use crate::api::Reason;
+use crate::job::{Action, Problem, Step, StepOutcome};
+
+/// Runs the present step once.
+pub(super) async fn step(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
+    match run.claim().job().action {
+        Action::Inspect => inspect::step(run).await,
+        Action::PowerOn => power_on::step(run).await,
+        Action::PowerOff => power_off::step(run).await,
+        Action::Reboot => reboot::step(run).await,
+        action @ (Action::Build | Action::Reimage | Action::Wipe | Action::Decommission) => {
+            Ok(unsupported(action, run.claim().job().step))
+        }
+    }
+}
+
+/// The end of a job whose row names what this release cannot run: nothing was sent.
+fn unsupported(action: Action, step: Step) -> StepOutcome {
+    let message = format!("this release of AutoBuild does not know step {step} of action {action}");
+    StepOutcome::Failed { problem: Problem::new(Reason::UnsupportedJob, message) }
+}

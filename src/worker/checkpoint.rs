@@ -1,0 +1,81 @@
+//! What a job's next step, or its next worker, has to know: stored with the job, never a secret.
+
+use serde::{Deserialize, Serialize};
+
+use crate::api::BmcSpec;
+use crate::job::{JobResult, Problem, RequestKind};
+
+/// A request that the BMC accepted in the present step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Accepted {
+    /// What was asked for.
+    pub kind: RequestKind,
+    /// When, milliseconds since the Unix epoch by the database's clock.
+    pub at_ms: i64,
+}
+
+/// How the job ends once its undo steps have run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Ending {
+    /// The result.
+    pub result: JobResult,
+    /// Why.
+    pub problem: Problem,
+}
+
+/// The checkpoint of a job.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Checkpoint {
+    /// The BMC that the first request went to: later steps and the undo go to the same one, whatever spec says then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bmc: Option<BmcSpec>,
+    /// The last request of this step that the BMC accepted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<Accepted>,
+    /// Present while undo steps run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ending: Option<Ending>,
+}
+
+impl Checkpoint {
+    /// Reads what an earlier claim left. What cannot be read counts as nothing: every step begins with a look at the
+    /// machine, so it is merely forgotten how long it has been waited for.
+    pub(super) fn parse(text: &str) -> Self {
+        if text.is_empty() {
+            return Self::default();
+        }
+        serde_json::from_str(text).unwrap_or_else(|error| {
+            tracing::warn!(%error, "a job's checkpoint cannot be read; the step starts afresh");
+            Self::default()
+        })
+    }
+
+    /// The stored form.
+    pub(super) fn text(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// The checkpoint of the next step.
+    pub(super) fn next_step(&self) -> Self {
+        Self { accepted: None, ..self.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_survives_its_text_and_an_unknown_one_is_empty() {
+        let checkpoint = Checkpoint {
+            bmc: Some(BmcSpec { address: "redfish+https://192.0.2.1".into(), ..BmcSpec::default() }),
+            accepted: Some(Accepted { kind: RequestKind::ForceOff, at_ms: 7 }),
+            ending: None,
+        };
+        assert_eq!(Checkpoint::parse(&checkpoint.text()), checkpoint);
+        for text in ["", "{}", "nonsense", r#"{"accepted": {"kind": "Levitate", "at_ms": 1}}"#] {
+            assert_eq!(Checkpoint::parse(text), Checkpoint::default(), "{text}");
+        }
+    }
+}

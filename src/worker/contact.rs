@@ -1,0 +1,175 @@
+//! A run's dealings with the BMC that change nothing: the session, looks, and what an error means.
+
+use super::Halt;
+use super::run::Run;
+use super::session::{self, Expected, Live, NoSession, Session};
+use crate::api::Reason;
+use crate::bmc::{BmcError, BmcErrorKind, Probe};
+use crate::job::{Problem, RetryClass, StepOutcome, WaitingFor, backoff};
+use crate::queue::Report;
+
+/// How long a job sleeps whose credentials are wrong; a new version of the Secret wakes it at once.
+const CREDENTIALS_PAUSE_MS: i64 = 600_000;
+/// The same while something has to be undone: nothing wakes such a job.
+const UNDO_PAUSE_MS: i64 = 15_000;
+/// Between the two tries of credentials, and while others try the same ones.
+const LOGIN_PAUSE_MS: i64 = 1_500;
+
+impl Run<'_> {
+    /// Looks at the machine; where there is no session yet, opens one. `Err`: the step ends like this.
+    pub(super) async fn probe(&mut self) -> Result<Result<Probe, StepOutcome>, Halt> {
+        if self.session.is_none()
+            && let Err(outcome) = self.open().await?
+        {
+            return Ok(Err(outcome));
+        }
+        if let Some(probe) = self.fresh.take() {
+            return Ok(Ok(probe));
+        }
+        let Some(session) = &self.session else { return Err(Halt::Again) };
+        match session.bmc().probe().await {
+            Ok(probe) => {
+                self.saw(&probe);
+                Ok(Ok(probe))
+            }
+            Err(error) => Ok(Err(self.met(&error).await?)),
+        }
+    }
+
+    /// One whole look at the machine and its inventory.
+    pub(super) async fn inspect(&mut self) -> Result<StepOutcome, Halt> {
+        if let Err(outcome) = self.open().await? {
+            return Ok(outcome);
+        }
+        let Some(session) = &self.session else { return Err(Halt::Again) };
+        match session.bmc().inspect().await {
+            Ok(reading) => {
+                self.report = Report::Good(Box::new(reading));
+                Ok(StepOutcome::Done)
+            }
+            Err(error) => self.met(&error).await,
+        }
+    }
+
+    /// Opens the session of this claim, with its first look.
+    async fn open(&mut self) -> Result<Result<(), StepOutcome>, Halt> {
+        let live = match session::read(&self.around.live, &self.claim).await {
+            Ok(live) => live,
+            Err(problem) => return Ok(Err(self.retry(problem, 0))),
+        };
+        let begun = self.claim.job().request_stored;
+        self.server = match live {
+            Live::Present(server) => Some(server),
+            Live::Gone if begun => None,
+            Live::Gone => return Ok(Err(gone())),
+        };
+        // Stale jobs end here, before their BMC is asked anything.
+        if let Some(server) = &self.server
+            && !begun
+            && session::intent(self.action(), self.claim.uid(), server) != self.claim.job().intent
+        {
+            return Ok(Err(wish_changed()));
+        }
+        let seen = self.around.queue.observe(self.claim.uid()).await?;
+        if let Some(known) = seen.known {
+            (self.handled, self.reading) = (known.handled, known.reading);
+        }
+        let Some(bmc) = self.bmc() else { return Ok(Err(gone())) };
+        let expected = Expected { claim: &self.claim, bmc: &bmc, server: self.server.as_deref() };
+        match Session::open(self.around, &expected, &mut self.circumstances).await? {
+            Ok((session, probe)) => {
+                self.session = Some(session);
+                self.saw(&probe);
+                self.fresh = Some(probe);
+                Ok(Ok(()))
+            }
+            Err(none) => Ok(Err(self.no_session(none))),
+        }
+    }
+
+    /// Where to: once something was sent the same BMC to the end, with the login that spec gives for it now.
+    pub(super) fn bmc(&self) -> Option<crate::api::BmcSpec> {
+        let live = self.server.as_ref().map(|server| &server.spec.bmc);
+        match &self.checkpoint.bmc {
+            Some(begun) if self.claim.job().request_stored => {
+                Some(live.filter(|live| live.address == begun.address).unwrap_or(begun).clone())
+            }
+            _ => live.cloned(),
+        }
+    }
+
+    fn no_session(&mut self, none: NoSession) -> StepOutcome {
+        match none {
+            NoSession::Api(problem) => self.retry(problem, 0),
+            NoSession::LoginBusy => {
+                StepOutcome::Park { after_ms: LOGIN_PAUSE_MS, waiting_for: WaitingFor::BmcCapacity }
+            }
+            NoSession::Credentials(problem) => {
+                self.report = Report::Unanswered(problem.clone());
+                let after_ms = if self.undoing() { UNDO_PAUSE_MS } else { CREDENTIALS_PAUSE_MS };
+                StepOutcome::Retry { after_ms, problem }
+            }
+            NoSession::Claimed(problem) => StepOutcome::Superseded { problem },
+            NoSession::Wrong(problem) => {
+                self.report = Report::Unanswered(problem.clone());
+                StepOutcome::Failed { problem }
+            }
+            NoSession::Bmc(error) => self.judge(&error),
+        }
+    }
+
+    /// An error of a BMC that let us in before.
+    pub(super) async fn met(&mut self, error: &BmcError) -> Result<StepOutcome, Halt> {
+        if let Some(session) = &self.session
+            && error.kind == BmcErrorKind::Credentials
+        {
+            session.failed(self.around, error).await?;
+        }
+        // The next look starts with a new connection and what the Secret says then.
+        self.session = None;
+        Ok(self.judge(error))
+    }
+
+    fn judge(&mut self, error: &BmcError) -> StepOutcome {
+        let problem = error.problem();
+        self.report = Report::Unanswered(problem.clone());
+        match error.kind {
+            // Counted; the second try reads the Secret again, and after it nobody tries any more.
+            BmcErrorKind::Credentials => StepOutcome::Retry { after_ms: LOGIN_PAUSE_MS, problem },
+            // Many BMCs do not know their systems for a while after they restarted: what was begun is not left alone.
+            BmcErrorKind::NotFound if self.must_undo() => {
+                self.retry(Problem::new(Reason::Unreachable, problem.message), 0)
+            }
+            _ if RetryClass::of(problem.reason).is_some() => self.retry(problem, error.asked_ms()),
+            _ => StepOutcome::Failed { problem },
+        }
+    }
+
+    /// Again after the back-off of its class; how long it lasts already tells how long to wait.
+    pub(super) fn retry(&self, problem: Problem, asked_ms: i64) -> StepOutcome {
+        let class = RetryClass::of(problem.reason).unwrap_or(RetryClass::Unreachable);
+        let same = self.claim.job().problem.as_ref().is_some_and(|before| before.reason == problem.reason);
+        let since_ms = self.claim.job().problem_since_ms.filter(|_| same);
+        let lasts_s = since_ms.map_or(0, |since| (self.now_ms() - since).max(0) / 1000);
+        let attempt = 64 - u64::try_from(lasts_s).unwrap_or(0).leading_zeros();
+        StepOutcome::Retry { after_ms: backoff(class, attempt, asked_ms, rand::random()), problem }
+    }
+
+    fn saw(&mut self, probe: &Probe) {
+        if let Some(reading) = &mut self.reading {
+            reading.power = probe.power;
+            reading.last_reset_time.clone_from(&probe.last_reset_time);
+            self.report = Report::Good(Box::new(reading.clone()));
+        }
+    }
+}
+
+pub(super) fn gone() -> StepOutcome {
+    let message = "the Server is gone: nothing was sent";
+    StepOutcome::Superseded { problem: Problem::new(Reason::ServerGone, message) }
+}
+
+pub(super) fn wish_changed() -> StepOutcome {
+    let message = "the Server asks for something else by now: nothing was sent";
+    StepOutcome::Superseded { problem: Problem::new(Reason::WishChanged, message) }
+}

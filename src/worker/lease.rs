@@ -1,0 +1,146 @@
+//! The lease: heartbeats, and until when this process may touch hardware.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep_until;
+
+use super::Settings;
+use crate::queue::{Beat, Heart};
+
+/// Until when the lease is good, by this process's own monotonic clock. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Lease {
+    good_until: Arc<Mutex<Instant>>,
+    length: Duration,
+}
+
+impl Lease {
+    /// The lease of a worker that was registered by a request sent at `sent`.
+    pub(super) fn new(settings: &Settings, sent: Instant) -> Self {
+        let length = settings.lease.saturating_sub(settings.margin());
+        Self { good_until: Arc::new(Mutex::new(sent + length)), length }
+    }
+
+    fn until(&self) -> Instant {
+        *self.good_until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counted from when the heartbeat was sent: nobody can have seen it earlier.
+    fn confirmed(&self, sent: Instant) {
+        let mut until = self.good_until.lock().unwrap_or_else(PoisonError::into_inner);
+        *until = (*until).max(sent + self.length);
+    }
+
+    /// Whether hardware may be touched now.
+    pub(super) fn holds(&self) -> bool {
+        Instant::now() < self.until()
+    }
+
+    /// Runs `work` while the lease holds. The clock is read before every poll, so a process that was frozen goes not
+    /// one step further than where it stood.
+    pub(super) async fn during<F: Future>(&self, work: F) -> Option<F::Output> {
+        let mut work = pin!(work);
+        let mut alarm = Box::pin(sleep_until(self.until().into()));
+        std::future::poll_fn(|context: &mut Context<'_>| {
+            if !self.holds() {
+                return Poll::Ready(None);
+            }
+            if let Poll::Ready(output) = work.as_mut().poll(context) {
+                return Poll::Ready(Some(output));
+            }
+            while Pin::new(&mut alarm).poll(context).is_ready() {
+                if !self.holds() {
+                    return Poll::Ready(None);
+                }
+                alarm.as_mut().reset(self.until().into());
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+/// Why an incarnation is over although nobody asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Over {
+    /// Others took it for dead.
+    Buried,
+    /// The database is another one than before.
+    AnotherHistory,
+    /// A part of the worker ended that must not.
+    Broken,
+}
+
+impl Over {
+    /// The metric label.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Buried => "buried",
+            Self::AnotherHistory => "another_history",
+            Self::Broken => "broken",
+        }
+    }
+}
+
+/// Beats until the incarnation is over, or until it is dropped. An error leaves open whether the heartbeat arrived:
+/// the lease then simply is not prolonged.
+pub(super) async fn beat(heart: &mut Heart, lease: &Lease, every: Duration) -> Over {
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut missed = false;
+    loop {
+        ticks.tick().await;
+        let sent = Instant::now();
+        // A beat that hangs is given up before the next one would prolong nothing any more.
+        match tokio::time::timeout(every.max(Duration::from_secs(1)), heart.beat()).await {
+            Ok(Ok(Beat::Alive)) => {
+                lease.confirmed(sent);
+                if std::mem::take(&mut missed) {
+                    tracing::info!("heartbeats are accepted again");
+                }
+            }
+            Ok(Ok(Beat::Over)) => return Over::Buried,
+            Ok(Ok(Beat::AnotherHistory)) => return Over::AnotherHistory,
+            Ok(Err(error)) if !missed => {
+                tracing::warn!(reason = error.class(), "a heartbeat was not confirmed: {error}");
+                missed = true;
+            }
+            Err(_) if !missed => {
+                tracing::warn!("a heartbeat was not answered in time");
+                missed = true;
+            }
+            Ok(Err(_)) | Err(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lease(length: Duration, sent: Instant) -> Lease {
+        Lease { good_until: Arc::new(Mutex::new(sent + length)), length }
+    }
+
+    #[tokio::test]
+    async fn work_ends_with_the_lease_and_a_heartbeat_prolongs_it() {
+        let begun = Instant::now();
+        let over = lease(Duration::ZERO, begun);
+        assert!(!over.holds());
+        assert_eq!(over.during(async { 1 }).await, None, "not one step is taken without a lease");
+        over.confirmed(begun + Duration::from_hours(1));
+        assert_eq!(over.during(async { 1 }).await, Some(1));
+    }
+
+    #[tokio::test]
+    async fn an_older_heartbeat_never_shortens_a_lease() {
+        let begun = Instant::now();
+        let lease = lease(Duration::from_hours(1), begun);
+        lease.confirmed(begun.checked_sub(Duration::from_mins(1)).unwrap_or(begun));
+        assert!(lease.until() >= begun + Duration::from_hours(1));
+    }
+}

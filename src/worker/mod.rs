@@ -1,0 +1,107 @@
+//! Workers: they claim jobs and carry them out against BMCs. Nobody else touches hardware; they never write status.
+//!
+//! | file | does |
+//! |---|---|
+//! | `pool` | `--processes N`: starts N workers and restarts one that ends |
+//! | `incarnation` | one life of a worker in the registry: claims for its slots until it is over or asked to stop |
+//! | `lease` | heartbeats, and until when hardware may be touched |
+//! | `reaper` | takes over what dead workers left |
+//! | `slots` | runs claims as supervised tasks |
+//! | `run` | one claim from taking it up to letting it go; `contact` and `request` are its dealings with the BMC |
+//! | `session` | from a claim to a BMC that may be spoken to |
+//! | `power`, `power_step`, `action/` | what each action does; `power` is pure |
+//! | `checkpoint`, `live`, `settings` | what is kept between steps, what is read from the API, what an operator decides |
+
+mod action;
+mod checkpoint;
+mod contact;
+mod incarnation;
+mod lease;
+mod live;
+pub mod pool;
+mod power;
+mod power_step;
+mod reaper;
+mod request;
+mod run;
+mod session;
+mod settings;
+mod slots;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::bmc::Connector;
+use crate::http::Readiness;
+use crate::metrics;
+use crate::queue::{Queue, QueueError};
+use incarnation::Life;
+use lease::Over;
+pub use live::LiveReader;
+pub use settings::Settings;
+
+/// What every slot works with. Cheap to clone.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// The queue.
+    pub queue: Queue,
+    /// The API, for reading.
+    pub live: LiveReader,
+    /// The way to BMCs.
+    pub connector: Connector,
+    /// What the operator decided.
+    pub settings: Arc<Settings>,
+    /// Cancelled when the process is asked to end.
+    pub stop: CancellationToken,
+}
+
+/// Why work on a claim ended without a write that says so.
+#[derive(Debug)]
+enum Halt {
+    /// The job is no longer this worker's.
+    Lost,
+    /// Nothing ended: the run has to look again.
+    Again,
+    /// The database.
+    Database(QueueError),
+}
+
+impl From<QueueError> for Halt {
+    fn from(error: QueueError) -> Self {
+        Self::Database(error)
+    }
+}
+
+/// A part of the worker ended that must not.
+#[derive(Debug, thiserror::Error)]
+#[error("the worker's {0} ended; the log above says why")]
+pub struct Broken(&'static str);
+
+/// Works until asked to stop. An incarnation that is over is followed by another one, with nothing in its hands.
+pub async fn serve(around: &Surroundings, readiness: &Readiness) -> Result<(), Broken> {
+    let mut quiet = Duration::ZERO;
+    loop {
+        readiness.waits("lease", "entering the registry of workers");
+        match incarnation::live(around, readiness, quiet).await {
+            Ok(Life::Asked) => return Ok(()),
+            Ok(Life::Over(over)) => {
+                metrics::LEASES_LOST.one(&[over.as_str()]);
+                tracing::warn!(why = over.as_str(), "this incarnation is over; nothing of it is continued");
+                quiet = match over {
+                    Over::AnotherHistory => around.settings.lease.max(around.settings.settle()),
+                    Over::Buried => Duration::ZERO,
+                    Over::Broken => return Err(Broken("heartbeat or reaper")),
+                };
+            }
+            Err(error) => {
+                tracing::warn!(reason = error.class(), "cannot enter the registry of workers: {error}");
+            }
+        }
+        tokio::select! {
+            () = around.stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+    }
+}

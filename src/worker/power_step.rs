@@ -1,0 +1,57 @@
+//! The off and on steps: look, move, look again.
+
+use super::Halt;
+use super::power::{self, Move};
+use super::request::Sent;
+use super::run::Run;
+use crate::api::Reason;
+use crate::job::{Problem, RequestKind, StepOutcome};
+
+/// Powers off and reads it back.
+pub(super) async fn off(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
+    towards(run, |run, look| power::off(look, run.shutdown_mode(), run.patience())).await
+}
+
+/// Powers on and reads it back.
+pub(super) async fn on(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
+    towards(run, |run, look| power::on(look, run.patience())).await
+}
+
+async fn towards(
+    run: &mut Run<'_>,
+    next: impl Fn(&Run<'_>, power::Look) -> Move,
+) -> Result<StepOutcome, Halt> {
+    let mut refused: Option<(RequestKind, Problem)> = None;
+    loop {
+        let probe = match run.probe().await? {
+            Ok(probe) => probe,
+            Err(outcome) => return Ok(outcome),
+        };
+        let look = run.look(&probe);
+        let kind = match next(run, look) {
+            Move::There if run.claim().job().request_stored => return Ok(StepOutcome::Next),
+            Move::There => {
+                let message = format!("the machine reads {} already", probe.power);
+                return Ok(StepOutcome::Superseded { problem: Problem::new(Reason::AlreadyDone, message) });
+            }
+            Move::Wait { after_ms, waiting_for } => return Ok(StepOutcome::Park { after_ms, waiting_for }),
+            Move::Failed(problem) => return Ok(StepOutcome::Failed { problem }),
+            Move::Send(kind) => kind,
+        };
+        if let Some((_, problem)) = refused.filter(|(before, _)| *before == kind) {
+            // Refused, and the look since then shows that it was not for being there already.
+            return Ok(StepOutcome::Failed { problem });
+        }
+        refused = match run.send(kind).await? {
+            Sent::Accepted => None,
+            // Not offered, or nobody listens: the power is cut at once, as it would be after the deadline.
+            Sent::Refused(problem) if kind == RequestKind::GracefulShutdown => {
+                tracing::info!(reason = %problem.reason, "a graceful shutdown was refused; cutting the power: {}", problem.message);
+                run.give_up_on_grace();
+                None
+            }
+            Sent::Refused(problem) => Some((kind, problem)),
+            Sent::InVain(outcome) => return Ok(outcome),
+        };
+    }
+}

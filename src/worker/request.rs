@@ -1,0 +1,152 @@
+//! Requests that change a machine: the last look at the wish, the stored record, the sending, the settling.
+
+use std::time::{Duration, Instant};
+
+use super::Halt;
+use super::checkpoint::Accepted;
+use super::contact::{gone, wish_changed};
+use super::run::{Flow, Run};
+use super::session::{self, Live};
+use crate::api::Reason;
+use crate::bmc::{BmcErrorKind, Delivery};
+use crate::config::ms;
+use crate::failpoint::crash_point;
+use crate::job::{Action, Problem, RequestKind, StepOutcome, StoredRequest};
+
+/// What became of a request.
+pub(super) enum Sent {
+    /// The BMC accepted it.
+    Accepted,
+    /// The BMC refused it.
+    Refused(Problem),
+    /// It was not sent, or in vain; the step ends like this.
+    InVain(StepOutcome),
+}
+
+impl Run<'_> {
+    /// Nobody does anything while a request may still take effect: the answer did not come, so its time is waited for,
+    /// all of it where somebody else stored it. The step then begins with a look.
+    pub(super) async fn settle(&mut self, request: &StoredRequest) -> Result<Flow, Halt> {
+        let whole = Duration::from_millis(u64::try_from(request.settle_ms).unwrap_or(0));
+        let since = self.stored.unwrap_or(self.clock.1);
+        tracing::info!(request = request.kind.as_str(), "waiting until a request without answer has settled");
+        tokio::select! {
+            biased;
+            () = self.around.stop.cancelled() => {
+                self.hand_back().await?;
+                return Ok(Flow::Over);
+            }
+            () = tokio::time::sleep(whole.saturating_sub(since.elapsed())) => {}
+        }
+        self.close().await?;
+        Ok(Flow::Again)
+    }
+
+    async fn close(&mut self) -> Result<(), Halt> {
+        let closed = self.around.queue.close_request(self.claim.clone(), self.checkpoint.text()).await?;
+        self.stored = None;
+        self.take(closed)
+    }
+
+    /// Stores a request and sends it.
+    pub(super) async fn send(&mut self, kind: RequestKind) -> Result<Sent, Halt> {
+        if let Some(outcome) = self.confirm().await? {
+            return Ok(Sent::InVain(outcome));
+        }
+        if self.checkpoint.bmc.is_none() {
+            self.checkpoint.bmc = self.bmc();
+        }
+        let timeout = self.around.settings.request_timeout;
+        let settle = self.around.settings.settle();
+        let token = self.token().filter(|_| self.action() == Action::Reboot);
+        let stored = loop {
+            // Counted from before the row was written: nobody else can have counted from earlier.
+            let stored = Instant::now();
+            let request = StoredRequest { kind, settle_ms: ms(settle) };
+            let written = self
+                .around
+                .queue
+                .store_request(self.claim.clone(), request, self.checkpoint.text(), token.clone())
+                .await?;
+            self.take(written)?;
+            if self.claim.request().is_none() {
+                // Asked to stop in the meantime: nothing is sent.
+                return Err(Halt::Again);
+            }
+            self.stored = Some(stored);
+            if settle.saturating_sub(stored.elapsed()) >= timeout {
+                break stored;
+            }
+        };
+        let Some(session) = &self.session else { return Err(Halt::Again) };
+        tracing::info!(request = kind.as_str(), "sending a request to the BMC");
+        crash_point("worker.send.before");
+        let answer = session.bmc().send(kind, timeout).await;
+        crash_point("worker.send.after");
+        match answer {
+            Ok(()) => {
+                self.checkpoint.accepted = Some(Accepted { kind, at_ms: self.now_ms() });
+                self.close().await?;
+                Ok(Sent::Accepted)
+            }
+            Err(error) if error.delivery == Delivery::Unknown => {
+                tracing::warn!(
+                    request = kind.as_str(), reason = %error.kind.reason(), age_ms = ms(stored.elapsed()),
+                    "nobody knows whether a request arrived: {error}"
+                );
+                self.session = None;
+                Err(Halt::Again)
+            }
+            Err(error) => {
+                self.close().await?;
+                Ok(match error.kind {
+                    BmcErrorKind::Refused => Sent::Refused(error.problem()),
+                    _ => Sent::InVain(self.met(&error).await?),
+                })
+            }
+        }
+    }
+
+    fn token(&self) -> Option<String> {
+        self.server.as_ref().and_then(|server| server.spec.reboot_token.clone())
+    }
+
+    /// Right before a request: the live object must still ask for exactly this, and nothing may say that it was done.
+    /// Steps after the first request belong to what was begun and are not asked again. `Some`: the step ends like this.
+    async fn confirm(&mut self) -> Result<Option<StepOutcome>, Halt> {
+        let begun = self.claim.job().request_stored;
+        let first = self.action().steps().first() == Some(&self.step());
+        if begun && (!first || self.undoing()) {
+            return Ok(None);
+        }
+        let server = match session::read(&self.around.live, &self.claim).await {
+            Ok(Live::Present(server)) => server,
+            Ok(Live::Gone) => return Ok(Some(gone())),
+            Err(problem) => return Ok(Some(self.retry(problem, 0))),
+        };
+        if session::intent(self.action(), self.claim.uid(), &server) != self.claim.job().intent {
+            return Ok(Some(wish_changed()));
+        }
+        let paused = server.spec.paused == Some(true);
+        let shown = server.status.as_ref().map(|status| status.reboot_tokens.as_slice()).unwrap_or_default();
+        let token = server.spec.reboot_token.as_deref().filter(|_| self.action() == Action::Reboot);
+        let done = token.is_some_and(|token| {
+            self.handled.reboot_is_handled(Some(token)) || shown.iter().any(|handled| handled == token)
+        });
+        self.server = Some(server);
+        Ok(if paused {
+            Some(StepOutcome::Superseded {
+                problem: Problem::new(Reason::Paused, "spec.paused is true: nothing was sent"),
+            })
+        } else if done && !begun {
+            Some(StepOutcome::Superseded {
+                problem: Problem::new(
+                    Reason::AlreadyDone,
+                    "the token is recorded as handled: nothing was sent",
+                ),
+            })
+        } else {
+            None
+        })
+    }
+}

@@ -1,0 +1,314 @@
+//! One claim from the moment that a slot has it until it leaves the slot: what is the same for every action.
+//!
+//! The rules that are kept here, each of which the protocol's model fails without:
+//! - a request that an earlier holder stored is waited for, its whole settle time, before anything else;
+//! - right before each try of the first request the `Server` is read live and must still ask for exactly this;
+//! - a request is stored before it is sent, and sent only while its settle time covers its time-out;
+//! - a job that was asked to stop, or fails, runs its undo steps before it ends.
+
+use std::time::Instant;
+
+use super::checkpoint::{Accepted, Checkpoint, Ending};
+use super::power::{Look, Patience};
+use super::session::{Circumstances, Session};
+use super::{Halt, Surroundings, action};
+use crate::api::{Power, Server, ShutdownMode};
+use crate::bmc::Probe;
+use crate::config::ms;
+use crate::job::{
+    Action, HandledTokens, JobResult, Problem, Reading, RequestKind, Step, StepOutcome, WaitingFor,
+};
+use crate::metrics;
+use crate::queue::{Claim, End, Fenced, ParkAs, Report};
+
+/// A claim being worked on.
+pub(super) struct Run<'a> {
+    pub(super) around: &'a Surroundings,
+    pub(super) claim: Claim,
+    pub(super) checkpoint: Checkpoint,
+    /// The database's clock when the claim was taken up, and the monotonic clock then.
+    pub(super) clock: (i64, Instant),
+    pub(super) server: Option<Box<Server>>,
+    pub(super) session: Option<Session>,
+    /// A look that nobody has judged yet.
+    pub(super) fresh: Option<Probe>,
+    pub(super) circumstances: Circumstances,
+    pub(super) handled: HandledTokens,
+    pub(super) reading: Option<Reading>,
+    pub(super) report: Report,
+    /// When the open request was stored, if it was by this claim.
+    pub(super) stored: Option<Instant>,
+}
+
+/// Works on a claim until it leaves the slot.
+pub(super) async fn run(around: &Surroundings, claim: Claim) -> Result<(), Halt> {
+    let taken = Instant::now();
+    let now_ms = around.queue.now_ms().await?;
+    if claim.job().attempt == 0 && claim.job().started_at_ms.is_none() {
+        let waited = (now_ms - claim.job().enqueued_at_ms).max(0) as f64 / 1000.0;
+        metrics::START_DELAY.observe(&[claim.job().lane.as_str()], waited);
+    }
+    let mut run = Run {
+        around,
+        checkpoint: Checkpoint::parse(claim.checkpoint()),
+        claim,
+        clock: (now_ms, taken),
+        server: None,
+        session: None,
+        fresh: None,
+        circumstances: Circumstances::default(),
+        handled: HandledTokens::default(),
+        reading: None,
+        report: Report::Nothing,
+        stored: None,
+    };
+    loop {
+        if around.stop.is_cancelled() {
+            return run.hand_back().await;
+        }
+        match run.turn().await {
+            Ok(Flow::Again) | Err(Halt::Again) => {}
+            Ok(Flow::Over) => return Ok(()),
+            Err(halt) => return Err(halt),
+        }
+    }
+}
+
+/// Whether the claim is still in the slot.
+pub(super) enum Flow {
+    Again,
+    Over,
+}
+
+impl Run<'_> {
+    /// The claim as it was read last.
+    pub(super) fn claim(&self) -> &Claim {
+        &self.claim
+    }
+
+    /// How it is powered off.
+    pub(super) fn shutdown_mode(&self) -> ShutdownMode {
+        self.server.as_ref().map(|server| server.spec.shutdown_mode).unwrap_or_default()
+    }
+
+    /// The power that spec asks for.
+    pub(super) fn wished_power(&self) -> Option<Power> {
+        self.server.as_ref().and_then(|server| server.spec.power)
+    }
+
+    /// How long is waited for what.
+    pub(super) fn patience(&self) -> Patience {
+        let settings = &self.around.settings;
+        Patience {
+            shutdown: settings.shutdown_deadline,
+            power: settings.power_deadline,
+            poll: settings.power_poll,
+        }
+    }
+
+    /// A look, judged: a request that was accepted before the BMC went silent gets its whole time from now.
+    pub(super) fn look(&self, probe: &Probe) -> Look {
+        let now_ms = self.now_ms();
+        let silent = self.claim.job().problem.is_some();
+        let accepted = self.checkpoint.accepted.map(|accepted| match accepted.kind {
+            RequestKind::ForceOff | RequestKind::PowerOn if silent => Accepted { at_ms: now_ms, ..accepted },
+            _ => accepted,
+        });
+        Look { power: probe.power, accepted, now_ms }
+    }
+
+    /// From now on the power is cut.
+    pub(super) fn give_up_on_grace(&mut self) {
+        self.checkpoint.accepted = Some(Accepted { kind: RequestKind::GracefulShutdown, at_ms: 0 });
+    }
+
+    pub(super) fn now_ms(&self) -> i64 {
+        self.clock.0 + ms(self.clock.1.elapsed())
+    }
+
+    pub(super) fn step(&self) -> Step {
+        self.claim.job().step
+    }
+
+    pub(super) fn action(&self) -> Action {
+        self.claim.job().action
+    }
+
+    /// Whether what was begun has to be undone before the job may end.
+    pub(super) fn must_undo(&self) -> bool {
+        self.claim.job().request_stored && !self.action().undo().is_empty()
+    }
+
+    pub(super) fn undoing(&self) -> bool {
+        self.checkpoint.ending.is_some() || self.claim.cancel().is_some()
+    }
+
+    async fn turn(&mut self) -> Result<Flow, Halt> {
+        if let Some(request) = self.claim.request().cloned() {
+            return self.settle(&request).await;
+        }
+        if let (Some(reason), None) = (self.claim.cancel(), &self.checkpoint.ending) {
+            let problem = Problem::new(reason, "asked to stop; what had begun was undone");
+            if !self.must_undo() {
+                let problem = Problem::new(reason, "asked to stop before anything was begun");
+                return self.end(JobResult::Cancelled, Some(problem)).await;
+            }
+            // A reboot that is on its way up goes to its end: that is also how it is undone.
+            if !self.action().undo().contains(&self.step()) {
+                return self.undo(Ending { result: JobResult::Cancelled, problem }).await;
+            }
+        }
+        let outcome = action::step(self).await?;
+        self.conclude(outcome).await
+    }
+
+    /// Takes over what the row says after a write.
+    pub(super) fn take(&mut self, fenced: Fenced<Claim>) -> Result<(), Halt> {
+        match fenced {
+            Fenced::Done(claim) => {
+                self.claim = claim;
+                Ok(())
+            }
+            Fenced::Lost => Err(Halt::Lost),
+        }
+    }
+
+    pub(super) async fn hand_back(&mut self) -> Result<(), Halt> {
+        match self.around.queue.hand_back(self.claim.clone()).await? {
+            Fenced::Done(()) => {
+                tracing::info!("handed back between two steps");
+                Ok(())
+            }
+            Fenced::Lost => Err(Halt::Lost),
+        }
+    }
+
+    async fn conclude(&mut self, outcome: StepOutcome) -> Result<Flow, Halt> {
+        match outcome {
+            StepOutcome::Next => match self.following() {
+                Some(step) => self.advance(step).await,
+                None => self.done().await,
+            },
+            StepOutcome::Done => self.done().await,
+            StepOutcome::Park { after_ms, waiting_for } => self.park(after_ms, waiting_for, None).await,
+            StepOutcome::Retry { after_ms, problem } => match self.undo_is_hopeless(&problem) {
+                Some(left) => self.end_undone(left).await,
+                None => self.park(after_ms, WaitingFor::after(problem.reason), Some(problem)).await,
+            },
+            StepOutcome::Superseded { problem } => self.stop(JobResult::Superseded, problem).await,
+            StepOutcome::Failed { problem } => self.stop(JobResult::Failed, problem).await,
+        }
+    }
+
+    /// The step after this one; none while undoing.
+    fn following(&self) -> Option<Step> {
+        if self.undoing() {
+            return None;
+        }
+        let steps = self.action().steps();
+        let here = steps.iter().position(|step| *step == self.step())?;
+        steps.get(here + 1).copied()
+    }
+
+    async fn done(&mut self) -> Result<Flow, Halt> {
+        match self.checkpoint.ending.clone() {
+            Some(Ending { result, problem }) => self.end(result, Some(problem)).await,
+            None => self.end(JobResult::Succeeded, None).await,
+        }
+    }
+
+    /// Ends the job, after its undo steps where something was begun.
+    async fn stop(&mut self, result: JobResult, problem: Problem) -> Result<Flow, Halt> {
+        if self.undoing() && self.action().undo().contains(&self.step()) {
+            return self.end_undone(problem).await;
+        }
+        if self.must_undo() && !self.action().undo().contains(&self.step()) {
+            return self.undo(Ending { result, problem }).await;
+        }
+        self.end(result, Some(problem)).await
+    }
+
+    async fn undo(&mut self, ending: Ending) -> Result<Flow, Halt> {
+        let Some(step) = self.action().undo().first().copied() else { return Ok(Flow::Again) };
+        self.checkpoint.ending = Some(ending);
+        self.advance(step).await
+    }
+
+    /// What stands in the way of an undo for longer than its deadline.
+    fn undo_is_hopeless(&self, problem: &Problem) -> Option<Problem> {
+        let since = self.claim.job().problem_since_ms.filter(|_| self.undoing())?;
+        (self.now_ms() - since > ms(self.around.settings.undo_deadline)).then(|| problem.clone())
+    }
+
+    async fn end_undone(&mut self, left: Problem) -> Result<Flow, Halt> {
+        let (result, reason) = match &self.checkpoint.ending {
+            Some(ending) => (ending.result, ending.problem.reason),
+            None => (JobResult::Failed, left.reason),
+        };
+        let message = format!("{} could not be undone, look at the machine: {}", self.action(), left.message);
+        self.end(result, Some(Problem::new(reason, message))).await
+    }
+
+    async fn advance(&mut self, step: Step) -> Result<Flow, Halt> {
+        let checkpoint = self.checkpoint.next_step();
+        let report = std::mem::take(&mut self.report);
+        let advanced = self.around.queue.advance(self.claim.clone(), step, checkpoint.text(), report).await?;
+        self.take(advanced)?;
+        self.checkpoint = checkpoint;
+        tracing::info!(step = step.as_str(), "goes on with the next step");
+        Ok(Flow::Again)
+    }
+
+    async fn park(
+        &mut self,
+        after_ms: i64,
+        waiting_for: WaitingFor,
+        problem: Option<Problem>,
+    ) -> Result<Flow, Halt> {
+        metrics::PARKED.one(&[waiting_for.as_str()]);
+        match &problem {
+            Some(problem)
+                if self.claim.job().problem.as_ref().map(|before| before.reason) != Some(problem.reason) =>
+            {
+                tracing::warn!(reason = %problem.reason, after_ms, "parked: {}", problem.message);
+            }
+            _ => tracing::debug!(waiting_for = waiting_for.as_str(), after_ms, "parked"),
+        }
+        let how = ParkAs {
+            after_ms,
+            waiting_for,
+            problem,
+            secret_version: self.circumstances.secret.as_ref().map(ToString::to_string),
+            checkpoint: self.checkpoint.text(),
+            report: std::mem::take(&mut self.report),
+        };
+        match self.around.queue.park(self.claim.clone(), how).await? {
+            Fenced::Done(_) => Ok(Flow::Over),
+            Fenced::Lost => Err(Halt::Lost),
+        }
+    }
+
+    async fn end(&mut self, result: JobResult, problem: Option<Problem>) -> Result<Flow, Halt> {
+        let reason = problem.as_ref().map_or(result.as_str(), |problem| problem.reason.as_str());
+        let (action, started) = (self.action(), self.claim.job().started_at_ms.unwrap_or(self.clock.0));
+        let message = problem.as_ref().map(|problem| problem.message.clone()).unwrap_or_default();
+        let quiet = self.claim.quiet() && result == JobResult::Succeeded;
+        let end = End {
+            result,
+            problem: problem.clone(),
+            cause: self.circumstances.cause.clone(),
+            report: std::mem::take(&mut self.report),
+        };
+        if self.around.queue.complete(self.claim.clone(), end).await? == Fenced::Lost {
+            return Err(Halt::Lost);
+        }
+        metrics::JOBS.one(&[action.as_str(), result.as_str(), reason]);
+        metrics::JOB_TIME.observe(&[action.as_str()], (self.now_ms() - started).max(0) as f64 / 1000.0);
+        if quiet {
+            tracing::debug!(action = action.as_str(), result = result.as_str(), "ended");
+        } else {
+            tracing::info!(action = action.as_str(), result = result.as_str(), reason, "ended: {message}");
+        }
+        Ok(Flow::Over)
+    }
+}

@@ -1,0 +1,319 @@
+//! From a claim to a BMC that may be spoken to: the live `Server`, its Secret, leave to log in, the first look, and
+//! the proof that it is the right machine and nobody else's.
+
+use k8s_openapi::api::core::v1::Secret;
+
+use super::live::{LiveReader, Unavailable};
+use super::{Halt, Surroundings};
+use crate::api::bmc_address::BmcAddress;
+use crate::api::hardware::HardwareIdentity;
+use crate::api::{BmcSpec, BmcTls, DeletionPolicy, Reason, Server, names};
+use crate::bmc::credentials::{Credentials, content_hash};
+use crate::bmc::{Bmc, BmcError, BmcErrorKind, Probe, Trust};
+use crate::job::{Action, Cause, Deleting, Intent, Problem, SecretVersion, ServerUid, Wish};
+use crate::queue::{BmcClaimed, BmcKey, Claim, Claimant, LoginEnd, LoginKey, LoginLeave};
+
+/// Why there is no session now.
+#[derive(Debug)]
+pub(super) enum NoSession {
+    /// The API did not answer.
+    Api(Problem),
+    /// There are no credentials that may be tried.
+    Credentials(Problem),
+    /// Others are trying these credentials right now.
+    LoginBusy,
+    /// Another `Server` holds the machine; the refusal is stored where the controller sees it.
+    Claimed(Problem),
+    /// The BMC, or what is said about it, is in the way.
+    Bmc(BmcError),
+    /// Not the machine that answered before, or an address or a CA that cannot be used.
+    Wrong(Problem),
+}
+
+/// A `Server` as it stands now, or what is left of it.
+pub(super) enum Live {
+    /// It is there.
+    Present(Box<Server>),
+    /// It is gone, or another one has its name.
+    Gone,
+}
+
+/// Reads the server of a claim.
+pub(super) async fn read(reader: &LiveReader, claim: &Claim) -> Result<Live, Problem> {
+    let found = reader.server(claim.namespace(), claim.name()).await.map_err(|error| away(&error))?;
+    Ok(match found {
+        Some(server) if server.metadata.uid.as_deref() == Some(claim.uid().as_str()) => {
+            Live::Present(Box::new(server))
+        }
+        _ => Live::Gone,
+    })
+}
+
+/// What is said while the API is away.
+pub(super) fn away(error: &Unavailable) -> Problem {
+    Problem::new(
+        Reason::APIUnavailable,
+        format!("{error}; nothing is sent to the BMC before the wish was read again"),
+    )
+}
+
+/// What the live object asks of `action`.
+pub(super) fn intent(action: Action, uid: &ServerUid, server: &Server) -> Intent {
+    let deleting = match (&server.metadata.deletion_timestamp, server.spec.deletion_policy) {
+        (None, _) => Deleting::No,
+        (Some(_), DeletionPolicy::Retain) => Deleting::Retain,
+        (Some(_), DeletionPolicy::PowerOff) => Deleting::PowerOff,
+    };
+    let written = &server.spec.bmc.address;
+    let normalised =
+        BmcAddress::parse(written).map_or_else(|_| written.clone(), |address| address.normalised());
+    Intent::of(action, Wish { uid, spec: &server.spec, bmc_address: &normalised, deleting })
+}
+
+/// The circumstances of a failure, as they are now.
+fn cause(server: &Server, secret: Option<&SecretVersion>) -> Cause {
+    let annotations = server.metadata.annotations.as_ref();
+    let requested = annotations.and_then(|all| all.get(names::RECONCILE_REQUESTED_AT));
+    Cause::of(&server.spec, secret, requested.map(String::as_str))
+}
+
+/// A BMC that was logged in to, with what was seen on the way.
+#[derive(Debug)]
+pub(super) struct Session {
+    bmc: Box<dyn Bmc>,
+    login: LoginKey,
+}
+
+/// What is known of a claim's surroundings, whether or not a session came of it.
+#[derive(Debug, Default)]
+pub(super) struct Circumstances {
+    /// For a failure that is stored.
+    pub cause: Option<Cause>,
+    /// The Secret that was found.
+    pub secret: Option<SecretVersion>,
+}
+
+/// Which machine it has to be, and for whom it is claimed.
+pub(super) struct Expected<'a> {
+    /// The claim.
+    pub claim: &'a Claim,
+    /// The BMC.
+    pub bmc: &'a BmcSpec,
+    /// The object, where it is still there.
+    pub server: Option<&'a Server>,
+}
+
+impl Session {
+    /// Everything up to and including the first look.
+    pub(super) async fn open(
+        around: &Surroundings,
+        expected: &Expected<'_>,
+        circumstances: &mut Circumstances,
+    ) -> Result<Result<(Self, Probe), NoSession>, Halt> {
+        let prepared = prepare(around, expected, circumstances).await;
+        let (address, credentials, trust, secret_hash) = match prepared {
+            Ok(prepared) => prepared,
+            Err(none) => return Ok(Err(none)),
+        };
+        let bmc = match around.connector.open(&address, credentials, trust).await {
+            Ok(bmc) => bmc,
+            Err(error) => return Ok(Err(NoSession::Bmc(error))),
+        };
+        let login = LoginKey { bmc: address.claim_key().host, secret_hash };
+        match around.queue.begin_login(login.clone()).await? {
+            LoginLeave::Granted => {}
+            LoginLeave::Later => return Ok(Err(NoSession::LoginBusy)),
+            LoginLeave::Stopped => return Ok(Err(NoSession::Credentials(refused(&login.bmc)))),
+        }
+        let session = Self { bmc, login };
+        let probe = match session.bmc.probe().await {
+            Ok(probe) => probe,
+            Err(error) => {
+                session.failed(around, &error).await?;
+                return Ok(Err(NoSession::Bmc(error)));
+            }
+        };
+        around.queue.end_login(&session.login, LoginEnd::Accepted).await?;
+        if let Some(problem) = another_machine(expected, &probe.identity) {
+            return Ok(Err(NoSession::Wrong(problem)));
+        }
+        Ok(match session.claim_machine(around, expected.claim, &address, &probe.identity).await? {
+            Some(problem) => Err(NoSession::Claimed(problem)),
+            None => Ok((session, probe)),
+        })
+    }
+
+    /// The BMC.
+    pub(super) fn bmc(&self) -> &dyn Bmc {
+        self.bmc.as_ref()
+    }
+
+    /// Counts how a login ended that did not succeed.
+    pub(super) async fn failed(&self, around: &Surroundings, error: &BmcError) -> Result<(), Halt> {
+        let end = match error.kind {
+            BmcErrorKind::Credentials => LoginEnd::Refused,
+            _ => LoginEnd::Unanswered,
+        };
+        Ok(around.queue.end_login(&self.login, end).await?)
+    }
+
+    /// Claims what the BMC turned out to be. Nothing that changes the machine may be sent before this was granted.
+    async fn claim_machine(
+        &self,
+        around: &Surroundings,
+        claim: &Claim,
+        address: &BmcAddress,
+        identity: &HardwareIdentity,
+    ) -> Result<Option<Problem>, Halt> {
+        let peer = self.bmc.peer();
+        let mut keys =
+            vec![BmcKey { host: format!("addr:{peer}"), system: self.bmc.system().unwrap_or_default() }];
+        // A UUID alone where there is one: serial numbers of different makers may be equal.
+        match (&identity.uuid, &identity.serial_number) {
+            (Some(uuid), _) => keys.push(whole(format!("hw:uuid:{uuid}"))),
+            (None, Some(serial)) => keys.push(whole(format!("hw:serial:{serial}"))),
+            (None, None) => {}
+        }
+        let who = Claimant {
+            uid: claim.uid().clone(),
+            namespace: claim.namespace().to_owned(),
+            name: claim.name().to_owned(),
+            address: address.normalised(),
+        };
+        Ok(match around.queue.claim_identity(who, keys).await? {
+            BmcClaimed::Granted => None,
+            BmcClaimed::Refused(refusal) => Some(Problem::new(
+                refusal.reason,
+                "another Server holds this machine: nothing was sent to it",
+            )),
+            BmcClaimed::Unknown => Some(Problem::new(
+                Reason::ServerGone,
+                "the Server was let go: nothing was sent to its machine",
+            )),
+        })
+    }
+}
+
+fn whole(host: String) -> BmcKey {
+    BmcKey { host, system: String::new() }
+}
+
+fn refused(bmc: &str) -> Problem {
+    Problem::new(
+        Reason::CredentialsInvalid,
+        format!(
+            "the BMC {bmc} refused the user name and password of the Secret of spec.bmc.credentialsRef twice; they are not \
+             tried again: correct the Secret"
+        ),
+    )
+}
+
+type Prepared = (BmcAddress, Credentials, Trust, String);
+
+/// Everything that the cluster has to say, before the BMC is asked anything.
+async fn prepare(
+    around: &Surroundings,
+    expected: &Expected<'_>,
+    circumstances: &mut Circumstances,
+) -> Result<Prepared, NoSession> {
+    let namespace = expected.claim.namespace();
+    let name = &expected.bmc.credentials_ref.name;
+    let found = around.live.secret(namespace, name).await.map_err(|error| NoSession::Api(away(&error)))?;
+    circumstances.secret = found.as_ref().and_then(version);
+    circumstances.cause = expected.server.map(|server| cause(server, circumstances.secret.as_ref()));
+    let invalid = |error: crate::api::bmc_address::BmcAddressError| {
+        NoSession::Wrong(Problem::new(Reason::InvalidAddress, error.to_string()))
+    };
+    let address = BmcAddress::parse(&expected.bmc.address).map_err(invalid)?;
+    address.require_supported().map_err(invalid)?;
+    let missing = |message: String| NoSession::Credentials(Problem::new(Reason::CredentialsMissing, message));
+    let secret = found.ok_or_else(|| {
+        missing(format!(
+            "there is no Secret {name:?} of spec.bmc.credentialsRef in this namespace: create it with type {}",
+            names::CREDENTIALS_SECRET_TYPE
+        ))
+    })?;
+    let credentials =
+        Credentials::from_secret(&secret, &address).map_err(|error| missing(error.to_string()))?;
+    let trust = trust(around, namespace, expected.bmc.tls.as_ref()).await?;
+    let hash =
+        content_hash(&secret, &around.settings.login_key).iter().fold(String::new(), |mut text, byte| {
+            use std::fmt::Write as _;
+            let _ = write!(text, "{byte:02x}");
+            text
+        });
+    Ok((address, credentials, trust, hash))
+}
+
+fn version(secret: &Secret) -> Option<SecretVersion> {
+    Some(SecretVersion {
+        uid: secret.metadata.uid.clone()?,
+        resource_version: secret.metadata.resource_version.clone()?,
+    })
+}
+
+/// How the BMC's certificate is judged.
+async fn trust(around: &Surroundings, namespace: &str, tls: Option<&BmcTls>) -> Result<Trust, NoSession> {
+    let Some(tls) = tls else { return Ok(Trust::System) };
+    let wrong = |message: String| NoSession::Wrong(Problem::new(Reason::TLSConfigInvalid, message));
+    if let Some(reference) = &tls.ca_ref {
+        let found =
+            around.live.ca(namespace, reference).await.map_err(|error| NoSession::Api(away(&error)))?;
+        return found.map(Trust::Ca).map_err(wrong);
+    }
+    if let Some(text) = &tls.certificate_sha256 {
+        return fingerprint(text).map(Trust::Pin).ok_or_else(|| {
+            wrong(format!("spec.bmc.tls.certificateSHA256 is {text:?}: write 64 hexadecimal digits"))
+        });
+    }
+    Ok(if tls.verify.is_some() { Trust::Unverified } else { Trust::System })
+}
+
+fn fingerprint(text: &str) -> Option<[u8; 32]> {
+    let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b':').collect();
+    let bytes: Option<Vec<u8>> = digits
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok().filter(|_| pair.len() == 2))
+        .collect();
+    bytes?.try_into().ok()
+}
+
+/// Compares what both sides know: a BMC that tells nothing cannot be told apart.
+fn another_machine(expected: &Expected<'_>, seen: &HardwareIdentity) -> Option<Problem> {
+    let known = expected.server?.status.as_ref()?.bmc_identity.as_ref()?;
+    let differ = |a: &Option<String>, b: &Option<String>| matches!((a, b), (Some(a), Some(b)) if a != b);
+    if !differ(&known.uuid, &seen.uuid) && !differ(&known.serial_number, &seen.serial_number) {
+        return None;
+    }
+    let text = |identity: &HardwareIdentity| {
+        let serial = identity.serial_number.as_deref().unwrap_or("-");
+        let uuid = identity.uuid.as_deref().unwrap_or("-");
+        format!("serial number {serial}, UUID {uuid}")
+    };
+    Some(Problem::new(
+        Reason::IdentityMismatch,
+        format!(
+            "at spec.bmc.address answers the machine with {}, before it was the one with {}: correct the address, or \
+             delete this Server (deletionPolicy Retain) and create it again for the new machine",
+            text(seen),
+            text(known)
+        ),
+    ))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, missing_docs)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fingerprint_is_read_with_and_without_colons() {
+        let plain = "0a".repeat(32);
+        assert_eq!(fingerprint(&plain), Some([10; 32]));
+        let colons = vec!["0A"; 32].join(":");
+        assert_eq!(fingerprint(&colons), Some([10; 32]));
+        for bad in ["", "0a", &"0g".repeat(32), &"0a".repeat(33)] {
+            assert_eq!(fingerprint(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Slots: claims that run as supervised tasks. A panic fails its job's try and not the process.
+
+use std::collections::HashMap;
+
+use tokio::task::{Id, JoinSet};
+use tracing::Instrument as _;
+
+use super::lease::Lease;
+use super::{Halt, Surroundings, run};
+use crate::api::Reason;
+use crate::job::{Incarnation, RetryClass};
+use crate::metrics;
+use crate::queue::{Claim, OwnedJob, ParkAs, QueueError, Report};
+
+/// How long a job of an unreachable BMC is put off while its share of the slots is taken, in milliseconds.
+const PUT_OFF_MS: i64 = 2_000;
+
+struct Held {
+    job: OwnedJob,
+    silent: bool,
+}
+
+/// A job whose step panicked, or met something that no other try will cure.
+pub(super) struct Crash {
+    job: OwnedJob,
+    why: String,
+}
+
+/// The slots of one incarnation.
+pub(super) struct Slots {
+    around: Surroundings,
+    lease: Lease,
+    me: Incarnation,
+    tasks: JoinSet<Result<(), Halt>>,
+    held: HashMap<Id, Held>,
+}
+
+impl Slots {
+    /// Empty slots.
+    pub(super) fn new(around: Surroundings, lease: Lease, me: Incarnation) -> Self {
+        Self { around, lease, me, tasks: JoinSet::new(), held: HashMap::new() }
+    }
+
+    /// How many more jobs may run.
+    pub(super) fn free(&self) -> usize {
+        self.around.settings.slots.saturating_sub(self.held.len())
+    }
+
+    /// Whether no job runs.
+    pub(super) fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// Whether a slot runs this very claim.
+    pub(super) fn runs(&self, job: &OwnedJob) -> bool {
+        self.held.values().any(|held| held.job == *job)
+    }
+
+    fn silent(&self) -> usize {
+        self.held.values().filter(|held| held.silent).count()
+    }
+
+    /// Runs a claim, or puts it off where its BMC did not answer before and others like it have their share of the
+    /// slots already.
+    pub(super) async fn start(&mut self, claim: Claim) -> Result<(), QueueError> {
+        let silent = is_silent(claim.job().problem.as_ref().map(|problem| problem.reason));
+        if silent && self.silent() >= self.around.settings.unreachable_slots() {
+            return put_off(&self.around, claim).await;
+        }
+        let job = claim.owned();
+        let span = tracing::info_span!(
+            "job",
+            namespace = claim.namespace(),
+            name = claim.name(),
+            job_id = %claim.job().id,
+            action = claim.job().action.as_str(),
+            step = claim.job().step.as_str(),
+        );
+        let (around, lease) = (self.around.clone(), self.lease.clone());
+        let work = async move {
+            let ended = lease.during(run::run(&around, claim)).await;
+            ended.unwrap_or_else(|| {
+                tracing::warn!("the lease is over: stopped where it stood");
+                Err(Halt::Lost)
+            })
+        };
+        let id = self.tasks.spawn(work.instrument(span)).id();
+        self.held.insert(id, Held { job, silent });
+        self.count();
+        Ok(())
+    }
+
+    /// Waits until one job has left its slot. May be dropped and called again; what it returns goes to
+    /// [`Slots::record`].
+    pub(super) async fn one_ended(&mut self) -> Option<Crash> {
+        let (id, why) = match self.tasks.join_next_with_id().await? {
+            Ok((id, Ok(()))) => (id, None),
+            Ok((id, Err(Halt::Lost | Halt::Again))) => {
+                metrics::FENCED.one(&[]);
+                tracing::warn!("a job was lost to another worker, or with the lease");
+                (id, None)
+            }
+            Ok((id, Err(Halt::Database(error)))) if error.is_transient() => {
+                tracing::warn!(reason = error.class(), "a job is left for later: {error}");
+                (id, None)
+            }
+            Ok((id, Err(Halt::Database(error)))) => (id, Some(error.to_string())),
+            Err(error) => (error.id(), Some(error.to_string())),
+        };
+        let held = self.held.remove(&id);
+        self.count();
+        Some(Crash { job: held?.job, why: why? })
+    }
+
+    /// Counts a crash and gives its job back. Where this fails the job stays ours and is given back by the next
+    /// comparison.
+    pub(super) async fn record(&self, crash: Crash) {
+        let Crash { job, why } = crash;
+        tracing::error!(server = job.uid.as_str(), job = %job.id, "a step crashed: {why}");
+        if let Err(error) = self.around.queue.crashed(self.me, job).await {
+            tracing::warn!(reason = error.class(), "the crash could not be recorded: {error}");
+        }
+    }
+
+    /// Stops everything where it stands. Nothing is written: the jobs are taken over once the lease has expired.
+    pub(super) async fn abandon(&mut self) {
+        self.tasks.shutdown().await;
+        self.held.clear();
+        self.count();
+    }
+
+    fn count(&self) {
+        metrics::SLOTS.set(&["busy"], self.held.len() as f64);
+        metrics::SLOTS.set(&["free"], self.free() as f64);
+        metrics::UNREACHABLE.set(&[], self.silent() as f64);
+    }
+}
+
+fn is_silent(reason: Option<Reason>) -> bool {
+    reason.and_then(RetryClass::of) == Some(RetryClass::Unreachable)
+}
+
+async fn put_off(around: &Surroundings, claim: Claim) -> Result<(), QueueError> {
+    let how = ParkAs {
+        after_ms: PUT_OFF_MS + i64::from(rand::random_range(0..1000_u16)),
+        waiting_for: crate::job::WaitingFor::Bmc,
+        problem: claim.job().problem.clone(),
+        secret_version: claim.job().secret_version.clone(),
+        checkpoint: claim.checkpoint().to_owned(),
+        report: Report::Nothing,
+    };
+    around.queue.park(claim, how).await.map(|_| ())
+}
