@@ -44,7 +44,8 @@ impl Site {
         autobuild::queue::migrate(&url, false).await.unwrap();
         let queue = Queue::connect(&url, 8).await.unwrap();
         let heart = queue.join("default", "test").await.unwrap();
-        let dir = tempfile::tempdir().unwrap();
+        let dir =
+            tempfile::Builder::new().disable_cleanup(std::env::var_os("KEEP").is_some()).tempdir().unwrap();
         let site = Self {
             plane,
             namespace,
@@ -129,7 +130,7 @@ impl Site {
             if server.status.as_ref().is_some_and(&holds) {
                 return server;
             }
-            assert!(begun.elapsed() < Duration::from_secs(60), "{name}: {what}; is {:#?}", server.status);
+            assert!(begun.elapsed() < Duration::from_mins(1), "{name}: {what}; is {:#?}", server.status);
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -150,7 +151,7 @@ impl Site {
                     }
                 }
             }
-            assert!(begun.elapsed() < Duration::from_secs(60), "no {action} to claim");
+            assert!(begun.elapsed() < Duration::from_mins(1), "no {action} to claim");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -195,7 +196,7 @@ impl Site {
 async fn wait<F: AsyncFnMut() -> bool>(what: &str, mut holds: F) {
     let begun = Instant::now();
     while !holds().await {
-        assert!(begun.elapsed() < Duration::from_secs(60), "waited for {what}");
+        assert!(begun.elapsed() < Duration::from_mins(1), "waited for {what}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -213,7 +214,7 @@ fn is_ready(status: &ServerStatus) -> bool {
     find(&status.conditions, ConditionType::Ready).is_some_and(|ready| ready.status == "True")
 }
 
-fn condition<'a>(server: &'a Server, kind: ConditionType) -> Option<(&'a str, &'a str)> {
+fn condition(server: &Server, kind: ConditionType) -> Option<(&str, &str)> {
     let found = find(&server.status.as_ref().unwrap().conditions, kind)?;
     Some((found.status.as_str(), found.reason.as_str()))
 }

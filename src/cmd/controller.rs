@@ -13,6 +13,7 @@ use crate::queue::QueueError;
 
 /// Decides what each Server needs and shows what was found. Any number of replicas: one leads, the others stand by.
 #[derive(Debug, clap::Args)]
+#[group(skip)]
 pub(super) struct Args {
     #[command(flatten)]
     database: DatabaseArgs,

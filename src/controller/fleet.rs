@@ -6,6 +6,7 @@ use futures::channel::mpsc;
 use kube::Resource as _;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store};
+use tokio::sync::watch as flag;
 
 use crate::api::Server;
 use crate::job::ServerUid;
@@ -16,6 +17,7 @@ pub(super) type Guarded = DeserializeGuard<Server>;
 /// One watched namespace.
 struct Watched {
     store: Store<Guarded>,
+    synced: flag::Receiver<bool>,
     wake: mpsc::UnboundedSender<ObjectRef<Guarded>>,
 }
 
@@ -41,16 +43,18 @@ impl Fleet {
         &mut self,
         namespace: &str,
         store: Store<Guarded>,
+        synced: flag::Receiver<bool>,
         wake: mpsc::UnboundedSender<ObjectRef<Guarded>>,
     ) {
-        self.namespaces.insert(namespace.to_owned(), Watched { store, wake });
+        self.namespaces.insert(namespace.to_owned(), Watched { store, synced, wake });
     }
 
-    /// Whether every watch has its first list.
+    /// Waits until every watch has its first list. The store's own `wait_until_ready` wakes only the last of several
+    /// that wait, and the Controller is one of them.
     pub(super) async fn synced(&self) {
         for watched in self.namespaces.values() {
-            // A dropped writer ends the process's leading; whoever waits here is ended with it.
-            watched.store.wait_until_ready().await.ok();
+            // A watch that has ended ends the term, and whoever waits here with it.
+            watched.synced.clone().wait_for(|synced| *synced).await.ok();
         }
     }
 

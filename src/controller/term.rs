@@ -6,8 +6,9 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::channel::mpsc;
 use kube::runtime::controller::{Config, Controller, Error};
-use kube::runtime::watcher;
+use kube::runtime::{WatchStreamExt as _, reflector, watcher};
 use kube::{Api, Client};
+use tokio::sync::watch as flag;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -38,11 +39,20 @@ pub(super) async fn serve(
     for namespace in &settings.namespaces {
         let (wake, woken) = mpsc::unbounded();
         let servers = Api::<Guarded>::namespaced(client.clone(), namespace);
-        let controller = Controller::new(servers, watcher::Config::default())
+        let (reader, writer) = reflector::store();
+        let (seen, synced) = flag::channel(false);
+        let objects = reflector::reflector(writer, watcher::watcher(servers, watcher::Config::default()))
+            .inspect(move |event| {
+                if matches!(event, Ok(watcher::Event::InitDone)) {
+                    seen.send_replace(true);
+                }
+            })
+            .applied_objects();
+        let controller = Controller::for_stream(objects, reader)
             .with_config(Config::default().concurrency(settings.concurrency).debounce(DEBOUNCE))
             .reconcile_on(woken)
             .graceful_shutdown_on(over.clone().cancelled_owned());
-        fleet.add(namespace, controller.store(), wake);
+        fleet.add(namespace, controller.store(), synced, wake);
         controllers.push((namespace.clone(), controller));
     }
     let context = Arc::new(Context::new(client, queue, settings, leadership, fleet));
