@@ -4,6 +4,7 @@ mod demo;
 mod effects;
 mod examples;
 mod promises;
+mod rows;
 mod signals;
 mod stack;
 mod started;

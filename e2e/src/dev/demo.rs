@@ -1,6 +1,5 @@
 //! `make demo`: ten servers become what they should be, or say plainly why not.
 
-use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,6 +9,7 @@ use serde_json::Value;
 
 use super::effects;
 use super::promises::{self, ALL, condition, find};
+use super::rows::Rows;
 use super::signals::Signals;
 use super::stack::{Namespace, Schema, Stack, things_to_try};
 use crate::kubectl::Kubectl;
@@ -19,6 +19,9 @@ use crate::wait::{Look, say};
 
 /// How long each part of the show may take on a busy machine.
 const LIMIT: Duration = Duration::from_mins(4);
+
+/// The system whose Server has a wrong password.
+const WRONG_PASSWORD: u32 = 8;
 
 /// How often the table is looked at.
 const LOOK: Duration = Duration::from_millis(500);
@@ -96,7 +99,7 @@ async fn become_as_promised(stack: &Stack, kubectl: &Kubectl) -> Result<()> {
     let mut shown = Rows::default();
     let all = "the ten servers to be as promised";
     wait(stack, all, async || {
-        shown.print_changes(kubectl).await?;
+        shown.changes(&kubectl.run(&["get", "servers"]).await?).iter().for_each(|line| print(line));
         let servers = promises::servers(kubectl).await?;
         let open: Vec<String> =
             ALL.iter().filter(|promise| !promise.holds(&servers)).map(promises::Promise::wanted).collect();
@@ -105,11 +108,14 @@ async fn become_as_promised(stack: &Stack, kubectl: &Kubectl) -> Result<()> {
     .await?;
     print("\n$ kubectl get servers");
     print(&kubectl.run(&["get", "servers"]).await?);
-    print("What they are, and what condition Ready says:");
+    print("\nEach of them, and what its condition Ready says where it is not True:");
     let servers = promises::servers(kubectl).await?;
     for promise in ALL {
-        let said = find(&servers, promise.server).map(|server| condition(server, "Ready", "message"));
-        print(&format!("  {} {}: {}", promise.server, promise.story, said.unwrap_or_default()));
+        print(&format!("  {}  {}", promise.server, promise.story));
+        let server = find(&servers, promise.server).unwrap_or(&Value::Null);
+        if condition(server, "Ready", "status") != "True" {
+            print(&format!("            {}", condition(server, "Ready", "message")));
+        }
     }
     print("");
     for (system, wanted) in ALL.iter().filter_map(|promise| promise.system) {
@@ -123,6 +129,9 @@ async fn become_as_promised(stack: &Stack, kubectl: &Kubectl) -> Result<()> {
     say(
         "the BMCs' own log says the same: each machine was asked once for what was missing, the others for nothing",
     );
+    let refused = effects::bad_logins(stack.emulator(), WRONG_PASSWORD).await?;
+    ensure!(refused == 2, "{} refused {refused} logins, and two were to be", effects::name(WRONG_PASSWORD));
+    say("and the one with the wrong password refused two logins, and was left alone then");
     Ok(())
 }
 
@@ -190,7 +199,7 @@ async fn wait_server(
     print(&format!("$ kubectl get server {name} --watch"));
     let mut shown = Rows::default();
     wait(stack, &format!("{name} {what}"), async || {
-        shown.print_changes_of(kubectl, name).await?;
+        shown.changes(&kubectl.run(&["get", "server", name]).await?).iter().for_each(|line| print(line));
         let servers = promises::servers(kubectl).await?;
         let server = find(&servers, name).with_context(|| format!("{name} is gone"))?;
         Ok(if holds(server) { Look::Holds(()) } else { Look::NotYet(server["status"].to_string()) })
@@ -217,39 +226,6 @@ async fn wait(stack: &Stack, what: &str, mut look: impl AsyncFnMut() -> Result<L
             say(format!("still waiting for {what}; now: {seen}"));
         }
         tokio::time::sleep(LOOK).await;
-    }
-}
-
-/// The rows of `kubectl get servers` that were shown already.
-#[derive(Debug, Default)]
-struct Rows {
-    shown: BTreeMap<String, Vec<String>>,
-}
-
-impl Rows {
-    async fn print_changes(&mut self, kubectl: &Kubectl) -> Result<()> {
-        self.print(&kubectl.run(&["get", "servers"]).await?);
-        Ok(())
-    }
-
-    async fn print_changes_of(&mut self, kubectl: &Kubectl, name: &str) -> Result<()> {
-        self.print(&kubectl.run(&["get", "server", name]).await?);
-        Ok(())
-    }
-
-    /// As with `--watch`: the heading once, then what changed. The age changes always and counts for nothing.
-    fn print(&mut self, table: &str) {
-        for line in table.lines() {
-            let mut cells: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-            let name = if cells.is_empty() { continue } else { cells.remove(0) };
-            if name != "NAME" {
-                cells.pop();
-            }
-            if self.shown.get(&name) != Some(&cells) {
-                print(line);
-                self.shown.insert(name, cells);
-            }
-        }
     }
 }
 
