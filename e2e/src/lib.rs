@@ -8,6 +8,7 @@
 //! | [`sushy`] | `sushy-emulator`: Redfish BMCs that are not ours |
 //! | [`process`] | one supervised child: log file, signals, exit |
 //! | [`packages`] | missing Debian and PyPI packages |
+//! | [`fleet`] | one test's own AutoBuild: namespace, schema, BMCs, and the processes it starts |
 //! | [`kubectl`] | the real `kubectl` |
 //! | [`wait`] | waiting for conditions, and saying so |
 //! | [`paths`] | where things lie |
@@ -21,6 +22,7 @@ pub mod autobuild;
 pub mod control_plane;
 pub mod database;
 pub mod dev;
+pub mod fleet;
 pub mod given;
 pub mod kubectl;
 pub mod packages;

@@ -63,15 +63,8 @@ impl Sushy {
             Transport::Http => None,
             Transport::Https => Some(certificates(dir, &mut config)?),
         };
-        config.push_str("SUSHY_EMULATOR_FAKE_SYSTEMS = [\n");
-        for (number, id) in (1..).zip(&ids) {
-            let mac = format!("02:00:00:00:{:02x}:{:02x}", number / 256, number % 256);
-            config.push_str(&format!(
-                "  {{'uuid': '{id}', 'name': 'fake-{number}', 'power_state': 'Off', 'external_notifier': False, \
-                 'nics': [{{'mac': '{mac}', 'ip': '192.0.2.1'}}]}},\n"
-            ));
-        }
-        config.push_str("]\n");
+        let machines: Vec<String> = (1..).zip(&ids).map(|(number, id)| machine(number, id)).collect();
+        config += &["SUSHY_EMULATOR_FAKE_SYSTEMS = [\n", &machines.concat(), "]\n"].concat();
         let file = dir.join("sushy.conf");
         std::fs::write(&file, config)?;
         say("starting sushy-emulator, and waiting for its port");
@@ -136,6 +129,14 @@ fn id(number: usize) -> String {
     format!("5a5b5c5d-0000-4000-8000-{number:012x}")
 }
 
+fn machine(number: usize, id: &str) -> String {
+    let mac = format!("02:00:00:00:{:02x}:{:02x}", number / 256, number % 256);
+    format!(
+        "  {{'uuid': '{id}', 'name': 'fake-{number}', 'power_state': 'Off', 'external_notifier': False, \
+         'nics': [{{'mac': '{mac}', 'ip': '192.0.2.1'}}]}},\n"
+    )
+}
+
 fn quoted(path: &Path) -> String {
     format!("'{}'", path.display())
 }
@@ -170,10 +171,8 @@ fn certificates(dir: &Path, config: &mut String) -> Result<PathBuf> {
     let (certificate_file, key_file) = (dir.join("sushy.crt"), dir.join("sushy.key"));
     std::fs::write(&certificate_file, certificate.pem())?;
     std::fs::write(&key_file, key.serialize_pem())?;
-    config.push_str(&format!(
-        "SUSHY_EMULATOR_SSL_CERT = {}\nSUSHY_EMULATOR_SSL_KEY = {}\n",
-        quoted(&certificate_file),
-        quoted(&key_file)
-    ));
+    for (name, file) in [("CERT", &certificate_file), ("KEY", &key_file)] {
+        *config += &["SUSHY_EMULATOR_SSL_", name, " = ", &quoted(file), "\n"].concat();
+    }
     Ok(authority)
 }

@@ -2,7 +2,7 @@
 //! Pure.
 
 /// Texts that stand for "nobody filled this", in lower case with everything but letters and digits taken out.
-const TEXTS: [&str; 32] = [
+const TEXTS: [&str; 31] = [
     "assettagtobefilledbyoem",
     "baseboardserialnumber",
     "chassisserialnumber",
@@ -34,7 +34,6 @@ const TEXTS: [&str; 32] = [
     "tobefilledbyoem",
     "unknown",
     "unspecified",
-    "empty0",
 ];
 
 /// Serial numbers that look like ones and are not.
@@ -52,12 +51,13 @@ const UUIDS: [&str; 4] = [
 /// Whether a text (a manufacturer, a model, a serial number) says nothing.
 pub fn is_placeholder(text: &str) -> bool {
     let bare = bare(text);
-    bare.is_empty() || is_one_character(&bare) || TEXTS.contains(&bare.as_str())
+    bare.is_empty() || (bare.len() >= 4 && is_one_character(&bare)) || TEXTS.contains(&bare.as_str())
 }
 
 /// Whether a serial number says nothing.
 pub fn is_placeholder_serial(text: &str) -> bool {
-    is_placeholder(text) || SERIALS.contains(&bare(text).as_str())
+    let bare = bare(text);
+    is_placeholder(text) || is_one_character(&bare) || SERIALS.contains(&bare.as_str())
 }
 
 /// Whether a UUID says nothing, or is none.
@@ -139,8 +139,9 @@ mod tests {
     }
 
     #[test]
-    fn manufacturers_and_models_may_be_short_numbers() {
+    fn manufacturers_models_and_versions_may_be_short_numbers() {
         assert!(!is_placeholder("0123456789"));
+        assert!(!is_placeholder("2"));
         assert!(is_placeholder("System manufacturer"));
     }
 }

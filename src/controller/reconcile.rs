@@ -139,13 +139,26 @@ enum Look {
     Outdated,
 }
 
+impl From<Shown> for Look {
+    fn from(shown: Shown) -> Self {
+        match shown {
+            Shown::Already => Self::Again(None),
+            Shown::Written(now) => Self::Again(Some(now)),
+            Shown::Outdated => Self::Outdated,
+        }
+    }
+}
+
 async fn look(context: &Context, observed: &Observed) -> Result<Look, ReconcileError> {
     let seen = &observed.seen;
     let decision = plan::decide(seen);
     let status = plan::status(seen, &decision);
     // Told before it is done: afterwards there is nothing left to tell it on.
-    if matches!(decision.command, Command::Release(_)) && tell(context, observed, &decision, &status).await? {
-        return Ok(Look::Outdated);
+    if matches!(decision.command, Command::Release(_)) {
+        match tell(context, observed, &decision, &status).await? {
+            Shown::Already => {}
+            other => return Ok(other.into()),
+        }
     }
     match apply(context, observed, &decision.command).await? {
         Applied::Released => return Ok(Look::Done(Next::Calm(None))),
@@ -153,8 +166,8 @@ async fn look(context: &Context, observed: &Observed) -> Result<Look, ReconcileE
         Applied::Object(server) => return Ok(Look::Again(Some(server))),
         Applied::Changed => match &decision.command {
             // What these did shows in no later look.
-            Command::Register { .. } if tell(context, observed, &decision, &status).await? => {
-                return Ok(Look::Outdated);
+            Command::Register { .. } => {
+                return Ok(tell(context, observed, &decision, &status).await?.into());
             }
             Command::RecordHandled { .. } => {
                 let shown = seen.server.status.clone().unwrap_or_default();
@@ -165,35 +178,32 @@ async fn look(context: &Context, observed: &Observed) -> Result<Look, ReconcileE
         },
         Applied::Settled => {}
     }
-    if tell(context, observed, &decision, &status).await? {
+    if matches!(tell(context, observed, &decision, &status).await?, Shown::Outdated) {
         return Ok(Look::Outdated);
     }
     let after = decision.recheck_after_ms.map(|ms| Duration::from_millis(ms.max(0) as u64));
     Ok(Look::Done(Next::Calm(after)))
 }
 
-/// Shows the status, publishes what is new in it, and takes the server out of the feed. `true`: the object changed
-/// meanwhile, and nothing was done.
+/// Shows the status, publishes what is new in it, and takes the server out of the feed; nothing of it where the object
+/// changed meanwhile.
 async fn tell(
     context: &Context,
     observed: &Observed,
     decision: &Decision,
     status: &ServerStatus,
-) -> Result<bool, ReconcileError> {
+) -> Result<Shown, ReconcileError> {
     let seen = &observed.seen;
     let shown = show(context, &seen.server, status).await?;
-    match shown {
-        Shown::Outdated => return Ok(true),
+    match &shown {
+        Shown::Outdated => return Ok(shown),
+        // The cache may be older than another leader's patch.
         Shown::Already => {
-            if !observed.in_feed {
-                return Ok(false);
-            }
-            // The cache may be older than another leader's patch.
-            if !is_shown_live(context, &seen.server, status).await? {
-                return Ok(true);
+            if observed.in_feed && !is_shown_live(context, &seen.server, status).await? {
+                return Ok(Shown::Outdated);
             }
         }
-        Shown::Written => {
+        Shown::Written(_) => {
             say(observed, status);
             events::publish(context, &seen.server, plan::events(seen, decision, status)).await;
         }
@@ -201,7 +211,7 @@ async fn tell(
     if observed.in_feed {
         context.queue.acknowledge(&observed.uid, observed.version()).await?;
     }
-    Ok(false)
+    Ok(shown)
 }
 
 /// The present object; `None`: it is gone, or another one has its name.

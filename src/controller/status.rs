@@ -31,12 +31,12 @@ struct Guard<'a> {
 }
 
 /// What became of a status.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Shown {
     /// It is what was shown already.
     Already,
-    /// It was written.
-    Written,
+    /// It was written: this is the object now.
+    Written(Box<Server>),
     /// The object changed meanwhile, or is gone: look again.
     Outdated,
 }
@@ -76,7 +76,7 @@ pub(super) async fn show(
                     "the API server stored another status than was written: apply crds/ of this release"
                 );
             }
-            Ok(Shown::Written)
+            Ok(Shown::Written(Box::new(now)))
         }
         Err(ApiError::Conflict(_) | ApiError::NotFound(_)) => {
             metrics::STATUS_PATCHES.one(&["conflict"]);
@@ -89,8 +89,7 @@ pub(super) async fn show(
     }
 }
 
-/// Takes the server out of the feed. A status that was `Already` shown may be so in the cache only: a live read tells.
-/// Returns whether it did.
+/// Whether a status that is `Already` shown by the cache is what a live read shows.
 pub(super) async fn is_shown_live(
     context: &Context,
     server: &Server,

@@ -9,7 +9,7 @@ use crate::api::bmc_address::BmcAddress;
 use crate::api::hardware::HardwareIdentity;
 use crate::api::{BmcSpec, BmcTls, DeletionPolicy, Reason, Server, names};
 use crate::bmc::credentials::{Credentials, content_hash};
-use crate::bmc::{Bmc, BmcError, BmcErrorKind, Probe, Trust};
+use crate::bmc::{Bmc, BmcError, BmcErrorKind, Probe, Trust, pin};
 use crate::job::{Action, Cause, Deleting, Intent, Problem, SecretVersion, ServerUid, Wish};
 use crate::queue::{BmcClaimed, BmcKey, Claim, Claimant, LoginEnd, LoginKey, LoginLeave};
 
@@ -262,20 +262,11 @@ async fn trust(around: &Surroundings, namespace: &str, tls: Option<&BmcTls>) -> 
         return found.map(Trust::Ca).map_err(wrong);
     }
     if let Some(text) = &tls.certificate_sha256 {
-        return fingerprint(text).map(Trust::Pin).ok_or_else(|| {
+        return pin(text).map(Trust::Pin).ok_or_else(|| {
             wrong(format!("spec.bmc.tls.certificateSHA256 is {text:?}: write 64 hexadecimal digits"))
         });
     }
     Ok(if tls.verify.is_some() { Trust::Unverified } else { Trust::System })
-}
-
-fn fingerprint(text: &str) -> Option<[u8; 32]> {
-    let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b':').collect();
-    let bytes: Option<Vec<u8>> = digits
-        .chunks(2)
-        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok().filter(|_| pair.len() == 2))
-        .collect();
-    bytes?.try_into().ok()
 }
 
 /// Compares what both sides know: a BMC that tells nothing cannot be told apart.
@@ -299,21 +290,4 @@ fn another_machine(expected: &Expected<'_>, seen: &HardwareIdentity) -> Option<P
             text(known)
         ),
     ))
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, missing_docs)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_fingerprint_is_read_with_and_without_colons() {
-        let plain = "0a".repeat(32);
-        assert_eq!(fingerprint(&plain), Some([10; 32]));
-        let colons = vec!["0A"; 32].join(":");
-        assert_eq!(fingerprint(&colons), Some([10; 32]));
-        for bad in ["", "0a", &"0g".repeat(32), &"0a".repeat(33)] {
-            assert_eq!(fingerprint(bad), None, "{bad}");
-        }
-    }
 }

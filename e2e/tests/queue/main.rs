@@ -14,6 +14,7 @@
 mod bmcs;
 mod claims;
 mod controller_side;
+mod farewell;
 mod faults;
 mod fixture;
 mod leases;
@@ -46,8 +47,12 @@ fn main() -> std::process::ExitCode {
             eprintln!("starting {} ...", engine.as_str());
             Some(Arc::new(runtime.block_on(Database::start(engine)).unwrap()))
         };
-        for (name, case) in
-            claims::CASES.iter().chain(controller_side::CASES).chain(leases::CASES).chain(bmcs::CASES)
+        for (name, case) in claims::CASES
+            .iter()
+            .chain(controller_side::CASES)
+            .chain(farewell::CASES)
+            .chain(leases::CASES)
+            .chain(bmcs::CASES)
         {
             let (handle, database) = (runtime.handle().clone(), database.clone());
             trials.push(Trial::test(format!("{}: {name}", engine.as_str()), move || {

@@ -61,7 +61,9 @@ pub(super) async fn known(
     let own_link = link_of(&document.value).map(last_segment);
     let own_id = document.value.get("Id").and_then(Value::as_str);
     let expected = [Some(segment.as_str()), wanted];
-    let agrees = |told: Option<&str>| expected.iter().flatten().any(|expected| told == Some(*expected));
+    let agrees = |told: Option<&str>| {
+        expected.iter().flatten().any(|expected| told.is_some_and(|told| told.eq_ignore_ascii_case(expected)))
+    };
     let told_nothing = own_link.is_none() && own_id.is_none();
     if told_nothing || agrees(own_link.as_deref()) || agrees(own_id) {
         return Ok(document);

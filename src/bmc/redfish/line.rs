@@ -27,6 +27,8 @@ pub(super) const BODY_MAX: usize = 1 << 20;
 /// What the head of an answer may take.
 const HEAD_MAX: usize = 64 * 1024;
 const HEADERS_MAX: usize = 128;
+/// How long the body of an answered action is waited for.
+const BODY_OF_ACTION: Duration = Duration::from_secs(3);
 
 /// How to get to a BMC: fixed when it was opened.
 #[derive(Debug)]
@@ -103,8 +105,9 @@ impl<'a> Line<'a> {
         self.whole(response, by).await
     }
 
-    /// Sends the one request that changes something, over a connection of its own, and never again. The body of a
-    /// success is not waited for.
+    /// Sends the one request that changes something, over a connection of its own, and never again. Its answer counts
+    /// from its head on: the body only makes a message better, and is waited for so that no BMC stumbles over a
+    /// connection that ends early.
     pub(super) async fn post(
         &mut self,
         path: &str,
@@ -120,17 +123,10 @@ impl<'a> Line<'a> {
             request.headers_mut().insert(header::IF_MATCH, etag);
         }
         let response = self.exchange(request, by).await?;
-        if response.status().is_success() {
-            let (head, _) = response.into_parts();
-            self.open = None;
-            return Ok(Answer { status: head.status, headers: head.headers, body: Bytes::new() });
-        }
         let (status, headers) = (response.status(), response.headers().clone());
-        // What the body says only makes the message better.
-        Ok(match self.whole(response, by).await {
-            Ok(answer) => answer,
-            Err(_) => Answer { status, headers, body: Bytes::new() },
-        })
+        let read = self.whole(response, by.min(Instant::now() + BODY_OF_ACTION)).await;
+        self.open = None;
+        Ok(read.unwrap_or(Answer { status, headers, body: Bytes::new() }))
     }
 
     fn deadline(&self) -> Instant {

@@ -1,6 +1,6 @@
 //! Reading documents by following links.
 
-use http::header;
+use http::{StatusCode, header};
 use serde_json::Value;
 
 use super::answer::{self, Document};
@@ -12,6 +12,10 @@ use crate::bmc::error::{BmcError, BmcErrorKind, Delivery};
 const REDIRECTS_MAX: usize = 3;
 /// Pages of a collection that are read.
 const PAGES_MAX: usize = 32;
+/// Members of a collection of parts that are looked at.
+const MEMBERS_MAX: usize = 1024;
+/// What parts are called in messages: which one it was does not matter to anybody.
+const PART: &str = "a part of the system";
 
 impl Line<'_> {
     /// Reads what must be there; `what` names it in messages.
@@ -26,15 +30,15 @@ impl Line<'_> {
         let Some(path) = link_of(link).and_then(|link| self.route.origin.follow(at, link).ok()) else {
             return Ok(None);
         };
-        let error = match self.document(&path, "a part of the system").await {
-            Ok(document) => return Ok(Some(document)),
-            Err(error) => error,
-        };
-        match error.kind {
+        let odd = |error: BmcError| match error.kind {
             BmcErrorKind::NotFound | BmcErrorKind::Protocol | BmcErrorKind::AddressNotAllowed => Ok(None),
-            // 401 ends it; 403 is about this part alone, because the system itself was read.
-            BmcErrorKind::Credentials if error.message.contains("(403)") => Ok(None),
             _ => Err(error),
+        };
+        match self.fetch(&path, PART).await {
+            // The system itself was read with this login: it is about this part alone.
+            Ok((_, answer)) if answer.status == StatusCode::FORBIDDEN => Ok(None),
+            Ok((path, answer)) => answer::document(self.route, path, PART, &answer).map(Some).or_else(odd),
+            Err(error) => odd(error),
         }
     }
 
@@ -60,7 +64,7 @@ impl Line<'_> {
         Ok(found)
     }
 
-    /// The members of a collection that may be missing.
+    /// The members of a collection that may be missing, by path, at most `most`.
     pub(super) async fn optional_members(
         &mut self,
         at: &str,
@@ -68,10 +72,13 @@ impl Line<'_> {
         most: usize,
     ) -> Result<Vec<String>, BmcError> {
         let Some(link) = link else { return Ok(Vec::new()) };
-        match self.optional(at, link).await? {
-            Some(first) => self.members(first, "a part of the system", most).await,
-            None => Ok(Vec::new()),
-        }
+        let Some(first) = self.optional(at, link).await? else { return Ok(Vec::new()) };
+        let mut members = self.members(first, PART, MEMBERS_MAX).await?;
+        // Sorted before the cut, so that it is always the same ones.
+        members.sort();
+        members.dedup();
+        members.truncate(most);
+        Ok(members)
     }
 
     /// Reads a path, and goes where the BMC redirects to as long as it is the same origin.

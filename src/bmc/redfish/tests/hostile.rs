@@ -26,9 +26,9 @@ where
     let count = Arc::clone(&connections);
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {
-        let mut talks = JoinSet::new();
+        let mut conversations = JoinSet::new();
         while let Ok((stream, _)) = listener.accept().await {
-            talks.spawn(talk(stream, count.fetch_add(1, Ordering::SeqCst)));
+            conversations.spawn(talk(stream, count.fetch_add(1, Ordering::SeqCst)));
         }
     });
     Raw { port, connections, _tasks: tasks }
@@ -119,7 +119,7 @@ async fn one_byte_at_a_time_ends_with_the_time_of_the_request() {
 async fn a_handshake_that_hangs_ends_with_the_time_of_the_connection() {
     let raw = raw(|stream, _| async move {
         let _held = stream;
-        std::future::pending().await
+        std::future::pending::<()>().await;
     })
     .await;
     let settings = ConnectorSettings { connect_timeout: Duration::from_millis(200), ..settings() };
@@ -127,4 +127,48 @@ async fn a_handshake_that_hangs_ends_with_the_time_of_the_connection() {
     let bmc = open(&Connector::new(settings), &address, Trust::Pin([0; 32])).await.unwrap();
     let error = bmc.probe().await.unwrap_err();
     assert_eq!((error.kind, error.delivery), (BmcErrorKind::Timeout, Delivery::NotSent));
+}
+
+#[tokio::test]
+async fn a_bmc_that_keeps_its_connection_is_asked_over_one() {
+    let raw = raw(|mut stream, _| async move {
+        loop {
+            let asked = request(&mut stream).await;
+            let body = match asked.split_whitespace().nth(1) {
+                None => return,
+                Some("/redfish/v1/") => r#"{"Systems":{"@odata.id":"/all"}}"#,
+                Some("/all") => r#"{"Members":[{"@odata.id":"/one"}]}"#,
+                Some(_) => r#"{"Id":"one","PowerState":"On"}"#,
+            };
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+            let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
+        }
+    })
+    .await;
+    let bmc = at(&Connector::new(settings()), raw.port, "").await;
+    assert_eq!(bmc.probe().await.unwrap().power, PowerState::PoweredOn);
+    assert_eq!(raw.connections.load(Ordering::SeqCst), 1);
+    bmc.probe().await.unwrap();
+    assert_eq!(raw.connections.load(Ordering::SeqCst), 2, "none is kept open between calls");
+}
+
+#[tokio::test]
+async fn an_accepted_action_is_accepted_whatever_becomes_of_its_body() {
+    let body = r##"{"Id":"one","PowerState":"Off","Actions":{"#ComputerSystem.Reset":{"target":"/act"}}}"##;
+    let raw = raw(move |mut stream, _| async move {
+        let asked = request(&mut stream).await;
+        let text = match asked.split_whitespace().nth(1) {
+            Some("/redfish/v1/") => r#"{"Systems":{"@odata.id":"/all"}}"#,
+            Some("/all") => r#"{"Members":[{"@odata.id":"/one"}]}"#,
+            Some("/act") => "",
+            _ => body,
+        };
+        let promised = if text.is_empty() { 100 } else { text.len() };
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {promised}\r\n\r\n");
+        let _ = stream.write_all(format!("{head}{text}").as_bytes()).await;
+    })
+    .await;
+    let bmc = at(&Connector::new(settings()), raw.port, "").await;
+    bmc.probe().await.unwrap();
+    bmc.send(RequestKind::PowerOn, LONG).await.unwrap();
 }

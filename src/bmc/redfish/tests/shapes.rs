@@ -39,6 +39,7 @@ async fn tree(documents: Value) -> (Raw, Asked) {
     (raw, asked)
 }
 
+#[allow(clippy::needless_pass_by_value)]
 fn with(system: Value, more: Value) -> Value {
     let mut all = json!({
         "/redfish/v1/": {"Systems": {"@odata.id": "/rf/all"}},

@@ -1,0 +1,310 @@
+//! One test's own AutoBuild: a namespace, a schema, a fleet of emulated BMCs, and the processes that the test starts.
+//!
+//! Fleets stand side by side on one control plane and one database: each has a namespace with the rights of an
+//! installation, a Lease of its own in it, and a schema of its own. [`Fleet::end`] looks at what has to hold for every
+//! test: nothing panicked, no password was written anywhere, and status never contradicted itself.
+
+mod bmcs;
+mod cluster;
+mod flags;
+mod history;
+mod metrics;
+mod proxy;
+mod records;
+mod servers;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use autobuild::api::Server;
+use kube::{Api, Client};
+use sqlx::mysql::MySqlPoolOptions;
+
+use crate::autobuild::{Autobuild, Running};
+use crate::control_plane::ControlPlane;
+use crate::database::{Database, Engine};
+use crate::kubectl::Kubectl;
+use crate::paths;
+use crate::process::Lifetime;
+
+pub use bmcs::{Asked, Bmcs};
+pub use cluster::Cluster;
+pub use flags::Flags;
+pub use history::Shown;
+pub use metrics::metric;
+pub use proxy::{Link, Proxy};
+pub use records::{Live, Past, Records};
+pub use servers::{AUTHORITY, LIMIT, SECRET, describe, is_current, is_ready, message, truth};
+
+/// What a fleet is made of.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    systems: u32,
+    emulator: Vec<String>,
+    database_url: Option<String>,
+}
+
+impl Layout {
+    /// So many systems, each also on a port of its own, with short power delays.
+    pub fn new(systems: u32) -> Self {
+        Self { systems, emulator: Vec::new(), database_url: None }
+    }
+
+    /// More arguments of the emulator.
+    #[must_use]
+    pub fn emulator(mut self, args: &[&str]) -> Self {
+        self.emulator.extend(args.iter().map(|arg| (*arg).to_owned()));
+        self
+    }
+
+    /// Another database than the shared one; it is migrated.
+    #[must_use]
+    pub fn database(mut self, url: &str) -> Self {
+        self.database_url = Some(url.to_owned());
+        self
+    }
+}
+
+/// A namespace, a schema, BMCs, and how to start processes on them.
+#[expect(missing_debug_implementations, reason = "a Kubernetes client has none")]
+pub struct Fleet {
+    cluster: &'static Cluster,
+    namespace: String,
+    dir: PathBuf,
+    database_url: String,
+    autobuild: Autobuild,
+    bmcs: Bmcs,
+    records: Records,
+    client: Client,
+    shown: Shown,
+    password: String,
+}
+
+impl Fleet {
+    /// With so many systems.
+    pub async fn start(systems: u32) -> Result<Self> {
+        Self::with(Layout::new(systems)).await
+    }
+
+    /// As laid out.
+    pub async fn with(layout: Layout) -> Result<Self> {
+        let cluster = Cluster::shared().await?;
+        let database_url = match layout.database_url {
+            Some(url) => url,
+            None => Database::shared(Engine::from_env()?).await?.unique_schema("fleet").await?,
+        };
+        let namespace = cluster.namespace("fleet").await?;
+        let dir = paths::private(&namespace)?;
+        std::fs::write(dir.join("login.key"), uuid::Uuid::new_v4().simple().to_string().repeat(2))?;
+        let autobuild = Autobuild::new(&dir, Lifetime::WithParent)?;
+        autobuild.migrate(&database_url).await?;
+        let username = format!("user-{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
+        // Characters that look different in a URL: a password that is written anywhere is found in every form.
+        let password = format!("canary?{}&/+", uuid::Uuid::new_v4().simple());
+        let bmcs =
+            emulate(&autobuild, &dir, &layout.emulator, layout.systems, (&username, &password)).await?;
+        let client = cluster.plane().admin().await?;
+        let pool = MySqlPoolOptions::new().max_connections(3).connect(&database_url).await?;
+        let shown = Shown::record(Api::namespaced(client.clone(), &namespace));
+        let fleet = Self {
+            cluster,
+            namespace,
+            dir,
+            database_url,
+            autobuild,
+            bmcs,
+            records: Records::new(pool),
+            client,
+            shown,
+            password,
+        };
+        fleet.authority().await?;
+        fleet.secret(SECRET, &[("username", &username), ("password", &fleet.password)]).await?;
+        Ok(fleet)
+    }
+
+    /// The control plane.
+    pub fn plane(&self) -> &'static ControlPlane {
+        self.cluster.plane()
+    }
+
+    /// What the processes may use to log in to the control plane.
+    pub fn cluster(&self) -> &'static Cluster {
+        self.cluster
+    }
+
+    /// Its namespace.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// The folder with the logs.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The URL of its schema, password included.
+    pub fn database_url(&self) -> &str {
+        &self.database_url
+    }
+
+    /// How its processes are started.
+    pub fn autobuild(&self) -> &Autobuild {
+        &self.autobuild
+    }
+
+    /// Its BMCs.
+    pub fn bmcs(&self) -> &Bmcs {
+        &self.bmcs
+    }
+
+    /// Its tables.
+    pub fn records(&self) -> &Records {
+        &self.records
+    }
+
+    /// Every version of its Servers so far.
+    pub fn shown(&self) -> &Shown {
+        &self.shown
+    }
+
+    /// The password of its BMCs.
+    pub fn password(&self) -> &str {
+        &self.password
+    }
+
+    /// A client as the administrator.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// The Servers of its namespace.
+    pub fn servers(&self) -> Api<Server> {
+        Api::namespaced(self.client(), &self.namespace)
+    }
+
+    /// `kubectl` as the administrator.
+    pub fn kubectl(&self) -> Kubectl {
+        self.plane().kubectl()
+    }
+
+    /// The usual flags of a controller.
+    pub fn controller_flags(&self) -> Flags {
+        flags::controller(&self.namespace)
+    }
+
+    /// The usual flags of a worker.
+    pub fn worker_flags(&self) -> Flags {
+        flags::worker(&self.dir.join("login.key").display().to_string())
+    }
+
+    /// Starts a controller and waits until it is ready.
+    pub async fn controller(&self, name: &str) -> Result<Running> {
+        self.controller_with(name, &self.controller_flags(), &[]).await
+    }
+
+    /// Starts a controller with these flags and variables, and waits until it is ready.
+    pub async fn controller_with(&self, name: &str, flags: &Flags, env: &[(&str, &str)]) -> Result<Running> {
+        let running = self.launch(name, flags, self.cluster.controller(), env).await?;
+        running.wait_ready().await?;
+        Ok(running)
+    }
+
+    /// Starts a worker and waits until it is ready.
+    pub async fn worker(&self, name: &str) -> Result<Running> {
+        self.worker_with(name, &self.worker_flags(), &[]).await
+    }
+
+    /// Starts a worker with these flags and variables, and waits until it is ready.
+    pub async fn worker_with(&self, name: &str, flags: &Flags, env: &[(&str, &str)]) -> Result<Running> {
+        let running = self.launch(name, flags, self.cluster.worker(), env).await?;
+        running.wait_ready().await?;
+        Ok(running)
+    }
+
+    /// Starts a process with a kubeconfig, and waits for its port only.
+    pub async fn launch(
+        &self,
+        name: &str,
+        flags: &Flags,
+        kubeconfig: &Path,
+        env: &[(&str, &str)],
+    ) -> Result<Running> {
+        let kubeconfig = kubeconfig.to_str().context("the path of the kubeconfig is not UTF-8")?;
+        let mut all = vec![("DATABASE_URL", self.database_url.as_str()), ("KUBECONFIG", kubeconfig)];
+        all.extend(env);
+        let args = flags.args();
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        self.autobuild.start(name, &args, &all).await
+    }
+
+    /// Looks at what has to hold at the end of every test.
+    pub async fn end(&self) -> Result<()> {
+        let mut wrong = self.shown.contradictions();
+        wrong.extend(self.logged("panicked at")?.into_iter().map(|line| format!("a panic: {line}")));
+        wrong.extend(self.leaks().await?);
+        if wrong.is_empty() {
+            return Ok(());
+        }
+        bail!("{}\nlogs in {}", wrong.join("\n"), self.dir.display())
+    }
+
+    /// The lines of all logs that contain a text.
+    pub fn logged(&self, text: &str) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(self.dir.join("logs"))? {
+            let path = entry?.path();
+            let log = String::from_utf8_lossy(&std::fs::read(&path)?).into_owned();
+            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let lines = log.lines().filter(|line| line.contains(text));
+            found.extend(lines.map(|line| format!("{name}: {line}")));
+        }
+        Ok(found)
+    }
+
+    /// Where the BMCs' password is written, in any form: logs, tables, Servers, events.
+    pub async fn leaks(&self) -> Result<Vec<String>> {
+        use base64::Engine as _;
+        let base64 = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+        let encoded: String = url::form_urlencoded::byte_serialize(self.password.as_bytes()).collect();
+        let secret: &str = self.password.split(['?', '&']).nth(1).unwrap_or_default();
+        let forms = [self.password.clone(), base64(&self.password), encoded, secret.to_owned()];
+        let mut places: Vec<(String, String)> = Vec::new();
+        for entry in std::fs::read_dir(self.dir.join("logs"))? {
+            let path = entry?.path();
+            places.push((
+                path.display().to_string(),
+                String::from_utf8_lossy(&std::fs::read(&path)?).into_owned(),
+            ));
+        }
+        places.push(("the database".to_owned(), self.records.dump().await?));
+        for kind in ["servers.autobuild.dev", "events.events.k8s.io", "leases"] {
+            let text = self.kubectl().run(&["get", kind, "-n", &self.namespace, "-o", "yaml"]).await?;
+            places.push((kind.to_owned(), text));
+        }
+        let leaks = places.iter().filter(|(_, text)| forms.iter().any(|form| text.contains(form)));
+        Ok(leaks.map(|(place, _)| format!("the password is in {place}")).collect())
+    }
+}
+
+async fn emulate(
+    autobuild: &Autobuild,
+    dir: &Path,
+    more: &[String],
+    systems: u32,
+    (username, password): (&str, &str),
+) -> Result<Bmcs> {
+    let addresses = dir.join("addresses.json").display().to_string();
+    let own_ports = systems.to_string();
+    let mut args = vec!["--addresses-file", &addresses, "--listen-https-self-signed", "127.0.0.1:0"];
+    args.extend(more.iter().map(String::as_str));
+    for (flag, value) in
+        [("--own-ports", own_ports.as_str()), ("--power-on-delay", "300"), ("--power-off-delay", "200")]
+    {
+        if !args.contains(&flag) {
+            args.extend([flag, value]);
+        }
+    }
+    let emulator = autobuild.emulator(systems, username, password, &args).await?;
+    Bmcs::new(emulator, Path::new(&addresses))
+}

@@ -1,0 +1,108 @@
+//! Everything that watchers of a namespace were shown, and what has to hold over all of it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use autobuild::api::Server;
+use futures::StreamExt as _;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::runtime::watcher::{self, Event};
+use kube::{Api, ResourceExt as _};
+use tokio::task::JoinHandle;
+
+/// A recorder of all versions of the Servers of a namespace. It ends when dropped.
+#[derive(Debug)]
+pub struct Shown {
+    seen: Arc<Mutex<Vec<Server>>>,
+    watching: JoinHandle<()>,
+}
+
+impl Shown {
+    /// Records from now on.
+    pub(super) fn record(servers: Api<Server>) -> Self {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let into = Arc::clone(&seen);
+        let watching = tokio::spawn(async move {
+            let mut events = std::pin::pin!(watcher::watcher(servers, watcher::Config::default()));
+            while let Some(event) = events.next().await {
+                if let Ok(Event::Apply(server) | Event::InitApply(server)) = event {
+                    into.lock().unwrap_or_else(PoisonError::into_inner).push(server);
+                }
+            }
+        });
+        Self { seen, watching }
+    }
+
+    /// What was shown so far.
+    pub fn so_far(&self) -> Vec<Server> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The ids of the jobs that were ever shown for a server, by action.
+    pub fn jobs(&self, name: &str) -> BTreeMap<String, String> {
+        let all = self.so_far();
+        all.iter()
+            .filter(|server| server.name_any() == name)
+            .filter_map(|server| server.status.as_ref()?.job.as_ref())
+            .map(|job| (job.id.clone(), job.action.to_string()))
+            .collect()
+    }
+
+    /// What does not hold: `observedGeneration` never goes back and never runs ahead, and a condition's time moves only
+    /// with its status.
+    pub fn contradictions(&self) -> Vec<String> {
+        let mut last: BTreeMap<String, Server> = BTreeMap::new();
+        let mut found = Vec::new();
+        for server in self.so_far() {
+            let uid = server.uid().unwrap_or_default();
+            found.extend(alone(&server));
+            if let Some(before) = last.get(&uid) {
+                found.extend(after(before, &server));
+            }
+            last.insert(uid, server);
+        }
+        found
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        self.watching.abort();
+    }
+}
+
+fn observed(server: &Server) -> i64 {
+    server.status.as_ref().and_then(|status| status.observed_generation).unwrap_or(-1)
+}
+
+fn alone(server: &Server) -> Option<String> {
+    let (observed, generation) = (observed(server), server.metadata.generation.unwrap_or(0));
+    (observed > generation).then(|| {
+        format!("{}: observedGeneration {observed} is ahead of generation {generation}", server.name_any())
+    })
+}
+
+fn after(before: &Server, now: &Server) -> Vec<String> {
+    let name = now.name_any();
+    let mut found = Vec::new();
+    if observed(now) < observed(before) {
+        found.push(format!("{name}: observedGeneration went from {} to {}", observed(before), observed(now)));
+    }
+    let conditions = |server: &Server| -> Vec<Condition> {
+        server.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default()
+    };
+    let earlier = conditions(before);
+    for condition in conditions(now) {
+        let Some(was) = earlier.iter().find(|was| was.type_ == condition.type_) else { continue };
+        let (Time(then), Time(at)) = (&was.last_transition_time, &condition.last_transition_time);
+        let kept = was.status == condition.status;
+        // The API counts whole seconds: a change within the same second shows no other time.
+        if kept && then != at || !kept && at < then {
+            found.push(format!(
+                "{name}: {} went from {} at {then} to {} at {at}",
+                condition.type_, was.status, condition.status
+            ));
+        }
+    }
+    found
+}

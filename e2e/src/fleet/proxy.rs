@@ -1,0 +1,81 @@
+//! A TCP proxy that can be away: for processes whose API server or database is cut off and comes back.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Result;
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// How the proxy behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Link {
+    /// It forwards.
+    Up,
+    /// Open connections are cut, new ones are closed at once.
+    Cut,
+    /// Connections stay open and nothing passes.
+    Silent,
+}
+
+/// A proxy in front of one address. It ends when dropped.
+#[derive(Debug)]
+pub struct Proxy {
+    address: SocketAddr,
+    link: Arc<watch::Sender<Link>>,
+    accepting: JoinHandle<()>,
+}
+
+impl Proxy {
+    /// In front of `target`, on a free port of loopback.
+    pub async fn start(target: SocketAddr) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let link = Arc::new(watch::channel(Link::Up).0);
+        let links = Arc::clone(&link);
+        let accepting = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(forward(client, target, links.subscribe()));
+            }
+        });
+        Ok(Self { address, link, accepting })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Changes how it behaves.
+    pub fn set(&self, link: Link) {
+        self.link.send_replace(link);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.accepting.abort();
+        self.link.send_replace(Link::Cut);
+    }
+}
+
+async fn forward(mut client: TcpStream, target: SocketAddr, mut link: watch::Receiver<Link>) {
+    let Ok(mut server) = TcpStream::connect(target).await else { return };
+    loop {
+        let now = *link.borrow_and_update();
+        match now {
+            Link::Cut => return,
+            Link::Silent => {
+                if link.changed().await.is_err() {
+                    return;
+                }
+            }
+            Link::Up => tokio::select! {
+                _ = copy_bidirectional(&mut client, &mut server) => return,
+                changed = link.changed() => if changed.is_err() { return },
+            },
+        }
+    }
+}

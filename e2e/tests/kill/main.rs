@@ -1,0 +1,8 @@
+//! Kill drills: whatever process dies or freezes, and wherever, the fleet converges, nothing happens twice that may not,
+//! and status tells the truth.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod controllers;
+mod frozen;
+mod reboot;
+mod workers;
