@@ -73,8 +73,10 @@ impl Autobuild {
 
     /// Runs a subcommand to its end, and returns its log if that was a success.
     pub async fn run(&self, name: &str, args: &[&str], env: &[(&str, &str)]) -> Result<String> {
-        let process =
-            Process::start(self.spec(name, args.iter().map(|arg| (*arg).to_owned()).collect(), env))?;
+        let mut spec = self.spec(name, args.iter().map(|arg| (*arg).to_owned()).collect(), env);
+        // It is waited for: nothing of it is to be stopped later.
+        spec.lifetime = Lifetime::WithParent;
+        let process = Process::start(spec)?;
         let status = process.wait(Duration::from_mins(2)).await?;
         if !status.success() {
             bail!("autobuild {} ended with {status}\n{}", args.first().unwrap_or(&""), process.log_tail());

@@ -22,18 +22,13 @@ pub(super) async fn resets(emulator: &Emulator, system: u32, since: u64) -> Resu
 
 /// A system's power by its own word: `On`, `Off`, `PoweringOn`, `PoweringOff`.
 pub(super) async fn power(emulator: &Emulator, system: u32) -> Result<String> {
-    Ok(of_system(emulator, system).await?["power"].as_str().context("no power")?.to_owned())
-}
-
-/// How many logins a system refused.
-pub(super) async fn bad_logins(emulator: &Emulator, system: u32) -> Result<u64> {
-    of_system(emulator, system).await?["bad_logins"].as_u64().context("no bad_logins")
-}
-
-async fn of_system(emulator: &Emulator, system: u32) -> Result<Value> {
     let answer = read(emulator, &format!("systems/{}", name(system))).await?;
-    // One system is given alone or as a list of one.
-    Ok(answer["systems"].get(0).unwrap_or(&answer).clone())
+    Ok(answer["power"].as_str().context("no power")?.to_owned())
+}
+
+/// How many logins were refused in the whole fleet.
+pub(super) async fn bad_logins(emulator: &Emulator) -> Result<u64> {
+    read(emulator, "counters").await?["bad_logins"].as_u64().context("no bad_logins")
 }
 
 /// The emulator's name of a system.

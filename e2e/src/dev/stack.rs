@@ -248,10 +248,10 @@ async fn make_schema(database: &Database, schema: Schema) -> Result<(String, Opt
 /// Command lines for a shell that has sourced `env`, once the examples are there.
 pub(super) fn things_to_try() -> Vec<String> {
     [
-        r#"kubectl patch server rack1-02 --type=merge -p '{"spec":{"power":"PoweredOff"}}'"#,
-        r#"curl -u "$EMULATOR_USER:$EMULATOR_PASSWORD" "$EMULATOR_URL/redfish/v1/Systems/system-0002""#,
-        r#"kubectl patch server rack1-04 --type=merge -p '{"spec":{"rebootToken":"again"}}'"#,
-        "kubectl events --for server/rack1-04",
+        r#"kubectl patch server rack1-05 --type=merge -p '{"spec":{"power":"PoweredOff"}}'"#,
+        r#"curl -u "$EMULATOR_USER:$EMULATOR_PASSWORD" "$EMULATOR_URL/redfish/v1/Systems/system-0005""#,
+        r#"kubectl patch server rack1-01 --type=merge -p '{"spec":{"rebootToken":"again"}}'"#,
+        "kubectl events --for server/rack1-01",
         "kubectl explain server.spec --recursive",
         "for url in $METRICS_URLS; do curl -s $url | grep ^autobuild_; done",
     ]
