@@ -1,5 +1,7 @@
 //! What stands in the database of a fleet, read past AutoBuild's own code.
 
+use std::fmt::Write as _;
+
 use anyhow::Result;
 use sqlx::{AssertSqlSafe, MySqlPool, Row};
 
@@ -127,7 +129,7 @@ impl Records {
             let values: Vec<Option<String>> =
                 sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&self.pool).await?;
             for value in values.into_iter().flatten() {
-                text.push_str(&format!("{table}.{column}={value}\n"));
+                writeln!(text, "{table}.{column}={value}")?;
             }
         }
         Ok(text)
