@@ -121,6 +121,25 @@ async fn whoever_dies_at_random_the_fleet_ends_as_declared() {
     }
 }
 
+/// Waits until the work for the last wish has come so far, or there is nothing to do: 0 not at all, 1 a job is live,
+/// 2 its first request is stored, 3 it has ended.
+async fn until_stage(fleet: &Fleet, name: &str, stage: u32) {
+    wait_for(&format!("{name}: stage {stage}"), LIMIT, async || {
+        let (server, job) = (fleet.get(name).await?, fleet.records().job(name).await?);
+        let reached = match (stage, &job) {
+            (0, _) => true,
+            (1, Some(_)) => true,
+            (2, Some(job)) => job.begun,
+            _ => false,
+        };
+        let settled = job.is_none() && e2e::fleet::is_ready(&server);
+        let holds = reached || settled;
+        Ok(if holds { Look::Holds(()) } else { Look::NotYet(format!("{job:?}")) })
+    })
+    .await
+    .unwrap();
+}
+
 /// Servers change their wishes while workers and controllers are killed; at the end everybody lives.
 async fn random_drill(seed: u64) {
     const SYSTEMS: u32 = 6;
@@ -141,7 +160,7 @@ async fn random_drill(seed: u64) {
     let mut tokens = 0;
     let begun = Instant::now();
     // Bounded by its rounds; the pauses come from what is waited for.
-    for round in 0..14 {
+    for round in 0..18 {
         let name = names[random.random_range(0..names.len())].as_str();
         if random.random_bool(0.5) {
             let power = if random.random_bool(0.6) { "PoweredOn" } else { "PoweredOff" };
@@ -151,7 +170,8 @@ async fn random_drill(seed: u64) {
             tokens += 1;
             fleet.change(name, json!({ "rebootToken": format!("t{tokens}") })).await.unwrap();
         }
-        if round % 2 == 1 {
+        until_stage(&fleet, name, random.random_range(0..4)).await;
+        if round % 3 > 0 {
             let victim = random.random_range(0..running.len());
             say(format!("round {round}: killing {}", running[victim].process().name()));
             running[victim].restart().await.unwrap();
