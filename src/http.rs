@@ -1,4 +1,6 @@
 //! `/livez`, `/readyz` and `/metrics` of every long-running process.
+#![expect(clippy::disallowed_types, reason = "this is where a process serves")]
+#![expect(clippy::disallowed_methods, reason = "the server ends with its token")]
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,4 +1,8 @@
 //! SIGTERM and SIGINT ask the process to end; a second one ends it at once.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "whoever waits for signals waits as long as the process lives"
+)]
 
 use std::io;
 

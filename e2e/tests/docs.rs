@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::CommandFactory;
@@ -109,7 +110,8 @@ fn flags_page() -> String {
     let binary = autobuild::cmd::Cli::command();
     for name in ["controller", "worker", "migrate"] {
         let command = binary.find_subcommand(name).unwrap();
-        page += &format!("\n## `autobuild {name}`\n\n{}\n\n", command.get_about().unwrap());
+        let about = command.get_about().unwrap();
+        write!(page, "\n## `autobuild {name}`\n\n{about}.\n\n").unwrap();
         page += "| flag | default | meaning |\n|---|---|---|\n";
         for flag in command.get_arguments().filter(|flag| !flag.is_hide_set() && flag.get_id() != "help") {
             let takes_value = flag.get_action().takes_values();
@@ -124,8 +126,8 @@ fn flags_page() -> String {
             };
             let help = flag.get_help().unwrap().to_string().replace('|', "\\|");
             let long = flag.get_long().unwrap();
-            page +=
-                &format!("| `--{long}{}` | {default} | {help} |\n", if takes_value { &value } else { "" });
+            let value = if takes_value { value } else { String::new() };
+            writeln!(page, "| `--{long}{value}` | {default} | {help} |").unwrap();
         }
     }
     page

@@ -1,4 +1,5 @@
 //! How a long-running process gets at its database and its cluster: it waits for both, and says so.
+#![expect(clippy::disallowed_types, reason = "the client is made here and handed on")]
 
 use std::time::Duration;
 

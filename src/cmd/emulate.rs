@@ -232,7 +232,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), Error> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, missing_docs)]
 mod tests {
     use clap::Parser;
 

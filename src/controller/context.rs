@@ -1,4 +1,5 @@
 //! What every reconcile works with.
+#![expect(clippy::disallowed_types, reason = "reconciles write status and the finalizer")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

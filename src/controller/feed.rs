@@ -1,6 +1,7 @@
 //! Reads the feed: which servers changed in the database since they were last shown, and wakes their reconciles.
 //!
 //! A row stays until its newest version was shown, so a wake-up that is lost is given again.
+#![expect(clippy::disallowed_methods, reason = "pauses are jittered, and a wake-up is repeated after a time")]
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

@@ -1,5 +1,9 @@
 //! Rows whose `Server` is gone: somebody took the finalizer off by force, or a backup brought the row back. They are
 //! let go, so that their BMC is free for another one.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a server that was just missed is looked for again after a time"
+)]
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

@@ -1,4 +1,5 @@
 //! What the leader tidies up now and then, in small portions.
+#![expect(clippy::disallowed_methods, reason = "pauses are jittered")]
 
 use std::time::Duration;
 

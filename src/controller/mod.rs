@@ -14,6 +14,8 @@
 //! | `leader` | who leads |
 //!
 //! Two leaders at once do no harm: an enqueue names the version that it was decided on, a patch the resourceVersion.
+#![expect(clippy::disallowed_types, reason = "the client is handed to each term")]
+#![expect(clippy::disallowed_methods, reason = "a term ends before the next one begins: it is awaited")]
 
 mod api_call;
 mod apply;

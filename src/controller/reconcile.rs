@@ -1,4 +1,5 @@
 //! One reconcile: observe, decide, apply, show; again while something changed.
+#![expect(clippy::disallowed_methods, reason = "reconciles are timed, and pauses are jittered")]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

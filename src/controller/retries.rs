@@ -1,4 +1,5 @@
 //! How long to wait after a reconcile that failed: longer each time, never longer than half a minute.
+#![expect(clippy::disallowed_methods, reason = "pauses are jittered")]
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

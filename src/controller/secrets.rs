@@ -1,4 +1,5 @@
 //! Which version each credentials Secret has: metadata only, no content ever reaches the controller.
+#![expect(clippy::disallowed_types, reason = "Secrets are watched, as metadata only")]
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

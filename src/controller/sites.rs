@@ -1,4 +1,5 @@
 //! Whether somebody works for each site: the heartbeats of its workers, judged on this process's monotonic clock.
+#![expect(clippy::disallowed_methods, reason = "a worker is dead when its heartbeat stood still for a time")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};

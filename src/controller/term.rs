@@ -1,4 +1,5 @@
 //! One term as leader: every watch and loop, started together and ended together.
+#![expect(clippy::disallowed_types, reason = "Servers are watched")]
 
 use std::sync::Arc;
 use std::time::Duration;

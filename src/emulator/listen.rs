@@ -1,4 +1,5 @@
 //! The sockets: plain HTTP, HTTPS under three certificates, and ports of single systems.
+#![expect(clippy::disallowed_types, reason = "the fleet serves on ports of its own")]
 
 use std::net::SocketAddr;
 use std::pin::Pin;

@@ -1,5 +1,10 @@
 //! The fleet as a Redfish client sees it: without sockets where that is enough, and on the paused clock.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "tests stand on the other side of the wall"
+)]
 
 use std::time::Duration;
 

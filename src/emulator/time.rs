@@ -1,4 +1,5 @@
 //! The emulator's clock: milliseconds since the fleet was built, so that nothing else here reads a clock.
+#![expect(clippy::disallowed_methods, reason = "this is the fleet's clock")]
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;

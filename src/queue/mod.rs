@@ -13,6 +13,7 @@
 //! | ready: started, waits for a worker | NULL | `ready`, by lane and age |
 //! | parked: waits for a time or a signal | NULL | `parked`, by wake time |
 //! | held by a worker | incarnation | none |
+#![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "this is the module with the SQL")]
 
 mod abandon;
 mod advance;

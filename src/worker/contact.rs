@@ -1,4 +1,5 @@
 //! A run's dealings with the BMC that change nothing: the session, looks, and what an error means.
+#![expect(clippy::disallowed_methods, reason = "pauses are jittered")]
 
 use super::Halt;
 use super::run::Run;

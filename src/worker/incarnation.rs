@@ -1,4 +1,5 @@
 //! One life of a worker: from its row in the registry to its end.
+#![expect(clippy::disallowed_methods, reason = "a lease is a matter of time: the monotonic clock decides")]
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,5 @@
 //! The lease: heartbeats, and until when this process may touch hardware.
+#![expect(clippy::disallowed_methods, reason = "a lease is a matter of time: the monotonic clock decides")]
 
 use std::future::Future;
 use std::pin::{Pin, pin};

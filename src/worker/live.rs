@@ -1,4 +1,5 @@
 //! What a worker reads from the API: the `Server` as it stands now, and what belongs to it.
+#![expect(clippy::disallowed_types, reason = "the wish and the Secret are read live, and nothing is written")]
 
 use std::time::Duration;
 

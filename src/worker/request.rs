@@ -1,4 +1,8 @@
 //! Requests that change a machine: the last look at the wish, the stored record, the sending, the settling.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a request's settle time is counted from before it was stored"
+)]
 
 use std::time::{Duration, Instant};
 

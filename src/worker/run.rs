@@ -5,6 +5,7 @@
 //! - right before each try of the first request the `Server` is read live and must still ask for exactly this;
 //! - a request is stored before it is sent, and sent only while its settle time covers its time-out;
 //! - a job that was asked to stop, or fails, runs its undo steps before it ends.
+#![expect(clippy::disallowed_methods, reason = "a successor counts the settle time from its claim")]
 
 use std::time::Instant;
 

@@ -1,4 +1,5 @@
 //! Slots: claims that run as supervised tasks. A panic fails its job's try and not the process.
+#![expect(clippy::disallowed_methods, reason = "pauses are jittered")]
 
 use std::collections::HashMap;
 

@@ -1,4 +1,9 @@
 //! The wire: one connection at a time to the one address that was judged, and what went over it for sure.
+#![expect(clippy::disallowed_types, reason = "this is the one place that connects to a BMC")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "requests have deadlines, and the connection's task ends with it"
+)]
 
 use std::io;
 use std::net::SocketAddr;

@@ -2,6 +2,7 @@
 //!
 //! A call goes: `mod` (the verbs, their time, their metrics) - `find` (which system) - `read` (links, redirects) -
 //! `line` (the wire) - `answer` (what a status means). `system`, `inventory`, `origin` and `text` judge what was read.
+#![expect(clippy::disallowed_methods, reason = "requests have deadlines")]
 
 mod answer;
 mod find;

@@ -1,5 +1,10 @@
 //! The client against the emulated fleet, over real sockets.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "tests stand on the other side of the wall"
+)]
 
 mod classes;
 mod hostile;

@@ -2,6 +2,11 @@
 //!
 //! It saves work; it is not what keeps two leaders apart. Every enqueue names the version that it was decided on and
 //! every status patch the resourceVersion, so two leaders for a moment do no harm.
+#![expect(clippy::disallowed_types, reason = "the leader is elected by a Lease")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a lease is a matter of time: the monotonic clock decides, the wall clock is for people"
+)]
 
 mod evaluate;
 

@@ -1,0 +1,93 @@
+//! Which module may know which: `src/lib.rs` has the map, and `clippy.toml` bans what opens connections, reads clocks
+//! and starts tasks. This looks at the names that each module's files use.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use std::path::{Path, PathBuf};
+
+use e2e::paths;
+
+fn files(part: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut left = vec![paths::root().join("src").join(part)];
+    while let Some(path) = left.pop() {
+        if path.is_dir() {
+            left.extend(std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    assert!(!found.is_empty(), "src/{part} has no files");
+    found
+}
+
+/// The code of a file: no comments, and nothing of the tests in it.
+fn code(file: &Path) -> String {
+    let text = std::fs::read_to_string(file).unwrap();
+    let text = text.split("#[cfg(test)]\n#[allow").next().unwrap();
+    text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+/// Files of tests, which may know more.
+fn is_test(file: &Path) -> bool {
+    let name = file.to_string_lossy();
+    name.contains("/tests/") || name.ends_with("/tests.rs") || name.ends_with("_test.rs")
+}
+
+#[test]
+fn no_module_knows_one_that_is_not_its_own() {
+    let pure = ["crate::queue", "crate::bmc::", "crate::controller", "crate::worker", "crate::emulator"];
+    let no_io =
+        ["sqlx::", "tokio::", "hyper", "reqwest::", "std::fs", "std::net::Tcp", "std::env", "async fn"];
+    for (part, banned) in [
+        ("api", [pure.as_slice(), &no_io, &["crate::plan"]].concat()),
+        ("job", [pure.as_slice(), &no_io, &["crate::plan", "kube::"]].concat()),
+        ("plan", [pure.as_slice(), &no_io].concat()),
+        ("shard.rs", [pure.as_slice(), &no_io, &["crate::plan", "kube::"]].concat()),
+        (
+            "queue",
+            vec!["crate::plan", "crate::bmc::", "crate::controller", "crate::worker", "kube::", "hyper"],
+        ),
+        (
+            "bmc",
+            vec!["crate::plan", "crate::queue", "crate::controller", "crate::worker", "kube::", "sqlx::"],
+        ),
+        (
+            "controller",
+            vec!["crate::bmc", "crate::worker", "crate::emulator", "sqlx::", "hyper", "reqwest::"],
+        ),
+        (
+            "worker",
+            vec!["crate::plan", "crate::controller", "crate::emulator", "sqlx::", "hyper", "reqwest::"],
+        ),
+        (
+            "emulator",
+            vec![
+                "crate::api",
+                "crate::job",
+                "crate::plan",
+                "crate::queue",
+                "crate::bmc",
+                "crate::controller",
+                "crate::worker",
+                "kube::",
+                "sqlx::",
+            ],
+        ),
+        ("cmd", vec!["sqlx::", "hyper", "reqwest::"]),
+    ] {
+        for file in files(part).into_iter().filter(|file| !is_test(file)) {
+            let code = code(&file);
+            for name in &banned {
+                assert!(!code.contains(name), "{} uses {name}", file.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn no_file_is_longer_than_a_person_reads() {
+    for file in files("") {
+        let lines = std::fs::read_to_string(&file).unwrap().lines().count();
+        assert!(lines <= 600, "{} has {lines} lines: split it by what its parts do", file.display());
+    }
+}
