@@ -432,6 +432,21 @@ fn a_job_that_waits_for_credentials_wakes_with_a_new_secret_and_only_then() {
 }
 
 #[test]
+fn a_job_that_waits_for_its_bmc_wakes_when_a_look_is_asked_for_and_only_once() {
+    let mut seen = f::ready();
+    seen.server.spec.power = Some(Power::PoweredOff);
+    seen.server.status.as_mut().unwrap().observed_generation = seen.server.metadata.generation;
+    seen.job = Some(f::parked(&seen, Action::PowerOff, Reason::Unreachable, 1000));
+    assert!(matches!(decide(&seen).command, Command::Nothing(_)));
+    let asked = k8s_openapi::jiff::Timestamp::from_millisecond(seen.now_ms).unwrap().to_string();
+    let annotations = [(crate::api::names::RECONCILE_REQUESTED_AT.to_owned(), asked)];
+    seen.server.metadata.annotations = Some(annotations.into());
+    assert!(matches!(decide(&seen).command, Command::WakeJob { .. }));
+    f::known(&mut seen).last_try_ms = Some(seen.now_ms);
+    assert!(matches!(decide(&seen).command, Command::Nothing(_)));
+}
+
+#[test]
 fn a_look_gives_way_to_work_and_another_priority_moves_the_job() {
     let mut seen = f::ready();
     seen.job = Some(f::job(&seen, Action::Inspect));
