@@ -11,11 +11,12 @@ pub const FILE: &str = "servers.autobuild.dev.yaml";
 /// The definition of `Server` as plain data.
 ///
 /// Differs from what the derive gives: `null` is not listed as a value of optional enums (the API server would name
-/// it among the allowed ones and refuse it), the strings of conditions are bounded, and `status` begins as
+/// it among the allowed ones and refuse it), explanations have no line breaks of the source, the strings of conditions are bounded, and `status` begins as
 /// `{observedGeneration: -1}`, so that a Server that nobody looked at yet does not read as finished.
 pub fn definition() -> Result<Value, serde_json::Error> {
     let mut crd = serde_json::to_value(Server::crd())?;
     strip_null(&mut crd);
+    join_lines(&mut crd);
     let schema = "/spec/versions/0/schema/openAPIV3Schema/properties";
     if let Some(status) = crd.pointer_mut(&format!("{schema}/status")) {
         status["default"] = json!({"observedGeneration": -1});
@@ -41,6 +42,24 @@ fn strip_null(value: &mut Value) {
             map.values_mut().for_each(strip_null);
         }
         Value::Array(values) => values.iter_mut().for_each(strip_null),
+        _ => {}
+    }
+}
+
+/// Makes one line of each paragraph of an explanation: `kubectl explain` breaks lines itself.
+fn join_lines(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            if let Some(Value::String(text)) = map.get_mut("description") {
+                let paragraphs: Vec<String> = text
+                    .split("\n\n")
+                    .map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" "))
+                    .collect();
+                *text = paragraphs.join("\n\n");
+            }
+            map.values_mut().for_each(join_lines);
+        }
+        Value::Array(values) => values.iter_mut().for_each(join_lines),
         _ => {}
     }
 }
@@ -106,7 +125,9 @@ mod tests {
             let Some(fields) = value.get("properties").and_then(Value::as_object) else { return };
             for (name, field) in fields {
                 if field.is_object() {
-                    assert!(field.get("description").is_some(), "{path}.{name} has no description");
+                    let text = field.get("description").and_then(Value::as_str);
+                    let text = text.unwrap_or_else(|| panic!("{path}.{name} has no description"));
+                    assert!(!text.replace("\n\n", "").contains('\n'), "{path}.{name}: {text:?}");
                 }
             }
         });

@@ -292,7 +292,7 @@ impl Run<'_> {
     async fn end(&mut self, result: JobResult, problem: Option<Problem>) -> Result<Flow, Halt> {
         let reason = problem.as_ref().map_or(result.as_str(), |problem| problem.reason.as_str());
         let (action, started) = (self.action(), self.claim.job().started_at_ms.unwrap_or(self.clock.0));
-        let message = problem.as_ref().map(|problem| problem.message.clone()).unwrap_or_default();
+        let message = problem.as_ref().map(|problem| format!(": {}", problem.message)).unwrap_or_default();
         let quiet = self.claim.quiet() && result == JobResult::Succeeded;
         let end = End {
             result,
@@ -306,9 +306,9 @@ impl Run<'_> {
         metrics::JOBS.one(&[action.as_str(), result.as_str(), reason]);
         metrics::JOB_TIME.observe(&[action.as_str()], (self.now_ms() - started).max(0) as f64 / 1000.0);
         if quiet {
-            tracing::debug!(action = action.as_str(), result = result.as_str(), "ended");
+            tracing::debug!(result = result.as_str(), "ended");
         } else {
-            tracing::info!(action = action.as_str(), result = result.as_str(), reason, "ended: {message}");
+            tracing::info!(result = result.as_str(), reason, "ended{message}");
         }
         Ok(Flow::Over)
     }
