@@ -1,7 +1,7 @@
 //! The steps that journeys have in common.
 
 use anyhow::{Result, ensure};
-use autobuild::api::{Reason, Server};
+use autobuild::api::Server;
 use autobuild::job::{Action, JobResult};
 use e2e::fleet::{Fleet, LIMIT, is_current, is_ready};
 use e2e::wait::{Look, wait_for};
@@ -78,10 +78,11 @@ pub(crate) async fn looked_at_after(fleet: &Fleet, name: &str, before: i64) -> R
 
 /// When its BMC was last asked, in milliseconds; 0: never.
 pub(crate) async fn last_try(fleet: &Fleet, name: &str) -> Result<i64> {
-    let found: Option<Option<i64>> = sqlx::query_scalar("SELECT last_try_ms FROM server_state WHERE name = ?")
-        .bind(name)
-        .fetch_optional(fleet.records().pool())
-        .await?;
+    let found: Option<Option<i64>> =
+        sqlx::query_scalar("SELECT last_try_ms FROM server_state WHERE name = ?")
+            .bind(name)
+            .fetch_optional(fleet.records().pool())
+            .await?;
     Ok(found.flatten().unwrap_or(0))
 }
 
@@ -90,12 +91,6 @@ pub(crate) async fn asked_for(fleet: &Fleet, name: &str, resets: &[&str]) -> Res
     let asked = fleet.bmcs().resets(name).await?;
     ensure!(asked == resets, "{name}: its BMC was asked for {asked:?}, not {resets:?}");
     Ok(())
-}
-
-/// How often an event with that reason was told.
-pub(crate) async fn told(fleet: &Fleet, name: &str, reason: Reason) -> Result<usize> {
-    let events = fleet.events(name).await?;
-    Ok(events.iter().filter(|(why, _)| why == reason.as_str()).count())
 }
 
 /// `system-0001` and so on.
