@@ -1,0 +1,77 @@
+//! Addresses that cannot be used, or may not be.
+
+use autobuild::api::Reason;
+use autobuild::api::condition::ConditionType;
+use e2e::fleet::Fleet;
+use serde_json::json;
+
+use crate::says;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_cannot_be_used_is_named_with_the_way_out_and_can_be_corrected() {
+    let fleet = Fleet::start(1).await.unwrap();
+    let _controller = fleet.controller("controller").await.unwrap();
+    let _worker = fleet.worker("worker").await.unwrap();
+    let wrong: &[(&str, &[&str])] = &[
+        ("ftp://192.0.2.1", &["spec.bmc.address", "\"ftp\"", "redfish+https://HOST"]),
+        ("ipmi://192.0.2.1", &["spec.bmc.address", "ipmi is not supported yet", "redfish+https://"]),
+        ("redfish+https://bad_host", &["spec.bmc.address", "\"bad_host\"", "a DNS name"]),
+        ("redfish+https://127.1", &["spec.bmc.address", "\"127.1\"", "an IPv4 address"]),
+        ("redfish+https://127.0.0.1:0", &["spec.bmc.address", "port \"0\"", "from 1 to 65535"]),
+        ("redfish+https://127.0.0.1/redfish/v1/Chassis/1", &["path", "Chassis/1", "/redfish/v1/Systems/ID"]),
+        ("redfish+https://127.0.0.1/?x=secret", &["query or fragment", "keep only"]),
+        ("redfish+https://h/redfish/v1/Systems/a%2fb", &["path", "a%2fb", "no %"]),
+    ];
+    for (number, (address, _)) in wrong.iter().enumerate() {
+        let mut manifest = fleet.manifest_with("system-0001", &json!({ "power": "PoweredOn" }));
+        manifest["metadata"]["name"] = json!(format!("wrong-{number}"));
+        manifest["spec"]["bmc"]["address"] = json!(address);
+        fleet.apply(&manifest).await.unwrap();
+    }
+    for (number, (address, parts)) in wrong.iter().enumerate() {
+        let name = format!("wrong-{number}");
+        for kind in [ConditionType::Ready, ConditionType::Stalled] {
+            let message = fleet.wait_reason(&name, kind, Reason::InvalidAddress).await.unwrap();
+            says(&message, parts).expect(address);
+            assert!(!message.contains("secret"), "{message}");
+        }
+    }
+    let right = fleet.manifest("system-0001")["spec"]["bmc"]["address"].clone();
+    fleet.change("wrong-0", json!({ "bmc": { "address": right } })).await.unwrap();
+    fleet.wait_ready("wrong-0").await.unwrap();
+    assert_eq!(fleet.bmcs().resets("system-0001").await.unwrap(), ["on"]);
+    fleet.end().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn user_information_in_an_address_is_not_even_stored() {
+    let fleet = Fleet::start(1).await.unwrap();
+    let mut manifest = fleet.manifest("system-0001");
+    manifest["spec"]["bmc"]["address"] = json!("redfish+https://admin:geheim@127.0.0.1");
+    let error = fleet.apply(&manifest).await.unwrap_err().to_string();
+    says(&error, &["spec.bmc.address"]).unwrap();
+    assert!(fleet.servers().get_opt("system-0001").await.unwrap().is_none());
+    fleet.end().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_outside_of_bmc_cidr_is_left_alone_until_the_operator_allows_it() {
+    let fleet = Fleet::start(1).await.unwrap();
+    let _controller = fleet.controller("controller").await.unwrap();
+    let flags = fleet.worker_flags().set("--bmc-cidr", "10.0.0.0/8");
+    let narrow = fleet.worker_with("narrow", &flags, &[]).await.unwrap();
+    fleet.declare("system-0001", json!({ "power": "PoweredOn" })).await.unwrap();
+    let mut outside = fleet.manifest("system-0001");
+    outside["metadata"]["name"] = json!("outside");
+    outside["spec"]["bmc"]["address"] = json!("redfish+https://192.0.2.1");
+    fleet.apply(&outside).await.unwrap();
+    let of =
+        async |name| fleet.wait_reason(name, ConditionType::Ready, Reason::AddressNotAllowed).await.unwrap();
+    says(&of("system-0001").await, &["127.0.0.1", "loopback", "unless --bmc-cidr allows it"]).unwrap();
+    says(&of("outside").await, &["192.0.2.1", "outside --bmc-cidr", "correct spec.bmc.address"]).unwrap();
+    assert!(fleet.bmcs().requests("system-0001").await.unwrap().is_empty());
+    narrow.process().stop(std::time::Duration::from_secs(20)).await.unwrap();
+    let _wide = fleet.worker("wide").await.unwrap();
+    fleet.wait_ready("system-0001").await.unwrap();
+    fleet.end().await.unwrap();
+}

@@ -1,0 +1,106 @@
+//! BMCs that say yes and mean something else: nothing counts as done that was not seen.
+
+use anyhow::{Result, ensure};
+use autobuild::api::Reason;
+use autobuild::api::condition::ConditionType;
+use e2e::fleet::{Fleet, Layout};
+use serde_json::{Value, json};
+
+use crate::{Case, all, says};
+
+async fn with_rule(
+    fleet: &Fleet,
+    system: &str,
+    behaviour: Value,
+    count: Option<u32>,
+    wish: Value,
+) -> Result<u64> {
+    fleet.declare(system, json!({})).await?;
+    fleet.wait_ready(system).await?;
+    let mut rule = json!({ "system": system, "method": "POST", "behaviour": behaviour });
+    if let Some(count) = count {
+        rule["count"] = json!(count);
+    }
+    let id = fleet.bmcs().fault(rule).await?;
+    fleet.change(system, wish).await?;
+    Ok(id)
+}
+
+/// It accepts and nothing comes of it; asked again when a person says so.
+async fn pretends(fleet: &Fleet, system: &str, behaviour: Value) -> Result<()> {
+    let rule = with_rule(fleet, system, behaviour, None, json!({ "power": "PoweredOn" })).await?;
+    let message = fleet.wait_reason(system, ConditionType::Stalled, Reason::PowerStateMismatch).await?;
+    says(
+        &message,
+        &["accepted", "still reads PoweredOff", "not PoweredOn", "look at the machine and its BMC"],
+    )?;
+    ensure!(fleet.records().finished(system, "PowerOn").await?.iter().all(|past| past.result == "Failed"));
+    let note = fleet.wait_event(system, Reason::PowerStateMismatch).await?;
+    says(&note, &["still reads PoweredOff"])?;
+    let resets = fleet.bmcs().resets(system).await?;
+    ensure!(resets == ["on"], "it was asked for {resets:?}");
+    fleet.bmcs().mend(rule).await?;
+    let at = k8s_openapi::jiff::Timestamp::now().to_string();
+    let annotation = format!("{}={at}", autobuild::api::names::RECONCILE_REQUESTED_AT);
+    fleet.kubectl().in_namespace(fleet.namespace()).run(&["annotate", "server", system, &annotation]).await?;
+    fleet.wait_ready(system).await?;
+    ensure!(fleet.bmcs().power(system).await? == "On");
+    Ok(())
+}
+
+async fn ignores_grace(fleet: &Fleet, system: &str) -> Result<()> {
+    fleet.bmcs().press(system, "On").await?;
+    with_rule(fleet, system, json!({ "kind": "IgnoreGraceful" }), None, json!({ "power": "PoweredOff" }))
+        .await?;
+    fleet.wait_ready(system).await?;
+    let changes = fleet.bmcs().changes(system).await?;
+    let resets: Vec<&str> = changes.iter().filter_map(|one| one.reset.as_deref()).collect();
+    ensure!(resets == ["GracefulShutdown", "ForceOff"], "it was asked for {resets:?}");
+    ensure!(fleet.bmcs().power(system).await? == "Off");
+    Ok(())
+}
+
+/// The request takes effect, and its answer never comes: it is not sent again.
+async fn sent_once(fleet: &Fleet, system: &str, behaviour: Value) -> Result<()> {
+    with_rule(fleet, system, behaviour, Some(1), json!({ "power": "PoweredOn" })).await?;
+    fleet.wait_ready(system).await?;
+    let resets = fleet.bmcs().resets(system).await?;
+    ensure!(resets == ["on"], "it was asked for {resets:?}");
+    Ok(())
+}
+
+/// A refusal for good says the BMC's own words.
+async fn refuses(fleet: &Fleet, system: &str) -> Result<()> {
+    let behaviour = json!({ "kind": "Status", "status": 400 });
+    let rule = with_rule(fleet, system, behaviour, None, json!({ "power": "PoweredOn" })).await?;
+    let message = fleet.wait_reason(system, ConditionType::Stalled, Reason::RequestRefused).await?;
+    says(&message, &["refuses", "(400)"])?;
+    fleet.bmcs().mend(rule).await?;
+    fleet.change(system, json!({ "power": "PoweredOff" })).await?;
+    fleet.wait_ready(system).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_counts_as_done_that_was_not_seen_and_nothing_is_sent_twice() {
+    let fleet = Fleet::with(Layout::new(7)).await.unwrap();
+    let _controller = fleet.controller("controller").await.unwrap();
+    let flags = fleet.worker_flags().with(&[("--power-deadline", "2s"), ("--shutdown-deadline", "2s")]);
+    let _worker = fleet.worker_with("worker", &flags, &[]).await.unwrap();
+    let fleet = &fleet;
+    let late = |then: &str| json!({ "kind": "Late", "effect_ms": 500, "then": then });
+    let cases: Vec<Case<'_>> = vec![
+        ("a liar", Box::pin(pretends(fleet, "system-0001", json!({ "kind": "Lie" })))),
+        (
+            "one that reverts",
+            Box::pin(pretends(fleet, "system-0002", json!({ "kind": "Revert", "after_ms": 50 }))),
+        ),
+        ("a deaf guest", Box::pin(ignores_grace(fleet, "system-0003"))),
+        ("a lost answer", Box::pin(sent_once(fleet, "system-0004", json!({ "kind": "AnswerLost" })))),
+        ("late, hanging", Box::pin(sent_once(fleet, "system-0005", late("Hang")))),
+        ("late, closed", Box::pin(sent_once(fleet, "system-0006", late("Close")))),
+        ("a refusal", Box::pin(refuses(fleet, "system-0007"))),
+    ];
+    all(cases).await;
+    fleet.end().await.unwrap();
+}
