@@ -51,18 +51,21 @@ impl Shown {
     /// What does not hold: `observedGeneration` never goes back and never runs ahead, and a condition's time moves only
     /// with its status.
     pub fn contradictions(&self) -> Vec<String> {
-        let mut last: BTreeMap<String, Server> = BTreeMap::new();
-        let mut found = Vec::new();
-        for server in self.so_far() {
-            let uid = server.uid().unwrap_or_default();
-            found.extend(alone(&server));
-            if let Some(before) = last.get(&uid) {
-                found.extend(after(before, &server));
-            }
-            last.insert(uid, server);
-        }
-        found
+        contradictions(&self.so_far())
     }
+}
+
+fn contradictions(shown: &[Server]) -> Vec<String> {
+    let mut last: BTreeMap<String, &Server> = BTreeMap::new();
+    let mut found = Vec::new();
+    for server in shown {
+        let uid = server.uid().unwrap_or_default();
+        found.extend(alone(server));
+        if let Some(before) = last.insert(uid, server) {
+            found.extend(after(before, server));
+        }
+    }
+    found
 }
 
 impl Drop for Shown {
@@ -105,4 +108,49 @@ fn after(before: &Server, now: &Server) -> Vec<String> {
         }
     }
     found
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn shown(generation: i64, observed: i64, ready: &str, at: &str) -> Server {
+        serde_json::from_value(json!({
+            "apiVersion": "autobuild.dev/v1alpha1", "kind": "Server",
+            "metadata": { "name": "a", "uid": "u", "generation": generation },
+            "spec": { "bmc": { "address": "redfish+https://192.0.2.1", "credentialsRef": { "name": "bmc" } } },
+            "status": {
+                "observedGeneration": observed,
+                "conditions": [
+                    { "type": "Ready", "status": ready, "reason": "AsDeclared", "message": "", "lastTransitionTime": at },
+                ],
+            },
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_found_and_what_does_not_is_not() {
+        let (then, later) = ("2026-03-01T00:00:00Z", "2026-03-01T00:00:05Z");
+        let first = || shown(2, 2, "True", then);
+        for (next, says) in [
+            (shown(2, 2, "True", then), None),
+            (shown(3, 2, "False", later), None),
+            (shown(3, 2, "False", then), None),
+            (shown(2, 1, "True", then), Some("went from 2 to 1")),
+            (shown(2, 3, "True", then), Some("ahead of generation 2")),
+            (shown(2, 2, "True", later), Some("Ready went from True")),
+        ] {
+            let found = contradictions(&[first(), next]);
+            let as_it_should = match says {
+                None => found.is_empty(),
+                Some(text) => found.len() == 1 && found[0].contains(text),
+            };
+            assert!(as_it_should, "{says:?}: {found:?}");
+        }
+        assert_eq!(contradictions(&[shown(2, 2, "True", later), shown(2, 2, "False", then)]).len(), 1);
+    }
 }

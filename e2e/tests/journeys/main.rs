@@ -11,4 +11,5 @@ mod power;
 mod priority;
 mod scraped;
 mod secrets;
+mod silence;
 mod steps;

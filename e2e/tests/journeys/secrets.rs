@@ -8,7 +8,7 @@ use e2e::autobuild::Running;
 use e2e::fleet::{Fleet, Layout};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
-use kube::api::{Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::json;
 
 use crate::steps::{asked_for, ended, handled, system};
@@ -94,9 +94,17 @@ async fn a_server_never_uses_the_secret_of_another_namespace() {
     asked_for(&fleet, &name, &[]).await.unwrap();
     // The worker reads Secrets of that namespace only when a Server there names them.
     let secrets: Api<Secret> = Api::namespaced(fleet.client(), &other);
-    assert!(secrets.list(&Default::default()).await.unwrap().items.iter().all(|one| one.type_.as_deref() != Some("autobuild.dev/bmc-credentials")));
+    assert!(
+        secrets
+            .list(&ListParams::default())
+            .await
+            .unwrap()
+            .items
+            .iter()
+            .all(|one| one.type_.as_deref() != Some("autobuild.dev/bmc-credentials"))
+    );
     // The owner of the Secret is served as ever, once the other one let go.
-    servers.delete(&name, &Default::default()).await.unwrap();
+    servers.delete(&name, &DeleteParams::default()).await.unwrap();
     e2e::wait::wait_until("the other tenant's Server to be gone", e2e::fleet::LIMIT, async || {
         Ok(servers.get_opt(&name).await?.is_none())
     })
