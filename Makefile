@@ -3,8 +3,8 @@
 # `DATABASE_URL` are used instead of own servers when you set them (what `. target/dev/env` set does not count).
 
 CARGO ?= cargo
-# How many seeds `make soak` tries.
-SOAK_SEEDS ?= 200
+# How many seeds `make soak` tries, about 15 s each.
+SOAK_SEEDS ?= 100
 # The name that `make image` gives.
 IMAGE ?= autobuild:dev
 
@@ -29,7 +29,7 @@ test: build ## Every test, on real servers, and every check
 	$(CARGO) test --workspace --locked --no-fail-fast
 	@$(MAKE) --no-print-directory check
 
-soak: build ## The kill drills with many seeds (SOAK_SEEDS, default 200)
+soak: build ## The kill drills with many seeds (SOAK_SEEDS, default 100, about 15 s each)
 	SOAK_SEEDS=$(SOAK_SEEDS) $(CARGO) test --workspace --locked --test kill -- --nocapture
 
 check: tools ## Formatting, lints, documentation and generated files

@@ -56,6 +56,20 @@ pub static TRANSACTIONS: Counter = Counter::new(
     "Database transactions.",
     &["transaction", "outcome"],
 );
+/// How long transactions took, their repetitions included.
+pub static TRANSACTION_TIME: Seconds = Seconds::new(
+    "autobuild_database_transaction_seconds",
+    "Time of database transactions.",
+    &["transaction"],
+);
+/// How long the oldest job at the front of the queue has waited, by its lane; 0 where none waits.
+pub static OLDEST_WAITING: Gauge = Gauge::new(
+    "autobuild_queue_oldest_seconds",
+    "Age of the oldest job that could be claimed.",
+    &["priority"],
+);
+/// Servers by phase, as the leader shows them.
+pub static SERVERS: Gauge = Gauge::new("autobuild_servers", "Servers by phase.", &["phase"]);
 /// Reads of a worker that has nothing to do.
 pub static HEAD_QUERIES: Counter =
     Counter::new("autobuild_head_queries_total", "Looks at the front of the queue.", &[]);

@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use sha2::Sha256;
 
 use crate::api::bmc_address::BmcAddress;
-use crate::api::names::{BMC_HOSTS, CREDENTIALS_SECRET_TYPE};
+use crate::api::names::{BMC_HOSTS, CREDENTIALS_PASSWORD, CREDENTIALS_SECRET_TYPE, CREDENTIALS_USERNAME};
 
 /// What a BMC is logged in with.
 #[derive(Debug, Clone)]
@@ -52,20 +52,24 @@ impl Credentials {
         if hosts.is_some_and(|hosts| !names_host(hosts, address)) {
             return Err(CredentialsError::OtherHosts(address.claim_key().host));
         }
-        Ok(Self { username: text(secret, "username")?, password: text(secret, "password")?.into() })
+        Ok(Self {
+            username: text(secret, CREDENTIALS_USERNAME)?,
+            password: text(secret, CREDENTIALS_PASSWORD)?.into(),
+        })
     }
 }
 
-/// A keyed hash of a Secret's data: tells that the content changed, and nothing about it without the key.
+/// A keyed hash of the user name and the password: tells that they changed, and nothing about them without the key.
+/// Other keys of the Secret are no part of it: a note beside a wrong password is no reason to try that one again.
 pub fn content_hash(secret: &Secret, key: &[u8]) -> [u8; 32] {
     // HMAC takes a key of any length, so the error arm is never reached; all-zero would only mean "unchanged".
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return [0; 32] };
-    for (name, value) in secret.data.iter().flatten() {
+    let part =
+        |name: &str| secret.data.as_ref().and_then(|data| data.get(name)).map(|value| value.0.as_slice());
+    for part in [CREDENTIALS_USERNAME, CREDENTIALS_PASSWORD].map(|name| part(name).unwrap_or_default()) {
         // Lengths first: no two different contents give the same bytes.
-        for part in [name.as_bytes(), value.0.as_slice()] {
-            mac.update(&(part.len() as u64).to_be_bytes());
-            mac.update(part);
-        }
+        mac.update(&(part.len() as u64).to_be_bytes());
+        mac.update(part);
     }
     mac.finalize().into_bytes().into()
 }
@@ -145,5 +149,8 @@ mod tests {
         assert_eq!(content_hash(&secret(b"a", b"bc"), b"k"), hash);
         assert_ne!(content_hash(&secret(b"ab", b"c"), b"k"), hash);
         assert_ne!(content_hash(&secret(b"a", b"bc"), b"l"), hash);
+        let mut noted = secret(b"a", b"bc");
+        noted.data.as_mut().unwrap().insert("note".to_owned(), ByteString(b"touched".to_vec()));
+        assert_eq!(content_hash(&noted, b"k"), hash);
     }
 }

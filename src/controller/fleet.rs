@@ -8,8 +8,9 @@ use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store};
 use tokio::sync::watch as flag;
 
-use crate::api::Server;
+use crate::api::{Phase, Server};
 use crate::job::ServerUid;
+use crate::metrics;
 
 /// A `Server`, or an object that this release cannot read: one of those does not end the watch of the others.
 pub(super) type Guarded = DeserializeGuard<Server>;
@@ -85,6 +86,20 @@ impl Fleet {
                     self.wake(watched_namespace, name);
                 }
             }
+        }
+    }
+
+    /// Counts the Servers of each phase.
+    pub(super) fn count_phases(&self) {
+        let mut counts = BTreeMap::from(Phase::ALL.map(|phase| (phase.as_str(), 0_u32)));
+        for object in self.namespaces.values().flat_map(|watched| watched.store.state()) {
+            let status = object.0.as_ref().ok().and_then(|server| server.status.as_ref());
+            if let Some(phase) = status.and_then(|status| status.phase) {
+                *counts.entry(phase.as_str()).or_default() += 1;
+            }
+        }
+        for (phase, count) in counts {
+            metrics::SERVERS.set(&[phase], f64::from(count));
         }
     }
 

@@ -23,6 +23,7 @@ pub(super) async fn run(context: &Context) {
     context.fleet.synced().await;
     loop {
         tokio::time::sleep(EVERY.mul_f64(rand::random_range(0.9..1.1))).await;
+        context.fleet.count_phases();
         match ghosts.patrol(context, patrol.as_ref()).await {
             Ok(next) => patrol = next,
             Err(error) => tracing::debug!(%error, "rows were not compared with their Servers"),

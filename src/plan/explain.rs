@@ -17,6 +17,8 @@ pub struct Facts {
     pub known: Option<Known>,
     /// The live job.
     pub job: Option<LiveJob>,
+    /// What is wrong with the live job's row, where it is of another release.
+    pub unreadable_job: Option<Problem>,
     /// Whether that job shows.
     pub visibility: Visibility,
     /// What is wrong with the BMC's address; absent where nothing is.
@@ -51,6 +53,7 @@ impl Facts {
             server,
             known: self.known,
             job: self.job,
+            unreadable_job: self.unreadable_job,
             visibility: self.visibility,
             bmc_address: self.bad_address.map_or(Ok(address), Err),
             secret: self.secret,

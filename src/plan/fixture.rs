@@ -35,6 +35,7 @@ pub(super) fn new() -> Observation {
         server,
         known: None,
         job: None,
+        unreadable_job: None,
         visibility: Visibility::Shown,
         bmc_address: Ok(ADDRESS.into()),
         secret: Some(SecretVersion { uid: "s".into(), resource_version: "7".into() }),

@@ -18,6 +18,19 @@ pub(super) fn due_at_ms(seen: &Observation) -> Option<i64> {
     Some([asked, soon].into_iter().flatten().fold(regular, i64::min))
 }
 
+/// When to decide about a look again. One that is under way ends without a word if it finds nothing new, so nothing but
+/// time brings up the one after it.
+pub(super) fn decided_again_at_ms(seen: &Observation) -> Option<i64> {
+    let due = due_at_ms(seen)?;
+    let late = seen.now_ms - due;
+    if late < 0 {
+        return Some(due);
+    }
+    let settings = &seen.settings;
+    let every = if in_transition(seen) { settings.transition_period_ms } else { settings.inspect_period_ms };
+    Some(due + (late / every.max(1) + 1) * every.max(1))
+}
+
 /// Whether a decision hangs on a power state that is about to change or was not told.
 fn in_transition(seen: &Observation) -> bool {
     let reading = seen.known.as_ref().and_then(|known| known.reading.as_ref());
@@ -55,6 +68,17 @@ mod tests {
 
     use super::*;
     use crate::plan::fixture;
+
+    #[test]
+    fn a_look_that_is_under_way_is_followed_by_the_next_one_although_nobody_tells_of_its_end() {
+        let mut seen = fixture::ready();
+        let due = due_at_ms(&seen).unwrap();
+        let period = seen.settings.inspect_period_ms;
+        for (now, again) in [(due - 1, due), (due, due + period), (due + period + 7, due + 2 * period)] {
+            seen.now_ms = now;
+            assert_eq!(decided_again_at_ms(&seen), Some(again));
+        }
+    }
 
     proptest! {
         #[test]

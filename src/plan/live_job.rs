@@ -67,13 +67,16 @@ fn care_for(seen: &Observation, job: &LiveJob) -> Command {
     Command::Nothing(in_progress(job))
 }
 
-/// Another Secret version than the last try used, or a spec that changed since then, may be the cure.
+/// Another Secret version than the last try used, or a spec that changed since then, may be the cure; and somebody may
+/// have asked for a look since then.
 fn worth_waking(seen: &Observation, job: &LiveJob) -> bool {
     let Some(waiting_for) = job.waiting_for.filter(|_| job.problem.is_some()) else { return false };
     let secret = seen.secret.as_ref().map(ToString::to_string);
     let new_secret = secret.is_some() && secret != job.secret_version;
     let new_spec = seen.shown().is_some_and(|status| status.observed_generation < seen.generation());
-    new_spec || (waiting_for == WaitingFor::Credentials && new_secret)
+    let last_try_ms = seen.known.as_ref().and_then(|known| known.last_try_ms);
+    let asked = seen.look_requested_ms().is_some_and(|at| last_try_ms.is_none_or(|tried| at > tried));
+    new_spec || asked || (waiting_for == WaitingFor::Credentials && new_secret)
 }
 
 /// The reason that stands for a job at work.

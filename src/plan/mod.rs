@@ -61,8 +61,14 @@ pub fn decide(seen: &Observation) -> Decision {
     Decision { command: command(seen), recheck_after_ms: recheck::after_ms(seen) }
 }
 
+/// A job of another release is left to that one, whatever is wished: nobody here knows what it has begun.
+fn unreadable(seen: &Observation) -> Option<Command> {
+    seen.unreadable_job.as_ref().map(|problem| Command::Nothing(problem.reason))
+}
+
 fn command(seen: &Observation) -> Command {
-    deletion::with_retain(seen)
+    unreadable(seen)
+        .or_else(|| deletion::with_retain(seen))
         .or_else(|| first_sight::rule(seen))
         .or_else(|| paused::rule(seen))
         .or_else(|| deletion::with_power_off(seen))

@@ -59,6 +59,8 @@ pub struct Observation {
     pub known: Option<Known>,
     /// The live job.
     pub job: Option<LiveJob>,
+    /// What is wrong with the live job's row, where it is of another release.
+    pub unreadable_job: Option<Problem>,
     /// Whether that job shows.
     pub visibility: Visibility,
     /// `spec.bmc.address`, normalised, or what is wrong with it.

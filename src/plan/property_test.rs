@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::{Command, Observation, decide, events, fixture as f, status};
 use crate::api::hardware::PowerState;
-use crate::api::{DeletionPolicy, Power, Reason, ServerStatus};
+use crate::api::{DeletionPolicy, FailureScope, Power, Reason, ServerStatus};
 use crate::job::{
     Action, FinishedJob, JobId, JobResult, JobState, Known, LiveJob, Problem, StoredFailure, WaitingFor,
 };
@@ -268,7 +268,10 @@ impl World {
         }
         if let Some(failure) = &known.failure {
             let same = failure.intent == work.intent && failure.cause == self.seen.cause();
-            assert!(!same || work.action == Action::Inspect, "a failed intent again");
+            // What stood between us and the BMC is over once the BMC was read well.
+            let over = failure.problem.reason.failure_scope() == FailureScope::Bmc
+                && known.last_good_read_ms.is_some_and(|at| at > failure.at_ms);
+            assert!(!same || over || work.action == Action::Inspect, "a failed intent again");
         }
     }
 
@@ -429,6 +432,21 @@ fn a_job_that_waits_for_credentials_wakes_with_a_new_secret_and_only_then() {
     assert!(matches!(decide(&seen).command, Command::Nothing(_)));
     seen.secret.as_mut().unwrap().resource_version = "8".into();
     assert!(matches!(decide(&seen).command, Command::WakeJob { .. }));
+}
+
+#[test]
+fn a_job_that_waits_for_its_bmc_wakes_when_a_look_is_asked_for_and_only_once() {
+    let mut seen = f::ready();
+    seen.server.spec.power = Some(Power::PoweredOff);
+    seen.server.status.as_mut().unwrap().observed_generation = seen.server.metadata.generation;
+    seen.job = Some(f::parked(&seen, Action::PowerOff, Reason::Unreachable, 1000));
+    assert!(matches!(decide(&seen).command, Command::Nothing(_)));
+    let asked = k8s_openapi::jiff::Timestamp::from_millisecond(seen.now_ms).unwrap().to_string();
+    let annotations = [(crate::api::names::RECONCILE_REQUESTED_AT.to_owned(), asked)];
+    seen.server.metadata.annotations = Some(annotations.into());
+    assert!(matches!(decide(&seen).command, Command::WakeJob { .. }));
+    f::known(&mut seen).last_try_ms = Some(seen.now_ms);
+    assert!(matches!(decide(&seen).command, Command::Nothing(_)));
 }
 
 #[test]

@@ -9,7 +9,7 @@ pub(super) fn after_ms(seen: &Observation) -> Option<i64> {
     let known = seen.known.as_ref();
     let deleted_at_ms = seen.now_ms - seen.deleting_for_ms();
     let moments = [
-        (!seen.paused() && seen.secret.is_some()).then(|| inspect::due_at_ms(seen)).flatten(),
+        (!seen.paused() && seen.secret.is_some()).then(|| inspect::decided_again_at_ms(seen)).flatten(),
         known.and_then(|known| known.last_good_read_ms).map(|at| at + settings.fresh_bound_ms),
         seen.job.as_ref().and_then(|job| job.problem_since_ms).map(|at| at + settings.stalled_after_ms),
         known

@@ -42,6 +42,7 @@ fn failed(reason: Reason) -> Observation {
 #[case::registered(registered(), "Pending Unknown Reconciling", Kstatus::InProgress)]
 #[case::first_inspection_queued(with_job(registered(), |s| f::job(s, Action::Inspect)), "Pending Unknown Reconciling", Kstatus::InProgress)]
 #[case::first_inspection_runs(with_job(registered(), |s| f::started(s, Action::Inspect)), "Pending Unknown Reconciling", Kstatus::InProgress)]
+#[case::unreadable_job(change(f::ready(), |s| s.unreadable_job = Some(Problem::new(Reason::UnsupportedJob, "x"))), "Stalled False Reachable Fresh Stalled", Kstatus::Failed)]
 #[case::as_declared(f::ready(), "Ready True Reachable Fresh", Kstatus::Current)]
 #[case::as_declared_and_power_wished(change(f::ready(), |s| s.server.spec.power = Some(Power::PoweredOn)), "Ready True Reachable Fresh PowerSynced", Kstatus::Current)]
 #[case::later_inspection(change(with_job(f::ready(), |s| f::started(s, Action::Inspect)), |s| s.visibility = Visibility::Quiet), "Ready True Reachable Fresh", Kstatus::Current)]

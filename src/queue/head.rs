@@ -15,11 +15,15 @@ pub struct Head {
     pub place: PlaceInQueue,
     /// The most urgent lane in it; of no meaning for `Parked`.
     pub lane: Lane,
+    /// For how many milliseconds its first job has waited since it was enqueued; of no meaning for `Parked`.
+    pub waiting_ms: i64,
 }
 
 /// One branch per shard and place; a constant number of rows is read however long the queue is.
 const BRANCH: &str = concat!(
-    "(SELECT shard, state, ord FROM queue WHERE site = ? AND shard = ? AND state = ? AND ord <= ",
+    "(SELECT shard, state, ord, ",
+    now_ms!(),
+    " AS now_ms FROM queue WHERE site = ? AND shard = ? AND state = ? AND ord <= ",
     "IF(? = 3, ",
     now_ms!(),
     ", ?) ORDER BY ord, id LIMIT 1)"
@@ -50,11 +54,13 @@ impl Queue {
         for row in query.fetch_all(self.pool()).await? {
             let shard: i64 = row.try_get("shard")?;
             let state: i64 = row.try_get("state")?;
+            let now_ms: i64 = row.try_get("now_ms")?;
             let ord: i64 = row.try_get("ord")?;
             let Some(place) = PlaceInQueue::from_code(state) else { continue };
             let lane =
                 Lane::ALL.into_iter().rev().find(|lane| ord >= order_key(*lane, 0)).unwrap_or(Lane::Urgent);
-            heads.push(Head { shard: Shard(shard.max(0) as u16), place, lane });
+            let waiting_ms = (now_ms - (ord - order_key(lane, 0))).max(0);
+            heads.push(Head { shard: Shard(shard.max(0) as u16), place, lane, waiting_ms });
         }
         heads.sort_by_key(|head| (head.lane, head.place));
         Ok(heads)

@@ -17,7 +17,7 @@ const PENDING_MS: i64 = 300_000;
 pub struct LoginKey {
     /// The normalised `host:port`.
     pub bmc: String,
-    /// The keyed hash of the Secret's data, in hexadecimal.
+    /// The keyed hash of the user name and the password, in hexadecimal.
     pub secret_hash: String,
 }
 

@@ -13,6 +13,8 @@ pub struct Seen {
     pub known: Option<Known>,
     /// The live job.
     pub job: Option<LiveJob>,
+    /// The live job, where this release cannot read it: what is said about it.
+    pub unreadable: Option<String>,
     /// Whether status shows that job.
     pub visibility: Visibility,
     /// Whether the newest version was not acknowledged yet.
@@ -53,9 +55,22 @@ impl Queue {
         if row.try_get::<i64, _>("has_job")? == 0 {
             return Ok(Seen { known, in_feed, now_ms, ..Seen::default() });
         }
-        let job = JobRow::read(&row)?;
+        let job = match JobRow::read(&row) {
+            Ok(job) => job,
+            // Of another release: it is left to that one, and shown.
+            Err(error @ QueueError::UnknownContent { .. }) => {
+                return Ok(Seen {
+                    known,
+                    unreadable: Some(error.to_string()),
+                    in_feed,
+                    now_ms,
+                    ..Seen::default()
+                });
+            }
+            Err(error) => return Err(error),
+        };
         let visibility = if job.quiet { Visibility::Quiet } else { Visibility::Shown };
-        Ok(Seen { known, visibility, job: Some(job.live), in_feed, now_ms })
+        Ok(Seen { known, visibility, job: Some(job.live), unreadable: None, in_feed, now_ms })
     }
 
     /// The next servers that have a row, by uid after `after`: for comparing them with the objects that exist.

@@ -30,7 +30,7 @@ pub(super) struct Checkpoint {
     /// The BMC that the first request went to: later steps and the undo go to the same one, whatever spec says then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bmc: Option<BmcSpec>,
-    /// The last request of this step that the BMC accepted.
+    /// The last request of this step that the BMC accepted; in an undo step, also the one that is undone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accepted: Option<Accepted>,
     /// Present while undo steps run.

@@ -12,9 +12,9 @@ use super::lease::{self, Lease, Over};
 use super::reaper;
 use super::slots::Slots;
 use crate::http::Readiness;
-use crate::job::Incarnation;
+use crate::job::{Incarnation, Lane};
 use crate::metrics;
-use crate::queue::{ClaimFrom, Heart, PlaceInQueue, QueueError, Served};
+use crate::queue::{ClaimFrom, Head, Heart, PlaceInQueue, QueueError, Served};
 use crate::shard::Shard;
 
 /// Between two looks at the front of the queue while slots are free.
@@ -110,6 +110,15 @@ async fn beat(
     Part::Beat(heart, over)
 }
 
+/// How long the front of the queue has waited, by lane.
+fn show_ages(heads: &[Head]) {
+    for lane in Lane::ALL {
+        let waiting = heads.iter().filter(|head| head.lane == lane && head.place != PlaceInQueue::Parked);
+        let oldest_ms = waiting.map(|head| head.waiting_ms).max().unwrap_or(0);
+        metrics::OLDEST_WAITING.set(&[lane.as_str()], oldest_ms as f64 / 1000.0);
+    }
+}
+
 struct Worker {
     around: Surroundings,
     me: Incarnation,
@@ -178,6 +187,7 @@ impl Worker {
     async fn claim(&mut self) -> Result<usize, QueueError> {
         metrics::HEAD_QUERIES.one(&[]);
         let mut heads = self.around.queue.heads(&self.served).await?;
+        show_ages(&heads);
         let due: Vec<Shard> =
             heads.iter().filter(|head| head.place == PlaceInQueue::Parked).map(|head| head.shard).collect();
         for shard in &due {

@@ -71,10 +71,16 @@ pub(super) fn off(look: Look, mode: ShutdownMode, patience: Patience) -> Move {
     }
 }
 
-/// Towards on.
+/// Towards on. As an undo it may come right after an off that the BMC accepted: a machine that still reads on then is
+/// about to go down, and is there only once that off had its time.
 pub(super) fn on(look: Look, patience: Patience) -> Move {
     if look.power == PowerState::PoweredOn {
-        return Move::There;
+        return match look.accepted {
+            Some(accepted) if since(look, accepted) < off_takes(accepted.kind, patience) => {
+                wait(patience, WaitingFor::PowerState)
+            }
+            _ => Move::There,
+        };
     }
     match look.accepted {
         Some(accepted) if accepted.kind == RequestKind::PowerOn => {
@@ -85,6 +91,15 @@ pub(super) fn on(look: Look, patience: Patience) -> Move {
             wait(patience, WaitingFor::PowerState)
         }
         _ => Move::Send(RequestKind::PowerOn),
+    }
+}
+
+/// How long an accepted request may still switch a machine off.
+const fn off_takes(kind: RequestKind, patience: Patience) -> Duration {
+    match kind {
+        RequestKind::GracefulShutdown => patience.shutdown,
+        RequestKind::ForceOff => patience.power,
+        RequestKind::PowerOn => Duration::ZERO,
     }
 }
 
@@ -176,6 +191,12 @@ mod tests {
     fn power_on_is_asked_for_once_and_not_while_the_machine_goes_down() {
         for (power, accepted, wanted) in [
             (PoweredOn, None, Move::There),
+            (PoweredOn, Some((PowerOn, 1)), Move::There),
+            // Undone before the machine went down: it still will.
+            (PoweredOn, Some((GracefulShutdown, 179)), waits(WaitingFor::PowerState)),
+            (PoweredOn, Some((GracefulShutdown, 180)), Move::There),
+            (PoweredOn, Some((ForceOff, 299)), waits(WaitingFor::PowerState)),
+            (PoweredOn, Some((ForceOff, 300)), Move::There),
             (PoweredOff, None, Move::Send(PowerOn)),
             (PoweredOff, Some((GracefulShutdown, 1)), Move::Send(PowerOn)),
             (PoweringOff, None, waits(WaitingFor::PowerState)),

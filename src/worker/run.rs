@@ -232,7 +232,9 @@ impl Run<'_> {
     async fn undo(&mut self, ending: Ending) -> Result<Flow, Halt> {
         let Some(step) = self.action().undo().first().copied() else { return Ok(Flow::Again) };
         self.checkpoint.ending = Some(ending);
-        self.advance(step).await
+        // What was accepted may still take effect: the undo has to know.
+        let checkpoint = self.checkpoint.clone();
+        self.advance_with(step, checkpoint).await
     }
 
     /// What stands in the way of an undo for longer than its deadline.
@@ -251,7 +253,10 @@ impl Run<'_> {
     }
 
     async fn advance(&mut self, step: Step) -> Result<Flow, Halt> {
-        let checkpoint = self.checkpoint.next_step();
+        self.advance_with(step, self.checkpoint.next_step()).await
+    }
+
+    async fn advance_with(&mut self, step: Step, checkpoint: Checkpoint) -> Result<Flow, Halt> {
         let report = std::mem::take(&mut self.report);
         let advanced = self.around.queue.advance(self.claim.clone(), step, checkpoint.text(), report).await?;
         self.take(advanced)?;

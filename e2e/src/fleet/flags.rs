@@ -81,6 +81,7 @@ pub(super) fn worker(login_key_file: &str) -> Flags {
         ("--login-key-file", login_key_file),
         ("--request-timeout", "2s"),
         ("--shutdown-deadline", "5s"),
+        ("--power-deadline", "10s"),
         ("--power-poll", "200ms"),
     ])
 }

@@ -1,0 +1,14 @@
+//! What people do with AutoBuild, on real parts: the real kubectl and API server, real databases, BMCs that keep a log.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod at_the_terminal;
+mod by_hand;
+mod deletion;
+mod one_reboot_per_token;
+mod other_vendor;
+mod paused;
+mod power;
+mod priority;
+mod scraped;
+mod secrets;
+mod steps;

@@ -1,0 +1,68 @@
+//! Lanes: what is urgent goes first, whenever it came.
+
+use autobuild::job::Lane;
+use e2e::fleet::{Fleet, LIMIT, Layout};
+use e2e::wait::{Look, wait_for};
+use serde_json::json;
+
+use crate::steps::{handled, system};
+
+const BULK: usize = 4;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_urgent_reboot_is_done_before_low_ones_that_came_earlier() {
+    let fleet = Fleet::with(Layout::new(BULK as u32 + 1).emulator(&["--initial-power", "on"])).await.unwrap();
+    let flags = fleet.controller_flags().set("--inspect-period", "1h");
+    let _controller = fleet.controller_with("controller", &flags, &[]).await.unwrap();
+    let first = fleet.worker("first").await.unwrap();
+    let bulk: Vec<String> = (1..=BULK).map(system).collect();
+    let urgent = system(BULK + 1);
+    for name in bulk.iter().chain([&urgent]) {
+        fleet.declare(name, json!({})).await.unwrap();
+    }
+    for name in bulk.iter().chain([&urgent]) {
+        fleet.wait_ready(name).await.unwrap();
+    }
+    first.process().stop(std::time::Duration::from_secs(20)).await.unwrap();
+
+    for name in &bulk {
+        fleet.change(name, json!({ "rebootToken": "one", "priority": "Low" })).await.unwrap();
+        in_lane(&fleet, name, Lane::Low).await;
+    }
+    // Without a word about priority, then with one: the job moves, and keeps its place in time.
+    fleet.change(&urgent, json!({ "rebootToken": "one" })).await.unwrap();
+    in_lane(&fleet, &urgent, Lane::High).await;
+    fleet.change(&urgent, json!({ "priority": "Urgent" })).await.unwrap();
+    in_lane(&fleet, &urgent, Lane::Urgent).await;
+
+    let _second = fleet.worker_with("second", &fleet.worker_flags().set("--slots", "1"), &[]).await.unwrap();
+    for name in bulk.iter().chain([&urgent]) {
+        handled(&fleet, name, "one").await.unwrap();
+    }
+    // With one slot, the BMCs were asked one after another.
+    let mut firsts = Vec::new();
+    for name in bulk.iter().chain([&urgent]) {
+        firsts.push((fleet.bmcs().changes(name).await.unwrap()[0].seq, name.clone()));
+    }
+    firsts.sort();
+    let order: Vec<&String> = firsts.iter().map(|(_, name)| name).collect();
+    assert_eq!(order[0], &urgent, "the order was {order:?}");
+    fleet.end().await.unwrap();
+}
+
+async fn in_lane(fleet: &Fleet, name: &str, lane: Lane) {
+    wait_for(&format!("{name} to be queued in {lane:?}"), LIMIT, async || {
+        let job = fleet.records().job(name).await?;
+        Ok(match job {
+            Some(job) if job.lane == i64::from(lane.number()) => Look::Holds(()),
+            other => Look::NotYet(format!("{other:?}")),
+        })
+    })
+    .await
+    .unwrap();
+    let shown = |server: &autobuild::api::Server| {
+        let job = server.status.as_ref().and_then(|status| status.job.as_ref());
+        job.is_some_and(|job| job.priority == lane)
+    };
+    fleet.wait(name, &format!("shown in {lane:?}"), shown).await.unwrap();
+}
