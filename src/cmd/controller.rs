@@ -26,7 +26,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAMESPACE", value_parser = namespace)]
     lease_namespace: String,
     /// The name of that Lease
-    #[arg(long, value_name = "NAME", default_value = "autobuild-controller")]
+    #[arg(long, value_name = "NAME", default_value = "autobuild-controller", value_parser = lease_name)]
     lease_name: String,
     /// How long a leader that is not heard of keeps the others waiting
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = duration)]
@@ -158,6 +158,19 @@ fn namespace(text: &str) -> Result<String, String> {
     }
 }
 
+/// A name of a Lease (RFC 1123 subdomain).
+fn lease_name(text: &str) -> Result<String, String> {
+    let label = |label: &str| namespace(label).is_ok();
+    if text.len() <= 253 && text.split('.').all(label) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "{text:?} is no name of a Lease: write 1 to 253 lower-case letters, digits, '-' and '.', such as \
+             autobuild-controller"
+        ))
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, missing_docs)]
 mod tests {
@@ -192,6 +205,8 @@ mod tests {
             (&[][..], "--watch-namespaces"),
             (&["--watch-namespaces", "Bad_Name"], "no name of a namespace"),
             (&["--watch-namespaces", ""], "no name of a namespace"),
+            (&["--watch-namespaces", "a", "--lease-name", ""], "no name of a Lease"),
+            (&["--watch-namespaces", "a", "--lease-name", "a..b"], "no name of a Lease"),
             (&["--watch-namespaces", "a", "--concurrency", "0"], "1..=1000"),
             (&["--watch-namespaces", "a", "--inspect-period", "5"], "such as 10s"),
         ] {

@@ -49,9 +49,16 @@ pub(super) async fn live(
     let me = heart.incarnation();
     let lease = Lease::new(&around.settings, sent);
     tracing::info!(worker = %me, site = around.settings.site, slots = around.settings.slots, "in the registry of workers");
+    readiness.ready("database");
     let heart_stops = CancellationToken::new();
     let mut parts = JoinSet::new();
-    parts.spawn(beat(heart, lease.clone(), around.settings.heartbeat, heart_stops.clone()));
+    parts.spawn(beat(
+        heart,
+        lease.clone(),
+        around.settings.heartbeat,
+        readiness.clone(),
+        heart_stops.clone(),
+    ));
     let reaping = around.clone();
     parts.spawn(async move {
         reaper::run(&reaping, me).await;
@@ -89,9 +96,15 @@ pub(super) async fn live(
     Ok(Life::Asked)
 }
 
-async fn beat(mut heart: Heart, lease: Lease, every: Duration, stop: CancellationToken) -> Part {
+async fn beat(
+    mut heart: Heart,
+    lease: Lease,
+    every: Duration,
+    readiness: Readiness,
+    stop: CancellationToken,
+) -> Part {
     let over = tokio::select! {
-        over = lease::beat(&mut heart, &lease, every) => over,
+        over = lease::beat(&mut heart, &lease, every, &readiness) => over,
         () = stop.cancelled() => Over::Buried,
     };
     Part::Beat(heart, over)

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep_until;
 
 use super::Settings;
+use crate::http::Readiness;
 use crate::queue::{Beat, Heart};
 
 /// Until when the lease is good, by this process's own monotonic clock. Cheap to clone.
@@ -88,8 +89,8 @@ impl Over {
 }
 
 /// Beats until the incarnation is over, or until it is dropped. An error leaves open whether the heartbeat arrived:
-/// the lease then simply is not prolonged.
-pub(super) async fn beat(heart: &mut Heart, lease: &Lease, every: Duration) -> Over {
+/// the lease then simply is not prolonged, and `readiness` says what the worker waits for.
+pub(super) async fn beat(heart: &mut Heart, lease: &Lease, every: Duration, readiness: &Readiness) -> Over {
     let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut missed = false;
@@ -101,17 +102,21 @@ pub(super) async fn beat(heart: &mut Heart, lease: &Lease, every: Duration) -> O
             Ok(Ok(Beat::Alive)) => {
                 lease.confirmed(sent);
                 if std::mem::take(&mut missed) {
+                    readiness.ready("database");
                     tracing::info!("heartbeats are accepted again");
                 }
             }
             Ok(Ok(Beat::Over)) => return Over::Buried,
             Ok(Ok(Beat::AnotherHistory)) => return Over::AnotherHistory,
             Ok(Err(error)) if !missed => {
+                readiness.waits("database", error.to_string());
                 tracing::warn!(reason = error.class(), "a heartbeat was not confirmed: {error}");
                 missed = true;
             }
             Err(_) if !missed => {
-                tracing::warn!("a heartbeat was not answered in time");
+                readiness
+                    .waits("database", "the database does not answer: a heartbeat was not answered in time");
+                tracing::warn!("the database does not answer: a heartbeat was not answered in time");
                 missed = true;
             }
             Ok(Err(_)) | Err(_) => {}

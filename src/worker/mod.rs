@@ -96,6 +96,7 @@ pub async fn serve(around: &Surroundings, readiness: &Readiness) -> Result<(), B
                 };
             }
             Err(error) => {
+                readiness.waits("lease", format!("cannot enter the registry of workers: {error}"));
                 tracing::warn!(reason = error.class(), "cannot enter the registry of workers: {error}");
             }
         }

@@ -3,10 +3,15 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod addresses;
+mod answers;
 mod certificates;
+mod command_line;
+mod credentials;
+mod departures;
 mod duplicates;
 mod manifests;
 mod power;
+mod surroundings;
 
 use std::future::Future;
 use std::pin::Pin;
