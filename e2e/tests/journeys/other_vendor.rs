@@ -33,7 +33,10 @@ async fn the_main_job_works_on_a_bmc_that_somebody_else_wrote() {
     let sushy = Sushy::start(&dir, 1, login, Transport::Https, Lifetime::WithParent).await.unwrap();
     let authority = sushy.authority().unwrap().display().to_string();
     let kubectl = fleet.kubectl().in_namespace(fleet.namespace());
-    kubectl.run(&["create", "configmap", "sushy-ca", &format!("--from-file=ca.crt={authority}")]).await.unwrap();
+    kubectl
+        .run(&["create", "configmap", "sushy-ca", &format!("--from-file=ca.crt={authority}")])
+        .await
+        .unwrap();
     fleet.secret(SECRET, &[("username", login.0), ("password", login.1)]).await.unwrap();
     let flags = fleet.worker_flags().set("--shutdown-deadline", "30s").set("--request-timeout", "20s");
     let _worker = fleet.worker_with("worker", &flags, &[]).await.unwrap();

@@ -94,7 +94,15 @@ async fn a_server_never_uses_the_secret_of_another_namespace() {
     asked_for(&fleet, &name, &[]).await.unwrap();
     // The worker reads Secrets of that namespace only when a Server there names them.
     let secrets: Api<Secret> = Api::namespaced(fleet.client(), &other);
-    assert!(secrets.list(&Default::default()).await.unwrap().items.iter().all(|one| one.type_.as_deref() != Some("autobuild.dev/bmc-credentials")));
+    assert!(
+        secrets
+            .list(&Default::default())
+            .await
+            .unwrap()
+            .items
+            .iter()
+            .all(|one| one.type_.as_deref() != Some("autobuild.dev/bmc-credentials"))
+    );
     // The owner of the Secret is served as ever, once the other one let go.
     servers.delete(&name, &Default::default()).await.unwrap();
     e2e::wait::wait_until("the other tenant's Server to be gone", e2e::fleet::LIMIT, async || {
