@@ -71,7 +71,7 @@ async fn no_such_system(fleet: &Fleet, system: &str) -> Result<()> {
     let wrong = right.as_str().unwrap_or_default().replace(system, "Levitating-1");
     fleet.declare(system, json!({ "power": "PoweredOn", "bmc": { "address": wrong } })).await?;
     let message = fleet.wait_reason(system, ConditionType::Stalled, Reason::SystemNotFound).await?;
-    says(&message, &["Levitating-1", "check spec.bmc.address"])?;
+    says(&message, &["no system \"Levitating-1\"", "correct the id in spec.bmc.address"])?;
     fleet.change(system, json!({ "bmc": { "address": right } })).await?;
     fleet.wait_ready(system).await?;
     Ok(())

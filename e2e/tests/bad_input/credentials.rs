@@ -9,6 +9,8 @@ use serde_json::json;
 
 use crate::{Case, all, says};
 
+const KIND: &str = "autobuild.dev/bmc-credentials";
+
 async fn username(fleet: &Fleet) -> Result<String> {
     use k8s_openapi::api::core::v1::Secret;
     let secrets: kube::Api<Secret> = kube::Api::namespaced(fleet.client(), fleet.namespace());
@@ -106,7 +108,6 @@ async fn a_secret_that_cannot_be_used_is_told_and_noticed_as_soon_as_it_is_mende
     ];
     fleet.kubectl().in_namespace(&elsewhere).run(&create).await.unwrap();
     let fleet = &fleet;
-    const KIND: &str = "autobuild.dev/bmc-credentials";
     let cases: Vec<Case<'_>> = vec![
         ("no Secret", Box::pin(missing(fleet, "system-0001", "later", &["\"later\"", KIND, "create it"]))),
         (

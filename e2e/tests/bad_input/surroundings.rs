@@ -144,6 +144,8 @@ async fn a_job_row_of_another_release_is_left_alone_and_the_others_go_on() {
     .await
     .unwrap();
     says(&line, &["action", "Levitate", "this release does not know"]).unwrap();
+    let message = fleet.wait_reason(SYSTEM, ConditionType::Stalled, Reason::UnsupportedJob).await.unwrap();
+    says(&message, &["Levitate"]).unwrap();
     assert!(fleet.bmcs().requests(SYSTEM).await.unwrap().is_empty());
     let row = fleet.records().job(SYSTEM).await.unwrap().expect("the row is left alone");
     assert_eq!((row.action.as_str(), row.owner, row.begun), ("Levitate", None, false));
