@@ -10,7 +10,7 @@ use autobuild::api::condition::ConditionType;
 use autobuild::job::{Action, JobResult};
 use e2e::autobuild::Running;
 use e2e::database::{Database, Durability, Engine};
-use e2e::fleet::{Fleet, LIMIT, Layout, Link, Proxy, is_ready};
+use e2e::fleet::{Fleet, LIMIT, Layout, Link, Proxy, describe, is_ready};
 use e2e::process::Lifetime;
 use e2e::wait::{Look, wait_for};
 use serde_json::json;
@@ -176,7 +176,7 @@ fn api_server(file: &Path) -> Result<SocketAddr> {
 
 async fn api_server_away(fleet: &Fleet, proxy: &Proxy, link: Link, token: &str, before: usize) -> Result<()> {
     // The off takes effect at once; its answer takes long enough to cut the link while the job runs.
-    let slow = json!({ "system": SYSTEM, "method": "POST", "count": 1, "behaviour": { "kind": "Delay", "ms": 1000 } });
+    let slow = json!({ "system": SYSTEM, "method": "POST", "count": 1, "behaviour": { "kind": "Delay", "ms": 1500 } });
     fleet.bmcs().fault(slow).await?;
     fleet.change(SYSTEM, json!({ "rebootToken": token })).await?;
     asked_for(fleet, before + 1).await?;
@@ -191,8 +191,9 @@ async fn api_server_away(fleet: &Fleet, proxy: &Proxy, link: Link, token: &str, 
     .await?;
     let shown = fleet.get(SYSTEM).await?;
     anyhow::ensure!(
-        shown.status.is_none_or(|status| status.reboot_tokens.iter().all(|handled| handled != token)),
-        "status was written although the API server is away"
+        !is_ready(&shown),
+        "status was written although the API server is away: {}",
+        describe(&shown)
     );
     proxy.set(Link::Up);
     rebooted(fleet, token).await?;
