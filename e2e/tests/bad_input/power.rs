@@ -91,10 +91,6 @@ async fn nothing_counts_as_done_that_was_not_seen_and_nothing_is_sent_twice() {
     let late = |then: &str| json!({ "kind": "Late", "effect_ms": 500, "then": then });
     let cases: Vec<Case<'_>> = vec![
         ("a liar", Box::pin(pretends(fleet, "system-0001", json!({ "kind": "Lie" })))),
-        (
-            "one that reverts",
-            Box::pin(pretends(fleet, "system-0002", json!({ "kind": "Revert", "after_ms": 50 }))),
-        ),
         ("a deaf guest", Box::pin(ignores_grace(fleet, "system-0003"))),
         ("a lost answer", Box::pin(sent_once(fleet, "system-0004", json!({ "kind": "AnswerLost" })))),
         ("late, hanging", Box::pin(sent_once(fleet, "system-0005", late("Hang")))),
