@@ -14,6 +14,8 @@ async fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
+        // Told on the very stream that is broken, it would panic in whatever task logs: work goes on without a log.
+        .log_internal_errors(false)
         .init();
     #[cfg(feature = "failpoints")]
     let _armed = fail::FailScenario::setup();

@@ -22,8 +22,8 @@ pub fn on_signal() -> io::Result<CancellationToken> {
                 tracing::warn!("asked to end a second time: ending at once");
                 std::process::exit(130);
             }
-            tracing::info!("asked to end");
             asked.cancel();
+            tracing::info!("asked to end");
         }
     });
     Ok(token)

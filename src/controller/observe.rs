@@ -40,15 +40,7 @@ pub(super) async fn observe(context: &Context, server: Server) -> Result<Observe
         site: context.sites.workers(&server.spec.site),
         known: row.known,
         job: row.job,
-        unreadable_job: row.unreadable.map(|what| {
-            Problem::new(
-                Reason::UnsupportedJob,
-                format!(
-                    "{what}; nothing is done here until that job is gone: run workers of the release that enqueued it, or \
-                     finish the upgrade"
-                ),
-            )
-        }),
+        unreadable_job: row.unreadable,
         visibility: row.visibility,
         // One clock for what happened and for now: a controller whose clock is wrong decides the same.
         now_ms: row.now_ms,

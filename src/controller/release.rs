@@ -17,10 +17,12 @@ pub(super) async fn release(
     farewell: Farewell,
 ) -> Result<Applied, ApplyError> {
     let queue = &context.queue;
-    match (&observed.seen.job, farewell) {
-        (Some(job), _) => {
+    let live = observed.seen.job.as_ref().map(|job| job.id);
+    let unreadable = observed.seen.unreadable_job.as_ref().map(|job| job.id);
+    match (live.or(unreadable), farewell) {
+        (Some(id), _) => {
             let dead = context.sites.dead(&observed.seen.server.spec.site);
-            if queue.abandon(&observed.uid, job.id, why(farewell), dead).await? == Abandoned::InFlight {
+            if queue.abandon(&observed.uid, id, why(farewell), dead).await? == Abandoned::InFlight {
                 return Ok(Applied::InTheWay);
             }
         }

@@ -138,6 +138,15 @@ pub struct LiveJob {
     pub secret_version: Option<String>,
 }
 
+/// A live job whose row is of another release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnreadableJob {
+    /// Its id.
+    pub id: JobId,
+    /// What is wrong with the row, and the way out.
+    pub problem: Problem,
+}
+
 impl LiveJob {
     /// Whether a worker ever claimed it.
     pub fn started(&self) -> bool {

@@ -20,7 +20,7 @@ pub use intent::{Cause, Deleting, Intent, SecretVersion, Wish};
 pub use known::{
     ClaimRefusal, FinishedJob, HANDLED_TOKENS_KEPT, HandledTokens, Known, Reading, StoredFailure, Unanswered,
 };
-pub use live::{JobState, LiveJob, Visibility, WaitingFor};
+pub use live::{JobState, LiveJob, UnreadableJob, Visibility, WaitingFor};
 pub use outcome::{JobResult, Problem, StepOutcome};
 pub use priority::{Lane, order_key};
 pub use request::{RequestKind, StoredRequest};

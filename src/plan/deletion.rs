@@ -5,6 +5,21 @@ use crate::api::{FailureScope, Reason};
 use crate::job::Visibility;
 use crate::job::{Action, Deleting, Effect, JobResult, LiveJob};
 
+/// A job of another release is left to that one, whatever is wished: nobody here knows what it has begun. A deletion
+/// waits for its end as long as for an undo, and then goes without it.
+pub(super) fn unreadable(seen: &Observation) -> Option<Command> {
+    let job = seen.unreadable_job.as_ref()?;
+    let settings = &seen.settings;
+    let over = |patience_ms: i64| seen.has_finalizer() && seen.deleting_for_ms() >= patience_ms;
+    Some(match seen.deleting() {
+        Deleting::Retain if over(settings.undo_wait_ms) => Command::Release(Farewell::WithoutUndo),
+        Deleting::PowerOff if !seen.paused() && over(settings.power_off_wait_ms + settings.undo_wait_ms) => {
+            Command::Release(Farewell::WithoutPowerOff)
+        }
+        _ => Command::Nothing(job.problem.reason),
+    })
+}
+
 /// With `Retain` nothing else counts, paused or not.
 pub(super) fn with_retain(seen: &Observation) -> Option<Command> {
     if seen.deleting() == Deleting::No {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Decision, EventNote, Observation, Settings, SiteWorkers, decide, events, status};
 use crate::api::{Server, ServerStatus};
 use crate::job::Visibility;
-use crate::job::{Known, LiveJob, Problem, SecretVersion};
+use crate::job::{Known, LiveJob, Problem, SecretVersion, UnreadableJob};
 
 /// What is observed beside the object itself.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -17,8 +17,8 @@ pub struct Facts {
     pub known: Option<Known>,
     /// The live job.
     pub job: Option<LiveJob>,
-    /// What is wrong with the live job's row, where it is of another release.
-    pub unreadable_job: Option<Problem>,
+    /// The live job, where its row is of another release.
+    pub unreadable_job: Option<UnreadableJob>,
     /// Whether that job shows.
     pub visibility: Visibility,
     /// What is wrong with the BMC's address; absent where nothing is.

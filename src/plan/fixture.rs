@@ -114,6 +114,11 @@ pub(super) fn parked(seen: &Observation, action: Action, reason: Reason, for_ms:
     }
 }
 
+pub(super) fn unreadable() -> crate::job::UnreadableJob {
+    let problem = Problem::new(Reason::UnsupportedJob, "action holds \"Levitate\"");
+    crate::job::UnreadableJob { id: JobId(7), problem }
+}
+
 pub(super) fn failure(seen: &Observation, action: Action, reason: Reason) -> StoredFailure {
     StoredFailure {
         action,

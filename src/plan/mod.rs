@@ -61,13 +61,8 @@ pub fn decide(seen: &Observation) -> Decision {
     Decision { command: command(seen), recheck_after_ms: recheck::after_ms(seen) }
 }
 
-/// A job of another release is left to that one, whatever is wished: nobody here knows what it has begun.
-fn unreadable(seen: &Observation) -> Option<Command> {
-    seen.unreadable_job.as_ref().map(|problem| Command::Nothing(problem.reason))
-}
-
 fn command(seen: &Observation) -> Command {
-    unreadable(seen)
+    deletion::unreadable(seen)
         .or_else(|| deletion::with_retain(seen))
         .or_else(|| first_sight::rule(seen))
         .or_else(|| paused::rule(seen))

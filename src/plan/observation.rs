@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::api::{DeletionPolicy, Server, ServerSpec, ServerStatus, names};
 use crate::job::Visibility;
 use crate::job::{
-    Action, Cause, Deleting, HandledTokens, Intent, Known, LiveJob, Problem, SecretVersion, ServerUid, Wish,
+    Action, Cause, Deleting, HandledTokens, Intent, Known, LiveJob, Problem, SecretVersion, ServerUid,
+    UnreadableJob, Wish,
 };
 
 /// Whether somebody works for a site.
@@ -59,8 +60,8 @@ pub struct Observation {
     pub known: Option<Known>,
     /// The live job.
     pub job: Option<LiveJob>,
-    /// What is wrong with the live job's row, where it is of another release.
-    pub unreadable_job: Option<Problem>,
+    /// The live job, where its row is of another release.
+    pub unreadable_job: Option<UnreadableJob>,
     /// Whether that job shows.
     pub visibility: Visibility,
     /// `spec.bmc.address`, normalised, or what is wrong with it.

@@ -435,6 +435,28 @@ fn a_job_that_waits_for_credentials_wakes_with_a_new_secret_and_only_then() {
 }
 
 #[test]
+fn a_job_of_another_release_holds_everything_but_a_deletion_whose_time_is_over() {
+    let mut seen = f::ready();
+    seen.server.spec.power = Some(Power::PoweredOff);
+    seen.unreadable_job = Some(f::unreadable());
+    assert_eq!(decide(&seen).command, Command::Nothing(Reason::UnsupportedJob));
+    let (undo, off) = (seen.settings.undo_wait_ms, seen.settings.power_off_wait_ms);
+    for (policy, paused, ago, released) in [
+        (DeletionPolicy::Retain, true, undo - 1_000, false),
+        (DeletionPolicy::Retain, true, undo, true),
+        (DeletionPolicy::PowerOff, false, undo + off - 1_000, false),
+        (DeletionPolicy::PowerOff, false, undo + off, true),
+        (DeletionPolicy::PowerOff, true, undo + off, false),
+    ] {
+        seen.server.spec.deletion_policy = policy;
+        seen.server.spec.paused = Some(paused);
+        f::delete(&mut seen, ago);
+        let goes = matches!(decide(&seen).command, Command::Release(_));
+        assert_eq!(goes, released, "{policy:?}, paused {paused}, deleted {ago} ms ago");
+    }
+}
+
+#[test]
 fn a_job_that_waits_for_its_bmc_wakes_when_a_look_is_asked_for_and_only_once() {
     let mut seen = f::ready();
     seen.server.spec.power = Some(Power::PoweredOff);

@@ -45,9 +45,11 @@ pub(super) enum Situation {
 
 pub(super) fn situation(seen: &Observation, decision: &Decision) -> Situation {
     match (&seen.unreadable_job, seen.deleting()) {
-        (Some(problem), Deleting::No) => return Situation::Stalled(problem.clone()),
-        (Some(problem), _) => return Situation::DeletingStalled(problem.clone()),
-        (None, _) => {}
+        (Some(job), Deleting::No) => return Situation::Stalled(job.problem.clone()),
+        (Some(job), _) if !matches!(decision.command, Command::Release(_)) => {
+            return Situation::DeletingStalled(job.problem.clone());
+        }
+        _ => {}
     }
     if seen.deleting() != Deleting::No {
         return deleting(seen, decision);

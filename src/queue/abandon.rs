@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sqlx::MySqlConnection;
+use sqlx::{MySqlConnection, Row};
 
 use super::cancel::lock;
 use super::complete::{End, end_job};
@@ -32,15 +32,16 @@ impl Transaction for Abandon {
     const NAME: &'static str = "abandon";
 
     async fn run(&self, connection: &mut MySqlConnection, _: Pass) -> Result<Ending<Abandoned>, QueueError> {
-        let Some(job) = lock(connection, &self.uid, self.id).await? else {
-            return Ok(Ending::Rollback(Abandoned::Gone));
+        let job = match lock(connection, &self.uid, self.id).await {
+            Ok(Some(job)) => job,
+            Ok(None) => return Ok(Ending::Rollback(Abandoned::Gone)),
+            // Locked by then, and of another release.
+            Err(QueueError::UnknownContent { .. }) => return self.unread(connection).await,
+            Err(error) => return Err(error),
         };
         // The claim of the BMC goes next: a request that may still take effect must not outlive it where somebody is
         // there to close it.
-        if let (Some(_), Some(owner)) = (&job.request, job.owner)
-            && !self.dead.contains(&Incarnation(owner))
-            && in_registry(connection, owner).await?
-        {
+        if job.request.is_some() && self.has_live_owner(connection, job.owner).await? {
             return Ok(Ending::Rollback(Abandoned::InFlight));
         }
         if let Some((place, ord)) = job.place {
@@ -53,6 +54,70 @@ impl Transaction for Abandon {
             report: Report::Nothing,
         };
         end_job(connection, &job, &end).await?;
+        Ok(Ending::Commit(Abandoned::Gone))
+    }
+}
+
+impl Abandon {
+    async fn has_live_owner(
+        &self,
+        connection: &mut MySqlConnection,
+        owner: Option<i64>,
+    ) -> Result<bool, QueueError> {
+        match owner.filter(|owner| !self.dead.contains(&Incarnation(*owner))) {
+            Some(owner) => in_registry(connection, owner).await,
+            None => Ok(false),
+        }
+    }
+
+    /// A locked row that this release cannot read goes by its keys; history gets its columns as they stand.
+    async fn unread(&self, connection: &mut MySqlConnection) -> Result<Ending<Abandoned>, QueueError> {
+        let row = sqlx::query("SELECT * FROM job WHERE server_uid = ? AND id = ?")
+            .bind(self.uid.as_str())
+            .bind(self.id.0)
+            .fetch_one(&mut *connection)
+            .await?;
+        let request: Option<String> = row.try_get("request")?;
+        if request.is_some() && self.has_live_owner(connection, row.try_get("owner")?).await? {
+            return Ok(Ending::Rollback(Abandoned::InFlight));
+        }
+        sqlx::query("DELETE FROM queue WHERE site = ? AND shard = ? AND state = ? AND ord = ? AND id = ?")
+            .bind(row.try_get::<String, _>("site")?)
+            .bind(row.try_get::<i64, _>("shard")?)
+            .bind(row.try_get::<Option<i64>, _>("q_state")?)
+            .bind(row.try_get::<Option<i64>, _>("q_ord")?)
+            .bind(self.id.0)
+            .execute(&mut *connection)
+            .await?;
+        sqlx::query("DELETE FROM job WHERE server_uid = ? AND id = ?")
+            .bind(self.uid.as_str())
+            .bind(self.id.0)
+            .execute(&mut *connection)
+            .await?;
+        let text = |column: &str| row.try_get::<String, _>(column);
+        sqlx::query(concat!(
+            "INSERT INTO job_history (job_id, server_uid, namespace, name, site, action, result, reason, message, step, \
+             intent, requester, enqueued_at_ms, started_at_ms, finished_at_ms) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ",
+            now_ms!(),
+            ")"
+        ))
+        .bind(self.id.0)
+        .bind(self.uid.as_str())
+        .bind(text("namespace")?)
+        .bind(text("name")?)
+        .bind(text("site")?)
+        .bind(text("action")?)
+        .bind(JobResult::Cancelled.as_str())
+        .bind(self.why.reason.as_str())
+        .bind(&self.why.message)
+        .bind(text("step")?)
+        .bind(text("intent")?)
+        .bind(text("requester")?)
+        .bind(row.try_get::<i64, _>("enqueued_at_ms")?)
+        .bind(row.try_get::<Option<i64>, _>("started_at_ms")?)
+        .execute(connection)
+        .await?;
         Ok(Ending::Commit(Abandoned::Gone))
     }
 }

@@ -4,7 +4,8 @@ use sqlx::Row;
 
 use super::row::JobRow;
 use super::{Queue, QueueError, now_ms, state};
-use crate::job::{Known, LiveJob, ServerUid, Visibility};
+use crate::api::Reason;
+use crate::job::{JobId, Known, LiveJob, Problem, ServerUid, UnreadableJob, Visibility};
 
 /// What the database says about one server, at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -13,8 +14,8 @@ pub struct Seen {
     pub known: Option<Known>,
     /// The live job.
     pub job: Option<LiveJob>,
-    /// The live job, where this release cannot read it: what is said about it.
-    pub unreadable: Option<String>,
+    /// The live job, where this release cannot read it.
+    pub unreadable: Option<UnreadableJob>,
     /// Whether status shows that job.
     pub visibility: Visibility,
     /// Whether the newest version was not acknowledged yet.
@@ -59,9 +60,14 @@ impl Queue {
             Ok(job) => job,
             // Of another release: it is left to that one, and shown.
             Err(error @ QueueError::UnknownContent { .. }) => {
+                let message = format!(
+                    "{error}; nothing is done here until that job is gone: run workers of the release that enqueued it, \
+                     or finish the upgrade"
+                );
+                let problem = Problem::new(Reason::UnsupportedJob, message);
                 return Ok(Seen {
                     known,
-                    unreadable: Some(error.to_string()),
+                    unreadable: Some(UnreadableJob { id: JobId(row.try_get("id")?), problem }),
                     in_feed,
                     now_ms,
                     ..Seen::default()

@@ -3,7 +3,9 @@
 use anyhow::{Result, ensure};
 use autobuild::api::Reason;
 use autobuild::api::condition::ConditionType;
-use e2e::fleet::{Fleet, Layout};
+use autobuild::job::Action;
+use e2e::fleet::{Fleet, LIMIT, Layout, is_ready};
+use e2e::wait::{Look, wait_for};
 use serde_json::{Value, json};
 
 use crate::{Case, all, says};
@@ -46,6 +48,28 @@ async fn pretends(fleet: &Fleet, system: &str, behaviour: Value) -> Result<()> {
     fleet.wait_ready(system).await?;
     ensure!(fleet.bmcs().power(system).await? == "On");
     Ok(())
+}
+
+/// It gets there and falls back: the next inspection notices, and it is asked again.
+async fn reverts(fleet: &Fleet, system: &str) -> Result<()> {
+    let behaviour = json!({ "kind": "Revert", "after_ms": 4000 });
+    with_rule(fleet, system, behaviour, Some(1), json!({ "power": "PoweredOn" })).await?;
+    wait_for("the machine to be asked again", LIMIT, async || {
+        let resets = fleet.bmcs().resets(system).await?;
+        Ok(if resets == ["on", "on"] { Look::Holds(()) } else { Look::NotYet(format!("{resets:?}")) })
+    })
+    .await?;
+    fleet
+        .wait(system, "on for good", |server| {
+            let last = server.status.as_ref().and_then(|status| status.last_job.as_ref());
+            last.is_some_and(|job| job.action == Action::PowerOn) && is_ready(server)
+        })
+        .await?;
+    wait_for("the machine to be on", LIMIT, async || {
+        let power = fleet.bmcs().power(system).await?;
+        Ok(if power == "On" { Look::Holds(()) } else { Look::NotYet(power) })
+    })
+    .await
 }
 
 async fn ignores_grace(fleet: &Fleet, system: &str) -> Result<()> {
@@ -91,6 +115,7 @@ async fn nothing_counts_as_done_that_was_not_seen_and_nothing_is_sent_twice() {
     let late = |then: &str| json!({ "kind": "Late", "effect_ms": 500, "then": then });
     let cases: Vec<Case<'_>> = vec![
         ("a liar", Box::pin(pretends(fleet, "system-0001", json!({ "kind": "Lie" })))),
+        ("one that reverts", Box::pin(reverts(fleet, "system-0002"))),
         ("a deaf guest", Box::pin(ignores_grace(fleet, "system-0003"))),
         ("a lost answer", Box::pin(sent_once(fleet, "system-0004", json!({ "kind": "AnswerLost" })))),
         ("late, hanging", Box::pin(sent_once(fleet, "system-0005", late("Hang")))),

@@ -264,6 +264,6 @@ async fn unknown_row(f: Fixture) {
     assert_eq!(f.claim(&worker, PlaceInQueue::Queued, Lane::High, 10).await.len(), 0);
     assert_eq!(f.count("job").await, 2);
     let seen = f.queue.observe(&strange).await.unwrap();
-    let what = seen.unreadable.unwrap();
+    let what = seen.unreadable.unwrap().problem.message;
     assert!(seen.job.is_none() && what.contains("action") && what.contains("Levitate"), "{what}");
 }

@@ -16,6 +16,7 @@ pub const CASES: &[Case] = &[
     ("a request that a live worker waits for keeps its job", |f| in_flight(f).boxed_local()),
     ("a request of a worker that is dead or gone does not keep its job", |f| orphaned(f).boxed_local()),
     ("giving up names one job: another one of the same server is left alone", |f| other_id(f).boxed_local()),
+    ("a job of another release is given up by its keys", |f| of_another_release(f).boxed_local()),
     ("a farewell without a job is told once, however often it is repeated", |f| told_once(f).boxed_local()),
     ("the servers that have a row are listed page by page", |f| listed(f).boxed_local()),
 ];
@@ -52,6 +53,26 @@ async fn given_up(f: Fixture) {
     assert_eq!(f.queue.abandon(&uid, id, why(), BTreeSet::new()).await.unwrap(), Abandoned::Gone);
     assert_eq!(f.queue.release(&uid).await.unwrap(), Released::Released);
     assert_eq!((f.count("server_state").await, f.count("job_history").await), (0, 1));
+}
+
+async fn of_another_release(f: Fixture) {
+    use sqlx::Connection as _;
+    let worker = f.worker().await;
+    let claim = begun(&f, &worker).await;
+    let waiting = f.server("b").await;
+    let waiting_id = f.enqueue(&waiting, Action::PowerOn, Lane::High).await;
+    let mut connection = sqlx::MySqlConnection::connect(&f.url).await.unwrap();
+    sqlx::query("UPDATE job SET action = 'Levitate'").execute(&mut connection).await.unwrap();
+    let unreadable = f.queue.observe(&waiting).await.unwrap().unreadable.unwrap();
+    assert_eq!((unreadable.id, unreadable.problem.reason), (waiting_id, Reason::UnsupportedJob));
+    assert_eq!(f.queue.abandon(&waiting, waiting_id, why(), BTreeSet::new()).await.unwrap(), Abandoned::Gone);
+    assert_eq!(f.queue.release(&waiting).await.unwrap(), Released::Released);
+    // A live worker waits for an answer: whatever the rest of its row means, that holds.
+    let (uid, id) = (claim.uid().clone(), claim.job().id);
+    assert_eq!(f.queue.abandon(&uid, id, why(), BTreeSet::new()).await.unwrap(), Abandoned::InFlight);
+    let dead = BTreeSet::from([worker.incarnation()]);
+    assert_eq!(f.queue.abandon(&uid, id, why(), dead).await.unwrap(), Abandoned::Gone);
+    assert_eq!((f.count("job").await, f.count("queue").await, f.count("job_history").await), (0, 0, 2));
 }
 
 async fn waiting(f: Fixture) {

@@ -8,6 +8,10 @@ use serde_json::Value;
 use super::line::{Answer, Route};
 use crate::bmc::error::{BmcError, BmcErrorKind, Delivery};
 
+/// What is said of a 401, whatever was asked for.
+const LOGIN_REFUSED: &str =
+    "refuses the user name or password: correct the Secret of spec.bmc.credentialsRef";
+
 /// No BMC is waited for longer because it asked for it.
 const PATIENCE_MAX: Duration = Duration::from_hours(1);
 
@@ -52,10 +56,7 @@ fn not_json(route: &Route, what: &str, answer: &Answer) -> BmcError {
 fn read_error(route: &Route, what: &str, status: StatusCode, answer: &Answer) -> BmcError {
     let said = said(route, answer);
     let (kind, text) = match status {
-        StatusCode::UNAUTHORIZED => (
-            BmcErrorKind::Credentials,
-            "refuses the user name or password: correct the Secret of spec.bmc.credentialsRef".to_owned(),
-        ),
+        StatusCode::UNAUTHORIZED => (BmcErrorKind::Credentials, LOGIN_REFUSED.to_owned()),
         StatusCode::FORBIDDEN => (
             BmcErrorKind::Credentials,
             format!(
@@ -88,10 +89,7 @@ pub(super) fn action(route: &Route, what: &str, answer: &Answer) -> Result<(), B
     let said = said(route, answer);
     let (kind, text) = match status {
         _ if status.is_success() => return Ok(()),
-        StatusCode::UNAUTHORIZED => (
-            BmcErrorKind::Credentials,
-            "refuses the user name or password: correct the Secret of spec.bmc.credentialsRef".to_owned(),
-        ),
+        StatusCode::UNAUTHORIZED => (BmcErrorKind::Credentials, LOGIN_REFUSED.to_owned()),
         StatusCode::FORBIDDEN => (
             BmcErrorKind::Credentials,
             format!(
