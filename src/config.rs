@@ -15,6 +15,15 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     signed.round(Unit::Nanosecond).ok().and_then(|whole| Duration::try_from(whole).ok()).ok_or_else(wrong)
 }
 
+/// Whether it is a label of RFC 1123: what names of namespaces and sites are made of.
+pub fn is_dns_label(text: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=63).contains(&text.len())
+        && text.bytes().all(inner)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
 /// A duration as milliseconds, for the pure parts that count in them.
 pub fn ms(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
@@ -37,6 +46,16 @@ mod tests {
         ] {
             assert_eq!(ms(duration(text).unwrap()), ms_wanted, "{text}");
         }
+    }
+
+    #[test]
+    fn a_label_has_lower_case_letters_digits_and_inner_hyphens() {
+        for (text, holds) in
+            [("a", true), ("a-1", true), ("", false), ("-a", false), ("a-", false), ("A", false)]
+        {
+            assert_eq!(is_dns_label(text), holds, "{text:?}");
+        }
+        assert!(is_dns_label(&"a".repeat(63)) && !is_dns_label(&"a".repeat(64)));
     }
 
     #[test]

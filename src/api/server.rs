@@ -128,11 +128,20 @@ pub struct BmcTls {
 /// The BMC of the machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+// Rules of the object, not a pattern of the field: the API server repeats a value that fails its pattern.
+#[x_kube(validation = (
+    "!self.address.matches('^([^/]*//)?[^/]*@')",
+    "address has user information before an '@': put it into the Secret of credentialsRef"
+))]
+#[x_kube(validation = (
+    "self.address.matches('^[a-z][a-z0-9+]*://[^[:space:]]+$')",
+    "address is written redfish+https://HOST[:PORT], with /redfish/v1/Systems/ID behind it where the BMC has several systems"
+))]
 pub struct BmcSpec {
     /// Where the BMC is: redfish+https://HOST or redfish+https://HOST:PORT, with /redfish/v1/Systems/ID behind it where the BMC serves
     /// more than one system; redfish+http://... only where the operator allows it. May be changed: another machine
     /// than before is then noticed (IdentityMismatch) and left alone.
-    #[schemars(length(min = 1, max = 512), regex(pattern = r"^[a-z][a-z0-9+]*://[^\s@]+$"))]
+    #[schemars(length(min = 1, max = 512))]
     pub address: String,
     /// The Secret with the BMC's user name and password.
     pub credentials_ref: CredentialsRef,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::connect::{self, ClusterError, DatabaseArgs};
-use crate::config::{duration, ms};
+use crate::config::{duration, is_dns_label, ms};
 use crate::controller::{self, ControllerSettings, ElectionSettings};
 use crate::http::{self, Readiness, ServeError};
 use crate::plan;
@@ -144,12 +144,7 @@ impl Args {
 
 /// A name of a namespace (RFC 1123 label).
 fn namespace(text: &str) -> Result<String, String> {
-    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    let fits = (1..=63).contains(&text.len())
-        && text.bytes().all(inner)
-        && !text.starts_with('-')
-        && !text.ends_with('-');
-    if fits {
+    if is_dns_label(text) {
         Ok(text.to_owned())
     } else {
         Err(format!(
@@ -160,8 +155,7 @@ fn namespace(text: &str) -> Result<String, String> {
 
 /// A name of a Lease (RFC 1123 subdomain).
 fn lease_name(text: &str) -> Result<String, String> {
-    let label = |label: &str| namespace(label).is_ok();
-    if text.len() <= 253 && text.split('.').all(label) {
+    if text.len() <= 253 && text.split('.').all(is_dns_label) {
         Ok(text.to_owned())
     } else {
         Err(format!(

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::connect::{self, ClusterError, DatabaseArgs};
 use crate::bmc::network::BmcNetworks;
 use crate::bmc::{Connector, ConnectorSettings, PlainHttp, UnverifiedTls};
-use crate::config::duration;
+use crate::config::{duration, is_dns_label};
 use crate::http::{self, Readiness};
 use crate::queue::QueueError;
 use crate::worker::{Broken, LiveReader, Settings, Surroundings, pool, serve};
@@ -118,11 +118,7 @@ impl Args {
                 heartbeat: self.heartbeat.as_secs_f64(),
             });
         }
-        let site_holds = (1..=63).contains(&self.site.len())
-            && self.site.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-            && !self.site.starts_with('-')
-            && !self.site.ends_with('-');
-        if site_holds { Ok(()) } else { Err(Error::Site(self.site.clone())) }
+        if is_dns_label(&self.site) { Ok(()) } else { Err(Error::Site(self.site.clone())) }
     }
 
     fn settings(&self) -> Result<Settings, Error> {

@@ -47,10 +47,15 @@ async fn an_address_that_cannot_be_used_is_named_with_the_way_out_and_can_be_cor
 async fn user_information_in_an_address_is_not_even_stored() {
     let fleet = Fleet::start(1).await.unwrap();
     let mut manifest = fleet.manifest("system-0001");
-    manifest["spec"]["bmc"]["address"] = json!("redfish+https://admin:geheim@127.0.0.1");
-    let error = fleet.apply(&manifest).await.unwrap_err().to_string();
-    says(&error, &["spec.bmc.address"]).unwrap();
-    assert!(fleet.servers().get_opt("system-0001").await.unwrap().is_none());
+    for address in
+        ["redfish+https://admin:geheim@127.0.0.1", "admin:geheim@127.0.0.1", "https:admin:geheim@h"]
+    {
+        manifest["spec"]["bmc"]["address"] = json!(address);
+        let error = fleet.apply(&manifest).await.unwrap_err().to_string();
+        says(&error, &["spec.bmc", "user information", "Secret of credentialsRef"]).unwrap();
+        assert!(!error.contains("geheim"), "{error}");
+        assert!(fleet.servers().get_opt("system-0001").await.unwrap().is_none());
+    }
     fleet.end().await.unwrap();
 }
 

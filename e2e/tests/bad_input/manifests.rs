@@ -45,7 +45,7 @@ async fn kubectl_names_the_field_and_the_values_that_are_right() {
         ),
         (
             "  bmc:\n    address: 192.0.2.1\n    credentialsRef: {name: bmc}\n".into(),
-            &["spec.bmc.address", "192.0.2.1"],
+            &["spec.bmc", "address is written redfish+https://HOST[:PORT]"],
         ),
         (
             "  bmc:\n    address: redfish+https://a\n    credentialsRef: {name: other/bmc}\n".into(),

@@ -5,4 +5,5 @@
 mod controllers;
 mod frozen;
 mod reboot;
+mod signals;
 mod workers;
