@@ -33,6 +33,9 @@ pub(super) struct Checkpoint {
     /// The last request of this step that the BMC accepted; in an undo step, also the one that is undone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accepted: Option<Accepted>,
+    /// The last request of this step whose answer never came: an undo must reckon with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unanswered: Option<Accepted>,
     /// Present while undo steps run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ending: Option<Ending>,
@@ -58,7 +61,13 @@ impl Checkpoint {
 
     /// The checkpoint of the next step.
     pub(super) fn next_step(&self) -> Self {
-        Self { accepted: None, ..self.clone() }
+        Self { accepted: None, unanswered: None, ..self.clone() }
+    }
+
+    /// The checkpoint of the undo: what was accepted, or may have been, may still take effect.
+    pub(super) fn undo_step(&self, ending: Ending) -> Self {
+        let accepted = self.accepted.or(self.unanswered);
+        Self { accepted, unanswered: None, ending: Some(ending), ..self.clone() }
     }
 }
 
@@ -71,6 +80,7 @@ mod tests {
         let checkpoint = Checkpoint {
             bmc: Some(BmcSpec { address: "redfish+https://192.0.2.1".into(), ..BmcSpec::default() }),
             accepted: Some(Accepted { kind: RequestKind::ForceOff, at_ms: 7 }),
+            unanswered: None,
             ending: None,
         };
         assert_eq!(Checkpoint::parse(&checkpoint.text()), checkpoint);

@@ -42,6 +42,7 @@ impl Run<'_> {
             }
             () = tokio::time::sleep(whole.saturating_sub(since.elapsed())) => {}
         }
+        self.checkpoint.unanswered = Some(Accepted { kind: request.kind, at_ms: self.now_ms() });
         self.close().await?;
         Ok(Flow::Again)
     }

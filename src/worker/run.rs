@@ -231,10 +231,7 @@ impl Run<'_> {
 
     async fn undo(&mut self, ending: Ending) -> Result<Flow, Halt> {
         let Some(step) = self.action().undo().first().copied() else { return Ok(Flow::Again) };
-        self.checkpoint.ending = Some(ending);
-        // What was accepted may still take effect: the undo has to know.
-        let checkpoint = self.checkpoint.clone();
-        self.advance_with(step, checkpoint).await
+        self.advance_with(step, self.checkpoint.undo_step(ending)).await
     }
 
     /// What stands in the way of an undo for longer than its deadline.

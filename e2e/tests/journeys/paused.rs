@@ -28,13 +28,28 @@ async fn nothing_is_begun(fleet: &Fleet, name: &str) -> Result<()> {
     asked_for(fleet, name, &["off", "on"]).await
 }
 
+/// Whether the BMC answers the off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Given,
+    Lost,
+}
+
 /// A reboot whose off was sent ends with the machine on, whatever is wished meanwhile.
-async fn a_running_reboot_is_ended(fleet: &Fleet, name: &str) -> Result<()> {
+async fn a_running_reboot_is_ended(fleet: &Fleet, name: &str, answer: Answer) -> Result<()> {
     fleet.declare(name, json!({})).await?;
     fleet.wait_ready(name).await?;
-    // The off is answered at once and takes its time.
-    let slow = json!({ "system": name, "method": "POST", "count": 1, "behaviour": { "kind": "AsyncDelay", "ms": 1500 } });
-    fleet.bmcs().fault(slow).await?;
+    // The off is answered at once, or not at all, and takes its time: longer than an answer is waited for.
+    let mut behaviours = vec![json!({ "kind": "AsyncDelay", "ms": 1500 })];
+    if answer == Answer::Lost {
+        behaviours = vec![json!({ "kind": "AsyncDelay", "ms": 5000 }), json!({ "kind": "AnswerLost" })];
+    }
+    for behaviour in behaviours {
+        fleet
+            .bmcs()
+            .fault(json!({ "system": name, "method": "POST", "count": 1, "behaviour": behaviour }))
+            .await?;
+    }
     fleet.change(name, json!({ "rebootToken": "one" })).await?;
     off_was_sent(fleet, name).await?;
     fleet.change(name, json!({ "paused": true })).await?;
@@ -86,13 +101,14 @@ pub(crate) async fn off_was_sent(fleet: &Fleet, name: &str) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_paused_nothing_is_begun_and_what_was_begun_ends_safely() {
-    let fleet = Fleet::with(Layout::new(3).emulator(&["--initial-power", "on"])).await.unwrap();
+    let fleet = Fleet::with(Layout::new(4).emulator(&["--initial-power", "on"])).await.unwrap();
     let _controller = fleet.controller("controller").await.unwrap();
     let _worker = fleet.worker("worker").await.unwrap();
-    let (one, two, three) = (system(1), system(2), system(3));
+    let (one, two, three, four) = (system(1), system(2), system(3), system(4));
     tokio::try_join!(
         nothing_is_begun(&fleet, &one),
-        a_running_reboot_is_ended(&fleet, &two),
+        a_running_reboot_is_ended(&fleet, &two, Answer::Given),
+        a_running_reboot_is_ended(&fleet, &four, Answer::Lost),
         a_queued_job_goes(&fleet, &three)
     )
     .unwrap();
