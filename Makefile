@@ -8,7 +8,8 @@ SOAK_SEEDS ?= 100
 # The name that `make image` gives.
 IMAGE ?= autobuild:dev
 
-DEV = $(or $(CARGO_TARGET_DIR),target)/debug/dev
+PROGRAMS = $(or $(CARGO_TARGET_DIR),target)/debug
+DEV = $(PROGRAMS)/dev
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down test soak check generate build image tools programs
@@ -32,14 +33,14 @@ test: build ## Every test, on real servers, and every check
 soak: build ## The kill drills with many seeds (SOAK_SEEDS, default 100, about 15 s each)
 	SOAK_SEEDS=$(SOAK_SEEDS) $(CARGO) test --workspace --locked --test kill -- --nocapture
 
-check: tools ## Formatting, lints, documentation and generated files
+check: programs ## Formatting, lints, documentation and generated files
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
-	$(CARGO) run --quiet --bin autobuild -- crds --check crds
+	$(PROGRAMS)/autobuild crds --check crds
 
-generate: tools ## Write the generated files again
-	$(CARGO) run --quiet --bin autobuild -- crds > crds/servers.autobuild.dev.yaml
+generate: programs ## Write the generated files again
+	$(PROGRAMS)/autobuild crds > crds/servers.autobuild.dev.yaml
 	UPDATE_GENERATED=1 $(CARGO) test --quiet --workspace --lib --test docs _page
 
 build: tools ## Build everything, tests included
@@ -53,7 +54,8 @@ image: ## Build the container image (IMAGE, default autobuild:dev)
 	done; \
 	echo "make image needs one of podman, docker and buildah on PATH, and none is there"; exit 1
 
-# The programs alone: tests need longer to build.
+# The programs alone: tests need longer to build. Always of the whole workspace: a build of one package has no crash
+# points, and the drills that run it afterwards never die.
 programs: tools
 	$(CARGO) build --workspace --bins --locked
 
