@@ -30,6 +30,7 @@ mod front;
 mod head;
 mod lease;
 mod login;
+pub mod measure;
 mod observe;
 mod park;
 mod reap;
