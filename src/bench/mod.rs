@@ -4,14 +4,20 @@
 //! neighbours in time. Every job is accounted for at the end.
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads clocks")]
 
+mod backlog;
 mod enqueuer;
 mod figure;
 mod ground;
 mod jobs;
 mod ledger;
+#[cfg(feature = "peer-apalis")]
+mod peer;
 mod plan;
+mod plot;
 mod progress;
 mod rounds;
+mod snapshot;
+mod urgent;
 mod window;
 mod worker;
 
@@ -27,7 +33,15 @@ use ground::{Ground, Layout};
 use ledger::Faults;
 use plan::Plan;
 pub use plan::{Depth, Part};
+use plot::Plot;
 use progress::Progress;
+
+/// Another queue, to race with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Peer {
+    /// `apalis-mysql` of crates.io; on MySQL only.
+    Apalis,
+}
 
 /// What to measure and where to.
 #[derive(Debug, Clone)]
@@ -38,6 +52,8 @@ pub struct Order {
     pub depth: Depth,
     /// Only these parts; empty: all.
     pub only: Vec<Part>,
+    /// Race this peer too.
+    pub peer: Option<Peer>,
     /// Length of each window of a throughput figure, in seconds.
     pub seconds: Option<u32>,
     /// Write the figures into this file.
@@ -63,6 +79,14 @@ pub enum BenchError {
         /// The answer.
         refused: Enqueued,
     },
+    /// The peer is not in this program.
+    #[error(
+        "--peer apalis: this program was built without it; build one with `cargo build --release --features peer-apalis`"
+    )]
+    NoPeer,
+    /// The peer cannot make its tables there.
+    #[error("--peer apalis: its tables can be made on MySQL only, and this server is MariaDB")]
+    PeerNeedsMySql,
     /// Asked to stop.
     #[error("asked to end: no figures; the schemas of the benchmark are dropped")]
     Interrupted,
@@ -97,8 +121,27 @@ struct Bench {
     progress: Progress,
 }
 
+/// What a part found.
+#[derive(Debug, Default)]
+struct Report {
+    figures: Vec<Figure>,
+    plots: Vec<Plot>,
+    faults: Faults,
+}
+
+impl Report {
+    fn add(&mut self, other: Self) {
+        self.figures.extend(other.figures);
+        self.plots.extend(other.plots);
+        self.faults = self.faults.plus(other.faults);
+    }
+}
+
 /// Measures, prints the table, writes the files. Drops its schemas whatever happens.
 pub async fn queue(order: Order, stop: CancellationToken) -> Result<(), BenchError> {
+    if order.peer.is_some() && !cfg!(feature = "peer-apalis") {
+        return Err(BenchError::NoPeer);
+    }
     let laboratory = Laboratory::new(&order.database_url)?;
     let progress = Progress::new();
     let settings = laboratory.settings().await?;
@@ -114,7 +157,7 @@ pub async fn queue(order: Order, stop: CancellationToken) -> Result<(), BenchErr
         Ok(queue) => {
             queue.close().await;
             tokio::select! {
-                measured = bench.measure() => measured,
+                measured = bench.measure(order.peer) => measured,
                 () = stop.cancelled() => Err(BenchError::Interrupted),
             }
         }
@@ -122,28 +165,53 @@ pub async fn queue(order: Order, stop: CancellationToken) -> Result<(), BenchErr
     };
     bench.progress.say("dropping the schemas of the benchmark");
     bench.laboratory.drop_all().await?;
-    let (figures, faults) = measured?;
-    print(&settings, &figures);
+    let report = measured?;
+    print(&settings, &report.figures);
     if let Some(file) = order.json {
-        let text = serde_json::to_string_pretty(&figures).unwrap_or_default();
+        let text = serde_json::to_string_pretty(&report.figures).unwrap_or_default();
         std::fs::write(&file, text + "\n").map_err(|source| BenchError::Write { file, source })?;
     }
-    let Faults { lost, doubled, two_at_once } = faults;
-    if faults.none() { Ok(()) } else { Err(BenchError::Unsafe { lost, doubled, two_at_once }) }
+    if let Some(folder) = order.plots {
+        plot::write(&folder, &report.plots, &report.figures)?;
+    }
+    let Faults { lost, doubled, two_at_once } = report.faults;
+    if report.faults.none() { Ok(()) } else { Err(BenchError::Unsafe { lost, doubled, two_at_once }) }
 }
 
 impl Bench {
-    async fn measure(&self) -> Result<(Vec<Figure>, Faults), BenchError> {
-        let layout = Layout { servers: self.plan.servers, jobs: self.plan.backlog, readings: true };
-        let ground = Ground::lay(self, "the schema of the throughput figures", layout).await?;
-        let mut figures = rounds::measure(self, &ground).await?;
-        let faults = ground.faults().await?;
-        for (name, count) in
-            [("lost", faults.lost), ("doubled", faults.doubled), ("two at once", faults.two_at_once)]
-        {
-            figures.push(Figure::new(name, count as f64, "jobs").held_against(Target::AtMost(0.0)));
+    async fn measure(&self, peer: Option<Peer>) -> Result<Report, BenchError> {
+        if peer.is_some() && self.engine == Engine::MariaDb {
+            return Err(BenchError::PeerNeedsMySql);
         }
-        Ok((figures, faults))
+        let mut report = Report::default();
+        if self.plan.needs_ground() {
+            let layout = Layout { servers: self.plan.servers, jobs: self.plan.backlog, readings: true };
+            let ground = Ground::lay(self, "the schema of the throughput figures", layout).await?;
+            report.figures.extend(rounds::measure(self, &ground).await?);
+            if self.plan.wants(Part::Urgent) {
+                report.add(urgent::measure(self, &ground).await?);
+            }
+            #[cfg(feature = "peer-apalis")]
+            if peer.is_some() {
+                report.add(peer::measure(self, &ground).await?);
+            }
+            if self.plan.wants(Part::Snapshot) {
+                report.add(snapshot::measure(self, &ground).await?);
+            }
+            report.faults = report.faults.plus(ground.faults().await?);
+        }
+        // Last: until the server has cleaned up after the snapshot is none of a claim's business.
+        if self.plan.wants(Part::Backlog) {
+            report.add(backlog::measure(self).await?);
+        }
+        for (name, count) in [
+            ("lost", report.faults.lost),
+            ("doubled", report.faults.doubled),
+            ("two at once", report.faults.two_at_once),
+        ] {
+            report.figures.push(Figure::new(name, count as f64, "jobs").held_against(Target::AtMost(0.0)));
+        }
+        Ok(report)
     }
 }
 

@@ -69,8 +69,10 @@ pub(super) struct Plan {
     pub snapshot_steps: u32,
     /// One step.
     pub snapshot_step: Duration,
+    #[cfg(feature = "peer-apalis")]
     /// How long a peer runs at each backlog.
     pub peer_time: Duration,
+    #[cfg(feature = "peer-apalis")]
     /// The backlogs of a peer.
     pub peer_backlogs: [u64; 2],
 }
@@ -94,6 +96,11 @@ impl Plan {
         self.parts.is_empty() || self.parts.contains(&part)
     }
 
+    /// Whether any part needs the schema of the throughput figures.
+    pub(super) fn needs_ground(&self) -> bool {
+        self.parts.is_empty() || self.parts.iter().any(|part| *part != Part::Backlog)
+    }
+
     fn whole() -> Self {
         let seconds = Duration::from_secs;
         Self {
@@ -111,7 +118,9 @@ impl Plan {
             urgent_time: seconds(20),
             snapshot_steps: 66,
             snapshot_step: seconds(1),
+            #[cfg(feature = "peer-apalis")]
             peer_time: seconds(20),
+            #[cfg(feature = "peer-apalis")]
             peer_backlogs: [20_000, 200_000],
         }
     }
@@ -132,7 +141,9 @@ impl Plan {
             urgent_time: ms(1_000),
             snapshot_steps: 12,
             snapshot_step: ms(150),
+            #[cfg(feature = "peer-apalis")]
             peer_time: ms(1_000),
+            #[cfg(feature = "peer-apalis")]
             peer_backlogs: [200, 2_000],
             ..Self::whole()
         }

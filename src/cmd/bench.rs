@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::bench::{self, BenchError, Depth, Order, Part};
+use crate::bench::{self, BenchError, Depth, Order, Part, Peer};
 
 /// Measures what a database makes of the queue.
 #[derive(Debug, clap::Args)]
@@ -41,6 +41,9 @@ struct QueueArgs {
     /// Only these parts, separated by commas
     #[arg(long, value_name = "PART,...", value_delimiter = ',', value_enum)]
     only: Vec<Part>,
+    /// Race another queue on the same server; needs a program that was built with --features peer-apalis, and MySQL
+    #[arg(long, value_name = "NAME", value_enum)]
+    peer: Option<Peer>,
 }
 
 pub(super) async fn run(args: Args, stop: CancellationToken) -> Result<(), BenchError> {
@@ -50,6 +53,7 @@ pub(super) async fn run(args: Args, stop: CancellationToken) -> Result<(), Bench
         depth: if args.quick { Depth::Quick } else { Depth::Whole },
         only: args.only,
         seconds: args.seconds,
+        peer: args.peer,
         json: args.json,
         plots: args.plots,
     };

@@ -3,6 +3,8 @@
 //!
 //! Nothing else uses it: it writes rows past the protocol, into schemas that it made and drops again.
 
+#[cfg(feature = "peer-apalis")]
+mod apalis;
 mod audit;
 mod bulk;
 mod raw;
@@ -16,6 +18,8 @@ use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection, Row as _};
 use url::Url;
 
 use super::{QueueError, connection, schema};
+#[cfg(feature = "peer-apalis")]
+pub use apalis::Apalis;
 pub use audit::{Accounts, Versions};
 pub use bulk::{Bulk, KnownServer, Laid};
 pub use raw::RawLimit;
