@@ -8,7 +8,7 @@ use super::figure::{Figure, Target, quantile};
 use super::ground::{Ground, Layout};
 use super::plot::{Line, Plot};
 use super::window::Count;
-use super::worker::{Fetcher, Process, shards_of};
+use super::worker::{Fetcher, LOWER_SHARE, Process, shards_of};
 use super::{Bench, BenchError, Report, jobs};
 use crate::job::{Lane, ServerUid};
 use crate::queue::measure::Versions;
@@ -101,7 +101,7 @@ impl Beside {
         let fetchers = (0..WORKERS)
             .map(|number| {
                 let fetcher = process.fetcher(&ground, shards_of(number, WORKERS), &Count::default());
-                let front = Front::new(fetcher.served.clone());
+                let front = Front::new(fetcher.served.clone(), LOWER_SHARE);
                 (fetcher, front)
             })
             .collect();

@@ -13,14 +13,14 @@ use super::figure::{Figure, Target, quantile};
 use super::ground::Ground;
 use super::plot::{Line, Plot};
 use super::window::{Count, Load};
-use super::worker::{Fetcher, Process};
+use super::worker::{self, Fetcher, Process};
 use super::{Bench, BenchError, Report, jobs};
 use crate::job::{JobId, Lane};
 use crate::queue::{Claim, Engine, Enqueued, Front, Queue, Room};
 
-/// Slots of the worker, and how many of them only urgent jobs may use.
+/// Slots of the worker, and how many of them only urgent jobs may use: the defaults of `autobuild worker`.
 const SLOTS: u32 = 16;
-const RESERVED: u32 = 2;
+const RESERVED: u32 = 1;
 /// How long every job takes.
 const JOB: Duration = Duration::from_millis(5);
 /// A fetcher that found nothing looks again after this at the latest.
@@ -99,7 +99,7 @@ fn figures(engine: Engine, waits: &[f64], backlog: u64) -> Report {
 
 /// A worker with slots that are always full.
 async fn work(fetcher: Fetcher, waits: Waits, stop: CancellationToken) -> Result<(), BenchError> {
-    let mut front = Front::new(fetcher.served.clone());
+    let mut front = Front::new(fetcher.served.clone(), worker::LOWER_SHARE);
     let mut running: JoinSet<Result<(), BenchError>> = JoinSet::new();
     while !stop.is_cancelled() {
         while let Some(ended) = running.try_join_next() {

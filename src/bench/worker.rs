@@ -20,6 +20,9 @@ use crate::shard::Shard;
 /// Before a fetcher that found nothing looks again.
 const NOTHING: Duration = Duration::from_millis(1);
 
+/// One claim in so many starts from a lower lane: the default of `autobuild worker --lower-share`.
+pub(super) const LOWER_SHARE: u32 = 16;
+
 /// One process of a worker as the database sees it.
 #[derive(Debug)]
 pub(super) struct Process {
@@ -77,7 +80,7 @@ pub(super) fn shards_of(number: usize, workers: usize) -> BTreeSet<Shard> {
 impl Fetcher {
     /// Claims one job, ends it, and claims again.
     pub(super) async fn one_by_one(self, stop: CancellationToken) -> Result<(), BenchError> {
-        let mut front = Front::new(self.served.clone());
+        let mut front = Front::new(self.served.clone(), LOWER_SHARE);
         while !stop.is_cancelled() {
             let claims = self.queue.fetch(&mut front, self.me, Room { any: 1, urgent: 0 }).await?;
             if claims.is_empty() {
@@ -93,7 +96,7 @@ impl Fetcher {
 
     /// Keeps `slots` filled, half of them with each claim; what is in a slot does nothing but end.
     pub(super) async fn in_batches(self, slots: usize, stop: CancellationToken) -> Result<(), BenchError> {
-        let mut front = Front::new(self.served.clone());
+        let mut front = Front::new(self.served.clone(), LOWER_SHARE);
         let mut running = JoinSet::new();
         while !stop.is_cancelled() {
             while let Some(ended) = running.try_join_next() {

@@ -17,6 +17,7 @@
 
 mod abandon;
 mod advance;
+mod batch;
 mod bmc_claim;
 mod cancel;
 mod claim;
@@ -30,9 +31,11 @@ mod front;
 mod head;
 mod lease;
 mod login;
+mod many;
 pub mod measure;
 mod observe;
 mod park;
+mod permit;
 mod reap;
 mod register;
 mod request;
@@ -43,9 +46,11 @@ mod sweep;
 mod transaction;
 mod wake;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use sqlx::mysql::{MySqlConnectOptions, MySqlPool};
+
+use batch::Batcher;
 
 pub use abandon::{Abandoned, Farewell};
 pub use bmc_claim::{BmcClaimed, BmcKey, Claimant, Released};
@@ -63,6 +68,7 @@ pub use lease::{Beat, Heart};
 pub use login::{LoginEnd, LoginKey, LoginLeave};
 pub use observe::{Registered, Seen};
 pub use park::{OwnedJob, ParkAs, Parked};
+pub use permit::Permits;
 pub use reap::{CRASH_LIMIT, Heartbeat, LeaseWatch, Reaped};
 pub use row::PlaceInQueue;
 pub use schema::{Migrated, migrate};
@@ -81,6 +87,27 @@ struct Inner {
     pool: MySqlPool,
     server: ServerInfo,
     shards: u16,
+    batchers: Batchers,
+}
+
+/// Where calls of one kind meet, to share transactions.
+#[derive(Debug)]
+struct Batchers {
+    enqueue: Batcher<enqueue::Enqueue>,
+    advance: Batcher<advance::Advance>,
+    park: Batcher<park::Park>,
+    complete: Batcher<complete::Complete>,
+}
+
+impl Batchers {
+    fn start(queue: &Weak<Inner>) -> Self {
+        Self {
+            enqueue: Batcher::start(queue.clone()),
+            advance: Batcher::start(queue.clone()),
+            park: Batcher::start(queue.clone()),
+            complete: Batcher::start(queue.clone()),
+        }
+    }
 }
 
 impl Queue {
@@ -96,7 +123,14 @@ impl Queue {
         }
         let pool = connection::pool(options.clone(), connections);
         let shards = schema::shards(&pool).await?;
-        Ok(Self { inner: Arc::new(Inner { options, pool, server, shards }) })
+        let inner = Arc::new_cyclic(|queue| Inner {
+            options,
+            pool,
+            server,
+            shards,
+            batchers: Batchers::start(queue),
+        });
+        Ok(Self { inner })
     }
 
     /// What the database server is.
