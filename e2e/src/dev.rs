@@ -17,6 +17,7 @@ use anyhow::{Context, Result, bail};
 use crate::paths;
 use crate::process::Lifetime;
 use crate::wait::say;
+pub use bench::bench;
 pub use demo::demo;
 use signals::Signals;
 use stack::{Namespace, Schema, Stack};

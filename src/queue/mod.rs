@@ -32,6 +32,7 @@ mod head;
 mod lease;
 mod login;
 mod many;
+pub mod measure;
 mod observe;
 mod park;
 mod permit;
