@@ -11,6 +11,7 @@
     reason = "tests"
 )]
 
+mod batches;
 mod bmcs;
 mod claims;
 mod controller_side;
@@ -56,6 +57,7 @@ fn main() -> std::process::ExitCode {
             .chain(farewell::CASES)
             .chain(leases::CASES)
             .chain(bmcs::CASES)
+            .chain(batches::CASES)
             .chain(order::CASES)
             .chain(permits::CASES)
         {
