@@ -1,5 +1,6 @@
-//! `make up`, `make down` and `make demo`.
+//! What `make up`, `make down`, `make demo` and `make bench` run.
 
+mod bench;
 mod demo;
 mod effects;
 mod examples;
