@@ -8,7 +8,7 @@ use super::row::JobRow;
 use super::state::{self, Tell};
 use super::transaction::{Ending, Pass, Transaction};
 use super::{Claim, Fenced, Queue, QueueError, Report, now_ms};
-use crate::job::{Action, Cause, FinishedJob, JobResult, Problem, StoredFailure};
+use crate::job::{Action, Cause, Effect, FinishedJob, JobResult, Problem, StoredFailure};
 
 /// How a job ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,7 +93,12 @@ pub(super) async fn end_job(
 }
 
 fn blocks_no_more(action: Action, failure: Option<&StoredFailure>) -> bool {
-    failure.is_some_and(|failure| action != Action::Inspect || failure.action == Action::Inspect)
+    failure.is_some_and(|failure| {
+        // Power that is as wished says nothing about data that may be half gone.
+        let destructive = |action: Action| action.effect() == Effect::Destructive;
+        (action != Action::Inspect || failure.action == Action::Inspect)
+            && (!destructive(failure.action) || destructive(action))
+    })
 }
 
 fn same(before: &StoredFailure, now: &StoredFailure) -> bool {

@@ -28,8 +28,10 @@ mod feed;
 mod fence;
 mod front;
 mod head;
+mod history;
 mod lease;
 mod login;
+mod lost;
 mod observe;
 mod park;
 mod reap;
@@ -46,6 +48,9 @@ use std::sync::Arc;
 
 use sqlx::mysql::{MySqlConnectOptions, MySqlPool};
 
+use connection::Checked;
+use history::Present;
+
 pub use abandon::{Abandoned, Farewell};
 pub use bmc_claim::{BmcClaimed, BmcKey, Claimant, Released};
 pub use cancel::CancelOutcome;
@@ -58,8 +63,9 @@ pub use feed::{Changed, FeedCursor};
 pub use fence::Fenced;
 pub use front::{Front, Room};
 pub use head::Head;
-pub use lease::{Beat, Heart};
+pub use lease::{Beat, Followed, Heart, Newcomer};
 pub use login::{LoginEnd, LoginKey, LoginLeave};
+pub use lost::LostJob;
 pub use observe::{Registered, Seen};
 pub use park::{OwnedJob, ParkAs, Parked};
 pub use reap::{CRASH_LIMIT, Heartbeat, LeaseWatch, Reaped};
@@ -78,6 +84,7 @@ pub struct Queue {
 struct Inner {
     options: MySqlConnectOptions,
     pool: MySqlPool,
+    present: Arc<Present>,
     server: ServerInfo,
     shards: u16,
 }
@@ -89,13 +96,14 @@ impl Queue {
     pub async fn connect(url: &str, connections: u32) -> Result<Self, QueueError> {
         let options = connection::options(url)?;
         schema::verify(&options).await?;
-        let (server, warnings) = connection::check(&options).await?;
+        let Checked { server, history, warnings } = connection::check(&options).await?;
         for warning in warnings {
             tracing::warn!(engine = server.engine.as_str(), "{warning}");
         }
-        let pool = connection::pool(options.clone(), connections);
+        let present = Arc::new(Present::new(history));
+        let pool = connection::pool(options.clone(), connections, server.engine, &present);
         let shards = schema::shards(&pool).await?;
-        Ok(Self { inner: Arc::new(Inner { options, pool, server, shards }) })
+        Ok(Self { inner: Arc::new(Inner { options, pool, present, server, shards }) })
     }
 
     /// What the database server is.
