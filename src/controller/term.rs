@@ -97,8 +97,8 @@ fn spawn_loops(loops: &mut JoinSet<()>, context: &Arc<Context>, readiness: &Read
     });
     let shared = Arc::clone(context);
     loops.spawn(async move { housekeeping::run(&shared).await });
-    let shared = Arc::clone(context);
-    loops.spawn(async move { history::run(&shared).await });
+    let (shared, ready) = (Arc::clone(context), readiness.clone());
+    loops.spawn(async move { history::run(&shared, &ready).await });
     let (shared, ready) = (Arc::clone(context), readiness.clone());
     ready.waits("servers", "the first list");
     loops.spawn(async move {

@@ -60,8 +60,8 @@ fn gone(seen: &Observation) -> Option<(JobId, &JobStatus)> {
 
 /// Whether a job was stopped because the database was behind; what has to be done about it was not done yet.
 fn is_stopped(last: &FinishedJob) -> bool {
-    let lost = last.problem.as_ref().is_some_and(|problem| problem.reason == Reason::HistoryLost);
-    lost && last.result != JobResult::Failed
+    let reason = last.problem.as_ref().map(|problem| problem.reason);
+    reason == Some(Reason::HistoryLost) && last.result != JobResult::Failed
 }
 
 /// The last job, where it was stopped because the database was behind: asked by [`rule`], or by itself.

@@ -1,4 +1,5 @@
-//! A TCP proxy that can be away: for processes whose API server or database is cut off and comes back.
+//! A TCP proxy that can be away, and lead elsewhere: for processes whose API server or database is cut off, comes back,
+//! or is replaced.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub enum Link {
 pub struct Proxy {
     address: SocketAddr,
     link: Arc<watch::Sender<Link>>,
+    target: Arc<watch::Sender<SocketAddr>>,
     accepting: JoinHandle<()>,
 }
 
@@ -35,17 +37,25 @@ impl Proxy {
         let address = listener.local_addr()?;
         let link = Arc::new(watch::channel(Link::Up).0);
         let links = Arc::clone(&link);
+        let target = Arc::new(watch::channel(target).0);
+        let targets = Arc::clone(&target);
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
+                let target = *targets.borrow();
                 tokio::spawn(forward(client, target, links.subscribe()));
             }
         });
-        Ok(Self { address, link, accepting })
+        Ok(Self { address, link, target, accepting })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Leads new connections to another server. Open ones stay where they are until they are cut.
+    pub fn lead_to(&self, target: SocketAddr) {
+        self.target.send_replace(target);
     }
 
     /// Changes how it behaves.

@@ -17,6 +17,7 @@ mod controller_side;
 mod farewell;
 mod faults;
 mod fixture;
+mod histories;
 mod leases;
 
 use std::sync::Arc;
@@ -52,6 +53,7 @@ fn main() -> std::process::ExitCode {
             .chain(controller_side::CASES)
             .chain(farewell::CASES)
             .chain(leases::CASES)
+            .chain(histories::CASES)
             .chain(bmcs::CASES)
         {
             let (handle, database) = (runtime.handle().clone(), database.clone());
