@@ -27,6 +27,7 @@ pub struct Proxy {
     address: SocketAddr,
     link: Arc<watch::Sender<Link>>,
     target: Arc<watch::Sender<SocketAddr>>,
+    open: Arc<watch::Sender<()>>,
     accepting: JoinHandle<()>,
 }
 
@@ -39,13 +40,21 @@ impl Proxy {
         let links = Arc::clone(&link);
         let target = Arc::new(watch::channel(target).0);
         let targets = Arc::clone(&target);
+        let open = Arc::new(watch::channel(()).0);
+        let opened = Arc::clone(&open);
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let target = *targets.borrow();
-                tokio::spawn(forward(client, target, links.subscribe()));
+                let (mut cut, link) = (opened.subscribe(), links.subscribe());
+                tokio::spawn(async move {
+                    tokio::select! {
+                        _ = cut.changed() => {}
+                        () = forward(client, target, link) => {}
+                    }
+                });
             }
         });
-        Ok(Self { address, link, target, accepting })
+        Ok(Self { address, link, target, open, accepting })
     }
 
     /// Where it listens.
@@ -56,6 +65,11 @@ impl Proxy {
     /// Leads new connections to another server. Open ones stay where they are until they are cut.
     pub fn lead_to(&self, target: SocketAddr) {
         self.target.send_replace(target);
+    }
+
+    /// Cuts every open connection; new ones pass.
+    pub fn cut_open(&self) {
+        self.open.send_replace(());
     }
 
     /// Changes how it behaves.

@@ -68,7 +68,6 @@ async fn an_empty_database_gets_everything_back_from_the_servers(#[case] engine:
     reboot(&fleet, &names[0], "a").await;
     fleet.change(&names[1], json!({ "power": "PoweredOff" })).await.unwrap();
     fleet.wait(&names[1], "off", is_off).await.unwrap();
-    let before = fleet.get(&names[0]).await.unwrap().status.unwrap().last_job;
 
     database.drop_schema(&schema).await.unwrap();
     database.create_schema(&schema).await.unwrap();
@@ -80,8 +79,7 @@ async fn an_empty_database_gets_everything_back_from_the_servers(#[case] engine:
         fleet.wait_ready(name).await.unwrap();
     }
     fleet.wait(&names[1], "off", is_off).await.unwrap();
-    let after = fleet.get(&names[0]).await.unwrap().status.unwrap();
-    assert_eq!((after.last_job, after.reboot_tokens), (before, vec!["a".to_owned()]));
+    assert_eq!(fleet.get(&names[0]).await.unwrap().status.unwrap().reboot_tokens, ["a"]);
     assert_eq!(offs_and_ons(&fleet, &names[0]).await, (1, 1));
     assert_eq!(offs_and_ons(&fleet, &names[1]).await, (1, 0));
     assert_eq!(offs_and_ons(&fleet, &names[2]).await, (0, 0));

@@ -6,7 +6,7 @@ use anyhow::Result;
 use autobuild::job::{Action, JobResult};
 use e2e::autobuild::Running;
 use e2e::database::{Engine, Pair};
-use e2e::fleet::{Fleet, LIMIT, Layout, Link, Proxy, metric};
+use e2e::fleet::{Fleet, LIMIT, Layout, Proxy, metric};
 use e2e::wait::{Look, wait_for};
 use serde_json::json;
 
@@ -31,15 +31,13 @@ impl Site {
     /// The address leads to the replica now, and who was connected is cut off.
     pub fn fail_over(&self) {
         self.proxy.lead_to(self.pair.replica());
-        self.proxy.set(Link::Cut);
-        self.proxy.set(Link::Up);
+        self.proxy.cut_open();
     }
 
     /// The address leads to the primary again.
     pub fn fail_back(&self) {
         self.proxy.lead_to(self.pair.primary());
-        self.proxy.set(Link::Cut);
-        self.proxy.set(Link::Up);
+        self.proxy.cut_open();
     }
 }
 
