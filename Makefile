@@ -5,6 +5,8 @@
 CARGO ?= cargo
 # How many seeds `make soak` tries, about 15 s each.
 SOAK_SEEDS ?= 100
+# Further arguments of `autobuild bench queue` for `make bench`, such as `--quick`.
+BENCH ?=
 # The name that `make image` gives.
 IMAGE ?= autobuild:dev
 
@@ -12,7 +14,9 @@ PROGRAMS = $(or $(CARGO_TARGET_DIR),target)/debug
 DEV = $(PROGRAMS)/dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test soak check generate build image tools programs
+PROGRAM = $(or $(CARGO_TARGET_DIR),target)/release/autobuild
+
+.PHONY: help demo up down test soak bench check generate build image tools programs
 
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +36,10 @@ test: build ## Every test, on real servers, and every check
 
 soak: build ## The kill drills with many seeds (SOAK_SEEDS, default 100, about 15 s each)
 	SOAK_SEEDS=$(SOAK_SEEDS) $(CARGO) test --workspace --locked --test kill -- --nocapture
+
+bench: programs ## Measure the queue on MySQL and MariaDB, about 8 minutes each (BENCH: more arguments; DB: one engine)
+	$(CARGO) build --release --locked --package autobuild --bin autobuild --features peer-apalis
+	@$(DEV) bench $(PROGRAM) -- $(BENCH)
 
 check: programs ## Formatting, lints, documentation and generated files
 	$(CARGO) fmt --all --check

@@ -56,6 +56,8 @@ impl Engine {
 pub enum Durability {
     /// The engine's own defaults: a commit is on the disk.
     Durable,
+    /// As durable, with the memory and the log of a server that is there for this database. For measurements.
+    Production,
     /// Survives the end of the process, however sudden, but not that of the machine. For tests.
     Relaxed,
 }

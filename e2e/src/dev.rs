@@ -1,5 +1,6 @@
-//! `make up`, `make down` and `make demo`.
+//! What `make up`, `make down`, `make demo` and `make bench` run.
 
+mod bench;
 mod demo;
 mod effects;
 mod examples;
@@ -17,6 +18,7 @@ use anyhow::{Context, Result, bail};
 use crate::paths;
 use crate::process::Lifetime;
 use crate::wait::say;
+pub use bench::bench;
 pub use demo::demo;
 use signals::Signals;
 use stack::{Namespace, Schema, Stack};

@@ -13,7 +13,7 @@
 //! | [`wait`] | waiting for conditions, and saying so |
 //! | [`paths`] | where things lie |
 //! | [`given`] | servers that the user names instead |
-//! | [`dev`] | `make up`, `make down`, `make demo` |
+//! | [`dev`] | `make up`, `make down`, `make demo`, `make bench` |
 //!
 //! Whatever a test starts ends with the test's process, however that ends. Everything listens on loopback, on
 //! ports found free.

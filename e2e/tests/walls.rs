@@ -73,6 +73,20 @@ fn no_module_knows_one_that_is_not_its_own() {
                 "sqlx::",
             ],
         ),
+        (
+            "bench",
+            vec![
+                "crate::plan",
+                "crate::bmc::",
+                "crate::controller",
+                "crate::worker",
+                "crate::emulator",
+                "kube::",
+                "sqlx::",
+                "hyper",
+                "reqwest::",
+            ],
+        ),
         ("cmd", vec!["sqlx::", "hyper", "reqwest::"]),
     ] {
         for file in files(part).into_iter().filter(|file| !is_test(file)) {

@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand.
 
+mod bench;
 mod connect;
 mod controller;
 mod crds;
@@ -34,6 +35,8 @@ enum Command {
     Crds(crds::Args),
     /// Serves a fleet of Redfish BMCs that do not exist, for tests, demos and trials.
     Emulate(Box<emulate::Args>),
+    /// Measures what a database makes of the queue.
+    Bench(bench::Args),
     /// Reads a Server and what is known of it, and prints the decision and the status that follows.
     Explain(explain::Args),
 }
@@ -41,6 +44,8 @@ enum Command {
 /// Why a subcommand ended.
 #[derive(Debug, thiserror::Error)]
 enum CommandError {
+    #[error(transparent)]
+    Bench(#[from] crate::bench::BenchError),
     #[error(transparent)]
     Controller(#[from] controller::Error),
     #[error(transparent)]
@@ -75,6 +80,7 @@ async fn dispatch(command: Command) -> Result<(), CommandError> {
         Command::Worker(args) => worker::run(*args, shutdown::on_signal()?).await?,
         Command::Crds(args) => crds::run(args)?,
         Command::Emulate(args) => emulate::run(*args, shutdown::on_signal()?).await?,
+        Command::Bench(args) => bench::run(args, shutdown::on_signal()?).await?,
         Command::Explain(args) => explain::run(&args)?,
     }
     Ok(())

@@ -28,6 +28,20 @@ pub(super) struct Args {
     /// Jobs that run at once
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=2000))]
     slots: u16,
+    /// Slots that only urgent jobs may use; by default one in sixteen, and one at least where there are two
+    #[arg(long, value_name = "N")]
+    urgent_slots: Option<u16>,
+    /// One claim in N starts from a lower priority than the highest that waits, so that nothing waits for ever; 0 turns
+    /// that off
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    lower_share: u32,
+    /// Installations and wipes in flight at once at this site; the same for all workers of a site
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    installs: u32,
+    /// Longest time of a job in its slot; one that takes longer is stopped, which counts as a crash of its step; by
+    /// default ten times --request-timeout and a minute
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    slot_deadline: Option<Duration>,
     /// Worker processes; with more than one, this process only starts them and restarts one that ends
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     processes: u16,
@@ -80,6 +94,16 @@ pub(super) enum Error {
         "--lease {lease} s is too short for --heartbeat {heartbeat} s: make it at least three times as long"
     )]
     Lease { lease: f64, heartbeat: f64 },
+    #[error(
+        "--urgent-slots {urgent} leaves no slot for other jobs: make it smaller than --slots, which is {slots}"
+    )]
+    UrgentSlots { urgent: u16, slots: u16 },
+    #[error("--lower-share 1 would start every claim from a lower priority: give 2 or more, or 0 for never")]
+    LowerShare,
+    #[error(
+        "--slot-deadline {deadline} s is too short for --request-timeout {request} s: make it at least twice as long"
+    )]
+    SlotDeadline { deadline: f64, request: f64 },
     #[error("{flag} is 0: give a time such as {example}")]
     Zero { flag: &'static str, example: &'static str },
     #[error("--site {0:?} is no site: lower-case letters, digits and '-', at most 63")]
@@ -118,7 +142,27 @@ impl Args {
                 heartbeat: self.heartbeat.as_secs_f64(),
             });
         }
+        if self.urgent_slots() >= self.slots {
+            return Err(Error::UrgentSlots { urgent: self.urgent_slots(), slots: self.slots });
+        }
+        if self.lower_share == 1 {
+            return Err(Error::LowerShare);
+        }
+        if self.slot_deadline() < self.request_timeout * 2 {
+            return Err(Error::SlotDeadline {
+                deadline: self.slot_deadline().as_secs_f64(),
+                request: self.request_timeout.as_secs_f64(),
+            });
+        }
         if is_dns_label(&self.site) { Ok(()) } else { Err(Error::Site(self.site.clone())) }
+    }
+
+    fn urgent_slots(&self) -> u16 {
+        self.urgent_slots.unwrap_or(if self.slots > 1 { (self.slots / 16).max(1) } else { 0 })
+    }
+
+    fn slot_deadline(&self) -> Duration {
+        self.slot_deadline.unwrap_or(self.request_timeout * 10 + Duration::from_mins(1))
     }
 
     fn settings(&self) -> Result<Settings, Error> {
@@ -126,6 +170,10 @@ impl Args {
             site: self.site.clone(),
             host: host_name(),
             slots: usize::from(self.slots),
+            urgent_slots: usize::from(self.urgent_slots()),
+            lower_share: self.lower_share,
+            installs: self.installs,
+            slot_deadline: self.slot_deadline(),
             heartbeat: self.heartbeat,
             lease: self.lease,
             grace: self.grace,

@@ -45,6 +45,8 @@ pub enum Visibility {
 pub enum WaitingFor {
     /// A free slot of a worker.
     Worker,
+    /// Others of its class to end: as many are in flight as may be.
+    Permit,
     /// The power state that was asked for.
     PowerState,
     /// The operating system to shut down.
@@ -64,8 +66,9 @@ pub enum WaitingFor {
 
 impl WaitingFor {
     /// Every value, in a fixed order.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Worker,
+        Self::Permit,
         Self::PowerState,
         Self::Shutdown,
         Self::Bmc,
@@ -78,6 +81,7 @@ impl WaitingFor {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Worker => "Worker",
+            Self::Permit => "Permit",
             Self::PowerState => "PowerState",
             Self::Shutdown => "Shutdown",
             Self::Bmc => "BMC",

@@ -9,6 +9,7 @@ mod intent;
 mod known;
 mod live;
 mod outcome;
+mod permit;
 mod priority;
 mod request;
 mod retry;
@@ -22,6 +23,7 @@ pub use known::{
 };
 pub use live::{JobState, LiveJob, UnreadableJob, Visibility, WaitingFor};
 pub use outcome::{JobResult, Problem, StepOutcome};
+pub use permit::PermitClass;
 pub use priority::{Lane, order_key};
 pub use request::{RequestKind, StoredRequest};
 pub use retry::{RetryClass, backoff};

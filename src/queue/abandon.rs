@@ -8,7 +8,7 @@ use super::cancel::lock;
 use super::complete::{End, end_job};
 use super::row::delete_place;
 use super::transaction::{Ending, Pass, Transaction};
-use super::{Queue, QueueError, Report, now_ms};
+use super::{Queue, QueueError, Report, now_ms, permit};
 use crate::job::{Action, Incarnation, JobId, JobResult, Problem, ServerUid};
 
 /// What became of a job that was given up.
@@ -116,8 +116,13 @@ impl Abandon {
         .bind(text("requester")?)
         .bind(row.try_get::<i64, _>("enqueued_at_ms")?)
         .bind(row.try_get::<Option<i64>, _>("started_at_ms")?)
-        .execute(connection)
+        .execute(&mut *connection)
         .await?;
+        if let (Some(class), 1) =
+            (row.try_get::<Option<String>, _>("permit_class")?, row.try_get::<i64, _>("permit_held")?)
+        {
+            permit::give_back_some(connection, &text("site")?, &class, 1).await?;
+        }
         Ok(Ending::Commit(Abandoned::Gone))
     }
 }

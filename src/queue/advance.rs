@@ -1,50 +1,109 @@
 //! Advancing: a step is done, the job goes on with the next one.
 
-use sqlx::MySqlConnection;
+use sqlx::{AssertSqlSafe, MySqlConnection};
 
-use super::fence;
-use super::state::{self, Tell};
+use super::batch::{Answers, Batch};
+use super::fence::{self, Standing};
+use super::many::{groups, times};
+use super::row::{FILLING, FILLING_VALUES};
+use super::state::{self, Change};
 use super::transaction::{Ending, Pass, Transaction};
-use super::{Claim, Fenced, Queue, QueueError, Report, now_ms};
-use crate::job::Step;
+use super::{Claim, Fenced, Queue, QueueError, Report};
+use crate::job::{ServerUid, Step};
 
-struct Advance {
+/// A step that is done.
+#[derive(Clone)]
+pub(super) struct StepDone {
     claim: Claim,
     step: Step,
     checkpoint: String,
     report: Report,
 }
 
+/// Advances that share a transaction.
+pub(super) struct Advance {
+    items: Vec<StepDone>,
+}
+
 impl Transaction for Advance {
-    type Output = Fenced<Claim>;
+    type Output = Answers<Fenced<Claim>>;
     const NAME: &'static str = "advance";
 
     async fn run(
         &self,
         connection: &mut MySqlConnection,
         pass: Pass,
-    ) -> Result<Ending<Fenced<Claim>>, QueueError> {
-        if let Err(ending) = fence::enter(connection, &self.claim, pass).await? {
-            return Ok(ending);
+    ) -> Result<Ending<Self::Output>, QueueError> {
+        let standings = fence::check_all(connection, self.items.iter().map(|item| &item.claim), pass).await?;
+        let now_ms = state::clock(connection).await?;
+        let mut answers = Vec::with_capacity(standings.len());
+        let mut advanced: Vec<(&StepDone, Claim)> = Vec::with_capacity(standings.len());
+        for (standing, item) in standings.into_iter().zip(&self.items) {
+            answers.push(match standing {
+                Ok(Standing::Held(job)) => {
+                    // The row as it is written below: signals and cancel mark are those of now.
+                    let mut job = *job;
+                    (job.live.step, job.step_since_ms) = (item.step, Some(now_ms));
+                    (job.live.attempt, job.crashes, job.revision) = (0, 0, job.revision + 1);
+                    job.checkpoint.clone_from(&item.checkpoint);
+                    (job.request, job.live.problem, job.live.problem_since_ms) = (None, None, None);
+                    let claim = Claim { job, token: item.claim.token };
+                    advanced.push((item, claim.clone()));
+                    Ok(Fenced::Done(claim))
+                }
+                Ok(Standing::Written(job)) => Ok(Fenced::Done(Claim { job: *job, token: item.claim.token })),
+                Ok(Standing::Lost) => Ok(Fenced::Lost),
+                Err(error) => Err(error),
+            });
         }
-        sqlx::query(concat!(
-            "UPDATE job SET step = ?, checkpoint = ?, step_since_ms = ",
-            now_ms!(),
-            ", revision = revision + 1, attempt = 0, crashes = 0, request = NULL, reason = NULL, message = NULL, \
-             problem_since_ms = NULL WHERE server_uid = ?"
-        ))
-        .bind(self.step.as_str())
-        .bind(&self.checkpoint)
-        .bind(self.claim.uid().as_str())
-        .execute(&mut *connection)
-        .await?;
-        if let Some(locked) = state::lock(connection, self.claim.uid()).await? {
-            let mut known = locked.known;
-            let changed = state::absorb(&mut known, &self.report, locked.now_ms);
-            let tell = if changed { Tell::Controller } else { self.claim.tell() };
-            state::write(connection, self.claim.uid(), &known, tell).await?;
+        if advanced.is_empty() {
+            return Ok(Ending::Rollback(answers));
         }
-        Ok(Ending::Commit(Fenced::Done(fence::reread(connection, &self.claim).await?)))
+        advanced.sort_by(|(_, a), (_, b)| a.uid().cmp(b.uid()));
+        write(connection, &advanced, now_ms).await?;
+        let changes: Vec<Change<'_>> = advanced
+            .iter()
+            .map(|(item, claim)| Change { uid: claim.uid(), report: &item.report, at_least: claim.tell() })
+            .collect();
+        state::change_all(connection, &changes, now_ms).await?;
+        Ok(Ending::Commit(answers))
+    }
+}
+
+async fn write(
+    connection: &mut MySqlConnection,
+    advanced: &[(&StepDone, Claim)],
+    now_ms: i64,
+) -> Result<(), QueueError> {
+    for group in groups(advanced) {
+        // The rows exist and are locked, so this only updates; `UPDATE` cannot give each row values of its own.
+        let text = format!(
+            "INSERT INTO job (server_uid, step, checkpoint, step_since_ms, {FILLING}) VALUES {} \
+             ON DUPLICATE KEY UPDATE step = VALUES(step), checkpoint = VALUES(checkpoint), \
+             step_since_ms = VALUES(step_since_ms), revision = revision + 1, attempt = 0, crashes = 0, request = NULL, \
+             reason = NULL, message = NULL, problem_since_ms = NULL",
+            times(&format!("(?, ?, ?, ?, {FILLING_VALUES})"), group.len(), ", "),
+        );
+        let mut query = sqlx::query(AssertSqlSafe(text));
+        for (item, claim) in group {
+            query =
+                query.bind(claim.uid().as_str()).bind(item.step.as_str()).bind(&item.checkpoint).bind(now_ms);
+        }
+        query.execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+impl Batch for Advance {
+    type Item = StepDone;
+    type Answer = Fenced<Claim>;
+
+    fn server(item: &StepDone) -> &ServerUid {
+        item.claim.uid()
+    }
+
+    fn of(items: Vec<StepDone>) -> Self {
+        Self { items }
     }
 }
 
@@ -58,6 +117,6 @@ impl Queue {
         checkpoint: String,
         report: Report,
     ) -> Result<Fenced<Claim>, QueueError> {
-        self.transact(Advance { claim, step, checkpoint, report }).await
+        self.inner.batchers.advance.call(StepDone { claim, step, checkpoint, report }).await
     }
 }

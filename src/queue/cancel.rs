@@ -6,7 +6,7 @@ use super::complete::{End, end_job};
 use super::row::{JobRow, delete_place, insert_place};
 use super::state::{Tell, touch};
 use super::transaction::{Ending, Pass, Transaction};
-use super::wake::move_to_ready;
+use super::wake::awaken;
 use super::{PlaceInQueue, Queue, QueueError, Report};
 use crate::api::Reason;
 use crate::job::{JobId, JobResult, Lane, Problem, ServerUid, order_key};
@@ -63,23 +63,31 @@ pub(super) async fn lock(
     if now == place.zip(ord) { Ok(Some(job)) } else { Err(QueueError::Busy) }
 }
 
-/// Counts a signal, and wakes the job where it is parked.
+/// Counts a signal, and wakes the job where it is parked, or waits for a permit that it no longer needs.
 async fn signal(connection: &mut MySqlConnection, job: &JobRow) -> Result<(), QueueError> {
     sqlx::query("UPDATE job SET signals = signals + 1 WHERE server_uid = ?")
         .bind(job.uid.as_str())
         .execute(&mut *connection)
         .await?;
-    if let Some((PlaceInQueue::Parked, ord)) = job.place {
-        move_to_ready(connection, job).await?;
-        delete_place(connection, job, PlaceInQueue::Parked, ord).await?;
+    if let Some((place, ord)) = job.place.filter(|(place, _)| moves(job, *place)) {
+        awaken(connection, job).await?;
+        delete_place(connection, job, place, ord).await?;
     }
     Ok(())
 }
 
+fn moves(job: &JobRow, from: PlaceInQueue) -> bool {
+    match from {
+        PlaceInQueue::Parked => true,
+        PlaceInQueue::QueuedBounded => job.waits_in() != from,
+        PlaceInQueue::Ready | PlaceInQueue::Queued => false,
+    }
+}
+
 async fn insert_woken(connection: &mut MySqlConnection, job: &JobRow) -> Result<(), QueueError> {
     match job.place {
-        Some((PlaceInQueue::Parked, _)) => {
-            insert_place(connection, job, PlaceInQueue::Ready, job.order_key()).await
+        Some((place, _)) if moves(job, place) => {
+            insert_place(connection, job, job.waits_in(), job.order_key()).await
         }
         _ => Ok(()),
     }
@@ -100,7 +108,7 @@ impl Transaction for Cancel {
         connection: &mut MySqlConnection,
         _: Pass,
     ) -> Result<Ending<CancelOutcome>, QueueError> {
-        let Some(job) = lock(connection, &self.uid, self.id).await? else {
+        let Some(mut job) = lock(connection, &self.uid, self.id).await? else {
             return Ok(Ending::Rollback(CancelOutcome::Gone));
         };
         if let (false, Some((place, ord))) = (job.live.started(), job.place) {
@@ -123,6 +131,7 @@ impl Transaction for Cancel {
             .bind(self.uid.as_str())
             .execute(&mut *connection)
             .await?;
+        job.live.cancel = Some(self.reason);
         signal(connection, &job).await?;
         touch(connection, &self.uid, if job.quiet { Tell::Nobody } else { Tell::Controller }).await?;
         insert_woken(connection, &job).await?;

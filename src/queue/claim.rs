@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use sqlx::{MySqlConnection, Row};
+use sqlx::mysql::MySqlRow;
+use sqlx::{AssertSqlSafe, MySqlConnection, Row};
 
-use super::row::{JobRow, delete_place};
-use super::state::{Tell, touch};
+use super::many::{filled, marks};
+use super::row::{JobRow, delete_places, lock_jobs};
+use super::state::{Tell, touch_all};
 use super::transaction::{Ending, Pass, Transaction};
-use super::{OwnedJob, PlaceInQueue, Queue, QueueError, now_ms};
+use super::{OwnedJob, PlaceInQueue, Queue, QueueError, now_ms, permit};
 use crate::api::Reason;
 use crate::job::{Incarnation, Lane, LiveJob, ServerUid, StoredRequest, Token};
 use crate::shard::Shard;
@@ -28,10 +30,25 @@ pub struct ClaimFrom {
     pub site: String,
     /// The shard.
     pub shard: Shard,
-    /// `Ready` or `Queued`.
+    /// Any but `Parked`.
     pub place: PlaceInQueue,
     /// The lane.
     pub lane: Lane,
+}
+
+/// What one claim came to.
+#[derive(Debug)]
+pub(super) struct Claimed {
+    /// What was claimed, the oldest first.
+    pub claims: Vec<Claim>,
+    /// Rows that were found, those included that turned out to be no jobs.
+    pub found: u32,
+    /// The order key of the last row that was found.
+    pub last: Option<i64>,
+}
+
+impl Claimed {
+    const NOTHING: Self = Self { claims: Vec::new(), found: 0, last: None };
 }
 
 /// A claimed job: what the worker knows of it, and the proof that it is the worker's. Every write through it is
@@ -102,14 +119,16 @@ impl Claim {
 struct ClaimJobs {
     me: Incarnation,
     from: ClaimFrom,
+    /// Where in the lane to begin; nothing before it is looked at.
+    from_ord: i64,
     at_most: u32,
 }
 
 impl Transaction for ClaimJobs {
-    type Output = Vec<Claim>;
+    type Output = Claimed;
     const NAME: &'static str = "claim";
 
-    async fn run(&self, connection: &mut MySqlConnection, _: Pass) -> Result<Ending<Vec<Claim>>, QueueError> {
+    async fn run(&self, connection: &mut MySqlConnection, _: Pass) -> Result<Ending<Claimed>, QueueError> {
         // Held in share mode: whoever reaps this worker waits for the claim, or the claim sees the tombstone.
         let alive: Option<i64> = sqlx::query_scalar(
             "SELECT heartbeat FROM worker WHERE incarnation = ? AND tombstone = 0 LOCK IN SHARE MODE",
@@ -118,110 +137,144 @@ impl Transaction for ClaimJobs {
         .fetch_optional(&mut *connection)
         .await?;
         if alive.is_none() {
-            return Ok(Ending::Rollback(Vec::new()));
+            return Ok(Ending::Rollback(Claimed::NOTHING));
         }
-        let (first, last) = self.from.lane.order_range();
+        let (_, last) = self.from.lane.order_range();
         // Constants stay out of ORDER BY: MariaDB sorts in a file when a text column is among them.
         let candidates = sqlx::query(
-            "SELECT ord, id, server_uid FROM queue WHERE site = ? AND shard = ? AND state = ? AND ord BETWEEN ? AND ? \
-             ORDER BY ord, id LIMIT ? FOR UPDATE SKIP LOCKED",
+            "SELECT ord, id, server_uid FROM queue FORCE INDEX (PRIMARY) WHERE site = ? AND shard = ? AND state = ? \
+             AND ord BETWEEN ? AND ? ORDER BY ord, id LIMIT ? FOR UPDATE SKIP LOCKED",
         )
         .bind(&self.from.site)
         .bind(i64::from(self.from.shard.0))
         .bind(self.from.place.code())
-        .bind(first)
+        .bind(self.from_ord)
         .bind(last)
         .bind(self.at_most)
         .fetch_all(&mut *connection)
         .await?;
-        // Table by table and by key, so that two claims never wait for each other in a circle.
         let mut keys = Vec::with_capacity(candidates.len());
         for row in &candidates {
-            keys.push((
-                row.try_get::<String, _>("server_uid")?,
-                row.try_get::<i64, _>("ord")?,
-                row.try_get("id")?,
-            ));
+            keys.push(Candidate {
+                uid: row.try_get("server_uid")?,
+                ord: row.try_get("ord")?,
+                id: row.try_get("id")?,
+            });
         }
-        keys.sort();
-        let mut claims = Vec::with_capacity(keys.len());
-        for (uid, ord, id) in keys {
-            if let Some(claim) = self.take(connection, &uid, ord, id).await? {
-                claims.push(claim);
+        if keys.is_empty() {
+            return Ok(Ending::Rollback(Claimed::NOTHING));
+        }
+        let (found, last) = (keys.len() as u32, keys.last().map(|key| key.ord));
+        // Table by table and by key, so that two claims never wait for each other in a circle.
+        keys.sort_by(|a, b| a.uid.cmp(&b.uid));
+        let mut claims = self.take(connection, &keys).await?;
+        if let (PlaceInQueue::QueuedBounded, Some(class)) =
+            (self.from.place, claims.iter().find_map(|claim| claim.job.permit_class))
+        {
+            // Last of all locks. Others took what was left: this claim is not made, the next one asks for less.
+            if !permit::take(connection, &self.from.site, class, claims.len()).await? {
+                return Ok(Ending::Rollback(Claimed { claims: Vec::new(), found, last }));
             }
         }
-        for claim in claims.iter().filter(|claim| !claim.job.live.started()) {
-            if claim.tell() == Tell::Controller {
-                touch(connection, claim.uid(), Tell::Controller).await?;
-            }
-        }
-        claims.sort_by_key(|claim| claim.job.order_key());
-        Ok(Ending::Commit(claims))
+        claims.sort_by_key(|claim| (claim.job.order_key(), claim.job.live.id));
+        Ok(Ending::Commit(Claimed { claims, found, last }))
     }
 }
 
+/// A row of `queue` that may be a job's.
+struct Candidate {
+    uid: String,
+    ord: i64,
+    id: i64,
+}
+
 impl ClaimJobs {
+    /// Makes the candidates' jobs this worker's.
     async fn take(
         &self,
         connection: &mut MySqlConnection,
-        uid: &str,
-        ord: i64,
-        id: i64,
-    ) -> Result<Option<Claim>, QueueError> {
-        let row = sqlx::query(
-            "SELECT * FROM job WHERE server_uid = ? AND id = ? AND q_state = ? AND q_ord = ? FOR UPDATE",
-        )
-        .bind(uid)
-        .bind(id)
-        .bind(self.from.place.code())
-        .bind(ord)
-        .fetch_optional(&mut *connection)
-        .await?;
-        let Some(row) = row else {
-            // A queue row without its job would be offered for ever.
-            sqlx::query(
-                "DELETE FROM queue WHERE site = ? AND shard = ? AND state = ? AND ord = ? AND id = ?",
-            )
-            .bind(&self.from.site)
-            .bind(i64::from(self.from.shard.0))
-            .bind(self.from.place.code())
-            .bind(ord)
-            .bind(id)
-            .execute(connection)
-            .await?;
-            tracing::warn!(server = uid, "removed a queue row that had no job");
-            return Ok(None);
-        };
-        let mut job = match JobRow::read(&row) {
-            Ok(job) => job,
-            Err(error) => {
-                // It stays where it is for a release that knows it, out of the way of the others.
-                tracing::error!(server = uid, %error, "a job row cannot be read; it is parked for ten minutes");
-                set_aside(connection, uid, (&self.from.site, self.from.shard), self.from.place, ord, id)
-                    .await?;
-                return Ok(None);
-            }
-        };
+        keys: &[Candidate],
+    ) -> Result<Vec<Claim>, QueueError> {
+        let place = self.from.place;
+        let uids: Vec<&str> = keys.iter().map(|key| key.uid.as_str()).collect();
+        let rows = lock_jobs(connection, &uids).await?;
+        // One token for the whole claim: it is new, and nobody else has it.
         let token = Token(rand::random());
-        sqlx::query(concat!(
-            "UPDATE job SET owner = ?, token = ?, q_state = NULL, q_ord = NULL, waiting_for = NULL, \
-             started_at_ms = COALESCE(started_at_ms, ",
-            now_ms!(),
-            "), step_since_ms = COALESCE(step_since_ms, ",
-            now_ms!(),
-            ") WHERE server_uid = ?"
-        ))
-        .bind(self.me.0)
-        .bind(token.0)
-        .bind(uid)
-        .execute(&mut *connection)
-        .await?;
-        delete_place(connection, &job, self.from.place, ord).await?;
-        job.owner = Some(self.me.0);
-        job.token = Some(token.0);
-        job.place = None;
-        Ok(Some(Claim { job, token }))
+        let mut claims = Vec::with_capacity(keys.len());
+        let mut removed = Vec::with_capacity(keys.len());
+        let mut unreadable = Vec::new();
+        for key in keys {
+            let row = rows.get(&key.uid).filter(|row| is_at(row, key, place));
+            // A queue row without its job would be offered for ever: it goes with the others.
+            let Some(row) = row else {
+                tracing::warn!(server = key.uid, "removed a queue row that had no job");
+                removed.push((key.ord, key.id));
+                continue;
+            };
+            match JobRow::read(row) {
+                Ok(mut job) => {
+                    removed.push((key.ord, key.id));
+                    (job.owner, job.token, job.place) = (Some(self.me.0), Some(token.0), None);
+                    job.permit_held |= place == PlaceInQueue::QueuedBounded;
+                    claims.push(Claim { job, token });
+                }
+                Err(error) => {
+                    // It stays where it is for a release that knows it, out of the way of the others.
+                    tracing::error!(server = key.uid, %error, "a job row cannot be read; it is parked for ten minutes");
+                    unreadable.push(key);
+                }
+            }
+        }
+        delete_places(connection, (&self.from.site, i64::from(self.from.shard.0)), place, &removed).await?;
+        self.own(connection, &claims, token).await?;
+        for key in unreadable {
+            set_aside(connection, &key.uid, (&self.from.site, self.from.shard), place, key.ord, key.id)
+                .await?;
+        }
+        let news =
+            claims.iter().filter(|claim| !claim.job.live.started() && claim.tell() == Tell::Controller);
+        let news: Vec<&str> = news.map(|claim| claim.uid().as_str()).collect();
+        touch_all(connection, &news, Tell::Controller).await?;
+        Ok(claims)
     }
+
+    async fn own(
+        &self,
+        connection: &mut MySqlConnection,
+        claims: &[Claim],
+        token: Token,
+    ) -> Result<(), QueueError> {
+        let uids: Vec<&str> = claims.iter().map(|claim| claim.uid().as_str()).collect();
+        for group in filled(&uids) {
+            let text = format!(
+                "UPDATE job FORCE INDEX (PRIMARY) SET owner = ?, token = ?, q_state = NULL, q_ord = NULL, \
+                 waiting_for = NULL, permit_held = IF(?, 1, permit_held), \
+                 started_at_ms = COALESCE(started_at_ms, {now}), step_since_ms = COALESCE(step_since_ms, {now}) \
+                 WHERE server_uid IN ({})",
+                marks(group.len()),
+                now = now_ms!(),
+            );
+            let mut query = sqlx::query(AssertSqlSafe(text))
+                .bind(self.me.0)
+                .bind(token.0)
+                .bind(self.from.place == PlaceInQueue::QueuedBounded);
+            for uid in group {
+                query = query.bind(uid);
+            }
+            query.execute(&mut *connection).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a job's row says that it is at this very place in the queue.
+fn is_at(row: &MySqlRow, key: &Candidate, place: PlaceInQueue) -> bool {
+    let at = |row: &MySqlRow| -> Result<bool, sqlx::Error> {
+        Ok(row.try_get::<i64, _>("id")? == key.id
+            && row.try_get::<Option<i64>, _>("q_state")? == Some(place.code())
+            && row.try_get::<Option<i64>, _>("q_ord")? == Some(key.ord))
+    };
+    at(row).unwrap_or(false)
 }
 
 /// Parks a row that this release cannot read.
@@ -256,13 +309,25 @@ pub(super) async fn set_aside(
 
 impl Queue {
     /// Claims up to `at_most` jobs of one lane of one shard, the oldest first. Nothing is claimed by a worker whose
-    /// row is gone or bears a tombstone.
+    /// row is gone or bears a tombstone, nor without the permits that the jobs need.
     pub async fn claim(
         &self,
         me: Incarnation,
         from: ClaimFrom,
         at_most: u32,
     ) -> Result<Vec<Claim>, QueueError> {
-        self.transact(ClaimJobs { me, from, at_most }).await
+        let (first, _) = from.lane.order_range();
+        Ok(self.claim_from(me, from, first, at_most).await?.claims)
+    }
+
+    /// Claims up to `at_most` jobs of one lane of one shard that are at `from_ord` or behind it.
+    pub(super) async fn claim_from(
+        &self,
+        me: Incarnation,
+        from: ClaimFrom,
+        from_ord: i64,
+        at_most: u32,
+    ) -> Result<Claimed, QueueError> {
+        self.transact(ClaimJobs { me, from, from_ord, at_most }).await
     }
 }

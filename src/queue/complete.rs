@@ -1,14 +1,16 @@
 //! The end of a job: its row goes, history and what is known of the server stay.
 
-use sqlx::MySqlConnection;
+use sqlx::{AssertSqlSafe, MySqlConnection};
 
+use super::batch::{Answers, Batch};
 use super::fence::{self, Standing};
+use super::many::{filled, groups, in_lock_order, marks, times};
 use super::park::refuse_open_request;
 use super::row::JobRow;
-use super::state::{self, Tell};
+use super::state::{self, Changed, Tell};
 use super::transaction::{Ending, Pass, Transaction};
-use super::{Claim, Fenced, Queue, QueueError, Report, now_ms};
-use crate::job::{Action, Cause, Effect, FinishedJob, JobResult, Problem, StoredFailure};
+use super::{Claim, Fenced, Queue, QueueError, Report, now_ms, permit};
+use crate::job::{Action, Cause, Effect, FinishedJob, JobResult, Known, Problem, ServerUid, StoredFailure};
 
 /// How a job ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,29 +25,56 @@ pub struct End {
     pub report: Report,
 }
 
-struct Complete {
-    claim: Claim,
-    end: End,
+/// Completions that share a transaction.
+pub(super) struct Complete {
+    items: Vec<(Claim, End)>,
 }
 
 impl Transaction for Complete {
-    type Output = Fenced<()>;
+    type Output = Answers<Fenced<()>>;
     const NAME: &'static str = "complete";
 
     async fn run(
         &self,
         connection: &mut MySqlConnection,
         pass: Pass,
-    ) -> Result<Ending<Fenced<()>>, QueueError> {
-        match fence::check(connection, &self.claim, pass).await? {
-            Standing::Held(job) => {
-                refuse_open_request(&job)?;
-                end_job(connection, &job, &self.end).await?;
-                Ok(Ending::Commit(Fenced::Done(())))
-            }
-            // The row is gone: ended by the try whose COMMIT was unknown, or by somebody else. Either way it is over.
-            Standing::Written(_) | Standing::Lost => Ok(Ending::Rollback(Fenced::Lost)),
+    ) -> Result<Ending<Self::Output>, QueueError> {
+        let standings = fence::check_all(connection, self.items.iter().map(|(claim, _)| claim), pass).await?;
+        let mut answers = Vec::with_capacity(standings.len());
+        let mut ended = Vec::with_capacity(standings.len());
+        for (standing, (_, end)) in standings.into_iter().zip(&self.items) {
+            answers.push(match standing {
+                Ok(Standing::Held(job)) => match refuse_open_request(&job) {
+                    Ok(()) => {
+                        ended.push((*job, end));
+                        Ok(Fenced::Done(()))
+                    }
+                    Err(error) => Err(error),
+                },
+                // The row is gone: ended by the try whose COMMIT was unknown, or by somebody else. Either way it is
+                // over.
+                Ok(Standing::Written(_) | Standing::Lost) => Ok(Fenced::Lost),
+                Err(error) => Err(error),
+            });
         }
+        if ended.is_empty() {
+            return Ok(Ending::Rollback(answers));
+        }
+        end_jobs(connection, &ended).await?;
+        Ok(Ending::Commit(answers))
+    }
+}
+
+impl Batch for Complete {
+    type Item = (Claim, End);
+    type Answer = Fenced<()>;
+
+    fn server((claim, _): &Self::Item) -> &ServerUid {
+        claim.uid()
+    }
+
+    fn of(items: Vec<Self::Item>) -> Self {
+        Self { items }
     }
 }
 
@@ -55,41 +84,76 @@ pub(super) async fn end_job(
     job: &JobRow,
     end: &End,
 ) -> Result<(), QueueError> {
-    sqlx::query("DELETE FROM job WHERE server_uid = ?")
-        .bind(job.uid.as_str())
-        .execute(&mut *connection)
-        .await?;
-    let now_ms = match state::lock(connection, &job.uid).await? {
-        Some(locked) => {
-            let mut known = locked.known;
-            let changed = state::absorb(&mut known, &end.report, locked.now_ms);
-            let failed = (end.result == JobResult::Failed).then(|| failure(job, end, locked.now_ms));
-            // A quiet look that fails as the last one did tells nothing new.
-            let news = failed
-                .as_ref()
-                .is_some_and(|now| !known.failure.as_ref().is_some_and(|before| same(before, now)));
-            let shown = !job.quiet || changed || news;
-            match end.result {
-                JobResult::Failed => known.failure = failed,
-                // What came true is no longer in the way. A look says nothing about a failed power change.
-                JobResult::Succeeded if blocks_no_more(job.live.action, known.failure.as_ref()) => {
-                    known.failure = None;
-                }
-                _ => {}
-            }
-            if shown && !(job.quiet && end.result == JobResult::Succeeded) {
-                known.last_job = Some(finished(job, end, locked.now_ms));
-            }
-            state::write(connection, &job.uid, &known, if shown { Tell::Controller } else { Tell::Nobody })
-                .await?;
-            shown.then_some(locked.now_ms)
-        }
-        None => Some(sqlx::query_scalar(concat!("SELECT ", now_ms!())).fetch_one(&mut *connection).await?),
+    end_jobs(connection, &[(job.clone(), end)]).await
+}
+
+/// Ends locked jobs of different servers, table by table.
+pub(super) async fn end_jobs(
+    connection: &mut MySqlConnection,
+    ended: &[(JobRow, &End)],
+) -> Result<(), QueueError> {
+    let uids = in_lock_order(ended.iter().map(|(job, _)| &job.uid));
+    delete_jobs(connection, &uids).await?;
+    let mut states = state::lock_all(connection, &uids).await?;
+    let now_ms = match states.values().find_map(|locked| locked.as_ref().ok()) {
+        Some(locked) => locked.now_ms,
+        None => sqlx::query_scalar(concat!("SELECT ", now_ms!())).fetch_one(&mut *connection).await?,
     };
-    match now_ms {
-        Some(now_ms) => record(connection, job, end, now_ms).await,
-        None => Ok(()),
+    let mut changed = Vec::with_capacity(ended.len());
+    let mut history = Vec::with_capacity(ended.len());
+    for (job, end) in ended {
+        let shown = match states.remove(job.uid.as_str()).transpose()? {
+            Some(locked) => {
+                let (known, shown) = known_after(job, end, locked.known, now_ms);
+                let tell = if shown { Tell::Controller } else { Tell::Nobody };
+                changed.push(Changed { uid: &job.uid, known, tell });
+                shown
+            }
+            None => true,
+        };
+        if shown {
+            history.push((job, *end));
+        }
     }
+    changed.sort_by_key(|changed| changed.uid);
+    state::write_all(connection, &changed).await?;
+    record(connection, &history, now_ms).await?;
+    permit::give_back(connection, ended.iter().map(|(job, _)| job)).await
+}
+
+async fn delete_jobs(connection: &mut MySqlConnection, uids: &[&str]) -> Result<(), QueueError> {
+    for group in filled(uids) {
+        let text =
+            format!("DELETE job FROM job FORCE INDEX (PRIMARY) WHERE server_uid IN ({})", marks(group.len()));
+        let mut query = sqlx::query(AssertSqlSafe(text));
+        for uid in group {
+            query = query.bind(uid);
+        }
+        query.execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// What is known once a job has ended, and whether that is worth telling.
+fn known_after(job: &JobRow, end: &End, mut known: Known, now_ms: i64) -> (Known, bool) {
+    let changed = state::absorb(&mut known, &end.report, now_ms);
+    let failed = (end.result == JobResult::Failed).then(|| failure(job, end, now_ms));
+    // A quiet look that fails as the last one did tells nothing new.
+    let news =
+        failed.as_ref().is_some_and(|now| !known.failure.as_ref().is_some_and(|before| same(before, now)));
+    let shown = !job.quiet || changed || news;
+    match end.result {
+        JobResult::Failed => known.failure = failed,
+        // What came true is no longer in the way. A look says nothing about a failed power change.
+        JobResult::Succeeded if blocks_no_more(job.live.action, known.failure.as_ref()) => {
+            known.failure = None;
+        }
+        _ => {}
+    }
+    if shown && !(job.quiet && end.result == JobResult::Succeeded) {
+        known.last_job = Some(finished(job, end, now_ms));
+    }
+    (known, shown)
 }
 
 fn blocks_no_more(action: Action, failure: Option<&StoredFailure>) -> bool {
@@ -135,39 +199,43 @@ fn finished(job: &JobRow, end: &End, now_ms: i64) -> FinishedJob {
 
 async fn record(
     connection: &mut MySqlConnection,
-    job: &JobRow,
-    end: &End,
+    ended: &[(&JobRow, &End)],
     now_ms: i64,
 ) -> Result<(), QueueError> {
-    let reason = end.problem.as_ref().map_or(end.result.as_str(), |problem| problem.reason.as_str());
-    sqlx::query(
-        "INSERT INTO job_history (job_id, server_uid, namespace, name, site, action, result, reason, message, step, \
-         intent, requester, enqueued_at_ms, started_at_ms, finished_at_ms) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    )
-    .bind(job.live.id.0)
-    .bind(job.uid.as_str())
-    .bind(&job.namespace)
-    .bind(&job.name)
-    .bind(&job.site)
-    .bind(job.live.action.as_str())
-    .bind(end.result.as_str())
-    .bind(reason)
-    .bind(end.problem.as_ref().map_or("", |problem| problem.message.as_str()))
-    .bind(job.live.step.as_str())
-    .bind(&job.live.intent.0)
-    .bind(&job.requester)
-    .bind(job.live.enqueued_at_ms)
-    .bind(job.live.started_at_ms)
-    .bind(now_ms)
-    .execute(connection)
-    .await?;
+    for group in groups(ended) {
+        let text = format!(
+            "INSERT INTO job_history (job_id, server_uid, namespace, name, site, action, result, reason, message, step, \
+             intent, requester, enqueued_at_ms, started_at_ms, finished_at_ms) VALUES {}",
+            times("(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", group.len(), ", ")
+        );
+        let mut query = sqlx::query(AssertSqlSafe(text));
+        for (job, end) in group {
+            let reason = end.problem.as_ref().map_or(end.result.as_str(), |problem| problem.reason.as_str());
+            query = query
+                .bind(job.live.id.0)
+                .bind(job.uid.as_str())
+                .bind(&job.namespace)
+                .bind(&job.name)
+                .bind(&job.site)
+                .bind(job.live.action.as_str())
+                .bind(end.result.as_str())
+                .bind(reason)
+                .bind(end.problem.as_ref().map_or("", |problem| problem.message.as_str()))
+                .bind(job.live.step.as_str())
+                .bind(&job.live.intent.0)
+                .bind(&job.requester)
+                .bind(job.live.enqueued_at_ms)
+                .bind(job.live.started_at_ms)
+                .bind(now_ms);
+        }
+        query.execute(&mut *connection).await?;
+    }
     Ok(())
 }
 
 impl Queue {
     /// Ends a job. [`Fenced::Lost`] after an unknown COMMIT may mean that this very call ended it.
     pub async fn complete(&self, claim: Claim, end: End) -> Result<Fenced<()>, QueueError> {
-        self.transact(Complete { claim, end }).await
+        self.inner.batchers.complete.call((claim, end)).await
     }
 }

@@ -1,10 +1,15 @@
 //! A new job, conditional on the version that the decision was made on.
 
-use sqlx::MySqlConnection;
+use std::collections::HashMap;
 
+use sqlx::{AssertSqlSafe, MySqlConnection, Row};
+
+use super::batch::{Answers, Batch};
+use super::many::{filled, groups, marks, times};
+use super::row::{QueueRow, insert_places};
 use super::transaction::{Ending, Pass, Transaction};
 use super::{PlaceInQueue, Queue, QueueError, now_ms};
-use crate::job::{Action, Cause, Intent, JobId, Lane, ServerUid, Step, Visibility, order_key};
+use crate::job::{Action, Cause, Intent, JobId, Lane, PermitClass, ServerUid, Step, Visibility, order_key};
 use crate::shard::Shard;
 
 /// A job to enqueue.
@@ -49,104 +54,255 @@ pub enum Enqueued {
     Occupied,
 }
 
-struct Enqueue {
+/// A job, and the version that it was decided on.
+#[derive(Clone)]
+pub(super) struct Decided {
     job: NewJob,
     version: i64,
 }
 
-impl Transaction for Enqueue {
-    type Output = Enqueued;
-    const NAME: &'static str = "enqueue";
-
-    async fn run(&self, connection: &mut MySqlConnection, _: Pass) -> Result<Ending<Enqueued>, QueueError> {
-        let job = &self.job;
-        let order_ms = job.id.unix_ms();
-        let ord = order_key(job.lane, order_ms);
-        let place = PlaceInQueue::Queued.code();
-        let queued = sqlx::query(
-            "INSERT INTO queue (site, shard, state, ord, id, server_uid) VALUES (?, ?, ?, ?, ?, ?)",
-        )
-        .bind(&job.site)
-        .bind(i64::from(job.shard.0))
-        .bind(place)
-        .bind(ord)
-        .bind(job.id.0)
-        .bind(job.uid.as_str())
-        .execute(&mut *connection)
-        .await
-        .map_err(QueueError::from);
-        let inserted = match queued {
-            Ok(_) => self.insert_job(connection, order_ms, ord).await,
-            Err(error) => Err(error),
-        };
-        match inserted {
-            // Ours, from a try whose commit was unknown, or another one's: the id tells.
-            Err(QueueError::Duplicate(_)) => return self.whose(connection).await,
-            other => other?,
+impl Decided {
+    fn place(&self) -> PlaceInQueue {
+        match self.job.action.permit_class() {
+            Some(_) => PlaceInQueue::QueuedBounded,
+            None => PlaceInQueue::Queued,
         }
-        let raised = sqlx::query(concat!(
-            "UPDATE server_state SET version = version + 1, changed_at_ms = IF(?, ",
-            now_ms!(),
-            ", changed_at_ms) WHERE server_uid = ? AND version = ?"
-        ))
-        .bind(job.visibility == Visibility::Shown)
-        .bind(job.uid.as_str())
-        .bind(self.version)
-        .execute(connection)
-        .await?;
-        Ok(match raised.rows_affected() {
-            0 => Ending::Rollback(Enqueued::Stale),
-            _ => Ending::Commit(Enqueued::Accepted),
-        })
+    }
+
+    fn ord(&self) -> i64 {
+        order_key(self.job.lane, self.job.id.unix_ms())
     }
 }
 
-impl Enqueue {
-    async fn insert_job(
+/// Enqueues that share a transaction.
+pub(super) struct Enqueue {
+    items: Vec<Decided>,
+}
+
+/// How far the inserts went.
+enum Inserted {
+    All,
+    /// A key exists that was not seen before: another one's transaction won.
+    Collided(String),
+    /// What is known of some server is no longer at the version that was decided on.
+    Outdated,
+}
+
+impl Transaction for Enqueue {
+    type Output = Answers<Enqueued>;
+    const NAME: &'static str = "enqueue";
+
+    async fn run(
         &self,
         connection: &mut MySqlConnection,
-        order_ms: i64,
-        ord: i64,
+        _: Pass,
+    ) -> Result<Ending<Self::Output>, QueueError> {
+        // In lock order, and table by table: two batches never wait for each other in a circle.
+        let mut wanted: Vec<usize> = (0..self.items.len()).collect();
+        wanted.sort_by(|a, b| self.items[*a].job.uid.cmp(&self.items[*b].job.uid));
+        let mut answers = vec![Enqueued::Accepted; self.items.len()];
+        for _ in 0..ROUNDS {
+            self.sort_out(connection, &mut wanted, &mut answers).await?;
+            let items: Vec<&Decided> = wanted.iter().map(|index| &self.items[*index]).collect();
+            if items.is_empty() {
+                return Ok(Ending::Rollback(answers.into_iter().map(Ok).collect()));
+            }
+            match insert(connection, &items).await? {
+                Inserted::All => return Ok(Ending::Commit(answers.into_iter().map(Ok).collect())),
+                // One of them stands in the way of all. Found by reading again; alone it is simply refused.
+                Inserted::Outdated | Inserted::Collided(_) if items.len() == 1 => {
+                    undo(connection).await?;
+                    let before = wanted.len();
+                    self.sort_out(connection, &mut wanted, &mut answers).await?;
+                    if wanted.len() == before {
+                        answers[wanted[0]] = Enqueued::Stale;
+                    }
+                    return Ok(Ending::Rollback(answers.into_iter().map(Ok).collect()));
+                }
+                Inserted::Outdated => undo(connection).await?,
+                Inserted::Collided(key) => {
+                    undo(connection).await?;
+                    let before = wanted.len();
+                    self.sort_out(connection, &mut wanted, &mut answers).await?;
+                    if wanted.len() == before {
+                        // Not to be seen yet, or not the row's key: the caller looks again.
+                        tracing::debug!(key, "an enqueue collided with one that is not to be seen");
+                        break;
+                    }
+                }
+            }
+        }
+        Err(QueueError::Conflict { code: DUPLICATE })
+    }
+}
+
+/// How often a batch starts again without those that stood in its way.
+const ROUNDS: u32 = 8;
+
+/// The error number of a duplicate key.
+const DUPLICATE: u16 = 1062;
+
+/// Starts the transaction again, with nothing of it kept.
+async fn undo(connection: &mut MySqlConnection) -> Result<(), QueueError> {
+    for statement in ["ROLLBACK", "START TRANSACTION"] {
+        sqlx::raw_sql(statement).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+impl Enqueue {
+    /// Answers what can be answered by looking: servers that have a live job, and those that changed since the
+    /// decision. The rest stays in `wanted`.
+    async fn sort_out(
+        &self,
+        connection: &mut MySqlConnection,
+        wanted: &mut Vec<usize>,
+        answers: &mut [Enqueued],
     ) -> Result<(), QueueError> {
-        let job = &self.job;
-        sqlx::query(concat!(
-            "INSERT INTO job (server_uid, id, namespace, name, site, shard, action, lane, order_ms, q_state, q_ord, \
-             intent, cause, quiet, step, checkpoint, requester, enqueued_at_ms) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', ?, ",
-            now_ms!(),
-            ")"
-        ))
-        .bind(job.uid.as_str())
-        .bind(job.id.0)
-        .bind(&job.namespace)
-        .bind(&job.name)
-        .bind(&job.site)
-        .bind(i64::from(job.shard.0))
-        .bind(job.action.as_str())
-        .bind(i64::from(job.lane.number()))
-        .bind(order_ms)
-        .bind(PlaceInQueue::Queued.code())
-        .bind(ord)
-        .bind(&job.intent.0)
-        .bind(&job.cause.0)
-        .bind(i64::from(job.visibility == Visibility::Quiet))
-        .bind(job.step.as_str())
-        .bind(&job.requester)
-        .execute(connection)
-        .await?;
+        let uids: Vec<&str> = wanted.iter().map(|index| self.items[*index].job.uid.as_str()).collect();
+        let mut live = HashMap::new();
+        let mut versions = HashMap::new();
+        for group in filled(&uids) {
+            let text = format!(
+                "SELECT server_state.server_uid, server_state.version, job.id FROM server_state FORCE INDEX (PRIMARY) \
+                 LEFT JOIN job FORCE INDEX (PRIMARY) ON job.server_uid = server_state.server_uid \
+                 WHERE server_state.server_uid IN ({})",
+                marks(group.len())
+            );
+            let mut query = sqlx::query(AssertSqlSafe(text));
+            for uid in group {
+                query = query.bind(uid);
+            }
+            for row in query.fetch_all(&mut *connection).await? {
+                let uid: String = row.try_get("server_uid")?;
+                if let Some(id) = row.try_get::<Option<i64>, _>("id")? {
+                    live.insert(uid.clone(), id);
+                }
+                versions.insert(uid, row.try_get::<i64, _>("version")?);
+            }
+        }
+        wanted.retain(|index| {
+            let item = &self.items[*index];
+            let uid = item.job.uid.as_str();
+            let answer = match live.get(uid) {
+                // Ours, from a try whose commit was unknown, or another one's: the id tells.
+                Some(id) if *id == item.job.id.0 => Enqueued::Accepted,
+                Some(_) => Enqueued::Occupied,
+                None if versions.get(uid) == Some(&item.version) => return true,
+                None => Enqueued::Stale,
+            };
+            answers[*index] = answer;
+            false
+        });
         Ok(())
     }
+}
 
-    async fn whose(&self, connection: &mut MySqlConnection) -> Result<Ending<Enqueued>, QueueError> {
-        let id: Option<i64> = sqlx::query_scalar("SELECT id FROM job WHERE server_uid = ?")
-            .bind(self.job.uid.as_str())
-            .fetch_optional(connection)
-            .await?;
-        Ok(Ending::Rollback(match id {
-            Some(id) if id == self.job.id.0 => Enqueued::Accepted,
-            Some(_) => Enqueued::Occupied,
-            None => Enqueued::Stale,
-        }))
+/// Inserts queue rows and jobs, and raises the versions of their servers.
+async fn insert(connection: &mut MySqlConnection, items: &[&Decided]) -> Result<Inserted, QueueError> {
+    let places: Vec<QueueRow<'_>> = items
+        .iter()
+        .map(|item| QueueRow {
+            site: &item.job.site,
+            shard: i64::from(item.job.shard.0),
+            place: item.place(),
+            ord: item.ord(),
+            id: item.job.id.0,
+            uid: item.job.uid.as_str(),
+        })
+        .collect();
+    let inserted = match insert_places(connection, &places).await {
+        Ok(()) => insert_jobs(connection, items).await,
+        Err(error) => Err(error),
+    };
+    match inserted {
+        Ok(()) => {}
+        Err(QueueError::Duplicate(key)) => return Ok(Inserted::Collided(key)),
+        Err(error) => return Err(error),
+    }
+    for visibility in [Visibility::Shown, Visibility::Quiet] {
+        let of: Vec<(&str, i64)> = items
+            .iter()
+            .filter(|item| item.job.visibility == visibility)
+            .map(|item| (item.job.uid.as_str(), item.version))
+            .collect();
+        if raise(connection, &of, visibility).await? < of.len() as u64 {
+            return Ok(Inserted::Outdated);
+        }
+    }
+    Ok(Inserted::All)
+}
+
+async fn insert_jobs(connection: &mut MySqlConnection, items: &[&Decided]) -> Result<(), QueueError> {
+    for group in groups(items) {
+        let row = concat!("(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', ?, ?, ", now_ms!(), ")");
+        let text = format!(
+            "INSERT INTO job (server_uid, id, namespace, name, site, shard, action, lane, order_ms, q_state, q_ord, \
+             intent, cause, quiet, step, checkpoint, requester, permit_class, enqueued_at_ms) VALUES {}",
+            times(row, group.len(), ", ")
+        );
+        let mut query = sqlx::query(AssertSqlSafe(text));
+        for item in group {
+            let job = &item.job;
+            query = query
+                .bind(job.uid.as_str())
+                .bind(job.id.0)
+                .bind(&job.namespace)
+                .bind(&job.name)
+                .bind(&job.site)
+                .bind(i64::from(job.shard.0))
+                .bind(job.action.as_str())
+                .bind(i64::from(job.lane.number()))
+                .bind(job.id.unix_ms())
+                .bind(item.place().code())
+                .bind(item.ord())
+                .bind(&job.intent.0)
+                .bind(&job.cause.0)
+                .bind(i64::from(job.visibility == Visibility::Quiet))
+                .bind(job.step.as_str())
+                .bind(&job.requester)
+                .bind(job.action.permit_class().map(PermitClass::as_str));
+        }
+        query.execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// Raises the versions of servers that are still at theirs; returns how many were.
+async fn raise(
+    connection: &mut MySqlConnection,
+    servers: &[(&str, i64)],
+    visibility: Visibility,
+) -> Result<u64, QueueError> {
+    let told = match visibility {
+        Visibility::Shown => concat!(", changed_at_ms = ", now_ms!()),
+        Visibility::Quiet => "",
+    };
+    let mut raised = 0;
+    for group in groups(servers) {
+        let text = format!(
+            "UPDATE server_state FORCE INDEX (PRIMARY) SET version = version + 1{told} WHERE {}",
+            times("(server_uid = ? AND version = ?)", group.len(), " OR ")
+        );
+        let mut query = sqlx::query(AssertSqlSafe(text));
+        for (uid, version) in group {
+            query = query.bind(*uid).bind(*version);
+        }
+        raised += query.execute(&mut *connection).await?.rows_affected();
+    }
+    Ok(raised)
+}
+
+impl Batch for Enqueue {
+    type Item = Decided;
+    type Answer = Enqueued;
+
+    fn server(item: &Decided) -> &ServerUid {
+        &item.job.uid
+    }
+
+    fn of(items: Vec<Decided>) -> Self {
+        Self { items }
     }
 }
 
@@ -156,6 +312,6 @@ impl Queue {
     /// A job that ran and ended between a lost COMMIT answer and its repetition is not enqueued again: its enqueue
     /// raised the version.
     pub async fn enqueue(&self, job: NewJob, version: i64) -> Result<Enqueued, QueueError> {
-        self.transact(Enqueue { job, version }).await
+        self.inner.batchers.enqueue.call(Decided { job, version }).await
     }
 }

@@ -4,7 +4,7 @@ use sqlx::error::DatabaseError;
 use sqlx::mysql::MySqlDatabaseError;
 
 /// An error of the queue. The message never holds the database URL or a password.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum QueueError {
     /// `--database-url` cannot be used.
     #[error("--database-url: {0}; expected mysql://USER:PASSWORD@HOST:PORT/DATABASE")]

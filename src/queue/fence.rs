@@ -1,8 +1,9 @@
 //! The fence: a worker's write happens only while the job is still its own.
 
-use sqlx::MySqlConnection;
+use sqlx::{MySqlConnection, Row};
 
-use super::row::JobRow;
+use super::many::in_lock_order;
+use super::row::{JobRow, lock_jobs};
 use super::transaction::{Ending, Pass};
 use super::{Claim, QueueError};
 
@@ -32,19 +33,39 @@ pub(super) async fn check(
     claim: &Claim,
     pass: Pass,
 ) -> Result<Standing, QueueError> {
-    let row = sqlx::query("SELECT * FROM job WHERE server_uid = ? AND id = ? AND token = ? FOR UPDATE")
-        .bind(claim.uid().as_str())
-        .bind(claim.job.live.id.0)
-        .bind(claim.token.0)
-        .fetch_optional(connection)
-        .await?;
-    let Some(row) = row else { return Ok(Standing::Lost) };
-    let job = Box::new(JobRow::read(&row)?);
-    Ok(match job.revision - claim.job.revision {
+    match check_all(connection, std::iter::once(claim), pass).await?.pop() {
+        Some(standing) => standing,
+        None => Ok(Standing::Lost),
+    }
+}
+
+/// Locks the jobs of several claims and compares them, in the order of the claims. A row that cannot be read is an
+/// error of its own claim.
+pub(super) async fn check_all<'a>(
+    connection: &mut MySqlConnection,
+    claims: impl Iterator<Item = &'a Claim> + Clone,
+    pass: Pass,
+) -> Result<Vec<Result<Standing, QueueError>>, QueueError> {
+    let uids = in_lock_order(claims.clone().map(Claim::uid));
+    let rows = lock_jobs(connection, &uids).await?;
+    Ok(claims
+        .map(|claim| {
+            let Some(row) = rows.get(claim.uid().as_str()) else { return Ok(Standing::Lost) };
+            let (id, token): (i64, Option<i64>) = (row.try_get("id")?, row.try_get("token")?);
+            if id != claim.job.live.id.0 || token != Some(claim.token.0) {
+                return Ok(Standing::Lost);
+            }
+            Ok(standing(Box::new(JobRow::read(row)?), claim, pass))
+        })
+        .collect())
+}
+
+fn standing(job: Box<JobRow>, claim: &Claim, pass: Pass) -> Standing {
+    match job.revision - claim.job.revision {
         0 => Standing::Held(job),
         1 if pass == Pass::AfterUnknownCommit => Standing::Written(job),
         _ => Standing::Lost,
-    })
+    }
 }
 
 /// The job to write to, or what to answer instead because the write is done already or no longer allowed.

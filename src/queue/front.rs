@@ -1,7 +1,25 @@
 //! The front of the queue as one fetcher sees it: where to claim next, so that slots are filled in the right order.
+//!
+//! Lanes are emptied one after the other over all served shards, started jobs before others, and those that need a
+//! permit last. What was seen is remembered for a moment, so that a claim does not begin with a look at every shard;
+//! whatever is more urgent than what is remembered is looked for before each claim.
 
-use super::{Claim, ClaimFrom, PlaceInQueue, Queue, QueueError, Served};
-use crate::job::Incarnation;
+use std::time::{Duration, Instant};
+
+use super::head::Hints;
+use super::{Claim, ClaimFrom, Head, PlaceInQueue, Queue, QueueError, Served};
+use crate::job::{Incarnation, Lane, PermitClass};
+use crate::metrics;
+use crate::shard::Shard;
+
+/// How long what was seen at the front is good for.
+const FRESH: Duration = Duration::from_millis(100);
+/// How long hints are kept at least.
+const HINTS_KEPT: Duration = Duration::from_secs(1);
+/// A look without hints is made so rarely that it takes at most a twentieth of the time.
+const HINTS_KEPT_LOOKS: u32 = 20;
+/// Due jobs of one shard that are woken at once.
+const WAKE: u32 = 100;
 
 /// How many jobs may be taken up now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,38 +34,299 @@ pub struct Room {
 #[derive(Debug)]
 pub struct Front {
     served: Served,
+    /// One claim in so many starts from a lower lane; 0: none does.
+    lower_share: u32,
+    heads: Vec<Head>,
+    looked: Option<Instant>,
+    hints: Hints,
+    hints_end: Instant,
+    permits_left: u32,
+    claims: u32,
+    lower: u32,
 }
 
 impl Front {
-    /// Knows nothing yet.
-    pub fn new(served: Served) -> Self {
-        Self { served }
+    /// Knows nothing yet. One claim in `lower_share` starts from a lower lane than the most urgent one, so that nothing
+    /// waits for ever; 0 turns that off.
+    pub fn new(served: Served, lower_share: u32) -> Self {
+        Self {
+            served,
+            lower_share,
+            heads: Vec::new(),
+            looked: None,
+            hints: Hints::new(),
+            hints_end: Instant::now(),
+            permits_left: 0,
+            // Two fetchers that start together do not walk together.
+            claims: rand::random_range(0..1000),
+            lower: 0,
+        }
+    }
+
+    /// The shards that are looked at.
+    pub fn served(&self) -> &Served {
+        &self.served
+    }
+
+    /// Looks at these shards from now on.
+    pub fn serve(&mut self, shards: std::collections::BTreeSet<Shard>) {
+        if shards != self.served.shards {
+            self.served.shards = shards;
+            self.forget();
+        }
+    }
+
+    /// Looks at everything again before the next claim: something may have come.
+    pub fn forget(&mut self) {
+        self.heads.clear();
+        self.looked = None;
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.looked.is_some_and(|looked| looked.elapsed() < FRESH)
+    }
+
+    fn parts(&self) -> Vec<(Shard, PlaceInQueue)> {
+        let all = |shard: &Shard| PlaceInQueue::ALL.map(|place| (*shard, place));
+        self.served.shards.iter().flat_map(all).collect()
+    }
+
+    /// The most urgent head that there is room for, another shard's each time, and how many jobs to claim of it.
+    fn choose(&self, room: Room) -> Option<(Head, u32)> {
+        let may = |head: &&Head| room.any > 0 || head.lane == Lane::Urgent;
+        let best = self.heads.iter().filter(may).map(|head| (head.lane, head.place)).min()?;
+        let alike: Vec<&Head> = self.heads.iter().filter(|head| (head.lane, head.place) == best).collect();
+        let head = **alike.get(self.claims as usize % alike.len())?;
+        let slots = if head.lane == Lane::Urgent { room.any + room.urgent } else { room.any };
+        Some((head, self.bounded(head.place, slots)))
+    }
+
+    /// Where there is something to look for: not among those that need a permit when none is left.
+    fn places(&self) -> &'static [PlaceInQueue] {
+        match self.permits_left {
+            0 => &[PlaceInQueue::Ready, PlaceInQueue::Queued],
+            _ => &[PlaceInQueue::Ready, PlaceInQueue::Queued, PlaceInQueue::QueuedBounded],
+        }
+    }
+
+    fn bounded(&self, place: PlaceInQueue, slots: u32) -> u32 {
+        if place == PlaceInQueue::QueuedBounded { slots.min(self.permits_left) } else { slots }
+    }
+
+    fn is_lower_turn(&self) -> bool {
+        self.lower_share > 0 && self.claims % self.lower_share == self.lower_share - 1
+    }
+
+    fn replace(&mut self, part: (Shard, PlaceInQueue), by: Vec<Head>) {
+        self.heads.retain(|head| (head.shard, head.place) != part);
+        self.heads.extend(by);
+        if self.permits_left == 0 {
+            self.heads.retain(|head| head.place != PlaceInQueue::QueuedBounded);
+        }
+    }
+}
+
+/// How long the front of the queue has waited, by lane.
+fn show_ages(heads: &[Head]) {
+    for lane in Lane::ALL {
+        let waiting = heads.iter().filter(|head| head.lane == lane && head.place != PlaceInQueue::Parked);
+        let oldest_ms = waiting.map(|head| head.waiting_ms).max().unwrap_or(0);
+        metrics::OLDEST_WAITING.set(&[lane.as_str()], oldest_ms as f64 / 1000.0);
     }
 }
 
 impl Queue {
-    /// One claim: up to `room` jobs of one lane of one shard, or nothing where nothing waits.
+    /// One claim: up to `room` jobs of one lane of one shard, the oldest first, or nothing where nothing waits.
     pub async fn fetch(
         &self,
         front: &mut Front,
         me: Incarnation,
         room: Room,
     ) -> Result<Vec<Claim>, QueueError> {
-        for head in self.heads(&front.served).await? {
-            if head.place == PlaceInQueue::Parked {
-                continue;
+        if room.any + room.urgent == 0 {
+            return Ok(Vec::new());
+        }
+        let mut looked = false;
+        if front.is_fresh() && !front.heads.is_empty() {
+            self.look_higher(front).await?;
+        }
+        loop {
+            if !front.is_fresh() || front.heads.is_empty() {
+                if looked {
+                    return Ok(Vec::new());
+                }
+                looked = true;
+                self.look(front).await?;
             }
-            let from = ClaimFrom {
-                site: front.served.site.clone(),
-                shard: head.shard,
-                place: head.place,
-                lane: head.lane,
+            if room.any > 0 && front.is_lower_turn() {
+                let claims = self.fetch_lower(front, me, room).await?;
+                if !claims.is_empty() {
+                    return Ok(claims);
+                }
+            }
+            let Some((head, at_most)) = front.choose(room) else {
+                // Room for urgent jobs only, and there is none; or nothing at all.
+                if front.heads.is_empty() && !looked {
+                    continue;
+                }
+                return Ok(Vec::new());
             };
-            let claims = self.claim(me, from, room.any).await?;
+            let claims = self.fetch_from(front, me, head, at_most).await?;
             if !claims.is_empty() {
                 return Ok(claims);
             }
         }
+    }
+
+    /// Looks at the front of every served shard, and wakes what is due.
+    async fn look(&self, front: &mut Front) -> Result<(), QueueError> {
+        metrics::HEAD_QUERIES.one(&[]);
+        let begun = Instant::now();
+        let forget = begun >= front.hints_end;
+        if forget {
+            front.hints.clear();
+        }
+        let parts = front.parts();
+        let mut heads = self.heads_of(&front.served.site, &parts, &front.hints).await?;
+        if forget {
+            front.hints_end = begun + HINTS_KEPT.max(begun.elapsed() * HINTS_KEPT_LOOKS);
+        }
+        let due: Vec<Shard> =
+            heads.iter().filter(|head| head.place == PlaceInQueue::Parked).map(|head| head.shard).collect();
+        for shard in &due {
+            self.wake(&front.served.site, *shard, WAKE).await?;
+        }
+        if !due.is_empty() {
+            // What woke is older than what was claimed last.
+            front.hints.retain(|(shard, place, _), _| *place == PlaceInQueue::Queued || !due.contains(shard));
+            heads = self.heads_of(&front.served.site, &parts, &front.hints).await?;
+        }
+        heads.retain(|head| head.place != PlaceInQueue::Parked);
+        show_ages(&heads);
+        front.permits_left = 0;
+        if heads.iter().any(|head| head.place == PlaceInQueue::QueuedBounded) {
+            let permits = self.permits(&front.served.site).await?;
+            let install = permits.iter().find(|permits| permits.class == PermitClass::Install);
+            front.permits_left = install.map_or(0, super::Permits::left);
+            if front.permits_left == 0 {
+                heads.retain(|head| head.place != PlaceInQueue::QueuedBounded);
+            }
+        }
+        front.heads = heads;
+        front.looked = Some(Instant::now());
+        Ok(())
+    }
+
+    /// Looks for something more urgent than what is remembered.
+    async fn look_higher(&self, front: &mut Front) -> Result<(), QueueError> {
+        let best = front.heads.iter().map(|head| head.lane).min().unwrap_or(Lane::Urgent);
+        let above: Vec<(i64, i64)> = Lane::ALL
+            .into_iter()
+            .filter(|lane| *lane < best)
+            .map(|lane| {
+                let (first, last) = lane.order_range();
+                let hints = front.hints.iter().filter(|((_, _, of), _)| *of == lane);
+                (hints.map(|(_, hint)| *hint).min().unwrap_or(first), last)
+            })
+            .collect();
+        let shards: Vec<Shard> = front.served.shards.iter().copied().collect();
+        // There may be more of them: look at all.
+        match self.any_in((&front.served.site, &shards), front.places(), &above).await? {
+            Some(_) => self.look(front).await,
+            None => Ok(()),
+        }
+    }
+
+    /// A claim that starts from a lower lane, each of them in turn.
+    async fn fetch_lower(
+        &self,
+        front: &mut Front,
+        me: Incarnation,
+        room: Room,
+    ) -> Result<Vec<Claim>, QueueError> {
+        let Some(best) = front.heads.iter().map(|head| head.lane).min() else { return Ok(Vec::new()) };
+        let below: Vec<Lane> = Lane::ALL.into_iter().filter(|lane| *lane > best).collect();
+        let mut shards: Vec<Shard> = front.served.shards.iter().copied().collect();
+        if shards.is_empty() {
+            return Ok(Vec::new());
+        }
+        let start = front.lower as usize % shards.len();
+        shards.rotate_left(start);
+        // From the shard whose turn it is to the last one, then the others: a read of all finds the first ones only.
+        let (rest, before) = shards.split_at(shards.len() - start);
+        for number in 0..below.len() {
+            let lane = below[(front.lower as usize + number) % below.len()];
+            for shards in [rest, before] {
+                let found =
+                    self.any_in((&front.served.site, shards), front.places(), &[lane.order_range()]).await?;
+                let Some(head) = found else { continue };
+                let at_most = front.bounded(head.place, (room.any / front.lower_share).max(1));
+                let claims = self.fetch_from(front, me, head, at_most).await?;
+                if !claims.is_empty() {
+                    front.lower = front.lower.wrapping_add(1);
+                    return Ok(claims);
+                }
+            }
+        }
+        front.lower = front.lower.wrapping_add(1);
+        front.claims = front.claims.wrapping_add(1);
         Ok(Vec::new())
+    }
+
+    async fn fetch_from(
+        &self,
+        front: &mut Front,
+        me: Incarnation,
+        head: Head,
+        at_most: u32,
+    ) -> Result<Vec<Claim>, QueueError> {
+        let part = (head.shard, head.place);
+        if at_most == 0 {
+            front.replace(part, Vec::new());
+            return Ok(Vec::new());
+        }
+        let from = ClaimFrom {
+            site: front.served.site.clone(),
+            shard: head.shard,
+            place: head.place,
+            lane: head.lane,
+        };
+        let key = (head.shard, head.place, head.lane);
+        let (first, _) = head.lane.order_range();
+        let hint = front.hints.get(&key).copied();
+        let mut claimed = self.claim_from(me, from.clone(), hint.unwrap_or(first), at_most).await?;
+        let mut found = claimed.found;
+        let mut claims = claimed.claims;
+        if hint.is_some() && found < at_most {
+            // Something may have been put before the hint: woken, taken from a dead worker, moved to this lane.
+            front.hints.remove(&key);
+            claimed = self.claim_from(me, from, first, at_most - found).await?;
+            found += claimed.found;
+            claims.extend(claimed.claims);
+        }
+        if !claims.is_empty() {
+            front.claims = front.claims.wrapping_add(1);
+        }
+        if head.place == PlaceInQueue::QueuedBounded {
+            let refused = claims.is_empty() && found > 0;
+            front.permits_left =
+                if refused { 0 } else { front.permits_left.saturating_sub(claims.len() as u32) };
+        }
+        if found < at_most {
+            // What lies in the lanes below was not to be seen before.
+            let next = self.heads_of(&front.served.site, &[part], &front.hints).await?;
+            front.replace(part, next);
+        } else {
+            if let Some(last) = claimed.last {
+                front.hints.insert(key, last);
+            }
+            if front.permits_left == 0 {
+                front.replace(
+                    part,
+                    front.heads.iter().filter(|it| (it.shard, it.place) == part).copied().collect(),
+                );
+            }
+        }
+        Ok(claims)
     }
 }

@@ -1,7 +1,10 @@
-//! The head query: what is at the front of each served shard.
+//! Looks at the front of the queue: plain reads of a constant number of rows, however long the queue is.
+
+use std::collections::HashMap;
 
 use sqlx::{AssertSqlSafe, Row};
 
+use super::many::{filled, marks, times};
 use super::{PlaceInQueue, Queue, QueueError, Served, now_ms};
 use crate::job::{Lane, order_key};
 use crate::shard::Shard;
@@ -19,35 +22,74 @@ pub struct Head {
     pub waiting_ms: i64,
 }
 
-/// One branch per shard and place; a constant number of rows is read however long the queue is.
-const BRANCH: &str = concat!(
-    "(SELECT shard, state, ord, ",
-    now_ms!(),
-    " AS now_ms FROM queue WHERE site = ? AND shard = ? AND state = ? AND ord <= ",
-    "IF(? = 3, ",
-    now_ms!(),
-    ", ?) ORDER BY ord, id LIMIT 1)"
-);
+/// Where in a lane of a part nothing is left before: an optimisation only, forgotten now and then.
+pub(super) type Hints = HashMap<(Shard, PlaceInQueue, Lane), i64>;
+
+/// One branch per part, without hints.
+const PLAIN: &str = "ord <= ?";
+/// One branch per part, lane by lane: whatever lies between the lanes' hints is not looked at. Where many rows were
+/// deleted that some old snapshot still sees, it would be long.
+const HINTED: &str = "(ord BETWEEN ? AND ? OR ord BETWEEN ? AND ? OR ord BETWEEN ? AND ? OR ord BETWEEN ? AND ? \
+                      OR ord BETWEEN ? AND ?)";
+const DUE: &str = concat!("ord <= ", now_ms!());
+
+fn branch(range: &str) -> String {
+    format!(
+        "(SELECT shard, state, ord, {} AS now_ms FROM queue FORCE INDEX (PRIMARY) WHERE site = ? AND shard = ? AND \
+         state = ? AND {range} ORDER BY ord, id LIMIT 1)",
+        now_ms!()
+    )
+}
+
+/// The lane of an order key.
+pub(super) fn lane_of(ord: i64) -> Lane {
+    Lane::ALL.into_iter().rev().find(|lane| ord >= order_key(*lane, 0)).unwrap_or(Lane::Urgent)
+}
 
 impl Queue {
     /// The heads of the served shards: the most urgent lane first, started jobs before others. One statement, no lock.
     pub async fn heads(&self, served: &Served) -> Result<Vec<Head>, QueueError> {
-        let places = [PlaceInQueue::Ready, PlaceInQueue::Queued, PlaceInQueue::Parked];
-        let branches = served.shards.len() * places.len();
-        if branches == 0 {
+        let parts: Vec<(Shard, PlaceInQueue)> = served
+            .shards
+            .iter()
+            .flat_map(|shard| PlaceInQueue::ALL.into_iter().map(|place| (*shard, place)))
+            .collect();
+        self.heads_of(&served.site, &parts, &Hints::new()).await
+    }
+
+    /// The heads of some parts of a site's queue.
+    pub(super) async fn heads_of(
+        &self,
+        site: &str,
+        parts: &[(Shard, PlaceInQueue)],
+        hints: &Hints,
+    ) -> Result<Vec<Head>, QueueError> {
+        if parts.is_empty() {
             return Ok(Vec::new());
         }
-        // Only the number of constant branches varies: nothing of a user is in the text.
-        let text = vec![BRANCH; branches].join(" UNION ALL ");
-        let mut query = sqlx::query(AssertSqlSafe(text));
-        for shard in &served.shards {
-            for place in places {
-                query = query
-                    .bind(&served.site)
-                    .bind(i64::from(shard.0))
-                    .bind(place.code())
-                    .bind(place.code())
-                    .bind(i64::MAX);
+        let hinted = !hints.is_empty();
+        let branches: Vec<String> = parts
+            .iter()
+            .map(|(_, place)| match place {
+                PlaceInQueue::Parked => branch(DUE),
+                _ if hinted => branch(HINTED),
+                _ => branch(PLAIN),
+            })
+            .collect();
+        // Only constant branches are put together: nothing of a user is in the text.
+        let mut query = sqlx::query(AssertSqlSafe(branches.join(" UNION ALL ")));
+        for (shard, place) in parts {
+            query = query.bind(site).bind(i64::from(shard.0)).bind(place.code());
+            match place {
+                PlaceInQueue::Parked => {}
+                _ if hinted => {
+                    for lane in Lane::ALL {
+                        let (first, last) = lane.order_range();
+                        let hint = hints.get(&(*shard, *place, lane)).copied();
+                        query = query.bind(hint.unwrap_or(first)).bind(last);
+                    }
+                }
+                _ => query = query.bind(i64::MAX),
             }
         }
         let mut heads = Vec::new();
@@ -57,12 +99,50 @@ impl Queue {
             let now_ms: i64 = row.try_get("now_ms")?;
             let ord: i64 = row.try_get("ord")?;
             let Some(place) = PlaceInQueue::from_code(state) else { continue };
-            let lane =
-                Lane::ALL.into_iter().rev().find(|lane| ord >= order_key(*lane, 0)).unwrap_or(Lane::Urgent);
+            let lane = lane_of(ord);
             let waiting_ms = (now_ms - (ord - order_key(lane, 0))).max(0);
             heads.push(Head { shard: Shard(shard.max(0) as u16), place, lane, waiting_ms });
         }
         heads.sort_by_key(|head| (head.lane, head.place));
         Ok(heads)
+    }
+
+    /// Some part of these shards, of these places, that has a row with an order key in one of these ranges, the first and
+    /// the last key included.
+    pub(super) async fn any_in(
+        &self,
+        (site, shards): (&str, &[Shard]),
+        places: &[PlaceInQueue],
+        ranges: &[(i64, i64)],
+    ) -> Result<Option<Head>, QueueError> {
+        let (Some(shards), Some(ranges)) = (filled(shards).next(), filled(ranges).next()) else {
+            return Ok(None);
+        };
+        let text = format!(
+            "SELECT shard, state, ord FROM queue FORCE INDEX (PRIMARY) WHERE site = ? AND shard IN ({}) \
+             AND state IN ({}) AND ({}) LIMIT 1",
+            marks(shards.len()),
+            marks(places.len()),
+            times("ord BETWEEN ? AND ?", ranges.len(), " OR ")
+        );
+        let mut query = sqlx::query(AssertSqlSafe(text)).bind(site);
+        for shard in shards {
+            query = query.bind(i64::from(shard.0));
+        }
+        for place in places {
+            query = query.bind(place.code());
+        }
+        for (first, last) in ranges {
+            query = query.bind(first).bind(last);
+        }
+        let Some(row) = query.fetch_optional(self.pool()).await? else { return Ok(None) };
+        let (shard, state): (i64, i64) = (row.try_get("shard")?, row.try_get("state")?);
+        let lane = lane_of(row.try_get("ord")?);
+        Ok(PlaceInQueue::from_code(state).map(|place| Head {
+            shard: Shard(shard.max(0) as u16),
+            place,
+            lane,
+            waiting_ms: 0,
+        }))
     }
 }

@@ -17,6 +17,7 @@
 
 mod abandon;
 mod advance;
+mod batch;
 mod bmc_claim;
 mod cancel;
 mod claim;
@@ -32,8 +33,11 @@ mod history;
 mod lease;
 mod login;
 mod lost;
+mod many;
+pub mod measure;
 mod observe;
 mod park;
+mod permit;
 mod reap;
 mod register;
 mod request;
@@ -44,10 +48,11 @@ mod sweep;
 mod transaction;
 mod wake;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use sqlx::mysql::{MySqlConnectOptions, MySqlPool};
 
+use batch::Batcher;
 use connection::Checked;
 use history::Present;
 
@@ -68,6 +73,7 @@ pub use login::{LoginEnd, LoginKey, LoginLeave};
 pub use lost::LostJob;
 pub use observe::{Registered, Seen};
 pub use park::{OwnedJob, ParkAs, Parked};
+pub use permit::Permits;
 pub use reap::{CRASH_LIMIT, Heartbeat, LeaseWatch, Reaped};
 pub use row::PlaceInQueue;
 pub use schema::{Migrated, migrate};
@@ -87,6 +93,27 @@ struct Inner {
     present: Arc<Present>,
     server: ServerInfo,
     shards: u16,
+    batchers: Batchers,
+}
+
+/// Where calls of one kind meet, to share transactions.
+#[derive(Debug)]
+struct Batchers {
+    enqueue: Batcher<enqueue::Enqueue>,
+    advance: Batcher<advance::Advance>,
+    park: Batcher<park::Park>,
+    complete: Batcher<complete::Complete>,
+}
+
+impl Batchers {
+    fn start(queue: &Weak<Inner>) -> Self {
+        Self {
+            enqueue: Batcher::start(queue.clone()),
+            advance: Batcher::start(queue.clone()),
+            park: Batcher::start(queue.clone()),
+            complete: Batcher::start(queue.clone()),
+        }
+    }
 }
 
 impl Queue {
@@ -103,7 +130,15 @@ impl Queue {
         let present = Arc::new(Present::new(history));
         let pool = connection::pool(options.clone(), connections, server.engine, &present);
         let shards = schema::shards(&pool).await?;
-        Ok(Self { inner: Arc::new(Inner { options, pool, present, server, shards }) })
+        let inner = Arc::new_cyclic(|queue| Inner {
+            options,
+            pool,
+            present,
+            server,
+            shards,
+            batchers: Batchers::start(queue),
+        });
+        Ok(Self { inner })
     }
 
     /// What the database server is.

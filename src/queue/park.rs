@@ -1,12 +1,15 @@
 //! Parking and handing back: a job leaves its worker without being done.
 
-use sqlx::{MySqlConnection, Row};
+use sqlx::{AssertSqlSafe, MySqlConnection, Row};
 
+use super::batch::{Answers, Batch};
 use super::fence::{self, Standing};
-use super::row::{JobRow, insert_place};
-use super::state::{self, Tell};
+use super::many::{groups, times};
+use super::row::{FILLING, FILLING_VALUES, JobRow, QueueRow, insert_place, insert_places};
+use super::state::{self, Change, Tell};
 use super::transaction::{Ending, Pass, Transaction};
-use super::{Claim, Fenced, PlaceInQueue, Queue, QueueError, Report, now_ms};
+use super::wake::awaken;
+use super::{Claim, Fenced, PlaceInQueue, Queue, QueueError, Report, permit};
 use crate::job::{Incarnation, JobId, Problem, ServerUid, Token, WaitingFor};
 
 /// Where a parked job went.
@@ -18,72 +21,134 @@ pub enum Parked {
     AwakeAgain,
 }
 
-struct Park {
-    claim: Claim,
-    after_ms: i64,
-    waiting_for: WaitingFor,
-    problem: Option<Problem>,
-    secret_version: Option<String>,
-    checkpoint: String,
-    report: Report,
+/// Parks that share a transaction.
+pub(super) struct Park {
+    items: Vec<(Claim, ParkAs)>,
+}
+
+/// A job that leaves its worker, and its row as it will be.
+struct Leaving<'a> {
+    how: &'a ParkAs,
+    job: JobRow,
+    place: PlaceInQueue,
+    ord: i64,
+    problem_since_ms: Option<i64>,
+    gives_back: bool,
+    tell: Tell,
 }
 
 impl Transaction for Park {
-    type Output = Fenced<Parked>;
+    type Output = Answers<Fenced<Parked>>;
     const NAME: &'static str = "park";
 
     async fn run(
         &self,
         connection: &mut MySqlConnection,
         pass: Pass,
-    ) -> Result<Ending<Fenced<Parked>>, QueueError> {
-        let Standing::Held(job) = fence::check(connection, &self.claim, pass).await? else {
-            // Also after an unknown COMMIT: parked or taken over, it is no longer this worker's.
-            return Ok(Ending::Rollback(Fenced::Lost));
-        };
-        refuse_open_request(&job)?;
-        // Read before the evidence: whatever signalled the job since then may be what it would wait for.
-        let signalled = job.signals != self.claim.job.signals;
-        let now_ms: i64 =
-            sqlx::query_scalar(concat!("SELECT ", now_ms!())).fetch_one(&mut *connection).await?;
-        let (place, ord) = if signalled {
-            (PlaceInQueue::Ready, job.order_key())
-        } else {
-            (PlaceInQueue::Parked, now_ms + self.after_ms.max(0))
-        };
-        let reason = self.problem.as_ref().map(|problem| problem.reason);
-        let before = job.live.problem.as_ref().map(|problem| problem.reason);
-        let since = match (reason, job.live.problem_since_ms) {
-            (Some(_), Some(since)) if reason == before => Some(since),
-            (Some(_), _) => Some(now_ms),
-            (None, _) => None,
-        };
-        sqlx::query(
-            "UPDATE job SET owner = NULL, token = NULL, q_state = ?, q_ord = ?, revision = revision + 1, \
-             attempt = attempt + 1, waiting_for = ?, reason = ?, message = ?, problem_since_ms = ?, \
-             secret_version = ?, checkpoint = ? WHERE server_uid = ?",
-        )
-        .bind(place.code())
-        .bind(ord)
-        .bind(self.waiting_for.as_str())
-        .bind(reason.map(crate::api::Reason::as_str))
-        .bind(self.problem.as_ref().map(|problem| problem.message.as_str()))
-        .bind(since)
-        .bind(&self.secret_version)
-        .bind(&self.checkpoint)
-        .bind(job.uid.as_str())
-        .execute(&mut *connection)
-        .await?;
-        let new_reason =
-            reason != before || job.live.waiting_for != Some(self.waiting_for) && job.live.attempt == 0;
-        if let Some(locked) = state::lock(connection, &job.uid).await? {
-            let mut known = locked.known;
-            let changed = state::absorb(&mut known, &self.report, locked.now_ms);
-            let tell = if changed || (new_reason && !job.quiet) { Tell::Controller } else { Tell::Nobody };
-            state::write(connection, &job.uid, &known, tell).await?;
+    ) -> Result<Ending<Self::Output>, QueueError> {
+        let standings = fence::check_all(connection, self.items.iter().map(|(claim, _)| claim), pass).await?;
+        let now_ms = state::clock(connection).await?;
+        let mut answers = Vec::with_capacity(standings.len());
+        let mut leaving = Vec::with_capacity(standings.len());
+        for (standing, (claim, how)) in standings.into_iter().zip(&self.items) {
+            answers.push(match standing {
+                Ok(Standing::Held(job)) => match refuse_open_request(&job) {
+                    Ok(()) => {
+                        // Read before the evidence: whatever signalled the job since then may be what it would wait
+                        // for.
+                        let signalled = job.signals != claim.job.signals;
+                        leaving.push(leave(*job, how, signalled, now_ms));
+                        Ok(Fenced::Done(if signalled { Parked::AwakeAgain } else { Parked::Asleep }))
+                    }
+                    Err(error) => Err(error),
+                },
+                // Also after an unknown COMMIT: parked or taken over, it is no longer this worker's.
+                Ok(Standing::Written(_) | Standing::Lost) => Ok(Fenced::Lost),
+                Err(error) => Err(error),
+            });
         }
-        insert_place(connection, &job, place, ord).await?;
-        Ok(Ending::Commit(Fenced::Done(if signalled { Parked::AwakeAgain } else { Parked::Asleep })))
+        if leaving.is_empty() {
+            return Ok(Ending::Rollback(answers));
+        }
+        leaving.sort_by(|a, b| a.job.uid.cmp(&b.job.uid));
+        write(connection, &leaving).await?;
+        let changes: Vec<Change<'_>> = leaving
+            .iter()
+            .map(|it| Change { uid: &it.job.uid, report: &it.how.report, at_least: it.tell })
+            .collect();
+        state::change_all(connection, &changes, now_ms).await?;
+        permit::give_back(connection, leaving.iter().filter(|it| it.gives_back).map(|it| &it.job)).await?;
+        let places: Vec<QueueRow<'_>> =
+            leaving.iter().map(|it| QueueRow::of(&it.job, it.place, it.ord)).collect();
+        insert_places(connection, &places).await?;
+        Ok(Ending::Commit(answers))
+    }
+}
+
+fn leave(job: JobRow, how: &ParkAs, signalled: bool, now_ms: i64) -> Leaving<'_> {
+    // What has changed nothing yet keeps nobody else waiting while it sleeps.
+    let gives_back = job.permit_held && !job.live.request_stored;
+    let (place, ord) = if signalled {
+        let awake = JobRow { permit_held: job.permit_held && !gives_back, ..job.clone() };
+        (awake.waits_in(), job.order_key())
+    } else {
+        (PlaceInQueue::Parked, now_ms + how.after_ms.max(0))
+    };
+    let reason = how.problem.as_ref().map(|problem| problem.reason);
+    let before = job.live.problem.as_ref().map(|problem| problem.reason);
+    let problem_since_ms = match (reason, job.live.problem_since_ms) {
+        (Some(_), Some(since)) if reason == before => Some(since),
+        (Some(_), _) => Some(now_ms),
+        (None, _) => None,
+    };
+    let new_reason =
+        reason != before || job.live.waiting_for != Some(how.waiting_for) && job.live.attempt == 0;
+    let tell = if new_reason && !job.quiet { Tell::Controller } else { Tell::Nobody };
+    Leaving { how, job, place, ord, problem_since_ms, gives_back, tell }
+}
+
+async fn write(connection: &mut MySqlConnection, leaving: &[Leaving<'_>]) -> Result<(), QueueError> {
+    for group in groups(leaving) {
+        // The rows exist and are locked, so this only updates; `UPDATE` cannot give each row values of its own.
+        let text = format!(
+            "INSERT INTO job (server_uid, checkpoint, q_state, q_ord, waiting_for, reason, message, problem_since_ms, \
+             secret_version, permit_held, step, {FILLING}) VALUES {} \
+             ON DUPLICATE KEY UPDATE owner = NULL, token = NULL, revision = revision + 1, attempt = attempt + 1, \
+             checkpoint = VALUES(checkpoint), q_state = VALUES(q_state), q_ord = VALUES(q_ord), \
+             waiting_for = VALUES(waiting_for), reason = VALUES(reason), message = VALUES(message), \
+             problem_since_ms = VALUES(problem_since_ms), secret_version = VALUES(secret_version), \
+             permit_held = VALUES(permit_held)",
+            times(&format!("(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', {FILLING_VALUES})"), group.len(), ", "),
+        );
+        let mut query = sqlx::query(AssertSqlSafe(text));
+        for Leaving { how, job, place, ord, problem_since_ms, gives_back, .. } in group {
+            query = query
+                .bind(job.uid.as_str())
+                .bind(&how.checkpoint)
+                .bind(place.code())
+                .bind(*ord)
+                .bind(how.waiting_for.as_str())
+                .bind(how.problem.as_ref().map(|problem| problem.reason.as_str()))
+                .bind(how.problem.as_ref().map(|problem| problem.message.as_str()))
+                .bind(*problem_since_ms)
+                .bind(&how.secret_version)
+                .bind(job.permit_held && !gives_back);
+        }
+        query.execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+impl Batch for Park {
+    type Item = (Claim, ParkAs);
+    type Answer = Fenced<Parked>;
+
+    fn server((claim, _): &Self::Item) -> &ServerUid {
+        claim.uid()
+    }
+
+    fn of(items: Vec<Self::Item>) -> Self {
+        Self { items }
     }
 }
 
@@ -115,8 +180,8 @@ impl Transaction for HandBack {
         let Standing::Held(job) = fence::check(connection, &self.claim, pass).await? else {
             return Ok(Ending::Rollback(Fenced::Lost));
         };
-        super::wake::move_to_ready(connection, &job).await?;
-        insert_place(connection, &job, PlaceInQueue::Ready, job.order_key()).await?;
+        awaken(connection, &job).await?;
+        insert_place(connection, &job, job.waits_in(), job.order_key()).await?;
         Ok(Ending::Commit(Fenced::Done(())))
     }
 }
@@ -142,8 +207,8 @@ impl Transaction for Disown {
         .await?;
         let Some(row) = row else { return Ok(Ending::Rollback(false)) };
         let job = JobRow::read(&row)?;
-        super::wake::move_to_ready(connection, &job).await?;
-        insert_place(connection, &job, PlaceInQueue::Ready, job.order_key()).await?;
+        awaken(connection, &job).await?;
+        insert_place(connection, &job, job.waits_in(), job.order_key()).await?;
         Ok(Ending::Commit(true))
     }
 }
@@ -180,9 +245,7 @@ impl Queue {
     /// Parks a job: it holds no slot, no connection and no lock until its time comes or something signals it. A
     /// stored request must be closed before.
     pub async fn park(&self, claim: Claim, how: ParkAs) -> Result<Fenced<Parked>, QueueError> {
-        let ParkAs { after_ms, waiting_for, problem, secret_version, checkpoint, report } = how;
-        self.transact(Park { claim, after_ms, waiting_for, problem, secret_version, checkpoint, report })
-            .await
+        self.inner.batchers.park.call((claim, how)).await
     }
 
     /// The jobs that name `me` as their owner. What its slots do not run was claimed in a transaction whose COMMIT was

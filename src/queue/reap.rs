@@ -7,11 +7,11 @@ use sqlx::mysql::MySqlRow;
 use sqlx::{MySqlConnection, Row};
 
 use super::complete::{End, end_job};
-use super::row::{JobRow, insert_place};
+use super::row::{JobRow, QueueRow, insert_places};
 use super::state::{Tell, touch};
 use super::transaction::{Ending, Pass, Transaction};
-use super::wake::move_to_ready;
-use super::{OwnedJob, PlaceInQueue, Queue, QueueError, Report, now_ms};
+use super::wake::awaken;
+use super::{OwnedJob, Queue, QueueError, Report, now_ms};
 use crate::api::Reason;
 use crate::job::{Incarnation, JobResult, Problem};
 
@@ -110,8 +110,7 @@ impl Transaction for TakeOver {
                 }
                 continue;
             }
-            give_up(connection, &job).await?;
-            ready.push(job);
+            ready.push(give_up(connection, job).await?);
         }
         let wake_ms: i64 = sqlx::query_scalar(concat!("SELECT ", now_ms!(), " + ?"))
             .bind(ASIDE_MS)
@@ -127,9 +126,9 @@ impl Transaction for TakeOver {
         for (key, _) in &set_aside {
             key.insert_parked(connection, wake_ms).await?;
         }
-        for job in &ready {
-            insert_place(connection, job, PlaceInQueue::Ready, job.order_key()).await?;
-        }
+        let places: Vec<QueueRow<'_>> =
+            ready.iter().map(|job| QueueRow::of(job, job.waits_in(), job.order_key())).collect();
+        insert_places(connection, &places).await?;
         Ok(Ending::Commit(rows.len() as u32))
     }
 }
@@ -155,7 +154,7 @@ impl TakeOver {
 }
 
 /// Counts the crash, and asks a job that reached the limit to stop, so that its undo steps run.
-async fn give_up(connection: &mut MySqlConnection, job: &JobRow) -> Result<(), QueueError> {
+async fn give_up(connection: &mut MySqlConnection, mut job: JobRow) -> Result<JobRow, QueueError> {
     let limit = job.crashes + 1 >= CRASH_LIMIT && job.live.cancel.is_none();
     sqlx::query(
         "UPDATE job SET crashes = IF(?, 0, crashes + 1), cancel = IF(?, ?, cancel) WHERE server_uid = ?",
@@ -166,7 +165,11 @@ async fn give_up(connection: &mut MySqlConnection, job: &JobRow) -> Result<(), Q
     .bind(job.uid.as_str())
     .execute(&mut *connection)
     .await?;
-    move_to_ready(connection, job).await
+    if limit {
+        job.live.cancel = Some(Reason::CrashLimit);
+    }
+    awaken(connection, &job).await?;
+    Ok(job)
 }
 
 fn poisoned(job: &JobRow) -> Problem {

@@ -1,13 +1,16 @@
 //! The `job` row and its place in `queue`.
 
+use std::collections::HashMap;
+
 use sqlx::mysql::MySqlRow;
-use sqlx::{MySqlConnection, Row};
+use sqlx::{AssertSqlSafe, MySqlConnection, Row};
 
 use super::QueueError;
+use super::many::{filled, groups, marks, times};
 use crate::api::Reason;
 use crate::job::{
-    Action, Intent, JobId, JobState, Lane, LiveJob, Problem, ServerUid, Step, StoredRequest, WaitingFor,
-    order_key,
+    Action, Intent, JobId, JobState, Lane, LiveJob, PermitClass, Problem, ServerUid, Step, StoredRequest,
+    WaitingFor, order_key,
 };
 
 /// The `state` column of a `queue` row.
@@ -18,17 +21,22 @@ pub enum PlaceInQueue {
     Ready = 0,
     /// Never started; waits for a worker.
     Queued = 1,
+    /// Waits for a worker, and for a permit of its class.
+    QueuedBounded = 2,
     /// Waits for a time or a signal.
     Parked = 3,
 }
 
 impl PlaceInQueue {
+    /// Every place, in the order in which they are claimed from.
+    pub const ALL: [Self; 4] = [Self::Ready, Self::Queued, Self::QueuedBounded, Self::Parked];
+
     pub(super) const fn code(self) -> i64 {
         self as i64
     }
 
     pub(super) fn from_code(code: i64) -> Option<Self> {
-        [Self::Ready, Self::Queued, Self::Parked].into_iter().find(|place| place.code() == code)
+        Self::ALL.into_iter().find(|place| place.code() == code)
     }
 }
 
@@ -54,9 +62,24 @@ pub(super) struct JobRow {
     pub request: Option<StoredRequest>,
     pub requester: String,
     pub step_since_ms: Option<i64>,
+    pub permit_class: Option<PermitClass>,
+    pub permit_held: bool,
 }
 
 impl JobRow {
+    /// Where this job waits for a worker. One that has to stop needs no permit for that.
+    pub(super) fn waits_in(&self) -> PlaceInQueue {
+        match self.permit_class {
+            Some(_) if !self.permit_held && self.live.cancel.is_none() => PlaceInQueue::QueuedBounded,
+            _ => PlaceInQueue::Ready,
+        }
+    }
+
+    /// The class whose permit it holds.
+    pub(super) fn permit(&self) -> Option<PermitClass> {
+        self.permit_class.filter(|_| self.permit_held)
+    }
+
     /// The order key of this job in `ready` and `queued`.
     pub(super) fn order_key(&self) -> i64 {
         order_key(self.live.lane, self.order_ms)
@@ -93,7 +116,9 @@ impl JobRow {
         let state = match (&cancel, place, started_at_ms) {
             (Some(_), ..) => JobState::Cancelling,
             (None, _, None) => JobState::Queued,
-            (None, Some((PlaceInQueue::Parked, _)), Some(_)) => JobState::Waiting,
+            (None, Some((PlaceInQueue::Parked | PlaceInQueue::QueuedBounded, _)), Some(_)) => {
+                JobState::Waiting
+            }
             (None, ..) => JobState::Running,
         };
         let live = LiveJob {
@@ -118,6 +143,7 @@ impl JobRow {
             request_stored: row.try_get::<i64, _>("request_stored")? != 0,
             secret_version: row.try_get("secret_version")?,
         };
+        let permit_class: Option<String> = row.try_get("permit_class")?;
         let request =
             request.map(|text| serde_json::from_str(&text).map_err(|_| bad("request", &text))).transpose()?;
         Ok(Self {
@@ -138,10 +164,59 @@ impl JobRow {
             request,
             requester: row.try_get("requester")?,
             step_since_ms: row.try_get("step_since_ms")?,
+            permit_class: permit_class
+                .map(|text| PermitClass::parse(&text).ok_or_else(|| bad("permit_class", &text)))
+                .transpose()?,
+            permit_held: row.try_get::<i64, _>("permit_held")? != 0,
             uid: ServerUid(uid),
             live,
         })
     }
+}
+
+/// Columns of `job` without a default, and values for them, for an `INSERT` that only ever updates.
+pub(super) const FILLING: &str = "id, namespace, name, site, shard, action, lane, order_ms, intent, cause, quiet, requester, \
+                                  enqueued_at_ms";
+pub(super) const FILLING_VALUES: &str = "0, '', '', '', 0, '', 0, 0, '', '', 0, '', 0";
+
+/// A row to insert into `queue`.
+pub(super) struct QueueRow<'a> {
+    pub site: &'a str,
+    pub shard: i64,
+    pub place: PlaceInQueue,
+    pub ord: i64,
+    pub id: i64,
+    pub uid: &'a str,
+}
+
+impl<'a> QueueRow<'a> {
+    /// The row of `job` in `place`.
+    pub(super) fn of(job: &'a JobRow, place: PlaceInQueue, ord: i64) -> Self {
+        Self { site: &job.site, shard: job.shard, place, ord, id: job.live.id.0, uid: job.uid.as_str() }
+    }
+}
+
+/// Inserts the queue rows of jobs that were just put there.
+pub(super) async fn insert_places(
+    connection: &mut MySqlConnection,
+    rows: &[QueueRow<'_>],
+) -> Result<(), QueueError> {
+    for group in groups(rows) {
+        let values = times("(?, ?, ?, ?, ?, ?)", group.len(), ", ");
+        let text = format!("INSERT INTO queue (site, shard, state, ord, id, server_uid) VALUES {values}");
+        let mut query = sqlx::query(AssertSqlSafe(text));
+        for row in group {
+            query = query
+                .bind(row.site)
+                .bind(row.shard)
+                .bind(row.place.code())
+                .bind(row.ord)
+                .bind(row.id)
+                .bind(row.uid);
+        }
+        query.execute(&mut *connection).await?;
+    }
+    Ok(())
 }
 
 /// Inserts the queue row of a job that was just put into `place`.
@@ -151,15 +226,28 @@ pub(super) async fn insert_place(
     place: PlaceInQueue,
     ord: i64,
 ) -> Result<(), QueueError> {
-    sqlx::query("INSERT INTO queue (site, shard, state, ord, id, server_uid) VALUES (?, ?, ?, ?, ?, ?)")
-        .bind(&job.site)
-        .bind(job.shard)
-        .bind(place.code())
-        .bind(ord)
-        .bind(job.live.id.0)
-        .bind(job.uid.as_str())
-        .execute(connection)
-        .await?;
+    insert_places(connection, &[QueueRow::of(job, place, ord)]).await
+}
+
+/// Deletes queue rows (`ord`, `id`) of one place of a shard; they are known to be locked or ours.
+pub(super) async fn delete_places(
+    connection: &mut MySqlConnection,
+    (site, shard): (&str, i64),
+    place: PlaceInQueue,
+    keys: &[(i64, i64)],
+) -> Result<(), QueueError> {
+    for group in filled(keys) {
+        // Not `(ord, id) IN (…)`: with a single row MariaDB scans the table for that.
+        let each = times("(ord = ? AND id = ?)", group.len(), " OR ");
+        let text = format!(
+            "DELETE queue FROM queue FORCE INDEX (PRIMARY) WHERE site = ? AND shard = ? AND state = ? AND ({each})"
+        );
+        let mut query = sqlx::query(AssertSqlSafe(text)).bind(site).bind(shard).bind(place.code());
+        for (ord, id) in group {
+            query = query.bind(ord).bind(id);
+        }
+        query.execute(&mut *connection).await?;
+    }
     Ok(())
 }
 
@@ -170,13 +258,27 @@ pub(super) async fn delete_place(
     place: PlaceInQueue,
     ord: i64,
 ) -> Result<(), QueueError> {
-    sqlx::query("DELETE FROM queue WHERE site = ? AND shard = ? AND state = ? AND ord = ? AND id = ?")
-        .bind(&job.site)
-        .bind(job.shard)
-        .bind(place.code())
-        .bind(ord)
-        .bind(job.live.id.0)
-        .execute(connection)
-        .await?;
-    Ok(())
+    delete_places(connection, (&job.site, job.shard), place, &[(ord, job.live.id.0)]).await
+}
+
+/// Locks the live jobs of these servers, given in lock order.
+pub(super) async fn lock_jobs(
+    connection: &mut MySqlConnection,
+    uids: &[&str],
+) -> Result<HashMap<String, MySqlRow>, QueueError> {
+    let mut found = HashMap::with_capacity(uids.len());
+    for group in filled(uids) {
+        let text = format!(
+            "SELECT * FROM job FORCE INDEX (PRIMARY) WHERE server_uid IN ({}) FOR UPDATE",
+            marks(group.len())
+        );
+        let mut query = sqlx::query(AssertSqlSafe(text));
+        for uid in group {
+            query = query.bind(uid);
+        }
+        for row in query.fetch_all(&mut *connection).await? {
+            found.insert(row.try_get("server_uid")?, row);
+        }
+    }
+    Ok(found)
 }

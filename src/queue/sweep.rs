@@ -4,8 +4,8 @@ use sqlx::{MySqlConnection, Row};
 
 use super::row::{JobRow, insert_place};
 use super::transaction::{Ending, Pass, Transaction};
-use super::wake::move_to_ready;
-use super::{PlaceInQueue, Queue, QueueError};
+use super::wake::awaken;
+use super::{Queue, QueueError};
 use crate::job::{Incarnation, ServerUid};
 
 /// Jobs looked at in one call.
@@ -45,8 +45,8 @@ impl Transaction for Requeue {
                 return Ok(Ending::Rollback(false));
             }
         }
-        move_to_ready(connection, &job).await?;
-        insert_place(connection, &job, PlaceInQueue::Ready, job.order_key()).await?;
+        awaken(connection, &job).await?;
+        insert_place(connection, &job, job.waits_in(), job.order_key()).await?;
         Ok(Ending::Commit(true))
     }
 }

@@ -50,11 +50,16 @@ impl Queue {
     /// Runs a transaction to its end, even if the caller goes away.
     pub(super) async fn transact<T: Transaction>(&self, transaction: T) -> Result<T::Output, QueueError> {
         let queue = self.clone();
-        let begun = std::time::Instant::now();
         // A transaction that is dropped between BEGIN and COMMIT would leave its locks to a time-out.
-        let ended = tokio::spawn(async move { queue.repeat(&transaction).await })
+        tokio::spawn(async move { queue.timed(&transaction).await })
             .await
-            .map_err(|error| QueueError::Panicked(error.to_string()))?;
+            .map_err(|error| QueueError::Panicked(error.to_string()))?
+    }
+
+    /// Like [`Queue::transact`], for a task that nobody cancels.
+    pub(super) async fn timed<T: Transaction>(&self, transaction: &T) -> Result<T::Output, QueueError> {
+        let begun = std::time::Instant::now();
+        let ended = self.repeat(transaction).await;
         metrics::TRANSACTION_TIME.observe(&[T::NAME], begun.elapsed().as_secs_f64());
         ended
     }

@@ -1,11 +1,13 @@
 //! Waking: parked jobs whose time has come become ready.
 
-use sqlx::{MySqlConnection, Row};
+use sqlx::{AssertSqlSafe, MySqlConnection, Row};
 
 use super::claim::set_aside;
-use super::row::{JobRow, delete_place, insert_place};
+use super::many::{filled, marks};
+use super::row::{JobRow, QueueRow, delete_places, insert_places, lock_jobs};
 use super::transaction::{Ending, Pass, Transaction};
 use super::{PlaceInQueue, Queue, QueueError, now_ms};
+use crate::job::{Lane, order_key};
 use crate::shard::Shard;
 
 struct Wake {
@@ -31,57 +33,75 @@ impl Transaction for Wake {
         .await?;
         let mut keys = Vec::with_capacity(due.len());
         for row in &due {
-            keys.push((
-                row.try_get::<String, _>("server_uid")?,
-                row.try_get::<i64, _>("ord")?,
-                row.try_get("id")?,
-            ));
+            let (uid, ord, id): (String, i64, i64) =
+                (row.try_get("server_uid")?, row.try_get("ord")?, row.try_get("id")?);
+            keys.push((uid, ord, id));
         }
         keys.sort();
-        let mut woken = Vec::with_capacity(keys.len());
-        for (uid, ord, id) in keys {
-            let id: i64 = id;
-            let row = sqlx::query(
-                "SELECT * FROM job WHERE server_uid = ? AND id = ? AND q_state = 3 AND q_ord = ? FOR UPDATE",
-            )
-            .bind(&uid)
-            .bind(id)
-            .bind(ord)
-            .fetch_optional(&mut *connection)
-            .await?;
-            let Some(row) = row else { continue };
-            let job = match JobRow::read(&row) {
-                Ok(job) => job,
+        let uids: Vec<&str> = keys.iter().map(|(uid, ..)| uid.as_str()).collect();
+        let mut rows = lock_jobs(connection, &uids).await?;
+        let (mut woken, mut left) = (Vec::with_capacity(keys.len()), Vec::with_capacity(keys.len()));
+        for (uid, ord, id) in &keys {
+            let Some(row) = rows.remove(uid) else { continue };
+            let here = row.try_get::<i64, _>("id")? == *id
+                && row.try_get::<Option<i64>, _>("q_state")? == Some(PlaceInQueue::Parked.code())
+                && row.try_get::<Option<i64>, _>("q_ord")? == Some(*ord);
+            if !here {
+                continue;
+            }
+            match JobRow::read(&row) {
+                Ok(job) => {
+                    woken.push(job);
+                    left.push((*ord, *id));
+                }
                 Err(error) => {
                     tracing::error!(server = uid, %error, "a job row cannot be read; it stays parked for ten minutes");
-                    set_aside(connection, &uid, (&self.site, self.shard), PlaceInQueue::Parked, ord, id)
+                    set_aside(connection, uid, (&self.site, self.shard), PlaceInQueue::Parked, *ord, *id)
                         .await?;
-                    continue;
                 }
-            };
-            move_to_ready(connection, &job).await?;
-            delete_place(connection, &job, PlaceInQueue::Parked, ord).await?;
-            woken.push(job);
+            }
         }
-        for job in &woken {
-            insert_place(connection, job, PlaceInQueue::Ready, job.order_key()).await?;
-        }
+        delete_places(connection, (&self.site, i64::from(self.shard.0)), PlaceInQueue::Parked, &left).await?;
+        awaken_all(connection, &woken).await?;
+        let places: Vec<QueueRow<'_>> =
+            woken.iter().map(|job| QueueRow::of(job, job.waits_in(), job.order_key())).collect();
+        insert_places(connection, &places).await?;
         Ok(Ending::Commit(woken.len() as u32))
     }
 }
 
-/// Marks a locked job as ready; the caller inserts its queue row last.
-pub(super) async fn move_to_ready(connection: &mut MySqlConnection, job: &JobRow) -> Result<(), QueueError> {
-    sqlx::query("UPDATE job SET owner = NULL, token = NULL, q_state = 0, q_ord = ? WHERE server_uid = ?")
-        .bind(job.order_key())
-        .bind(job.uid.as_str())
-        .execute(connection)
-        .await?;
+/// Marks locked jobs as waiting for a worker, in nobody's hands; the caller inserts their queue rows last.
+pub(super) async fn awaken_all(connection: &mut MySqlConnection, jobs: &[JobRow]) -> Result<(), QueueError> {
+    for place in [PlaceInQueue::Ready, PlaceInQueue::QueuedBounded] {
+        let there = jobs.iter().filter(|job| job.waits_in() == place);
+        let uids: Vec<&str> = there.map(|job| job.uid.as_str()).collect();
+        for group in filled(&uids) {
+            // The order key as `order_key` makes it.
+            let text = format!(
+                "UPDATE job FORCE INDEX (PRIMARY) SET owner = NULL, token = NULL, q_state = ?, \
+                 q_ord = lane * {LANE_STEP} + order_ms WHERE server_uid IN ({})",
+                marks(group.len())
+            );
+            let mut query = sqlx::query(AssertSqlSafe(text)).bind(place.code());
+            for uid in group {
+                query = query.bind(uid);
+            }
+            query.execute(&mut *connection).await?;
+        }
+    }
     Ok(())
 }
 
+/// Between the first order keys of two lanes.
+const LANE_STEP: i64 = order_key(Lane::High, 0);
+
+/// Marks one locked job as waiting for a worker.
+pub(super) async fn awaken(connection: &mut MySqlConnection, job: &JobRow) -> Result<(), QueueError> {
+    awaken_all(connection, std::slice::from_ref(job)).await
+}
+
 impl Queue {
-    /// Moves up to `at_most` due jobs of a shard to ready; returns how many.
+    /// Lets up to `at_most` due jobs of a shard wait for a worker again; returns how many.
     pub async fn wake(&self, site: &str, shard: Shard, at_most: u32) -> Result<u32, QueueError> {
         self.transact(Wake { site: site.to_owned(), shard, at_most }).await
     }

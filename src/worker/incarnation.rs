@@ -1,8 +1,10 @@
 //! One life of a worker: from its row in the registry to its end.
 #![expect(clippy::disallowed_methods, reason = "a lease is a matter of time: the monotonic clock decides")]
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -12,17 +14,16 @@ use super::reaper;
 use super::slots::Slots;
 use super::{Settings, Surroundings};
 use crate::http::Readiness;
-use crate::job::{Incarnation, Lane};
-use crate::metrics;
-use crate::queue::{ClaimFrom, Head, Heart, Newcomer, PlaceInQueue, QueueError, Served};
+use crate::job::{Incarnation, PermitClass};
+use crate::queue::{Front, Heart, Newcomer, QueueError, Served};
 use crate::shard::Shard;
 
 /// Between two looks at the front of the queue while slots are free.
 const LOOK: Duration = Duration::from_millis(100);
 /// Between two comparisons of the jobs that name this worker with those that its slots run.
 const COMPARE: Duration = Duration::from_secs(2);
-/// Due jobs of one shard that are woken at once.
-const WAKE: u32 = 100;
+/// Between two looks at the shards of others while nothing waits in one's own.
+const LOOK_AT_ALL: Duration = Duration::from_secs(1);
 
 /// How a life ended.
 pub(super) enum Life {
@@ -51,6 +52,7 @@ pub(super) async fn live(
     if !quiet.is_zero() {
         tracing::warn!(worker = %me, quiet_s = quiet.as_secs_f64(), "the database tells another history: claims nothing for a while");
     }
+    around.queue.set_permits(&around.settings.site, PermitClass::Install, around.settings.installs).await?;
     let lease = Lease::new(&around.settings, sent);
     tracing::info!(worker = %me, site = around.settings.site, slots = around.settings.slots, "in the registry of workers");
     readiness.ready("database");
@@ -64,8 +66,14 @@ pub(super) async fn live(
         heart_stops.clone(),
     ));
     let reaping = around.clone();
+    // Until the others are known it serves every shard.
+    let everywhere = Served {
+        site: around.settings.site.clone(),
+        shards: (0..around.queue.shards()).map(Shard).collect(),
+    };
+    let (serves, shards) = watch::channel(everywhere.shards.clone());
     parts.spawn(async move {
-        reaper::run(&reaping, me).await;
+        reaper::run(&reaping, me, &serves).await;
         Part::Reaper
     });
     readiness.ready("lease");
@@ -73,13 +81,12 @@ pub(super) async fn live(
     let mut worker = Worker {
         around: around.clone(),
         me,
-        served: Served {
-            site: around.settings.site.clone(),
-            shards: (0..around.queue.shards()).map(Shard).collect(),
-        },
+        shards,
+        front: Front::new(everywhere.clone(), around.settings.lower_share),
+        all: Front::new(everywhere, around.settings.lower_share),
+        looked_at_all: sent,
         slots: Slots::new(around.clone(), lease.clone(), me),
         lease,
-        rotation: 0,
     };
     let over = worker.work(&mut parts, quiet_until).await;
     if let Some(over) = over {
@@ -119,22 +126,36 @@ async fn beat(
     Part::Beat(heart, over)
 }
 
-/// How long the front of the queue has waited, by lane.
-fn show_ages(heads: &[Head]) {
-    for lane in Lane::ALL {
-        let waiting = heads.iter().filter(|head| head.lane == lane && head.place != PlaceInQueue::Parked);
-        let oldest_ms = waiting.map(|head| head.waiting_ms).max().unwrap_or(0);
-        metrics::OLDEST_WAITING.set(&[lane.as_str()], oldest_ms as f64 / 1000.0);
-    }
-}
-
 struct Worker {
     around: Surroundings,
     me: Incarnation,
-    served: Served,
+    /// The shards that this worker serves, as the registry last said.
+    shards: watch::Receiver<BTreeSet<Shard>>,
+    front: Front,
+    all: Front,
+    looked_at_all: Instant,
     slots: Slots,
     lease: Lease,
-    rotation: u16,
+}
+
+/// Claims as long as there is room and something to claim; returns how many jobs.
+async fn fill(
+    around: &Surroundings,
+    me: Incarnation,
+    front: &mut Front,
+    slots: &mut Slots,
+) -> Result<usize, QueueError> {
+    let mut claimed = 0;
+    loop {
+        let claims = around.queue.fetch(front, me, slots.room()).await?;
+        if claims.is_empty() {
+            return Ok(claimed);
+        }
+        claimed += claims.len();
+        for claim in claims {
+            slots.start(claim).await?;
+        }
+    }
 }
 
 impl Worker {
@@ -187,48 +208,20 @@ impl Worker {
         if compare {
             self.disown_strays().await?;
         }
-        // As long as something was claimed there may be more behind it.
-        while self.slots.free() > 0 && self.claim().await? > 0 {}
+        if self.shards.has_changed().unwrap_or(false) {
+            let shards = self.shards.borrow_and_update().clone();
+            tracing::info!(shards = shards.len(), "serves other shards: a worker of the site came or went");
+            self.front.serve(shards);
+        }
+        let claimed = fill(&self.around, self.me, &mut self.front, &mut self.slots).await?;
+        // Shards are an affinity: what their own workers have no slot for is not left lying while this one idles.
+        if claimed == 0 && self.looked_at_all.elapsed() >= LOOK_AT_ALL {
+            self.looked_at_all = Instant::now();
+            if self.front.served() != self.all.served() {
+                fill(&self.around, self.me, &mut self.all, &mut self.slots).await?;
+            }
+        }
         Ok(())
-    }
-
-    /// One pass over the fronts of all served shards; returns how many jobs were claimed.
-    async fn claim(&mut self) -> Result<usize, QueueError> {
-        metrics::HEAD_QUERIES.one(&[]);
-        let mut heads = self.around.queue.heads(&self.served).await?;
-        show_ages(&heads);
-        let due: Vec<Shard> =
-            heads.iter().filter(|head| head.place == PlaceInQueue::Parked).map(|head| head.shard).collect();
-        for shard in &due {
-            self.around.queue.wake(&self.served.site, *shard, WAKE).await?;
-        }
-        if !due.is_empty() {
-            heads = self.around.queue.heads(&self.served).await?;
-        }
-        // From another shard each time, so that none is always last.
-        let count = self.around.queue.shards().max(1);
-        self.rotation = (self.rotation + 1) % count;
-        let turn = |shard: Shard| (shard.0 + count - self.rotation % count) % count;
-        heads.retain(|head| head.place != PlaceInQueue::Parked);
-        heads.sort_by_key(|head| (head.lane, head.place, turn(head.shard)));
-        let mut claimed = 0;
-        for head in heads {
-            let free = self.slots.free();
-            if free == 0 {
-                break;
-            }
-            let from = ClaimFrom {
-                site: self.served.site.clone(),
-                shard: head.shard,
-                place: head.place,
-                lane: head.lane,
-            };
-            for claim in self.around.queue.claim(self.me, from, free as u32).await? {
-                claimed += 1;
-                self.slots.start(claim).await?;
-            }
-        }
-        Ok(claimed)
     }
 
     /// Gives back what names this worker as its owner and is in none of its slots: it was claimed in a transaction

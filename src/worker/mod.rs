@@ -64,6 +64,8 @@ enum Halt {
     Lost,
     /// Nothing ended: the run has to look again.
     Again,
+    /// It held its slot for longer than a job may.
+    Stuck(Duration),
     /// The database.
     Database(QueueError),
 }

@@ -11,6 +11,14 @@ pub struct Settings {
     pub host: String,
     /// Jobs that run at once.
     pub slots: usize,
+    /// Of these, those that only urgent jobs may use.
+    pub urgent_slots: usize,
+    /// One claim in so many starts from a lower lane; 0: none does.
+    pub lower_share: u32,
+    /// Installations in flight at once at the site.
+    pub installs: u32,
+    /// How long a job may hold its slot.
+    pub slot_deadline: Duration,
     /// Between two heartbeats.
     pub heartbeat: Duration,
     /// How long the same heartbeat may be seen before others take over.

@@ -11,7 +11,7 @@ use super::{Halt, Surroundings, run};
 use crate::api::Reason;
 use crate::job::{Incarnation, RetryClass};
 use crate::metrics;
-use crate::queue::{Claim, OwnedJob, ParkAs, QueueError, Report};
+use crate::queue::{Claim, OwnedJob, ParkAs, QueueError, Report, Room};
 
 /// How long a job of an unreachable BMC is put off while its share of the slots is taken, in milliseconds.
 const PUT_OFF_MS: i64 = 2_000;
@@ -42,9 +42,15 @@ impl Slots {
         Self { around, lease, me, tasks: JoinSet::new(), held: HashMap::new() }
     }
 
-    /// How many more jobs may run.
-    pub(super) fn free(&self) -> usize {
+    fn free(&self) -> usize {
         self.around.settings.slots.saturating_sub(self.held.len())
+    }
+
+    /// How many more jobs may run.
+    pub(super) fn room(&self) -> Room {
+        let free = self.free();
+        let any = free.saturating_sub(self.around.settings.urgent_slots);
+        Room { any: any as u32, urgent: (free - any) as u32 }
     }
 
     /// Whether no job runs.
@@ -79,11 +85,16 @@ impl Slots {
         );
         let (around, lease) = (self.around.clone(), self.lease.clone());
         let work = async move {
-            let ended = lease.during(run::run(&around, claim)).await;
-            ended.unwrap_or_else(|| {
-                tracing::warn!("the lease is over: stopped where it stood");
-                Err(Halt::Lost)
-            })
+            let deadline = around.settings.slot_deadline;
+            let ended = lease.during(tokio::time::timeout(deadline, run::run(&around, claim))).await;
+            match ended {
+                Some(Ok(ended)) => ended,
+                Some(Err(_)) => Err(Halt::Stuck(deadline)),
+                None => {
+                    tracing::warn!("the lease is over: stopped where it stood");
+                    Err(Halt::Lost)
+                }
+            }
         };
         let id = self.tasks.spawn(work.instrument(span)).id();
         self.held.insert(id, Held { job, silent });
@@ -106,6 +117,9 @@ impl Slots {
                 (id, None)
             }
             Ok((id, Err(Halt::Database(error)))) => (id, Some(error.to_string())),
+            Ok((id, Err(Halt::Stuck(deadline)))) => {
+                (id, Some(format!("it held its slot for {} s and was stopped", deadline.as_secs_f64())))
+            }
             Err(error) => (error.id(), Some(error.to_string())),
         };
         let held = self.held.remove(&id);

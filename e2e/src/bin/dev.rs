@@ -1,5 +1,6 @@
-//! What `make up`, `make down` and `make demo` run.
+//! What `make up`, `make down`, `make demo` and `make bench` run.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -19,6 +20,14 @@ enum Command {
     Down,
     /// Start everything, show ten servers, and stop
     Demo,
+    /// Measure the queue on a MySQL and on a MariaDB with durable settings
+    Bench {
+        /// The program to measure: a release build of autobuild
+        binary: PathBuf,
+        /// Further arguments of `autobuild bench queue`
+        #[arg(last = true)]
+        more: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -32,6 +41,7 @@ fn main() -> ExitCode {
             Command::Up => e2e::dev::up().await,
             Command::Down => e2e::dev::down().await,
             Command::Demo => e2e::dev::demo().await,
+            Command::Bench { binary, more } => e2e::dev::bench(&binary, &more).await,
         }
     });
     // After Ctrl-C nobody waits for a build that runs in another thread.

@@ -72,6 +72,7 @@ impl Server {
         let password = uuid::Uuid::new_v4().simple().to_string();
         let init = dir.join("init.sql");
         write_init(&init, &password)?;
+        let production = durability == Durability::Production;
         let mut args = program.args.clone();
         args.extend([
             format!("--datadir={}", data.display()),
@@ -82,14 +83,20 @@ impl Server {
             "--bind-address=127.0.0.1".to_owned(),
             "--skip-name-resolve".to_owned(),
             "--max-connections=500".to_owned(),
-            "--innodb-buffer-pool-size=128M".to_owned(),
+            format!("--innodb-buffer-pool-size={}", if production { "1G" } else { "128M" }),
             // MariaDB's default NULL reads any file, MySQL's NULL none; neither is needed.
             "--secure-file-priv=".to_owned() + &dir.display().to_string(),
         ]);
-        args.extend(match engine {
-            Engine::MySql => vec!["--mysqlx=OFF".to_owned()],
-            Engine::MariaDb => Vec::new(),
-        });
+        let log = match engine {
+            Engine::MySql => {
+                args.push("--mysqlx=OFF".to_owned());
+                "--innodb-redo-log-capacity=1G"
+            }
+            Engine::MariaDb => "--innodb-log-file-size=1G",
+        };
+        if production {
+            args.push(log.to_owned());
+        }
         if durability == Durability::Relaxed {
             args.push("--innodb-flush-log-at-trx-commit=2".to_owned());
             if more.is_empty() {

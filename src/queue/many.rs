@@ -1,0 +1,77 @@
+//! Several rows in one statement. Numbers of rows are rounded, so that a connection prepares few texts.
+
+use crate::job::ServerUid;
+
+/// Rows of one statement at most.
+pub(super) const MOST: usize = 128;
+
+/// Keys in groups of a power of two, the last key repeated as often as needed: for `IN` and `OR`, where a key may
+/// stand twice.
+pub(super) fn filled<T: Clone>(keys: &[T]) -> impl Iterator<Item = Vec<T>> {
+    keys.chunks(MOST).map(|chunk| {
+        let mut group = chunk.to_vec();
+        if let Some(last) = chunk.last() {
+            group.resize(chunk.len().next_power_of_two(), last.clone());
+        }
+        group
+    })
+}
+
+/// Rows in groups of a power of two: for `INSERT`, where no row may stand twice.
+pub(super) fn groups<T>(rows: &[T]) -> impl Iterator<Item = &[T]> {
+    let mut left = rows;
+    std::iter::from_fn(move || {
+        let size = match left.len() {
+            0 => return None,
+            many if many >= MOST => MOST,
+            few => 1 << few.ilog2(),
+        };
+        let (group, rest) = left.split_at(size);
+        left = rest;
+        Some(group)
+    })
+}
+
+/// `what`, so many times.
+pub(super) fn times(what: &str, count: usize, between: &str) -> String {
+    let mut text = String::with_capacity(count * (what.len() + between.len()));
+    for number in 0..count {
+        if number > 0 {
+            text.push_str(between);
+        }
+        text.push_str(what);
+    }
+    text
+}
+
+/// `?, ?, ?` for an `IN` list.
+pub(super) fn marks(count: usize) -> String {
+    times("?", count, ", ")
+}
+
+/// In the order in which rows are locked, none twice.
+pub(super) fn in_lock_order<'a>(uids: impl Iterator<Item = &'a ServerUid>) -> Vec<&'a str> {
+    let mut uids: Vec<&str> = uids.map(ServerUid::as_str).collect();
+    uids.sort_unstable();
+    uids.dedup();
+    uids
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_powers_of_two_and_lose_nothing() {
+        for count in 0..700_usize {
+            let rows: Vec<usize> = (0..count).collect();
+            let grouped: Vec<&[usize]> = groups(&rows).collect();
+            assert!(grouped.iter().all(|group| group.len().is_power_of_two() && group.len() <= MOST));
+            assert_eq!(grouped.concat(), rows);
+            let mut repeated: Vec<usize> = filled(&rows).flatten().collect();
+            repeated.dedup();
+            assert_eq!(repeated, rows);
+            assert!(filled(&rows).all(|group| group.len().is_power_of_two() && group.len() <= MOST));
+        }
+    }
+}
