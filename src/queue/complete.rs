@@ -10,7 +10,7 @@ use super::row::JobRow;
 use super::state::{self, Changed, Tell};
 use super::transaction::{Ending, Pass, Transaction};
 use super::{Claim, Fenced, Queue, QueueError, Report, now_ms, permit};
-use crate::job::{Action, Cause, FinishedJob, JobResult, Known, Problem, ServerUid, StoredFailure};
+use crate::job::{Action, Cause, Effect, FinishedJob, JobResult, Known, Problem, ServerUid, StoredFailure};
 
 /// How a job ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,7 +157,12 @@ fn known_after(job: &JobRow, end: &End, mut known: Known, now_ms: i64) -> (Known
 }
 
 fn blocks_no_more(action: Action, failure: Option<&StoredFailure>) -> bool {
-    failure.is_some_and(|failure| action != Action::Inspect || failure.action == Action::Inspect)
+    failure.is_some_and(|failure| {
+        // Power that is as wished says nothing about data that may be half gone.
+        let destructive = |action: Action| action.effect() == Effect::Destructive;
+        (action != Action::Inspect || failure.action == Action::Inspect)
+            && (!destructive(failure.action) || destructive(action))
+    })
 }
 
 fn same(before: &StoredFailure, now: &StoredFailure) -> bool {

@@ -1,12 +1,14 @@
 //! Connections: every one is set up alike, and the server is checked before it is used.
 
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::mysql::{MySqlConnectOptions, MySqlPool, MySqlPoolOptions};
 use sqlx::{Connection, Executor, MySqlConnection};
 
 use super::QueueError;
+use super::history::{History, Present};
 
 /// What every connection sets. READ COMMITTED takes no gap locks; the short time-outs let go of the locks of a
 /// client that was cut off in mid-transaction (the defaults of both engines keep them for hours).
@@ -32,13 +34,29 @@ pub(super) fn options(url: &str) -> Result<MySqlConnectOptions, QueueError> {
     Ok(options)
 }
 
-/// A pool of at most `size` connections. Does not connect yet.
-pub(super) fn pool(options: MySqlConnectOptions, size: u32) -> MySqlPool {
+/// A pool of at most `size` connections, all of them to servers of the present history. Does not connect yet.
+pub(super) fn pool(
+    options: MySqlConnectOptions,
+    size: u32,
+    engine: Engine,
+    present: &Arc<Present>,
+) -> MySqlPool {
+    let (opened, kept) = (Arc::clone(present), Arc::clone(present));
     MySqlPoolOptions::new()
         .max_connections(size)
         .idle_timeout(IDLE)
         .acquire_timeout(Duration::from_secs(5))
-        .after_connect(|connection, _| Box::pin(set_up(connection)))
+        .after_connect(move |connection, _| {
+            let present = Arc::clone(&opened);
+            Box::pin(async move {
+                set_up(connection).await?;
+                present.admit(connection, engine).await
+            })
+        })
+        .before_acquire(move |_, about| {
+            let covers = kept.covers(about.age);
+            Box::pin(async move { Ok(covers) })
+        })
         .connect_lazy_with(options)
 }
 
@@ -84,9 +102,16 @@ pub struct ServerInfo {
     pub version: String,
 }
 
-/// Reads what the server is and refuses one on which the protocol would not be safe. Returns warnings about settings
-/// that can lose a commit.
-pub(super) async fn check(options: &MySqlConnectOptions) -> Result<(ServerInfo, Vec<String>), QueueError> {
+/// What a check of the server found.
+pub(super) struct Checked {
+    pub(super) server: ServerInfo,
+    pub(super) history: History,
+    /// Settings that can lose a commit.
+    pub(super) warnings: Vec<String>,
+}
+
+/// Reads what the server is and refuses one on which the protocol would not be safe.
+pub(super) async fn check(options: &MySqlConnectOptions) -> Result<Checked, QueueError> {
     let mut first = single(options).await?;
     let mut second = single(options).await?;
     let version: String = sqlx::query_scalar("SELECT VERSION()").fetch_one(&mut first).await?;
@@ -96,6 +121,7 @@ pub(super) async fn check(options: &MySqlConnectOptions) -> Result<(ServerInfo, 
             "the server is {version}: it has no SKIP LOCKED; use MySQL 8.0.1+ or MariaDB 10.6+"
         )));
     }
+    let history = History::read(&mut first, engine).await?;
     skips_locked_rows(&mut first, &mut second).await.map_err(|error| match error {
         QueueError::Refused(cause) => QueueError::Unfit(format!(
             "the server ({version}) does not know SKIP LOCKED ({cause}); use MySQL 8.0.1+ or MariaDB 10.6+"
@@ -105,7 +131,7 @@ pub(super) async fn check(options: &MySqlConnectOptions) -> Result<(ServerInfo, 
     let warnings = durability(&mut first, engine).await?;
     first.close().await.ok();
     second.close().await.ok();
-    Ok((ServerInfo { engine, version }, warnings))
+    Ok(Checked { server: ServerInfo { engine, version }, history, warnings })
 }
 
 /// Locks a row of `meta` with one connection and proves that the other one skips it.

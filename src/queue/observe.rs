@@ -6,7 +6,9 @@ use super::head::lane_of;
 use super::row::JobRow;
 use super::{PlaceInQueue, Queue, QueueError, now_ms, state};
 use crate::api::Reason;
-use crate::job::{JobId, Known, LiveJob, Problem, ServerUid, UnreadableJob, Visibility, WaitingFor};
+use crate::job::{
+    JobId, JobResult, Known, LiveJob, Problem, ServerUid, UnreadableJob, Visibility, WaitingFor,
+};
 
 /// What the database says about one server, at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -89,6 +91,18 @@ impl Queue {
         };
         let visibility = if job.quiet { Visibility::Quiet } else { Visibility::Shown };
         Ok(Seen { known, visibility, job: Some(job.live), unreadable: None, in_feed, now_ms })
+    }
+
+    /// Whether the history has the end of a job that status shows. One that was stopped because the database was behind
+    /// is not at its end: something has to be done about it.
+    pub async fn has_ended(&self, id: JobId) -> Result<bool, QueueError> {
+        let row = sqlx::query("SELECT reason, result FROM job_history WHERE job_id = ?")
+            .bind(id.0)
+            .fetch_optional(self.pool())
+            .await?;
+        let Some(row) = row else { return Ok(false) };
+        let (reason, result): (String, String) = (row.try_get("reason")?, row.try_get("result")?);
+        Ok(reason != Reason::HistoryLost.as_str() || result == JobResult::Failed.as_str())
     }
 
     /// How many jobs of its site are before the one of this server: as many as could be claimed before it, over all

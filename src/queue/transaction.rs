@@ -90,7 +90,8 @@ impl Queue {
     }
 
     async fn once<T: Transaction>(&self, transaction: &T, pass: Pass) -> Result<T::Output, QueueError> {
-        let mut connection = self.pool().acquire().await?;
+        let acquired = self.pool().acquire().await;
+        let mut connection = acquired.map_err(|error| self.inner.present.explain(error))?;
         let result = begin_to_end(&mut connection, transaction, pass).await;
         if result.as_ref().is_err_and(poisons_connection) {
             // The pool would hand out a connection to the wrong server again.
