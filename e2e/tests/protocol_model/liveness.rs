@@ -5,24 +5,21 @@
 
 use std::collections::HashMap;
 
-use stateright::Model;
-
-use crate::protocol::{Action, Protocol};
-use crate::state::State;
+use crate::part::Part;
 
 /// What the walk found.
-pub(crate) struct Walk {
+pub(crate) struct Walk<Action> {
     pub(crate) states: usize,
     /// The shortest way into a state from which nothing settles.
     pub(crate) stuck: Option<Vec<Action>>,
 }
 
 /// Walks the whole state space.
-pub(crate) fn walk(protocol: &Protocol) -> Walk {
-    let mut index: HashMap<State, u32> = HashMap::new();
-    let mut states: Vec<State> = Vec::new();
-    let mut parents: Vec<Option<(u32, Action)>> = Vec::new();
-    for state in protocol.init_states() {
+pub(crate) fn walk<P: Part>(part: &P) -> Walk<P::Action> {
+    let mut index: HashMap<P::State, u32> = HashMap::new();
+    let mut states: Vec<P::State> = Vec::new();
+    let mut parents: Vec<Option<(u32, P::Action)>> = Vec::new();
+    for state in part.init_states() {
         index.insert(state, states.len() as u32);
         states.push(state);
         parents.push(None);
@@ -33,15 +30,15 @@ pub(crate) fn walk(protocol: &Protocol) -> Walk {
     let mut at = 0;
     while at < states.len() {
         actions.clear();
-        protocol.actions(&states[at], &mut actions);
+        part.actions(&states[at], &mut actions);
         for &action in &actions {
-            let Some(next) = protocol.next_state(&states[at], action) else { continue };
+            let Some(next) = part.next_state(&states[at], action) else { continue };
             let to = *index.entry(next).or_insert_with(|| {
                 states.push(next);
                 parents.push(Some((at as u32, action)));
                 states.len() as u32 - 1
             });
-            if !action.is_fault() {
+            if !P::is_fault(action) {
                 edges.push((to, at as u32));
             }
         }
@@ -50,7 +47,7 @@ pub(crate) fn walk(protocol: &Protocol) -> Walk {
     edges.sort_unstable();
     // A violation ends a path; the safety properties report it.
     let mut settles: Vec<bool> =
-        states.iter().map(|state| state.violation.is_some() || Protocol::is_settled(state)).collect();
+        states.iter().map(|state| P::is_violated(state) || part.is_settled(state)).collect();
     let mut open: Vec<u32> = (0..states.len() as u32).filter(|at| settles[*at as usize]).collect();
     while let Some(to) = open.pop() {
         let first = edges.partition_point(|edge| edge.0 < to);

@@ -112,6 +112,8 @@ pub(crate) enum Phase {
     LateSignals,
     Parking,
     Ending(End),
+    /// Stored this request in a history that is gone, and has not noticed yet.
+    StoredElsewhere(Flight),
 }
 
 #[derive(Clone, Copy, Debug, Default, Hash, PartialEq, Eq, PartialOrd, Ord)]
@@ -143,6 +145,7 @@ pub(crate) struct Status {
     pub(crate) handled: u8,
     pub(crate) failed: u8,
     pub(crate) job: Rank,
+    pub(crate) intent: u8,
     pub(crate) started: bool,
     pub(crate) cancel: bool,
     pub(crate) step: Step,
@@ -151,9 +154,9 @@ pub(crate) struct Status {
 impl Status {
     /// The status that these rows ask for.
     pub(crate) fn of(job: &Job, known: ServerState) -> Status {
-        let Job { id, started, cancel, step, .. } = *job;
+        let Job { id, intent, started, cancel, step, .. } = *job;
         let blank = Status { handled: known.handled, failed: known.failed, ..Status::default() };
-        if id == 0 { blank } else { Status { job: id, started, cancel, step, ..blank } }
+        if id == 0 { blank } else { Status { job: id, intent, started, cancel, step, ..blank } }
     }
 }
 
@@ -213,6 +216,16 @@ pub(crate) struct Budget {
     pub(crate) stale: u8,
     /// Crashes of a leader.
     pub(crate) takeovers: u8,
+    /// Failovers to a replica that lags.
+    pub(crate) failovers: u8,
+}
+
+/// What a replica that stopped to apply has: the rows as they once were.
+#[derive(Clone, Copy, Debug, Default, Hash, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Replica {
+    pub(crate) stopped: bool,
+    pub(crate) job: Job,
+    pub(crate) known: ServerState,
 }
 
 /// What must never happen.
@@ -248,6 +261,11 @@ pub(crate) struct State {
     /// For the properties only: one bit per intent that failed for good.
     pub(crate) gave_up: u8,
     pub(crate) bmc: Bmc,
+    pub(crate) replica: Replica,
+    /// A failover was a short time ago.
+    pub(crate) quiet: bool,
+    /// The controller has yet to derive what this history does not know.
+    pub(crate) underived: bool,
     pub(crate) budget: Budget,
     pub(crate) violation: Option<Violation>,
 }
@@ -290,13 +308,13 @@ impl State {
 
     pub(crate) fn new_token(&self) -> Rank {
         let [a, b] = &self.workers;
-        1 + self.job.token.max(a.token).max(b.token)
+        1 + self.job.token.max(a.token).max(b.token).max(self.replica.job.token)
     }
 
     pub(crate) fn new_job_id(&self) -> Rank {
         let workers = self.workers.iter().map(|worker| worker.job);
         let leaders = self.leaders.iter().flat_map(|leader| [leader.job.id, leader.object.status.job]);
-        let shown = [self.job.id, self.server.status.job, self.cache.status.job];
+        let shown = [self.job.id, self.server.status.job, self.cache.status.job, self.replica.job.id];
         1 + workers.chain(leaders).chain(shown).max().unwrap_or(0)
     }
 
@@ -314,9 +332,9 @@ impl State {
     /// the workers, the smaller one.
     pub(crate) fn normal(mut self) -> State {
         for worker in &mut self.workers {
-            if worker.phase == Phase::Idle {
-                let Worker { lease, registration, settling, flight, .. } = *worker;
-                *worker = Worker { lease, registration, settling, flight, ..Worker::default() };
+            if matches!(worker.phase, Phase::Idle | Phase::StoredElsewhere(_)) {
+                let Worker { lease, registration, phase, settling, flight, .. } = *worker;
+                *worker = Worker { lease, registration, phase, settling, flight, ..Worker::default() };
             }
         }
         for leader in &mut self.leaders {
@@ -335,8 +353,10 @@ impl State {
         }
         let mut other = self;
         other.workers.swap(0, 1);
-        if other.job.owner != 0 {
-            other.job.owner = 3 - other.job.owner;
+        for owner in [&mut other.job.owner, &mut other.replica.job.owner] {
+            if *owner != 0 {
+                *owner = 3 - *owner;
+            }
         }
         self.compact();
         other.compact();
@@ -344,8 +364,8 @@ impl State {
     }
 
     fn compact(&mut self) {
-        let State { job, known, workers: [a, b], leaders: [x, y], server, cache, shown, .. } = self;
-        compact([&mut job.token, &mut a.token, &mut b.token]);
+        let State { job, known, workers: [a, b], leaders: [x, y], server, cache, shown, replica, .. } = self;
+        compact([&mut job.token, &mut a.token, &mut b.token, &mut replica.job.token]);
         compact([&mut job.signals, &mut a.signals, &mut b.signals]);
         compact([&mut known.version, &mut x.known.version, &mut y.known.version, shown]);
         let (from_x, from_y) = (&mut x.object, &mut y.object);
@@ -365,6 +385,7 @@ impl State {
             &mut cache.status.job,
             &mut from_x.status.job,
             &mut from_y.status.job,
+            &mut replica.job.id,
         ]);
     }
 }
