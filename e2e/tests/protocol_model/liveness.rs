@@ -4,19 +4,51 @@
 //! the same model forwards and then backwards from the settled states.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::part::Part;
 
 /// What the walk found.
 pub(crate) struct Walk<Action> {
     pub(crate) states: usize,
+    /// The shortest way to break a promise: the sentence of its property, and the way. The walk stops there.
+    pub(crate) broken: Option<(&'static str, Vec<Action>)>,
     /// The shortest way into a state from which nothing settles.
     pub(crate) stuck: Option<Vec<Action>>,
 }
 
+/// A hash that costs less than the default one, which half of the time would go into; equality still decides.
+#[derive(Default)]
+struct Mixer(u64);
+
+impl Hasher for Mixer {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u8(*byte);
+        }
+    }
+
+    fn write_u8(&mut self, byte: u8) {
+        self.write_u64(u64::from(byte));
+    }
+
+    fn write_isize(&mut self, number: isize) {
+        self.write_u64(number as u64);
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = (self.0.rotate_left(5) ^ number).wrapping_mul(0x517c_c1b7_2722_0a95);
+    }
+}
+
 /// Walks the whole state space.
 pub(crate) fn walk<P: Part>(part: &P) -> Walk<P::Action> {
-    let mut index: HashMap<P::State, u32> = HashMap::new();
+    let properties = part.properties();
+    let mut index: HashMap<P::State, u32, BuildHasherDefault<Mixer>> = HashMap::default();
     let mut states: Vec<P::State> = Vec::new();
     let mut parents: Vec<Option<(u32, P::Action)>> = Vec::new();
     for state in part.init_states() {
@@ -29,6 +61,12 @@ pub(crate) fn walk<P: Part>(part: &P) -> Walk<P::Action> {
     let mut actions = Vec::new();
     let mut at = 0;
     while at < states.len() {
+        if P::is_violated(&states[at]) {
+            let broken = properties.iter().find(|property| !(property.condition)(part, &states[at]));
+            let sentence = broken.map_or("a promise without a property", |property| property.name);
+            let broken = Some((sentence, way_to(&parents, at)));
+            return Walk { states: states.len(), broken, stuck: None };
+        }
         actions.clear();
         part.actions(&states[at], &mut actions);
         for &action in &actions {
@@ -45,9 +83,7 @@ pub(crate) fn walk<P: Part>(part: &P) -> Walk<P::Action> {
         at += 1;
     }
     edges.sort_unstable();
-    // A violation ends a path; the safety properties report it.
-    let mut settles: Vec<bool> =
-        states.iter().map(|state| P::is_violated(state) || part.is_settled(state)).collect();
+    let mut settles: Vec<bool> = states.iter().map(|state| part.is_settled(state)).collect();
     let mut open: Vec<u32> = (0..states.len() as u32).filter(|at| settles[*at as usize]).collect();
     while let Some(to) = open.pop() {
         let first = edges.partition_point(|edge| edge.0 < to);
@@ -58,15 +94,16 @@ pub(crate) fn walk<P: Part>(part: &P) -> Walk<P::Action> {
             }
         }
     }
-    let stuck = settles.iter().position(|settles| !settles).map(|at| {
-        let mut way = Vec::new();
-        let mut at = at;
-        while let Some((from, action)) = parents[at] {
-            way.push(action);
-            at = from as usize;
-        }
-        way.reverse();
-        way
-    });
-    Walk { states: states.len(), stuck }
+    let stuck = settles.iter().position(|settles| !settles).map(|at| way_to(&parents, at));
+    Walk { states: states.len(), broken: None, stuck }
+}
+
+fn way_to<Action: Copy>(parents: &[Option<(u32, Action)>], mut at: usize) -> Vec<Action> {
+    let mut way = Vec::new();
+    while let Some((from, action)) = parents[at] {
+        way.push(action);
+        at = from as usize;
+    }
+    way.reverse();
+    way
 }

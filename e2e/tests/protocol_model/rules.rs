@@ -97,11 +97,59 @@ pub(crate) enum Rule {
     LostIsHandled,
     /// A lost job ends with on, also where the database knows of no off.
     LostIsUndone,
+    /// A claim takes the permit in its own transaction, and only while one is free under the lock.
+    PermitWithClaim,
+    /// A job that parks before its first stored request gives its permit back.
+    PermitBackOnPark,
+    /// A job that stored a request keeps its permit through park, hand-back and reap.
+    PermitKeptOnceActed,
+    /// A job that wakes without a permit waits in `queued_bounded` again.
+    WokenWaitsForPermit,
+    /// A job without a permit that is marked for cancel goes to `ready`: its undo needs none.
+    UndoNeedsNoPermit,
+    /// The transaction that deletes a job gives its permit back.
+    PermitBackWithRow,
+    /// Only a job that holds a permit gives one back.
+    GiveBackOnlyHeld,
+    /// A sweep sets the count to the number of jobs that hold a permit.
+    SweepRepairsCount,
+    /// The sweep locks the count before it counts.
+    SweepCountsUnderLock,
+    /// Jobs that need a permit wait apart from the others: a full class blocks nobody.
+    BoundedWaitApart,
+    /// Whoever moves a queued job checks under its locks that the job still is where it was seen.
+    MoveChecksKeyAgain,
+    /// A queue row that is no longer at the key that was read means "busy".
+    MissingRowIsBusy,
+    /// A move waits for no lock: it answers "busy" at once.
+    MoveAnswersBusy,
+    /// The old queue row goes and the new one comes in one transaction.
+    MoveIsOneTransaction,
+    /// That transaction also writes the new key into the job.
+    MoveWritesKey,
+    /// A job that is moved to another lane keeps its age.
+    MoveKeepsAge,
+    /// A claim that started from a hint and found too little looks again from the start.
+    ShortClaimLooksAgain,
+    /// A batch whose COMMIT has an unknown outcome is repeated whole.
+    UnknownIsRepeated,
+    /// The repetition looks for what it wrote before, item by item.
+    UnknownIsReadBack,
+    /// A worker's write is found again by token and revision, not by the token alone.
+    ReadBackByRevision,
+    /// An enqueue that finds a live job compares its id with its own.
+    EnqueueKnowsItsId,
+    /// Every item has its own answer: one that is stale or occupied does not take the others with it.
+    AnswerPerItem,
+    /// What a stale item has inserted goes again in the same transaction.
+    StaleItemIsUndone,
+    /// A key that is taken rolls the whole batch back, which begins again without that item.
+    DuplicateRollsBack,
 }
 
 impl Rule {
     /// All rules, in the order of the page that explains them.
-    pub(crate) const ALL: [Rule; 46] = [
+    pub(crate) const ALL: [Rule; 70] = [
         Rule::ConfirmInEveryClaim,
         Rule::ConfirmAgainAfterProbe,
         Rule::StoreBeforeSend,
@@ -148,6 +196,30 @@ impl Rule {
         Rule::HandledIsLost,
         Rule::LostIsHandled,
         Rule::LostIsUndone,
+        Rule::PermitWithClaim,
+        Rule::PermitBackOnPark,
+        Rule::PermitKeptOnceActed,
+        Rule::WokenWaitsForPermit,
+        Rule::UndoNeedsNoPermit,
+        Rule::PermitBackWithRow,
+        Rule::GiveBackOnlyHeld,
+        Rule::SweepRepairsCount,
+        Rule::SweepCountsUnderLock,
+        Rule::BoundedWaitApart,
+        Rule::MoveChecksKeyAgain,
+        Rule::MissingRowIsBusy,
+        Rule::MoveAnswersBusy,
+        Rule::MoveIsOneTransaction,
+        Rule::MoveWritesKey,
+        Rule::MoveKeepsAge,
+        Rule::ShortClaimLooksAgain,
+        Rule::UnknownIsRepeated,
+        Rule::UnknownIsReadBack,
+        Rule::ReadBackByRevision,
+        Rule::EnqueueKnowsItsId,
+        Rule::AnswerPerItem,
+        Rule::StaleItemIsUndone,
+        Rule::DuplicateRollsBack,
     ];
 }
 

@@ -24,10 +24,18 @@ pub(crate) enum Scenario {
     FaultAndDeposedLeader,
     /// The database loses any number of its last commits to a failover.
     Failover,
+    /// Three jobs, of which two need a permit of a class that has one.
+    Permits,
+    /// Queued jobs change their lane while they are claimed.
+    Lanes,
+    /// Two enqueues in one transaction.
+    BatchedEnqueues,
+    /// Two writes of a worker in one transaction.
+    BatchedWrites,
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Scenario; 9] = [
+    pub(crate) const ALL: [Scenario; 13] = [
         Scenario::OneFault,
         Scenario::MadeAgain,
         Scenario::Replaced,
@@ -37,6 +45,10 @@ impl Scenario {
         Scenario::TwoFaults,
         Scenario::FaultAndDeposedLeader,
         Scenario::Failover,
+        Scenario::Permits,
+        Scenario::Lanes,
+        Scenario::BatchedEnqueues,
+        Scenario::BatchedWrites,
     ];
 
     /// The number of tokens that a person may wish for.
@@ -56,6 +68,7 @@ impl Scenario {
             Scenario::TwoFaults => Budget { faults: 2, ..calm },
             Scenario::FaultAndDeposedLeader => Budget { faults: 1, stale: 1, ..calm },
             Scenario::Failover => Budget { failovers: 1, ..calm },
+            Scenario::Permits | Scenario::Lanes | Scenario::BatchedEnqueues | Scenario::BatchedWrites => calm,
         }
     }
 }
@@ -109,6 +122,30 @@ impl Rule {
             | Rule::HandledIsLost
             | Rule::LostIsHandled
             | Rule::LostIsUndone => Scenario::Failover,
+            Rule::PermitWithClaim
+            | Rule::PermitBackOnPark
+            | Rule::PermitKeptOnceActed
+            | Rule::WokenWaitsForPermit
+            | Rule::UndoNeedsNoPermit
+            | Rule::PermitBackWithRow
+            | Rule::GiveBackOnlyHeld
+            | Rule::SweepRepairsCount
+            | Rule::SweepCountsUnderLock
+            | Rule::BoundedWaitApart => Scenario::Permits,
+            Rule::MoveChecksKeyAgain
+            | Rule::MissingRowIsBusy
+            | Rule::MoveAnswersBusy
+            | Rule::MoveIsOneTransaction
+            | Rule::MoveWritesKey
+            | Rule::MoveKeepsAge
+            | Rule::ShortClaimLooksAgain => Scenario::Lanes,
+            Rule::UnknownIsRepeated
+            | Rule::EnqueueKnowsItsId
+            | Rule::AnswerPerItem
+            | Rule::StaleItemIsUndone
+            | Rule::DuplicateRollsBack => Scenario::BatchedEnqueues,
+            Rule::UnknownIsReadBack
+            | Rule::ReadBackByRevision => Scenario::BatchedWrites,
         }
     }
 }
