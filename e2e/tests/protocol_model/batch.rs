@@ -121,7 +121,9 @@ impl Batch {
         match action {
             Action::Read if state.phase == Try::Begins => self.read(state),
             Action::Commit if state.phase == Try::HasRead => self.write(state, action),
-            Action::AnswerLost | Action::NeverArrived if state.phase == Try::HasRead && state.budget.lost > 0 => {
+            Action::AnswerLost | Action::NeverArrived
+                if state.phase == Try::HasRead && state.budget.lost > 0 =>
+            {
                 state.budget.lost -= 1;
                 self.write(state, action);
             }
@@ -272,7 +274,9 @@ impl Batch {
         item.answer = Some(answer);
         let wrong = match answer {
             Answer::Done if item.applied == 0 => Violation::DoneThoughNot,
-            Answer::Refused if item.applied > 0 && item.job == Holder::Mine => Violation::RefusedThoughApplied,
+            Answer::Refused if item.applied > 0 && item.job == Holder::Mine => {
+                Violation::RefusedThoughApplied
+            }
             Answer::Refused if !item.touched => Violation::FreshRefused,
             Answer::Done | Answer::Refused => return,
         };

@@ -2,7 +2,9 @@
 
 use crate::protocol::{Action, Protocol};
 use crate::rules::Rule;
-use crate::state::{Flight, Job, Leader, Lease, Phase, Queue, Replica, ServerState, State, Step, Violation};
+use crate::state::{
+    BOTH, Flight, Job, Leader, Lease, Phase, Queue, Replica, ServerState, State, Step, Violation,
+};
 
 impl Protocol {
     pub(crate) fn another_history(&self, state: &mut State, action: Action) -> Option<()> {
@@ -12,7 +14,8 @@ impl Protocol {
                 // Only equality with what this history makes matters: versions and signals start anew.
                 let known = ServerState { version: 0, ..state.known };
                 let job = Job { signals: state.job.signals.min(1), ..state.job };
-                state.replica = Replica { stopped: true, job, known };
+                let registrations = state.workers.map(|worker| worker.registration);
+                state.replica = Replica { stopped: true, job, known, registrations };
             }
             Action::Failover if state.replica.stopped => {
                 state.budget.failovers -= 1;
@@ -38,7 +41,7 @@ impl Protocol {
     }
 
     fn fail_over(&self, state: &mut State) {
-        let Replica { job, known, .. } = std::mem::take(&mut state.replica);
+        let Replica { job, known, registrations, .. } = std::mem::take(&mut state.replica);
         let before = std::mem::replace(&mut state.job, job);
         state.known = ServerState { version: 1, ..known };
         state.shown = 0;
@@ -46,16 +49,14 @@ impl Protocol {
         state.underived = true;
         // Their connections are gone, and with them what they were about to write.
         state.leaders = [Leader::default(); 2];
-        if !self.rules.on(Rule::AnotherHistoryEndsIncarnation) {
-            return;
-        }
-        for w in [0, 1] {
+        for w in BOTH {
             let worker = &mut state.workers[w];
-            if worker.phase == Phase::Stored {
+            worker.registration = registrations[w];
+            if worker.phase == Phase::Stored && worker.lease == Lease::Held {
                 // Sending needs no database: until it looks there it may still do so.
                 let flight = Flight { step: before.step, intent: before.intent };
                 worker.phase = Phase::StoredElsewhere(flight);
-            } else {
+            } else if self.rules.on(Rule::AnotherHistoryEndsIncarnation) {
                 Self::end_incarnation(state, w);
             }
         }

@@ -29,7 +29,7 @@ struct Job {
     /// Whose lock its queue row has: an actor + 1.
     row_lock: u8,
     /// Whose lock its `job` row has.
-    job_lock: u8,
+    lock: u8,
 }
 
 /// What a transaction has done so far.
@@ -129,7 +129,9 @@ impl Lanes {
                 state.movers[m] = Move::Read(Seen { job: j, at: queued.then_some(lane) });
             }
             Action::MoveOn(m) => self.move_on(state, m)?,
-            Action::FetchFromHint(w, lane) => Self::fetch(state, w, lane, state.workers[w].hints[usize::from(lane)])?,
+            Action::FetchFromHint(w, lane) => {
+                Self::fetch(state, w, lane, state.workers[w].hints[usize::from(lane)])?;
+            }
             Action::FetchFromStart(w, lane) => {
                 let hint = state.workers[w].hints[usize::from(lane)];
                 // From the start only where the look from the hint found too little.
@@ -143,7 +145,7 @@ impl Lanes {
             Action::Complete(j) | Action::HandBack(j) => {
                 let job = &mut state.jobs[j];
                 // Whoever moves it may hold its row a moment longer.
-                if !job.owned || job.job_lock != 0 {
+                if !job.owned || job.lock != 0 {
                     return None;
                 }
                 job.owned = false;
@@ -188,10 +190,10 @@ impl Lanes {
                 }
             }
             Move::RowLocked(seen) => {
-                if state.jobs[seen.job].job_lock != 0 {
+                if state.jobs[seen.job].lock != 0 {
                     self.busy(state, me)?
                 } else {
-                    state.jobs[seen.job].job_lock = me;
+                    state.jobs[seen.job].lock = me;
                     Move::BothLocked(seen)
                 }
             }
@@ -275,10 +277,10 @@ impl Lanes {
         state.workers[w].fetch = match state.workers[w].fetch {
             Fetch::Idle => return None,
             Fetch::RowLocked(j, lane) => {
-                if state.jobs[j].job_lock != 0 {
+                if state.jobs[j].lock != 0 {
                     return None;
                 }
-                state.jobs[j].job_lock = me;
+                state.jobs[j].lock = me;
                 Fetch::BothLocked(j, lane)
             }
             Fetch::BothLocked(j, lane) => {
@@ -312,7 +314,7 @@ fn found(state: &State, lane: u8, from: u8) -> Option<usize> {
 
 fn unlock(state: &mut State, actor: u8) {
     for job in &mut state.jobs {
-        for lock in [&mut job.row_lock, &mut job.job_lock] {
+        for lock in [&mut job.row_lock, &mut job.lock] {
             if *lock == actor {
                 *lock = 0;
             }
@@ -382,7 +384,9 @@ impl Model for Lanes {
 impl Part for Lanes {
     fn bounds(&self) -> String {
         let State { moves, hand_backs, freezes, .. } = self.init_states()[0];
-        format!("2 jobs, 2 lanes, 2 that move, 2 workers, {moves} moves, {hand_backs} hand-back, {freezes} freeze")
+        format!(
+            "2 jobs, 2 lanes, 2 that move, 2 workers, {moves} moves, {hand_backs} hand-back, {freezes} freeze"
+        )
     }
 
     fn is_violated(state: &State) -> bool {
@@ -391,7 +395,9 @@ impl Part for Lanes {
 
     /// Nobody waits with a move, and every job has ended but for those whose rows a frozen worker keeps locked.
     fn is_settled(&self, state: &State) -> bool {
-        let kept = |job: &Job| state.workers.iter().enumerate().any(|(w, worker)| worker.frozen && job.row_lock == worker_id(w));
+        let kept = |job: &Job| {
+            state.workers.iter().enumerate().any(|(w, worker)| worker.frozen && job.row_lock == worker_id(w))
+        };
         state.movers == [Move::Idle; 2] && state.jobs.iter().all(|job| job.ended || kept(job))
     }
 

@@ -4,7 +4,8 @@
 //! the same model forwards and then backwards from the settled states.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::hash_map::Entry;
+use std::hash::{BuildHasher as _, BuildHasherDefault, Hash, Hasher};
 
 use crate::part::Part;
 
@@ -23,7 +24,7 @@ struct Mixer(u64);
 
 impl Hasher for Mixer {
     fn finish(&self) -> u64 {
-        self.0
+        self.0.rotate_left(26)
     }
 
     fn write(&mut self, bytes: &[u8]) {
@@ -45,43 +46,67 @@ impl Hasher for Mixer {
     }
 }
 
+/// The states that were seen, in the order in which they were, and where each is.
+struct Known<State> {
+    /// By hash. One that is taken by another state is followed by the next number.
+    places: HashMap<u64, u32, BuildHasherDefault<Mixer>>,
+    states: Vec<State>,
+}
+
+impl<State: Eq + Hash> Known<State> {
+    /// The place of a state; a new one gets the next.
+    fn place_of(&mut self, state: State) -> u32 {
+        let mut hash = BuildHasherDefault::<Mixer>::default().hash_one(&state);
+        loop {
+            match self.places.entry(hash) {
+                Entry::Occupied(place) if self.states[*place.get() as usize] == state => return *place.get(),
+                Entry::Occupied(_) => hash = hash.wrapping_add(1),
+                Entry::Vacant(free) => {
+                    let place = self.states.len() as u32;
+                    self.states.push(state);
+                    return *free.insert(place);
+                }
+            }
+        }
+    }
+}
+
 /// Walks the whole state space.
 pub(crate) fn walk<P: Part>(part: &P) -> Walk<P::Action> {
     let properties = part.properties();
-    let mut index: HashMap<P::State, u32, BuildHasherDefault<Mixer>> = HashMap::default();
-    let mut states: Vec<P::State> = Vec::new();
+    let mut known: Known<P::State> = Known { places: HashMap::default(), states: Vec::new() };
     let mut parents: Vec<Option<(u32, P::Action)>> = Vec::new();
     for state in part.init_states() {
-        index.insert(state, states.len() as u32);
-        states.push(state);
+        known.place_of(state);
         parents.push(None);
     }
     // Edges without faults, backwards.
     let mut edges: Vec<(u32, u32)> = Vec::new();
     let mut actions = Vec::new();
     let mut at = 0;
-    while at < states.len() {
-        if P::is_violated(&states[at]) {
-            let broken = properties.iter().find(|property| !(property.condition)(part, &states[at]));
+    while at < known.states.len() {
+        let state = known.states[at];
+        if P::is_violated(&state) {
+            let broken = properties.iter().find(|property| !(property.condition)(part, &state));
             let sentence = broken.map_or("a promise without a property", |property| property.name);
             let broken = Some((sentence, way_to(&parents, at)));
-            return Walk { states: states.len(), broken, stuck: None };
+            return Walk { states: known.states.len(), broken, stuck: None };
         }
         actions.clear();
-        part.actions(&states[at], &mut actions);
+        part.actions(&state, &mut actions);
         for &action in &actions {
-            let Some(next) = part.next_state(&states[at], action) else { continue };
-            let to = *index.entry(next).or_insert_with(|| {
-                states.push(next);
+            let Some(next) = part.next_state(&state, action) else { continue };
+            let to = known.place_of(next);
+            if to as usize == parents.len() {
                 parents.push(Some((at as u32, action)));
-                states.len() as u32 - 1
-            });
+            }
             if !P::is_fault(action) {
                 edges.push((to, at as u32));
             }
         }
         at += 1;
     }
+    let states = known.states;
     edges.sort_unstable();
     let mut settles: Vec<bool> = states.iter().map(|state| part.is_settled(state)).collect();
     let mut open: Vec<u32> = (0..states.len() as u32).filter(|at| settles[*at as usize]).collect();

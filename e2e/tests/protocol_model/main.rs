@@ -9,6 +9,7 @@ mod liveness;
 mod part;
 mod permits;
 mod protocol;
+mod ranks;
 mod rules;
 mod scenario;
 mod state;
@@ -39,11 +40,26 @@ macro_rules! report {
 macro_rules! with_part {
     ($scenario:expr, $rules:expr, |$part:ident| $body:expr) => {
         match $scenario {
-            Scenario::Permits => { let $part = &Permits::new($rules); $body }
-            Scenario::Lanes => { let $part = &Lanes::new($rules); $body }
-            Scenario::BatchedEnqueues => { let $part = &Batch::new($rules, Items::Enqueues); $body }
-            Scenario::BatchedWrites => { let $part = &Batch::new($rules, Items::Writes); $body }
-            whole => { let $part = &Protocol::new($rules, whole); $body }
+            Scenario::Permits => {
+                let $part = &Permits::new($rules);
+                $body
+            }
+            Scenario::Lanes => {
+                let $part = &Lanes::new($rules);
+                $body
+            }
+            Scenario::BatchedEnqueues => {
+                let $part = &Batch::new($rules, Items::Enqueues);
+                $body
+            }
+            Scenario::BatchedWrites => {
+                let $part = &Batch::new($rules, Items::Writes);
+                $body
+            }
+            whole => {
+                let $part = &Protocol::new($rules, whole);
+                $body
+            }
         }
     };
 }
@@ -58,9 +74,7 @@ fn explore<P: Part>(scenario: Scenario, part: &P) {
         panic!("{scenario:?}: not so: {property}, after {:?}: {last:?}", path.into_actions());
     }
     drop(checker);
-    let walked = Instant::now();
     let walk = liveness::walk(part);
-    report!("walk {:?}", walked.elapsed());
     report!("{scenario:?}: {}: {states} states, depth {depth}, in {:.1?}", part.bounds(), started.elapsed());
     assert_eq!(walk.states, states, "{scenario:?}: both walks see the same states");
     if let Some(way) = walk.stuck {
@@ -78,7 +92,8 @@ fn counterexample<P: Part>(part: &P) -> Option<(&'static str, usize, String)> {
 
 #[test]
 fn every_run_of_the_protocol_keeps_its_promises() {
-    for scenario in Scenario::ALL {
+    let long = std::env::var_os("PROTOCOL_LONG").map_or(&[] as &[Scenario], |_| &Scenario::LONG);
+    for &scenario in Scenario::ALL.iter().chain(long) {
         with_part!(scenario, Rules::ALL_ON, |part| explore(scenario, part));
     }
 }
@@ -105,19 +120,4 @@ fn without_any_one_rule_a_promise_breaks() {
 fn the_list_of_rules_names_each_once() {
     let rules: HashSet<Rule> = Rule::ALL.into_iter().collect();
     assert_eq!(rules.len(), Rule::ALL.len());
-}
-
-#[test]
-fn tmp_only() {
-    let want = std::env::var("ONLY").unwrap_or_default();
-    for scenario in Scenario::ALL {
-        if want.contains(&format!("{scenario:?}")) {
-            for rule in Rule::ALL {
-                if rule.shown_in() == scenario {
-                    report!("{rule:?}: {:?}", with_part!(scenario, Rules::without(rule), |part| counterexample(part)));
-                }
-            }
-            with_part!(scenario, Rules::ALL_ON, |part| explore(scenario, part));
-        }
-    }
 }

@@ -338,7 +338,12 @@ impl Model for Permits {
             return;
         }
         for j in JOBS {
-            actions.extend([Action::Look(j), Action::Claim(j), Action::StoreFirstRequest(j), Action::Park(j)]);
+            actions.extend([
+                Action::Look(j),
+                Action::Claim(j),
+                Action::StoreFirstRequest(j),
+                Action::Park(j),
+            ]);
             actions.extend([Action::Wake(j), Action::Cancel(j), Action::Supersede(j), Action::Complete(j)]);
             actions.extend([Action::HandBack(j), Action::HandBackWithPermit(j), Action::LosesBmc(j)]);
         }

@@ -286,24 +286,36 @@ impl Model for Protocol {
         if state.violation.is_some() {
             return;
         }
-        actions.extend((0..=self.tokens).map(Action::Wish));
+        // Leaves out what cannot be, where that is easy to see: trying it costs a copy of the state.
+        if state.budget.wishes > 0 {
+            actions.extend((0..=self.tokens).map(Action::Wish));
+        }
         actions.extend([Action::CacheCatchesUp, Action::InstallerCallsHome, Action::EvidenceWritten]);
         if self.budget.failovers > 0 {
             actions.extend([Action::ReplicaStops, Action::Failover, Action::QuietPasses]);
             actions.extend(BOTH.map(Action::EndIncarnation));
         }
         for one in BOTH {
-            actions.extend(LeaderAction::ALL.map(|action| Action::Leader(one, action)));
-            actions.extend(WorkerAction::ALL.map(|action| Action::Worker(one, action)));
-            actions.extend([
-                Action::Crash(one),
-                Action::Freeze(one),
-                Action::HandBack(one),
-                Action::ClaimAnswerLost(one),
-            ]);
-            actions.extend([Action::FailForGood(one), Action::Tombstone(one), Action::TakeJobs(one)]);
-            actions.extend([Action::Answered(one), Action::EffectOnly(one), Action::RequestLost(one)]);
-            actions.push(Action::SettlePasses(one));
+            if one == 0 || state.budget.stale > 0 || state.leaders[one].phase != LeaderPhase::Idle {
+                actions.extend(LeaderAction::ALL.map(|action| Action::Leader(one, action)));
+            }
+            let worker = &state.workers[one];
+            if worker.phase == Phase::Idle {
+                actions.extend(WorkerAction::WHEN_IDLE.map(|action| Action::Worker(one, action)));
+            } else {
+                actions.extend(WorkerAction::ALL.map(|action| Action::Worker(one, action)));
+            }
+            if state.budget.faults > 0 {
+                actions.extend([Action::Crash(one), Action::Freeze(one), Action::HandBack(one)]);
+                actions.push(Action::ClaimAnswerLost(one));
+            }
+            if worker.lease != Lease::Held {
+                actions.extend([Action::Tombstone(one), Action::TakeJobs(one)]);
+            }
+            if worker.flight.is_some() {
+                actions.extend([Action::Answered(one), Action::EffectOnly(one), Action::RequestLost(one)]);
+            }
+            actions.extend([Action::FailForGood(one), Action::SettlePasses(one)]);
         }
     }
 

@@ -24,6 +24,10 @@ pub(crate) enum Scenario {
     FaultAndDeposedLeader,
     /// The database loses any number of its last commits to a failover.
     Failover,
+    /// The same while a wish is taken back.
+    FailoverAndWish,
+    /// The same with one fault, before it or after.
+    FailoverAndFault,
     /// Three jobs, of which two need a permit of a class that has one.
     Permits,
     /// Queued jobs change their lane while they are claimed.
@@ -35,7 +39,7 @@ pub(crate) enum Scenario {
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Scenario; 13] = [
+    pub(crate) const ALL: [Scenario; 14] = [
         Scenario::OneFault,
         Scenario::MadeAgain,
         Scenario::Replaced,
@@ -45,11 +49,15 @@ impl Scenario {
         Scenario::TwoFaults,
         Scenario::FaultAndDeposedLeader,
         Scenario::Failover,
+        Scenario::FailoverAndWish,
         Scenario::Permits,
         Scenario::Lanes,
         Scenario::BatchedEnqueues,
         Scenario::BatchedWrites,
     ];
+
+    /// Takes about as long as a third of the others together: walked with `PROTOCOL_LONG=1`.
+    pub(crate) const LONG: [Scenario; 1] = [Scenario::FailoverAndFault];
 
     /// The number of tokens that a person may wish for.
     pub(crate) const fn tokens(self) -> u8 {
@@ -68,6 +76,8 @@ impl Scenario {
             Scenario::TwoFaults => Budget { faults: 2, ..calm },
             Scenario::FaultAndDeposedLeader => Budget { faults: 1, stale: 1, ..calm },
             Scenario::Failover => Budget { failovers: 1, ..calm },
+            Scenario::FailoverAndWish => Budget { wishes: 2, failovers: 1, ..calm },
+            Scenario::FailoverAndFault => Budget { faults: 1, failovers: 1, ..calm },
             Scenario::Permits | Scenario::Lanes | Scenario::BatchedEnqueues | Scenario::BatchedWrites => calm,
         }
     }
@@ -144,8 +154,7 @@ impl Rule {
             | Rule::AnswerPerItem
             | Rule::StaleItemIsUndone
             | Rule::DuplicateRollsBack => Scenario::BatchedEnqueues,
-            Rule::UnknownIsReadBack
-            | Rule::ReadBackByRevision => Scenario::BatchedWrites,
+            Rule::UnknownIsReadBack | Rule::ReadBackByRevision => Scenario::BatchedWrites,
         }
     }
 }

@@ -44,6 +44,14 @@ impl WorkerAction {
         WorkerAction::StartAnew,
         WorkerAction::HeartbeatAccepted,
     ];
+
+    /// What one can do that runs no job.
+    pub(crate) const WHEN_IDLE: [WorkerAction; 4] = [
+        WorkerAction::Claim,
+        WorkerAction::HandBackUnknown,
+        WorkerAction::StartAnew,
+        WorkerAction::HeartbeatAccepted,
+    ];
 }
 
 impl Protocol {
@@ -83,7 +91,10 @@ impl Protocol {
                 let Phase::Ending(end) = worker.phase else { return None };
                 self.end(&mut next, w, end);
             }
-            WorkerAction::Drop if !fenced && worker.phase != Phase::Idle && worker.phase != Phase::Stored => {
+            WorkerAction::Drop
+                if !fenced
+                    && !matches!(worker.phase, Phase::Idle | Phase::Stored | Phase::StoredElsewhere(_)) =>
+            {
                 next.workers[w].phase = Phase::Idle;
             }
             WorkerAction::HandBackUnknown
