@@ -8,7 +8,7 @@ use crate::part::{Part, never};
 use crate::rules::{Rule, Rules};
 use crate::state::BOTH;
 
-/// The lanes, the more urgent one first. Its row's key is (lane, age).
+/// The more urgent one first. The key of a row is (lane, age).
 const LANES: [u8; 2] = [0, 1];
 
 /// Older than any age: a look from the start.
@@ -97,7 +97,6 @@ pub(crate) enum Action {
     ReadKey(usize, usize),
     /// The next statement of a move.
     MoveOn(usize),
-    /// Looks from its hint, and locks what it finds.
     FetchFromHint(usize, u8),
     FetchFromStart(usize, u8),
     /// The next statement of a claim.
@@ -122,10 +121,10 @@ impl Lanes {
         match action {
             Action::ReadKey(m, j) => {
                 let Job { lane, queued, ended, .. } = state.jobs[j];
-                if ended || state.movers[m] != Move::Idle || state.moves == 0 {
+                if ended || state.movers[m] != Move::Idle {
                     return None;
                 }
-                state.moves -= 1;
+                state.moves = state.moves.checked_sub(1)?;
                 state.movers[m] = Move::Read(Seen { job: j, at: queued.then_some(lane) });
             }
             Action::MoveOn(m) => self.move_on(state, m)?,
@@ -152,19 +151,13 @@ impl Lanes {
                 if matches!(action, Action::Complete(_)) {
                     *job = Job { ended: true, ..Job::default() };
                 } else {
-                    if state.hand_backs == 0 {
-                        return None;
-                    }
-                    state.hand_backs -= 1;
+                    state.hand_backs = state.hand_backs.checked_sub(1)?;
                     job.queued = true;
                     job.rows |= 1 << job.lane;
                 }
             }
             Action::Freeze(w) => {
-                if state.freezes == 0 || state.workers[w].frozen {
-                    return None;
-                }
-                state.freezes -= 1;
+                state.freezes = state.freezes.checked_sub(1)?;
                 state.workers[w].frozen = true;
             }
         }

@@ -139,18 +139,14 @@ impl Permits {
                 state.jobs[j].place = self.waits_in(j, state.jobs[j]);
             }
             Action::Cancel(j) => self.cancel(state, j)?,
-            Action::Supersede(j) => {
-                let job = state.jobs[j];
-                if job.place != Place::Owned || job.acted || job.cancel || state.budget.changes == 0 {
+            Action::Supersede(j) | Action::Complete(j) => {
+                let Job { place, acted, cancel, .. } = state.jobs[j];
+                let complete = matches!(action, Action::Complete(_));
+                if place != Place::Owned || complete != (acted || cancel) {
                     return None;
                 }
-                state.budget.changes -= 1;
-                self.end(state, j);
-            }
-            Action::Complete(j) => {
-                let job = state.jobs[j];
-                if job.place != Place::Owned || !(job.acted || job.cancel) {
-                    return None;
+                if !complete {
+                    state.budget.changes = state.budget.changes.checked_sub(1)?;
                 }
                 self.end(state, j);
             }

@@ -89,7 +89,7 @@ pub(crate) enum Rule {
     DeriveFromLiveStatus,
     /// What status has as handled is handled, whatever the database says.
     HandledInStatusToo,
-    /// A destructive job that status shows as running is lost, also where the database knows of it.
+    /// A destructive job that status shows as running is lost, whatever the database says of it.
     RunningIsLost,
     /// A destructive job whose token status has as handled is lost.
     HandledIsLost,
