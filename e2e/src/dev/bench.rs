@@ -45,8 +45,7 @@ async fn measured(
     more: &[String],
     signals: &mut Signals,
 ) -> Result<()> {
-    let mut database =
-        Database::start_in(dir, engine, Durability::Production, Lifetime::WithParent).await?;
+    let mut database = Database::start_in(dir, engine, Durability::Production, Lifetime::WithParent).await?;
     let results = paths::under_target("bench")?;
     let named = |end: &str| -> PathBuf { results.join(format!("{}{end}", engine.as_str())) };
     let mut command = Command::new(binary);
