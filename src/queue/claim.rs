@@ -201,19 +201,19 @@ impl ClaimJobs {
         // One token for the whole claim: it is new, and nobody else has it.
         let token = Token(rand::random());
         let mut claims = Vec::with_capacity(keys.len());
-        let mut taken = Vec::with_capacity(keys.len());
+        let mut removed = Vec::with_capacity(keys.len());
         let mut unreadable = Vec::new();
         for key in keys {
             let row = rows.get(&key.uid).filter(|row| is_at(row, key, place));
             // A queue row without its job would be offered for ever: it goes with the others.
             let Some(row) = row else {
                 tracing::warn!(server = key.uid, "removed a queue row that had no job");
-                taken.push((key.ord, key.id));
+                removed.push((key.ord, key.id));
                 continue;
             };
             match JobRow::read(row) {
                 Ok(mut job) => {
-                    taken.push((key.ord, key.id));
+                    removed.push((key.ord, key.id));
                     (job.owner, job.token, job.place) = (Some(self.me.0), Some(token.0), None);
                     job.permit_held |= place == PlaceInQueue::QueuedBounded;
                     claims.push(Claim { job, token });
@@ -225,7 +225,7 @@ impl ClaimJobs {
                 }
             }
         }
-        delete_places(connection, (&self.from.site, i64::from(self.from.shard.0)), place, &taken).await?;
+        delete_places(connection, (&self.from.site, i64::from(self.from.shard.0)), place, &removed).await?;
         self.own(connection, &claims, token).await?;
         for key in unreadable {
             set_aside(connection, &key.uid, (&self.from.site, self.from.shard), place, key.ord, key.id)

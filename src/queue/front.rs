@@ -304,7 +304,9 @@ impl Queue {
             found += claimed.found;
             claims.extend(claimed.claims);
         }
-        front.claims = front.claims.wrapping_add(1);
+        if !claims.is_empty() {
+            front.claims = front.claims.wrapping_add(1);
+        }
         if head.place == PlaceInQueue::QueuedBounded {
             let refused = claims.is_empty() && found > 0;
             front.permits_left =

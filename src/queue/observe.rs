@@ -1,11 +1,12 @@
 //! What the controller decides on: one plain read.
 
-use sqlx::Row;
+use sqlx::{AssertSqlSafe, Row};
 
+use super::head::lane_of;
 use super::row::JobRow;
-use super::{Queue, QueueError, now_ms, state};
+use super::{PlaceInQueue, Queue, QueueError, now_ms, state};
 use crate::api::Reason;
-use crate::job::{JobId, Known, LiveJob, Problem, ServerUid, UnreadableJob, Visibility};
+use crate::job::{JobId, Known, LiveJob, Problem, ServerUid, UnreadableJob, Visibility, WaitingFor};
 
 /// What the database says about one server, at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -41,9 +42,11 @@ impl Queue {
     pub async fn observe(&self, uid: &ServerUid) -> Result<Seen, QueueError> {
         // Both tables have a server_uid; `read` takes the first one, and the join makes them equal.
         let row = sqlx::query(concat!(
-            "SELECT job.*, server_state.*, job.id IS NOT NULL AS has_job, server_state.server_uid AS server_uid, ",
+            "SELECT job.*, server_state.*, job.id IS NOT NULL AS has_job, server_state.server_uid AS server_uid, \
+             permit.used >= permit.cap AS class_full, ",
             now_ms!(),
             " AS now_ms FROM server_state LEFT JOIN job ON job.server_uid = server_state.server_uid \
+             LEFT JOIN permit ON permit.site = job.site AND permit.class = job.permit_class \
              WHERE server_state.server_uid = ?"
         ))
         .bind(uid.as_str())
@@ -56,7 +59,7 @@ impl Queue {
         if row.try_get::<i64, _>("has_job")? == 0 {
             return Ok(Seen { known, in_feed, now_ms, ..Seen::default() });
         }
-        let job = match JobRow::read(&row) {
+        let mut job = match JobRow::read(&row) {
             Ok(job) => job,
             // Of another release: it is left to that one, and shown.
             Err(error @ QueueError::UnknownContent { .. }) => {
@@ -75,8 +78,65 @@ impl Queue {
             }
             Err(error) => return Err(error),
         };
+        job.live.waiting_for = match job.place {
+            // A class that no worker has set up yet has no permits.
+            Some((PlaceInQueue::QueuedBounded, _)) => {
+                let full = row.try_get::<Option<i64>, _>("class_full")?.unwrap_or(1) == 1;
+                Some(if full { WaitingFor::Permit } else { WaitingFor::Worker })
+            }
+            Some((PlaceInQueue::Queued, _)) => Some(WaitingFor::Worker),
+            _ => job.live.waiting_for,
+        };
         let visibility = if job.quiet { Visibility::Quiet } else { Visibility::Shown };
         Ok(Seen { known, visibility, job: Some(job.live), unreadable: None, in_feed, now_ms })
+    }
+
+    /// How many jobs of its site are before the one of this server: as many as could be claimed before it, over all
+    /// shards, counted up to `at_most`. `None`: it does not wait for a worker.
+    pub async fn ahead(&self, uid: &ServerUid, at_most: u32) -> Result<Option<u32>, QueueError> {
+        let row = sqlx::query("SELECT site, q_state, q_ord FROM job WHERE server_uid = ?")
+            .bind(uid.as_str())
+            .fetch_optional(self.pool())
+            .await?;
+        let Some(row) = row else { return Ok(None) };
+        let place = row.try_get::<Option<i64>, _>("q_state")?.and_then(PlaceInQueue::from_code);
+        let (Some(place), Some(ord)) = (place, row.try_get::<Option<i64>, _>("q_ord")?) else {
+            return Ok(None);
+        };
+        if place == PlaceInQueue::Parked {
+            return Ok(None);
+        }
+        let site: String = row.try_get("site")?;
+        // Lane by lane, and within a lane started jobs first: what is before it lies in higher lanes, or in its own
+        // lane in an earlier place or with an earlier key.
+        let (lane_first, lane_last) = lane_of(ord).order_range();
+        let branches: Vec<String> = (0..self.shards())
+            .flat_map(|_| [PlaceInQueue::Ready, PlaceInQueue::Queued, PlaceInQueue::QueuedBounded])
+            .map(|_| {
+                "(SELECT 1 AS one FROM queue FORCE INDEX (PRIMARY) WHERE site = ? AND shard = ? AND state = ? AND ord < ? \
+                 LIMIT ?)"
+                    .to_owned()
+            })
+            .collect();
+        let text = format!("SELECT COUNT(*) FROM ({}) AS ahead", branches.join(" UNION ALL "));
+        let mut query = sqlx::query_scalar::<_, i64>(AssertSqlSafe(text));
+        for shard in 0..self.shards() {
+            for before in [PlaceInQueue::Ready, PlaceInQueue::Queued, PlaceInQueue::QueuedBounded] {
+                let end = match before.cmp(&place) {
+                    std::cmp::Ordering::Less => lane_last + 1,
+                    std::cmp::Ordering::Equal => ord,
+                    std::cmp::Ordering::Greater => lane_first,
+                };
+                query = query
+                    .bind(site.clone())
+                    .bind(i64::from(shard))
+                    .bind(before.code())
+                    .bind(end)
+                    .bind(i64::from(at_most));
+            }
+        }
+        let ahead = query.fetch_one(self.pool()).await?;
+        Ok(Some((ahead.max(0) as u32).min(at_most)))
     }
 
     /// The next servers that have a row, by uid after `after`: for comparing them with the objects that exist.

@@ -63,11 +63,11 @@ pub(super) async fn live(
     ));
     let reaping = around.clone();
     // Until the others are known it serves every shard.
-    let served = Served {
+    let everywhere = Served {
         site: around.settings.site.clone(),
         shards: (0..around.queue.shards()).map(Shard).collect(),
     };
-    let (serves, shards) = watch::channel(served.shards.clone());
+    let (serves, shards) = watch::channel(everywhere.shards.clone());
     parts.spawn(async move {
         reaper::run(&reaping, me, &serves).await;
         Part::Reaper
@@ -78,8 +78,8 @@ pub(super) async fn live(
         around: around.clone(),
         me,
         shards,
-        front: Front::new(served.clone(), around.settings.lower_share),
-        all: Front::new(served, around.settings.lower_share),
+        front: Front::new(everywhere.clone(), around.settings.lower_share),
+        all: Front::new(everywhere, around.settings.lower_share),
         looked_at_all: sent,
         slots: Slots::new(around.clone(), lease.clone(), me),
         lease,

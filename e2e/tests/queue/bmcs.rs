@@ -25,7 +25,6 @@ pub const CASES: &[Case] = &[
     ("a job in no queue row is found and made ready", |f| swept(f).boxed_local()),
     ("the owner of a job that is in no registry is found", |f| vanished(f).boxed_local()),
     ("history is trimmed oldest first and in small pieces", |f| trimmed(f).boxed_local()),
-    ("no statement scans a table or sorts in a file", |f| explained(f).boxed_local()),
 ];
 
 fn claimant(uid: &ServerUid, namespace: &str) -> Claimant {
@@ -196,50 +195,4 @@ async fn trimmed(f: Fixture) {
     assert_eq!(f.queue.trim_history(0, 100).await.unwrap(), 0);
     assert_eq!(f.queue.trim_history(i64::MAX, 3).await.unwrap(), 3);
     assert_eq!(f.queue.trim_history(i64::MAX, 3).await.unwrap(), 2);
-}
-
-/// The statements whose plan matters, with values in place; the first column of `EXPLAIN` that matters is `type`.
-const PLANS: &[&str] = &[
-    "SELECT ord, id, server_uid FROM queue WHERE site = 'north' AND shard = 0 AND state = 1 AND ord BETWEEN 0 AND \
-     99999999999999999 ORDER BY ord, id LIMIT 5 FOR UPDATE SKIP LOCKED",
-    "SELECT shard, state, ord FROM queue WHERE site = 'north' AND shard = 0 AND state = 3 AND ord <= 5 \
-     ORDER BY ord, id LIMIT 1",
-    "SELECT * FROM job WHERE server_uid = 'uid-7' AND id = 1 AND token = 2 FOR UPDATE",
-    "SELECT * FROM job WHERE owner = 7 ORDER BY owner, q_state, server_uid LIMIT 50 FOR UPDATE",
-    "SELECT server_uid, id, token FROM job WHERE owner = 7 AND token IS NOT NULL",
-    "SELECT job.*, server_state.* FROM server_state LEFT JOIN job ON job.server_uid = server_state.server_uid \
-     WHERE server_state.server_uid = 'uid-7'",
-    "SELECT server_uid, namespace, name, version, changed_at_ms FROM server_state WHERE changed_at_ms >= 99999999999999 \
-     AND (changed_at_ms > 99999999999999 OR server_uid > 'a') ORDER BY changed_at_ms, server_uid LIMIT 100",
-    "SELECT bmc_system, server_uid FROM bmc_claim WHERE host = 'a' ORDER BY bmc_system FOR UPDATE",
-    "SELECT host FROM bmc_claim WHERE server_uid = 'uid-7' ORDER BY host, bmc_system",
-    "UPDATE server_state SET refusal = NULL WHERE refused_host = 'a'",
-    "DELETE FROM job_history WHERE finished_at_ms < 5 ORDER BY finished_at_ms LIMIT 10",
-    "DELETE FROM queue WHERE site = 'north' AND shard = 0 AND state = 1 AND ord = 5 AND id = 6",
-];
-
-async fn explained(f: Fixture) {
-    use sqlx::Row as _;
-    let mut connection = sqlx::MySqlConnection::connect(&f.url).await.unwrap();
-    let explain = async |connection: &mut sqlx::MySqlConnection, rows: &str| {
-        // MySQL 9 draws a tree by default; MariaDB has the table only.
-        sqlx::query("SET SESSION explain_format = 'TRADITIONAL'").execute(&mut *connection).await.ok();
-        for statement in PLANS {
-            let text = sqlx::AssertSqlSafe(format!("EXPLAIN {statement}"));
-            for plan in sqlx::query(text).fetch_all(&mut *connection).await.unwrap() {
-                let kind = plan.try_get::<Option<String>, _>("type").unwrap().unwrap_or_default();
-                let extra = plan.try_get::<Option<String>, _>("Extra").unwrap().unwrap_or_default();
-                assert!(kind != "ALL" && !extra.contains("filesort"), "{rows}: {statement}: {kind}, {extra}");
-            }
-        }
-    };
-    for number in 0..300 {
-        let uid = f.server(&number.to_string()).await;
-        f.enqueue(&uid, Action::Reboot, Lane::High).await;
-    }
-    for table in ["job", "queue", "server_state"] {
-        let text = sqlx::AssertSqlSafe(format!("ANALYZE TABLE {table}"));
-        sqlx::query(text).fetch_all(&mut connection).await.unwrap();
-    }
-    explain(&mut connection, "many rows").await;
 }

@@ -11,6 +11,7 @@
     reason = "tests"
 )]
 
+mod batches;
 mod bmcs;
 mod claims;
 mod controller_side;
@@ -18,6 +19,9 @@ mod farewell;
 mod faults;
 mod fixture;
 mod leases;
+mod order;
+mod permits;
+mod plans;
 
 use std::sync::Arc;
 
@@ -53,6 +57,9 @@ fn main() -> std::process::ExitCode {
             .chain(farewell::CASES)
             .chain(leases::CASES)
             .chain(bmcs::CASES)
+            .chain(batches::CASES)
+            .chain(order::CASES)
+            .chain(permits::CASES)
         {
             let (handle, database) = (runtime.handle().clone(), database.clone());
             trials.push(Trial::test(format!("{}: {name}", engine.as_str()), move || {
@@ -66,6 +73,17 @@ fn main() -> std::process::ExitCode {
             format!("{}: killing the database in the middle loses and doubles no job", engine.as_str()),
             move || {
                 handle.block_on(faults::a_killed_database_loses_and_doubles_nothing(engine));
+                Ok(())
+            },
+        ));
+        let handle = runtime.handle().clone();
+        trials.push(Trial::test(
+            format!(
+                "{}: no statement scans a table or sorts in a file, with one row or with many",
+                engine.as_str()
+            ),
+            move || {
+                handle.block_on(plans::no_statement_scans_or_sorts(engine));
                 Ok(())
             },
         ));

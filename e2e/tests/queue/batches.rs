@@ -1,0 +1,173 @@
+//! Calls that share a transaction: each gets its own answer, and none suffers from another one.
+
+use autobuild::job::{Action, JobId, Lane, Step, WaitingFor};
+use autobuild::queue::{Enqueued, Fenced, ParkAs, Parked, PlaceInQueue, QueueError, Report};
+use futures::FutureExt as _;
+use futures::future::join_all;
+
+use crate::Case;
+use crate::fixture::{Fixture, done, job, now_ms, succeeded};
+
+pub const CASES: &[Case] = &[
+    ("of many enqueues at once the stale and the occupied ones are refused, and only those", |f| {
+        mixed_enqueues(f).boxed_local()
+    }),
+    ("an enqueue that the database refuses fails alone", |f| refused_enqueue(f).boxed_local()),
+    ("many enqueues for one server at once are one job", |f| one_server(f).boxed_local()),
+    ("of many completions at once those of lost claims are refused, and only those", |f| {
+        mixed_completions(f).boxed_local()
+    }),
+    ("of many parks at once only the signalled job stays awake", |f| mixed_parks(f).boxed_local()),
+    ("many advances at once give each claim its own step", |f| advances(f).boxed_local()),
+    ("calls whose caller goes away are carried out", |f| gone_away(f).boxed_local()),
+];
+
+const COUNT: usize = 60;
+
+async fn mixed_enqueues(f: Fixture) {
+    let mut servers = Vec::new();
+    for number in 0..COUNT {
+        let uid = f.server(&format!("{number:03}")).await;
+        if number % 3 == 1 {
+            f.enqueue(&uid, Action::Reboot, Lane::Low).await;
+        }
+        let version = f.version(&uid).await;
+        servers.push((uid, if number % 3 == 2 { version - 1 } else { version }));
+    }
+    let answers = join_all(servers.iter().map(async |(uid, version)| {
+        let wanted = job(uid, Action::PowerOn, Lane::High, JobId::new(now_ms(), rand::random()));
+        f.queue.enqueue(wanted, *version).await.unwrap()
+    }))
+    .await;
+    for (number, answer) in answers.into_iter().enumerate() {
+        let expected = [Enqueued::Accepted, Enqueued::Occupied, Enqueued::Stale][number % 3];
+        assert_eq!(answer, expected, "{number}");
+    }
+    let live = 2 * COUNT as i64 / 3;
+    assert_eq!((f.count("job").await, f.count("queue").await), (live, live));
+}
+
+async fn refused_enqueue(f: Fixture) {
+    let mut servers = Vec::new();
+    for number in 0..COUNT {
+        servers.push(f.server(&number.to_string()).await);
+    }
+    let answers = join_all(servers.iter().enumerate().map(async |(number, uid)| {
+        let mut wanted = job(uid, Action::PowerOn, Lane::High, JobId::new(now_ms(), rand::random()));
+        if number == 7 {
+            wanted.requester = "x".repeat(300);
+        }
+        f.queue.enqueue(wanted, 1).await
+    }))
+    .await;
+    for (number, answer) in answers.into_iter().enumerate() {
+        match (number, answer) {
+            (7, Err(QueueError::Refused(_))) => {}
+            (7, other) => panic!("too long a text was {other:?}"),
+            (_, answer) => assert_eq!(answer.unwrap(), Enqueued::Accepted, "{number}"),
+        }
+    }
+    assert_eq!(f.count("job").await, COUNT as i64 - 1);
+}
+
+async fn one_server(f: Fixture) {
+    let uid = f.server("a").await;
+    let answers = join_all((0..COUNT).map(async |_| {
+        let wanted = job(&uid, Action::Reboot, Lane::High, JobId::new(now_ms(), rand::random()));
+        f.queue.enqueue(wanted, 1).await.unwrap()
+    }))
+    .await;
+    assert_eq!(answers.into_iter().filter(|answer| *answer == Enqueued::Accepted).count(), 1);
+    assert_eq!((f.count("job").await, f.count("queue").await, f.version(&uid).await), (1, 1, 2));
+}
+
+async fn claims(f: &Fixture) -> Vec<autobuild::queue::Claim> {
+    let mut servers = Vec::new();
+    for number in 0..COUNT {
+        servers.push(f.server(&format!("{number:03}")).await);
+    }
+    for uid in &servers {
+        f.enqueue(uid, Action::Reboot, Lane::High).await;
+    }
+    let worker = f.worker().await;
+    let mut claims = f.claim(&worker, PlaceInQueue::Queued, Lane::High, COUNT as u32).await;
+    claims.sort_by(|a, b| a.uid().cmp(b.uid()));
+    assert_eq!(claims.len(), COUNT);
+    claims
+}
+
+async fn mixed_completions(f: Fixture) {
+    let claims = claims(&f).await;
+    let other = f.worker().await;
+    for claim in claims.iter().step_by(4) {
+        done(f.queue.hand_back(claim.clone()).await.unwrap());
+    }
+    let again = f.claim(&other, PlaceInQueue::Ready, Lane::High, COUNT as u32).await;
+    let answers =
+        join_all(claims.into_iter().map(async |claim| f.queue.complete(claim, succeeded()).await.unwrap()))
+            .await;
+    for (number, answer) in answers.into_iter().enumerate() {
+        assert_eq!(answer, if number % 4 == 0 { Fenced::Lost } else { Fenced::Done(()) }, "{number}");
+    }
+    assert_eq!(f.count("job").await, again.len() as i64);
+    join_all(again.into_iter().map(async |claim| done(f.queue.complete(claim, succeeded()).await.unwrap())))
+        .await;
+    assert_eq!((f.count("job").await, f.count("job_history").await), (0, COUNT as i64));
+}
+
+fn asleep() -> ParkAs {
+    ParkAs {
+        after_ms: 3_600_000,
+        waiting_for: WaitingFor::PowerState,
+        problem: None,
+        secret_version: None,
+        checkpoint: String::new(),
+        report: Report::Nothing,
+    }
+}
+
+async fn mixed_parks(f: Fixture) {
+    let claims = claims(&f).await;
+    f.queue.signal(claims[9].uid(), claims[9].job().id).await.unwrap();
+    let answers = join_all(claims.into_iter().enumerate().map(async |(number, claim)| {
+        let how = ParkAs { checkpoint: format!("of {number}"), ..asleep() };
+        done(f.queue.park(claim, how).await.unwrap())
+    }))
+    .await;
+    for (number, answer) in answers.into_iter().enumerate() {
+        assert_eq!(answer, if number == 9 { Parked::AwakeAgain } else { Parked::Asleep }, "{number}");
+    }
+    let worker = f.worker().await;
+    let awake = f.claim(&worker, PlaceInQueue::Ready, Lane::High, COUNT as u32).await;
+    assert_eq!(awake.iter().map(autobuild::queue::Claim::checkpoint).collect::<Vec<_>>(), ["of 9"]);
+    assert_eq!(f.count("queue").await, COUNT as i64 - 1);
+}
+
+async fn advances(f: Fixture) {
+    let claims = claims(&f).await;
+    let advanced = join_all(claims.into_iter().enumerate().map(async |(number, claim)| {
+        let uid = claim.uid().clone();
+        let claim =
+            done(f.queue.advance(claim, Step::On, format!("{number}"), Report::Nothing).await.unwrap());
+        assert_eq!((claim.uid(), claim.job().step), (&uid, Step::On));
+        claim
+    }))
+    .await;
+    for (number, claim) in advanced.into_iter().enumerate() {
+        assert_eq!(claim.checkpoint(), number.to_string());
+        // What advance returned is the row as it is: the next write of this claim is accepted.
+        done(f.queue.complete(claim, succeeded()).await.unwrap());
+    }
+    assert_eq!(f.count("job_history").await, COUNT as i64);
+}
+
+async fn gone_away(f: Fixture) {
+    let claims = claims(&f).await;
+    for claim in claims {
+        let call = f.queue.complete(claim, succeeded());
+        // Polled once: the call is made, and nobody waits for its answer.
+        assert!(call.now_or_never().is_none());
+    }
+    crate::fixture::wait_for("the completions", async || f.count("job_history").await == COUNT as i64).await;
+    assert_eq!(f.count("job").await, 0);
+}

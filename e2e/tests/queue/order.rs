@@ -1,0 +1,204 @@
+//! In which order jobs are claimed: lanes, shares, room, and what hints must not hide.
+
+use std::collections::BTreeMap;
+
+use autobuild::job::{Action, JobId, Lane, WaitingFor};
+use autobuild::queue::{Claim, Enqueued, Front, Heart, ParkAs, Report, Room, Served};
+use autobuild::shard::Shard;
+use futures::FutureExt as _;
+
+use crate::Case;
+use crate::fixture::{Fixture, SITE, done, job, now_ms, wait_for};
+
+pub const CASES: &[Case] = &[
+    ("lanes are emptied one after the other over all shards, started jobs first", |f| lanes(f).boxed_local()),
+    ("what is more urgent than the front that was seen is claimed next", |f| overtakes(f).boxed_local()),
+    ("without room for others only urgent jobs are claimed", |f| reserved(f).boxed_local()),
+    ("a lower lane gets its share under a backlog of urgent jobs", |f| shares(f).boxed_local()),
+    ("without shares a lower lane waits until the higher ones are empty", |f| no_shares(f).boxed_local()),
+    ("a row that was put before the hint is found", |f| below_the_hint(f).boxed_local()),
+    ("a woken job is found before the backlog that was hinted past it", |f| woken(f).boxed_local()),
+    ("only served shards are claimed from, and a change takes effect at once", |f| served(f).boxed_local()),
+    ("a job's place in the queue counts what may be claimed before it", |f| position(f).boxed_local()),
+];
+
+const SHARDS: u16 = 4;
+
+fn front(lower_share: u32) -> Front {
+    Front::new(Served { site: SITE.to_owned(), shards: (0..SHARDS).map(Shard).collect() }, lower_share)
+}
+
+const fn room(any: u32) -> Room {
+    Room { any, urgent: 0 }
+}
+
+impl Fixture {
+    async fn put(&self, name: &str, lane: Lane, shard: u16, age_ms: i64) -> JobId {
+        let uid = self.server(name).await;
+        let id = JobId::new(now_ms() - age_ms, rand::random());
+        let mut wanted = job(&uid, Action::PowerOn, lane, id);
+        wanted.shard = Shard(shard);
+        let version = self.version(&uid).await;
+        assert_eq!(self.queue.enqueue(wanted, version).await.unwrap(), Enqueued::Accepted);
+        id
+    }
+
+    async fn fetch(&self, front: &mut Front, worker: &Heart, room: Room) -> Vec<Claim> {
+        self.queue.fetch(front, worker.incarnation(), room).await.unwrap()
+    }
+}
+
+async fn lanes(f: Fixture) {
+    let worker = f.worker().await;
+    f.put("started", Lane::Normal, 3, 0).await;
+    let started = f.fetch(&mut front(0), &worker, room(1)).await.pop().unwrap();
+    for (number, lane) in Lane::ALL.into_iter().rev().enumerate() {
+        for shard in 0..SHARDS {
+            f.put(&format!("{number}-{shard}"), lane, shard, i64::from(shard)).await;
+        }
+    }
+    done(f.queue.hand_back(started).await.unwrap());
+    let mut front = front(0);
+    let mut order = Vec::new();
+    loop {
+        let claims = f.fetch(&mut front, &worker, room(3)).await;
+        if claims.is_empty() {
+            break;
+        }
+        order.extend(claims.iter().map(|claim| (claim.job().lane, !claim.job().started())));
+    }
+    assert_eq!(order.len(), 1 + 5 * usize::from(SHARDS));
+    assert!(order.is_sorted(), "{order:?}");
+}
+
+async fn overtakes(f: Fixture) {
+    let worker = f.worker().await;
+    for number in 0..20 {
+        f.put(&format!("low-{number}"), Lane::Low, number % SHARDS, 0).await;
+    }
+    let mut front = front(0);
+    for (number, lane) in [Lane::Normal, Lane::High, Lane::Urgent].into_iter().enumerate() {
+        assert_eq!(f.fetch(&mut front, &worker, room(1)).await[0].job().lane, Lane::Low);
+        let wanted = f.put(&format!("other-{number}"), lane, number as u16, 0).await;
+        assert_eq!(f.fetch(&mut front, &worker, room(1)).await[0].job().id, wanted);
+    }
+}
+
+async fn reserved(f: Fixture) {
+    let worker = f.worker().await;
+    for number in 0..5 {
+        f.put(&format!("high-{number}"), Lane::High, number % SHARDS, 0).await;
+    }
+    let mut front = front(16);
+    let only_urgent = Room { any: 0, urgent: 2 };
+    assert!(f.fetch(&mut front, &worker, only_urgent).await.is_empty());
+    for number in 0..3 {
+        f.put(&format!("urgent-{number}"), Lane::Urgent, 0, 0).await;
+    }
+    let claims = f.fetch(&mut front, &worker, only_urgent).await;
+    assert_eq!(claims.len(), 2);
+    assert!(claims.iter().all(|claim| claim.job().lane == Lane::Urgent));
+    assert!(f.fetch(&mut front, &worker, Room { any: 0, urgent: 0 }).await.is_empty());
+}
+
+/// How many of the first claims went to which lane.
+async fn first_claims(f: &Fixture, share: u32, count: u32) -> BTreeMap<Lane, u32> {
+    let worker = f.worker().await;
+    for lane in Lane::ALL {
+        for number in 0..60 {
+            f.put(&format!("{}-{number}", lane.as_str()), lane, number % SHARDS, 0).await;
+        }
+    }
+    let mut front = front(share);
+    let mut lanes = BTreeMap::new();
+    for _ in 0..count {
+        let claims = f.fetch(&mut front, &worker, room(1)).await;
+        *lanes.entry(claims[0].job().lane).or_default() += 1;
+    }
+    lanes
+}
+
+async fn shares(f: Fixture) {
+    let lanes = first_claims(&f, 5, 50).await;
+    // One claim in five, the lower lanes in turn: of 50 claims 10 are shared by four lanes.
+    let lower: Vec<u32> = Lane::ALL[1..].iter().map(|lane| lanes.get(lane).copied().unwrap_or(0)).collect();
+    assert_eq!(lower.iter().sum::<u32>(), 10, "{lanes:?}");
+    assert!(lower.iter().all(|count| (2..=3).contains(count)), "{lanes:?}");
+}
+
+async fn no_shares(f: Fixture) {
+    assert_eq!(first_claims(&f, 0, 50).await, BTreeMap::from([(Lane::Urgent, 50)]));
+}
+
+async fn below_the_hint(f: Fixture) {
+    let worker = f.worker().await;
+    for number in 0..30 {
+        f.put(&format!("high-{number:02}"), Lane::High, 0, 1000 - i64::from(number)).await;
+    }
+    let moved = f.put("moved", Lane::Low, 0, 3_600_000).await;
+    let mut front = front(0);
+    // Full claims leave a hint behind; the job that is moved into the lane then is older than it.
+    assert_eq!(f.fetch(&mut front, &worker, room(10)).await.len(), 10);
+    let uid = autobuild::job::ServerUid("uid-moved".to_owned());
+    f.queue.reprioritize(&uid, moved, Lane::High).await.unwrap();
+    let mut found = false;
+    for _ in 0..3 {
+        found |= f.fetch(&mut front, &worker, room(10)).await.iter().any(|claim| claim.job().id == moved);
+    }
+    assert!(found, "a claim that gets fewer than it asked for looks again from the start");
+}
+
+async fn woken(f: Fixture) {
+    let worker = f.worker().await;
+    let old = f.put("old", Lane::High, 0, 3_600_000).await;
+    let mut front = front(0);
+    let claim = f.fetch(&mut front, &worker, room(1)).await.pop().unwrap();
+    for number in 0..40 {
+        f.put(&format!("high-{number:02}"), Lane::High, 0, 1000 - i64::from(number)).await;
+    }
+    assert_eq!(f.fetch(&mut front, &worker, room(1)).await.len(), 1);
+    let how = ParkAs {
+        after_ms: 0,
+        waiting_for: WaitingFor::PowerState,
+        problem: None,
+        secret_version: None,
+        checkpoint: String::new(),
+        report: Report::Nothing,
+    };
+    done(f.queue.park(claim, how).await.unwrap());
+    let mut claimed = 0;
+    wait_for("the woken job to be claimed", async || {
+        let claims = f.fetch(&mut front, &worker, room(1)).await;
+        claimed += claims.len();
+        claims.iter().any(|claim| claim.job().id == old)
+    })
+    .await;
+    assert!(claimed <= 40, "before the end of the backlog");
+}
+
+async fn served(f: Fixture) {
+    let worker = f.worker().await;
+    f.put("theirs", Lane::Urgent, 1, 0).await;
+    let mine = f.put("mine", Lane::Low, 2, 0).await;
+    let mut front = front(0);
+    front.serve([Shard(2)].into());
+    assert_eq!(f.fetch(&mut front, &worker, room(5)).await[0].job().id, mine);
+    assert!(f.fetch(&mut front, &worker, room(5)).await.is_empty());
+    front.serve([Shard(1), Shard(2)].into());
+    assert_eq!(f.fetch(&mut front, &worker, room(5)).await[0].job().lane, Lane::Urgent);
+}
+
+async fn position(f: Fixture) {
+    for number in 0..10 {
+        f.put(&format!("low-{number}"), Lane::Low, number % SHARDS, 100 - i64::from(number)).await;
+        f.put(&format!("high-{number}"), Lane::High, number % SHARDS, 0).await;
+    }
+    let uid = |name: &str| autobuild::job::ServerUid(format!("uid-{name}"));
+    assert_eq!(f.queue.ahead(&uid("low-0"), 1000).await.unwrap(), Some(10));
+    assert_eq!(f.queue.ahead(&uid("low-9"), 1000).await.unwrap(), Some(19));
+    assert_eq!(f.queue.ahead(&uid("low-9"), 5).await.unwrap(), Some(5), "counted no further than asked");
+    let worker = f.worker().await;
+    assert_eq!(f.fetch(&mut front(0), &worker, room(1)).await.len(), 1);
+    assert_eq!(f.queue.ahead(&uid("low-0"), 1000).await.unwrap(), Some(9));
+    assert_eq!(f.queue.ahead(&uid("nobody"), 1000).await.unwrap(), None);
+}

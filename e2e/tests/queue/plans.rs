@@ -1,0 +1,223 @@
+//! How the databases carry out the statements: taken from the server's own log, so that none is forgotten.
+
+use std::collections::BTreeMap;
+
+use autobuild::api::Reason;
+use autobuild::api::hardware::{Hardware, HardwareIdentity, PowerState};
+use autobuild::job::{
+    Action, JobId, Lane, PermitClass, Problem, Reading, RequestKind, ServerUid, Step, StoredRequest,
+    WaitingFor,
+};
+use autobuild::queue::{Claim, Front, LeaseWatch, ParkAs, Report, Room, Served};
+use autobuild::shard::Shard;
+use e2e::database::{Database, Engine};
+use futures::future::join_all;
+use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection, Row as _};
+
+use crate::fixture::{Fixture, SITE, done, job, now_ms, succeeded};
+
+/// Statements that read a whole table on purpose, and why.
+const WHOLE_TABLES: &[(&str, &str)] = &[
+    ("FROM worker WHERE site", "the registry has one row for each process"),
+    ("COUNT(*) FROM job WHERE site", "the repair of the permits counts all live jobs, every ten minutes"),
+    ("FROM permit WHERE site", "one row for each class"),
+    ("_sqlx_migrations", "the list of migrations"),
+];
+
+/// Every statement of a workload that uses every operation, with one row and with many, is explained by the server
+/// that ran it.
+pub async fn no_statement_scans_or_sorts(engine: Engine) {
+    let database = Database::start(engine).await.unwrap();
+    let f = Fixture::new(&database).await;
+    let mut connection = MySqlConnection::connect(&f.url).await.unwrap();
+    // Enough rows that the optimizer has something to lose by a scan.
+    let mut bystanders = Vec::new();
+    for number in 0..300 {
+        bystanders.push(f.server(&format!("other-{number:03}")).await);
+    }
+    enqueue(&f, &bystanders, Action::PowerOn, Shard(7)).await;
+    for table in ["job", "queue", "server_state"] {
+        sqlx::query(AssertSqlSafe(format!("ANALYZE TABLE {table}")))
+            .fetch_all(&mut connection)
+            .await
+            .unwrap();
+    }
+    for statement in ["SET GLOBAL log_output = 'TABLE'", "SET GLOBAL general_log = ON"] {
+        sqlx::raw_sql(statement).execute(&mut connection).await.unwrap();
+    }
+    for count in [1, 2, 90] {
+        workload(&f, count).await;
+    }
+    sqlx::raw_sql("SET GLOBAL general_log = OFF").execute(&mut connection).await.unwrap();
+    // MySQL 9 draws a tree by default; MariaDB has the table only.
+    sqlx::raw_sql("SET SESSION explain_format = 'TRADITIONAL'").execute(&mut connection).await.ok();
+    let statements = logged(&mut connection).await;
+    assert!(statements.len() > 60, "only {} kinds of statements: {:#?}", statements.len(), statements.keys());
+    let mut bad = Vec::new();
+    for statement in statements.values() {
+        if WHOLE_TABLES.iter().any(|(part, _)| statement.contains(part)) {
+            continue;
+        }
+        for plan in sqlx::query(AssertSqlSafe(format!("EXPLAIN {statement}")))
+            .fetch_all(&mut connection)
+            .await
+            .unwrap_or_else(|error| panic!("{statement}: {error}"))
+        {
+            let text = |column: &str| plan.try_get::<Option<String>, _>(column).unwrap().unwrap_or_default();
+            let (table, kind, extra) = (text("table"), text("type"), text("Extra"));
+            // A derived table holds what its parts gave, which are explained themselves.
+            if (matches!(kind.as_str(), "ALL" | "index") && !table.starts_with('<'))
+                || extra.contains("filesort")
+            {
+                bad.push(format!("{kind} {extra} on {table}: {statement:.400}"));
+            }
+        }
+    }
+    assert!(bad.is_empty(), "{bad:#?}");
+}
+
+/// One statement of each shape: what differs by values or by their number is alike.
+async fn logged(connection: &mut MySqlConnection) -> BTreeMap<String, String> {
+    let rows = sqlx::query(
+        "SELECT CONVERT(argument USING utf8mb4) AS text FROM mysql.general_log WHERE command_type = 'Execute'",
+    )
+    .fetch_all(connection)
+    .await
+    .unwrap();
+    let mut statements = BTreeMap::new();
+    for row in rows {
+        let text: String = row.get("text");
+        if ["SELECT", "(SELECT", "UPDATE", "DELETE"].iter().any(|verb| text.starts_with(verb)) {
+            // MariaDB leaves the marks of some statements in its log.
+            let text = text.replace("LIMIT ?", "LIMIT 5").replace('?', "'1'");
+            let shape: String = text.chars().filter(|char| !char.is_ascii_digit()).take(250).collect();
+            statements.insert(format!("{} {shape}", text.len() > 900), text);
+        }
+    }
+    statements
+}
+
+async fn enqueue(f: &Fixture, servers: &[ServerUid], action: Action, shard: Shard) {
+    let all = servers.iter().map(async |uid| {
+        let version = f.version(uid).await;
+        let mut wanted = job(uid, Action::PowerOn, Lane::High, JobId::new(now_ms(), rand::random()));
+        (wanted.action, wanted.step, wanted.shard) = (action, Step::Off, shard);
+        f.queue.enqueue(wanted, version).await.unwrap()
+    });
+    join_all(all).await;
+}
+
+fn served() -> Served {
+    Served { site: SITE.to_owned(), shards: [Shard(0), Shard(1)].into() }
+}
+
+fn reading() -> Report {
+    Report::Good(Box::new(Reading {
+        power: PowerState::PoweredOn,
+        identity: HardwareIdentity::default(),
+        hardware: Hardware::default(),
+        last_reset_time: None,
+    }))
+}
+
+fn how(after_ms: i64, report: Report) -> ParkAs {
+    ParkAs {
+        after_ms,
+        waiting_for: WaitingFor::Bmc,
+        problem: Some(Problem::new(Reason::Unreachable, "no answer")),
+        secret_version: None,
+        checkpoint: String::new(),
+        report,
+    }
+}
+
+/// Everything that processes do to the queue, on so many servers.
+async fn workload(f: &Fixture, count: usize) {
+    let queue = &f.queue;
+    queue.set_permits(SITE, PermitClass::Install, 200).await.unwrap();
+    let mut servers = Vec::new();
+    for number in 0..count {
+        servers.push(f.server(&format!("busy-{count}-{number:03}")).await);
+    }
+    for action in [Action::Reboot, Action::Reimage] {
+        enqueue(f, &servers, action, Shard(0)).await;
+        let worker = f.worker().await;
+        let mut front = Front::new(served(), 2);
+        let room = Room { any: count as u32, urgent: 1 };
+        let id = queue.observe(&servers[0]).await.unwrap().job.unwrap().id;
+        queue.ahead(&servers[0], 10).await.unwrap();
+        queue.reprioritize(&servers[0], id, Lane::Urgent).await.unwrap();
+        let claims = claim_mine(f, &mut front, &worker, room, &servers).await;
+        let off = StoredRequest { kind: RequestKind::ForceOff, settle_ms: 1 };
+        let claims = join_all(claims.into_iter().map(async |claim| {
+            let claim =
+                done(queue.store_request(claim, off.clone(), String::new(), Some("t".into())).await.unwrap());
+            done(queue.close_request(claim, String::new()).await.unwrap())
+        }))
+        .await;
+        let claims = join_all(claims.into_iter().map(async |claim| {
+            done(queue.advance(claim, Step::On, String::new(), reading()).await.unwrap())
+        }))
+        .await;
+        join_all(claims.into_iter().enumerate().map(async |(number, claim)| {
+            let report = if number % 2 == 0 { reading() } else { Report::Nothing };
+            queue.park(claim, how(0, report)).await.unwrap()
+        }))
+        .await;
+        queue.signal(&servers[0], id).await.ok();
+        let claims = claim_mine(f, &mut front, &worker, room, &servers).await;
+        // A dead worker's jobs go to another one, and come back.
+        drop(claims);
+        queue.owned(worker.incarnation()).await.unwrap();
+        let mut watch = LeaseWatch::new(std::time::Duration::from_secs(10));
+        let registry = queue.registry(SITE).await.unwrap();
+        watch.observe(&registry, std::time::Duration::ZERO);
+        for expired in watch.observe(&registry, std::time::Duration::from_secs(10)) {
+            queue.reap(expired).await.unwrap();
+        }
+        let worker = f.worker().await;
+        let mut claims = claim_mine(f, &mut front, &worker, room, &servers).await;
+        let back = claims.pop().unwrap();
+        queue.cancel(back.uid(), back.job().id, Reason::Paused).await.unwrap();
+        done(queue.hand_back(back).await.unwrap());
+        claims.extend(claim_mine(f, &mut front, &worker, room, &servers[..1]).await);
+        join_all(claims.into_iter().map(async |claim| queue.complete(claim, succeeded()).await.unwrap()))
+            .await;
+        for uid in &servers {
+            if let Some(job) = queue.observe(uid).await.unwrap().job {
+                let why = Problem::new(Reason::ServerGone, "gone");
+                queue.abandon(uid, job.id, why, [worker.incarnation()].into()).await.unwrap();
+            }
+        }
+    }
+    enqueue(f, &servers[..1], Action::Reboot, Shard(1)).await;
+    let id = queue.observe(&servers[0]).await.unwrap().job.unwrap().id;
+    queue.cancel(&servers[0], id, Reason::Replaced).await.unwrap();
+    let (changed, _) = queue.feed(&Default::default(), 100).await.unwrap();
+    for row in changed.iter().take(3) {
+        queue.acknowledge(&row.uid, row.version).await.unwrap();
+    }
+    queue.sweep(None).await.unwrap();
+    queue.repair_permits(SITE, PermitClass::Install).await.unwrap();
+    queue.registered(None, 10).await.unwrap();
+    queue.trim_history(now_ms() - 1_000_000, 10).await.unwrap();
+    let version = f.version(&servers[0]).await;
+    queue.record_handled(&servers[0], "u", version).await.unwrap();
+}
+
+/// Claims until the jobs of these servers are in hand.
+async fn claim_mine(
+    f: &Fixture,
+    front: &mut Front,
+    worker: &autobuild::queue::Heart,
+    room: Room,
+    servers: &[ServerUid],
+) -> Vec<Claim> {
+    let mut mine = Vec::new();
+    crate::fixture::wait_for("the jobs to be claimed", async || {
+        mine.extend(f.queue.fetch(front, worker.incarnation(), room).await.unwrap());
+        mine.len() == servers.len()
+    })
+    .await;
+    mine
+}
