@@ -56,7 +56,7 @@ impl Waits {
 /// Measures the waits beside the backlog of the plan.
 pub(super) async fn measure(bench: &Bench, ground: &Ground) -> Result<Report, BenchError> {
     ground.top_up(bench.plan.backlog).await?;
-    let backlog = ground.scratch.accounts().await?.waiting;
+    let backlog = ground.scratch.waiting().await?;
     let idle = Idle::of(ground, 100_000).await?;
     let process = Process::join(ground, 16).await?;
     let controller = Queue::connect(ground.scratch.url(), 2).await?;
