@@ -2,9 +2,10 @@
 //! answer. Nobody waits for a batch to fill: a call that is alone runs alone, at once.
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::Weak;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, oneshot};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::many::MOST;
 use super::transaction::{Kept, Transaction};
@@ -39,7 +40,19 @@ struct Call<B: Batch> {
 
 /// Where calls of one kind meet.
 pub(super) struct Batcher<B: Batch> {
-    calls: mpsc::UnboundedSender<Call<B>>,
+    waiting: Arc<Waiting<B>>,
+    _lanes: DropGuard,
+}
+
+struct Waiting<B: Batch> {
+    calls: Mutex<VecDeque<Call<B>>>,
+    arrived: Notify,
+}
+
+impl<B: Batch> Waiting<B> {
+    fn with<T>(&self, what: impl FnOnce(&mut VecDeque<Call<B>>) -> T) -> T {
+        what(&mut self.calls.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 impl<B: Batch> std::fmt::Debug for Batcher<B> {
@@ -49,71 +62,41 @@ impl<B: Batch> std::fmt::Debug for Batcher<B> {
 }
 
 impl<B: Batch> Batcher<B> {
-    /// Serves calls until the queue is dropped.
-    pub(super) fn start(queue: Weak<Inner>) -> Self {
-        let (calls, arrivals) = mpsc::unbounded_channel();
-        tokio::spawn(serve::<B>(queue, arrivals));
-        Self { calls }
+    /// Serves calls until it is dropped.
+    pub(super) fn start(queue: &Weak<Inner>) -> Self {
+        let waiting = Arc::new(Waiting { calls: Mutex::default(), arrived: Notify::new() });
+        let end = CancellationToken::new();
+        for _ in 0..LANES {
+            tokio::spawn(end.clone().run_until_cancelled_owned(serve(queue.clone(), waiting.clone())));
+        }
+        Self { waiting, _lanes: end.drop_guard() }
     }
 
     /// Runs `item` in some transaction, to its end even if the caller goes away.
     pub(super) async fn call(&self, item: B::Item) -> Result<B::Answer, QueueError> {
-        let gone = || QueueError::Panicked(format!("{} was not answered", B::NAME));
         let (answer, answered) = oneshot::channel();
-        self.calls.send(Call { item, answer }).map_err(|_| gone())?;
-        answered.await.map_err(|_| gone())?
+        self.waiting.with(|calls| calls.push_back(Call { item, answer }));
+        self.waiting.arrived.notify_one();
+        answered.await.map_err(|_| QueueError::Panicked(format!("{} was not answered", B::NAME)))?
     }
 }
 
-/// A lane in use; it is free again however its task ends.
-struct Lane {
-    kept: Kept,
-    ends: mpsc::Sender<Kept>,
-}
-
-impl Lane {
-    fn end(mut self, last: bool) {
-        if last {
-            self.kept = Kept::default();
-        }
-    }
-}
-
-impl Drop for Lane {
-    fn drop(&mut self) {
-        // The channel has room for every lane.
-        self.ends.try_send(std::mem::take(&mut self.kept)).unwrap_or_default();
-    }
-}
-
-async fn serve<B: Batch>(queue: Weak<Inner>, mut arrivals: mpsc::UnboundedReceiver<Call<B>>) {
-    let (lane_ends, mut free_lanes) = mpsc::channel(LANES);
-    for _ in 0..LANES {
-        // The channel has room for every lane.
-        lane_ends.try_send(Kept::default()).unwrap_or_default();
-    }
-    let mut waiting = VecDeque::new();
+/// One lane: takes what is waiting, and again what came meanwhile.
+async fn serve<B: Batch>(queue: Weak<Inner>, waiting: Arc<Waiting<B>>) {
     loop {
-        if waiting.is_empty() {
-            match arrivals.recv().await {
-                Some(call) => waiting.push_back(call),
-                None => return,
-            }
+        waiting.arrived.notified().await;
+        // The connection stays as long as there is something to do.
+        let mut kept = Kept::default();
+        loop {
+            let batch = waiting.with(take_batch);
+            let Some(inner) = queue.upgrade().filter(|_| !batch.is_empty()) else { break };
+            // In a task of its own: what is begun is ended, and a panic ends one batch.
+            let task = tokio::spawn(async move {
+                run(Queue { inner }, &mut kept, batch).await;
+                kept
+            });
+            kept = task.await.unwrap_or_default();
         }
-        // What arrives until a lane is free goes along.
-        let Some(kept) = free_lanes.recv().await else { return };
-        let mut lane = Lane { kept, ends: lane_ends.clone() };
-        while let Ok(call) = arrivals.try_recv() {
-            waiting.push_back(call);
-        }
-        let Some(inner) = queue.upgrade() else { return };
-        let batch = take_batch(&mut waiting);
-        // With nothing more to do the connection goes back to the pool.
-        let last = waiting.is_empty() && arrivals.is_empty();
-        tokio::spawn(async move {
-            run(Queue { inner }, &mut lane.kept, batch).await;
-            lane.end(last);
-        });
     }
 }
 
@@ -133,15 +116,15 @@ fn take_batch<B: Batch>(waiting: &mut VecDeque<Call<B>>) -> Vec<Call<B>> {
     batch
 }
 
-async fn run<B: Batch>(queue: Queue, lane: &mut Kept, batch: Vec<Call<B>>) {
+async fn run<B: Batch>(queue: Queue, kept: &mut Kept, batch: Vec<Call<B>>) {
     let items: Vec<B::Item> = batch.iter().map(|call| call.item.clone()).collect();
-    let answers = match queue.timed(lane, &B::of(items)).await {
+    let answers = match queue.timed(kept, &B::of(items)).await {
         Ok(answers) => answers,
         // Something in one of them is at fault: alone, it harms nobody else.
         Err(error) if batch.len() > 1 && !error.is_transient() => {
             let mut answers = Vec::with_capacity(batch.len());
             for call in &batch {
-                let alone = queue.timed(lane, &B::of(vec![call.item.clone()])).await;
+                let alone = queue.timed(kept, &B::of(vec![call.item.clone()])).await;
                 answers.push(alone.and_then(|mut answers| {
                     answers.pop().unwrap_or_else(|| Err(QueueError::Panicked("no answer".to_owned())))
                 }));

@@ -109,10 +109,10 @@ struct Batchers {
 impl Batchers {
     fn start(queue: &Weak<Inner>) -> Self {
         Self {
-            enqueue: Batcher::start(queue.clone()),
-            advance: Batcher::start(queue.clone()),
-            park: Batcher::start(queue.clone()),
-            complete: Batcher::start(queue.clone()),
+            enqueue: Batcher::start(queue),
+            advance: Batcher::start(queue),
+            park: Batcher::start(queue),
+            complete: Batcher::start(queue),
         }
     }
 }
