@@ -117,12 +117,12 @@ impl Present {
             Ok(found) if self.is(&found) => None,
             Ok(_) => {
                 self.another.notify_waiters();
-                Some("its history is another one than before".to_owned())
+                Some("the database behind the address is another one than before".to_owned())
             }
             Err(error) => Some(error.to_string()),
         };
         self.with(|state| state.refused.clone_from(&refusal));
-        refusal.map_or(Ok(()), |why| Err(sqlx::Error::Protocol(why)))
+        refusal.map_or(Ok(()), |why| Err(sqlx::Error::Io(std::io::Error::other(why))))
     }
 
     /// The error of an acquire: where every connection was refused, it says why.
