@@ -11,11 +11,17 @@ pub(super) enum Target {
     AtMost(f64),
 }
 
+impl Serialize for Target {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.text().serialize(serializer)
+    }
+}
+
 impl Target {
     fn text(self) -> String {
         match self {
             Self::AtLeast(bound) => format!(">= {bound}"),
-            Self::AtMost(bound) if bound == 0.0 => "0".to_owned(),
+            Self::AtMost(0.0) => "0".to_owned(),
             Self::AtMost(bound) => format!("<= {bound}"),
         }
     }
@@ -38,14 +44,9 @@ pub(super) struct Figure {
     /// Its unit; `ratio` has none.
     pub unit: &'static str,
     /// What it is held against, if anything.
-    #[serde(serialize_with = "target_text")]
     pub target: Option<Target>,
     /// Whether it holds; `None` without a target.
     pub holds: Option<bool>,
-}
-
-fn target_text<S: Serializer>(target: &Option<Target>, serializer: S) -> Result<S::Ok, S::Error> {
-    target.map(Target::text).serialize(serializer)
 }
 
 impl Figure {

@@ -107,7 +107,7 @@ impl Ground {
     /// Lays jobs for servers that have none, until at least `wanted` wait or no server is left. In bulk, with ids of
     /// now: they wait behind all others.
     pub(super) async fn top_up(&self, wanted: u64) -> Result<(), BenchError> {
-        let there = self.scratch.accounts().await?.waiting;
+        let there = self.scratch.waiting().await?;
         self.add(wanted.saturating_sub(there), Laid::Queued).await?;
         Ok(())
     }

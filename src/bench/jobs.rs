@@ -87,9 +87,10 @@ pub(super) fn job(uid: &ServerUid, id: JobId, lane: Lane) -> NewJob {
 
 /// The end of such a job.
 pub(super) fn end(uid: &ServerUid) -> End {
-    let report = match reports(uid) {
-        true => Report::Good(Box::new(reading(uid, PowerState::PoweredOn))),
-        false => Report::Nothing,
+    let report = if reports(uid) {
+        Report::Good(Box::new(reading(uid, PowerState::PoweredOn)))
+    } else {
+        Report::Nothing
     };
     End { result: JobResult::Succeeded, problem: None, cause: None, report }
 }

@@ -29,45 +29,48 @@ const IDLE: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_millis(25);
 
 /// When each urgent job was asked for, and how long those waited that have begun.
-#[derive(Debug, Clone, Default)]
-struct Waits(Arc<Mutex<(HashMap<JobId, Instant>, Vec<f64>)>>);
+#[derive(Debug, Default)]
+struct Waits {
+    asked: Mutex<HashMap<JobId, Instant>>,
+    waited_ms: Mutex<Vec<f64>>,
+}
 
 impl Waits {
-    fn asked(&self, id: JobId) {
-        let (asked, _) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        asked.insert(id, Instant::now());
+    fn ask(&self, id: JobId) {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Instant::now());
     }
 
-    fn begun(&self, id: JobId) {
-        let (asked, waited) = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(since) = asked.remove(&id) {
-            waited.push(since.elapsed().as_secs_f64() * 1_000.0);
+    fn begin(&self, id: JobId) {
+        let since = self.asked.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        if let Some(since) = since {
+            let ms = since.elapsed().as_secs_f64() * 1_000.0;
+            self.waited_ms.lock().unwrap_or_else(PoisonError::into_inner).push(ms);
         }
     }
 
-    fn all(&self) -> Vec<f64> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).1.clone()
+    fn all_ms(&self) -> Vec<f64> {
+        self.waited_ms.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 /// Measures the waits beside the backlog of the plan.
 pub(super) async fn measure(bench: &Bench, ground: &Ground) -> Result<Report, BenchError> {
     ground.top_up(bench.plan.backlog).await?;
-    let backlog = ground.scratch.accounts().await?.waiting;
+    let backlog = ground.scratch.waiting().await?;
     let idle = Idle::of(ground, 100_000).await?;
     let process = Process::join(ground, 16).await?;
     let controller = Queue::connect(ground.scratch.url(), 2).await?;
-    let (mut load, ended, waits) = (Load::default(), Count::default(), Waits::default());
+    let (mut load, ended, waits) = (Load::default(), Count::default(), Arc::new(Waits::default()));
     let fetcher = process.fetcher(ground, jobs::all_shards().collect(), &ended);
-    load.add(work(fetcher, waits.clone(), load.stop()));
-    load.add(ask(controller.clone(), ground.clone(), idle, waits.clone(), load.stop()));
+    load.add(work(fetcher, Arc::clone(&waits), load.stop()));
+    load.add(ask(controller.clone(), ground.clone(), idle, Arc::clone(&waits), load.stop()));
     let bar = bench.progress.bar("urgent jobs beside a busy lane", 1);
     load.run_until(Instant::now() + bench.plan.urgent_time).await?;
     load.end().await?;
     bar.end();
     controller.close().await;
     process.leave().await?;
-    Ok(figures(bench.engine, &waits.all(), backlog))
+    Ok(figures(bench.engine, &waits.all_ms(), backlog))
 }
 
 fn figures(engine: Engine, waits: &[f64], backlog: u64) -> Report {
@@ -98,7 +101,7 @@ fn figures(engine: Engine, waits: &[f64], backlog: u64) -> Report {
 }
 
 /// A worker with slots that are always full.
-async fn work(fetcher: Fetcher, waits: Waits, stop: CancellationToken) -> Result<(), BenchError> {
+async fn work(fetcher: Fetcher, waits: Arc<Waits>, stop: CancellationToken) -> Result<(), BenchError> {
     let mut front = Front::new(fetcher.served.clone(), worker::LOWER_SHARE);
     let mut running: JoinSet<Result<(), BenchError>> = JoinSet::new();
     while !stop.is_cancelled() {
@@ -119,7 +122,7 @@ async fn work(fetcher: Fetcher, waits: Waits, stop: CancellationToken) -> Result
         }
         for claim in claims {
             fetcher.take(&claim);
-            running.spawn(handle(fetcher.clone(), claim, waits.clone()));
+            running.spawn(handle(fetcher.clone(), claim, Arc::clone(&waits)));
         }
     }
     while let Some(ended) = running.join_next().await {
@@ -128,8 +131,8 @@ async fn work(fetcher: Fetcher, waits: Waits, stop: CancellationToken) -> Result
     Ok(())
 }
 
-async fn handle(fetcher: Fetcher, claim: Claim, waits: Waits) -> Result<(), BenchError> {
-    waits.begun(claim.job().id);
+async fn handle(fetcher: Fetcher, claim: Claim, waits: Arc<Waits>) -> Result<(), BenchError> {
+    waits.begin(claim.job().id);
     tokio::time::sleep(JOB).await;
     fetcher.end(claim).await
 }
@@ -139,13 +142,13 @@ async fn ask(
     queue: Queue,
     ground: Ground,
     idle: Idle,
-    waits: Waits,
+    waits: Arc<Waits>,
     stop: CancellationToken,
 ) -> Result<(), BenchError> {
     while !stop.is_cancelled() {
         let Some((uid, version)) = idle.take() else { return Ok(()) };
         let job = jobs::job(&uid, jobs::next_id(), Lane::Urgent);
-        waits.asked(job.id);
+        waits.ask(job.id);
         match queue.enqueue(job, version).await? {
             Enqueued::Accepted => ground.ledger.accepted(1),
             refused => return Err(BenchError::Refused { uid, refused }),

@@ -57,5 +57,5 @@ pub(super) async fn run(args: Args, stop: CancellationToken) -> Result<(), Bench
         json: args.json,
         plots: args.plots,
     };
-    bench::queue(order, stop).await
+    Box::pin(bench::queue(order, stop)).await
 }

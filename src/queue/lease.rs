@@ -110,7 +110,7 @@ impl Heart {
     /// Takes the worker out of the registry. Only when its last step has ended and its jobs are handed back.
     pub async fn leave(mut self) -> Result<(), QueueError> {
         sqlx::query(
-            "DELETE FROM worker WHERE incarnation = ? AND NOT EXISTS (SELECT 1 FROM job WHERE owner = ?)",
+            "DELETE FROM worker WHERE incarnation = ? AND NOT EXISTS (SELECT 1 FROM job FORCE INDEX (owner) WHERE owner = ?)",
         )
         .bind(self.me.0)
         .bind(self.me.0)

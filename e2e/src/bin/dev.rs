@@ -22,7 +22,7 @@ enum Command {
     Demo,
     /// Measure the queue on a MySQL and on a MariaDB with durable settings
     Bench {
-        /// The program to measure: a release build of autobuild
+        /// The program to measure: a release build of autobuild with the feature peer-apalis
         binary: PathBuf,
         /// Further arguments of `autobuild bench queue`
         #[arg(last = true)]

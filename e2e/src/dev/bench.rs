@@ -50,6 +50,10 @@ async fn measured(
     let named = |end: &str| -> PathBuf { results.join(format!("{}{end}", engine.as_str())) };
     let mut command = Command::new(binary);
     command.args(["bench", "queue", "--json"]).arg(named(".json")).arg("--plots").arg(named("-plots"));
+    // The peer makes its tables on MySQL only.
+    if engine == Engine::MySql {
+        command.args(["--peer", "apalis"]);
+    }
     command.args(more).env("DATABASE_URL", database.url("")).stdin(Stdio::null()).kill_on_drop(true);
     let mut child = command.spawn().with_context(|| format!("start {}", binary.display()))?;
     let status = tokio::select! {

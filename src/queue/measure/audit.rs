@@ -40,6 +40,14 @@ impl Scratch {
         Ok(accounts)
     }
 
+    /// Rows of `queue`: quick beside [`Scratch::accounts`].
+    pub async fn waiting(&self) -> Result<u64, QueueError> {
+        let mut connection = self.connect().await?;
+        let waiting = count(&mut connection, "SELECT COUNT(*) FROM queue").await?;
+        connection.close().await.ok();
+        Ok(waiting)
+    }
+
     /// Up to `at_most` servers without a live job, with the version of what is known of each.
     pub async fn idle_servers(&self, at_most: u64) -> Result<Vec<(ServerUid, i64)>, QueueError> {
         let mut connection = self.connect().await?;

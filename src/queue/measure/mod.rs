@@ -14,7 +14,7 @@ use std::str::FromStr as _;
 use std::sync::{Mutex, PoisonError};
 
 use sqlx::mysql::MySqlConnectOptions;
-use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection, Row as _};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, MySqlConnection, Row as _};
 use url::Url;
 
 use super::{QueueError, connection, schema};
@@ -66,7 +66,7 @@ impl Laboratory {
     async fn connect(&self) -> Result<MySqlConnection, QueueError> {
         let options = MySqlConnectOptions::from_str(&self.url_of(""))
             .map_err(|_| QueueError::Url("it cannot be parsed".to_owned()))?;
-        connection::single(&options).await
+        connection::single(&options.disable_statement_logging()).await
     }
 
     /// The settings of the server, by name; the isolation is that of the queue's own connections.
@@ -120,7 +120,9 @@ impl Scratch {
 
     /// A connection that the server keeps although it may be idle for an hour.
     async fn connect(&self) -> Result<MySqlConnection, QueueError> {
-        let mut connection = connection::single(&connection::options(&self.url)?).await?;
+        // What is written in bulk is slow, and no news.
+        let options = connection::options(&self.url)?.disable_statement_logging();
+        let mut connection = connection::single(&options).await?;
         sqlx::raw_sql("SET SESSION wait_timeout = 3600").execute(&mut connection).await?;
         Ok(connection)
     }
