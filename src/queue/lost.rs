@@ -37,27 +37,27 @@ impl Transaction for RecordLost {
 
     async fn run(&self, connection: &mut MySqlConnection, pass: Pass) -> Result<Ending<bool>, QueueError> {
         let LostJob { uid, job, cause, .. } = &self.lost;
-        let Some(locked) = state::lock(connection, uid).await? else {
+        let Some(mut locked) = state::lock(connection, uid).await? else {
             return Ok(Ending::Rollback(false));
         };
-        let mut known = locked.known;
-        if pass == Pass::AfterUnknownCommit && known.last_job.as_ref() == Some(job) {
+        if pass == Pass::AfterUnknownCommit && locked.last_job.get(uid)?.as_ref() == Some(job) {
             return Ok(Ending::Rollback(true));
         }
         // An enqueue raises the version: at this one no job is live.
-        if known.version != self.version {
+        if locked.version != self.version {
             return Ok(Ending::Rollback(false));
         }
         let problem = job.problem.clone();
-        known.failure = problem.clone().map(|problem| StoredFailure {
+        let failure = problem.clone().map(|problem| StoredFailure {
             action: job.action,
             intent: job.intent.clone(),
             cause: cause.clone(),
             problem,
             at_ms: locked.now_ms,
         });
-        known.last_job = Some(job.clone());
-        state::write(connection, uid, &known, Tell::Controller).await?;
+        locked.failure.set(failure.as_ref());
+        locked.last_job.set(Some(job));
+        state::write(connection, uid, locked, Tell::Controller).await?;
         self.tell(connection, problem.as_ref()).await?;
         Ok(Ending::Commit(true))
     }

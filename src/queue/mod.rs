@@ -30,6 +30,7 @@ mod fence;
 mod front;
 mod head;
 mod history;
+mod inventory;
 mod lease;
 mod login;
 mod lost;

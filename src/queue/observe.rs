@@ -45,9 +45,10 @@ impl Queue {
         // Both tables have a server_uid; `read` takes the first one, and the join makes them equal.
         let row = sqlx::query(concat!(
             "SELECT job.*, server_state.*, job.id IS NOT NULL AS has_job, server_state.server_uid AS server_uid, \
-             permit.used >= permit.cap AS class_full, ",
+             inventory.content AS inventory, permit.used >= permit.cap AS class_full, ",
             now_ms!(),
             " AS now_ms FROM server_state LEFT JOIN job ON job.server_uid = server_state.server_uid \
+             LEFT JOIN inventory ON inventory.server_uid = server_state.server_uid \
              LEFT JOIN permit ON permit.site = job.site AND permit.class = job.permit_class \
              WHERE server_state.server_uid = ?"
         ))

@@ -76,7 +76,7 @@ impl Transaction for Park {
             .iter()
             .map(|it| Change { uid: &it.job.uid, report: &it.how.report, at_least: it.tell })
             .collect();
-        state::change_all(connection, &changes, now_ms).await?;
+        state::change_all(connection, &changes).await?;
         permit::give_back(connection, leaving.iter().filter(|it| it.gives_back).map(|it| &it.job)).await?;
         let places: Vec<QueueRow<'_>> =
             leaving.iter().map(|it| QueueRow::of(&it.job, it.place, it.ord)).collect();
