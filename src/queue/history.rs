@@ -198,7 +198,7 @@ pub(super) async fn enter(
     };
     let own_ms = u64::try_from(entry.quiet.as_millis()).unwrap_or(u64::MAX);
     let others: Option<i64> =
-        sqlx::query_scalar("SELECT heartbeat FROM worker LIMIT 1").fetch_optional(&mut *connection).await?;
+        sqlx::query_scalar("SELECT MIN(incarnation) FROM worker").fetch_one(&mut *connection).await?;
     // What workers of an earlier time needed goes with the last of them.
     let forgotten = mark.is_none() && others.is_none();
     let longest_ms = quiet_ms.filter(|_| !forgotten).unwrap_or(0).max(own_ms);
