@@ -117,12 +117,12 @@ impl Present {
             Ok(found) if self.is(&found) => None,
             Ok(_) => {
                 self.another.notify_waiters();
-                Some("its history is another one than before".to_owned())
+                Some("the database behind the address is another one than before".to_owned())
             }
             Err(error) => Some(error.to_string()),
         };
         self.with(|state| state.refused.clone_from(&refusal));
-        refusal.map_or(Ok(()), |why| Err(sqlx::Error::Protocol(why)))
+        refusal.map_or(Ok(()), |why| Err(sqlx::Error::Io(std::io::Error::other(why))))
     }
 
     /// The error of an acquire: where every connection was refused, it says why.
@@ -198,7 +198,7 @@ pub(super) async fn enter(
     };
     let own_ms = u64::try_from(entry.quiet.as_millis()).unwrap_or(u64::MAX);
     let others: Option<i64> =
-        sqlx::query_scalar("SELECT heartbeat FROM worker LIMIT 1").fetch_optional(&mut *connection).await?;
+        sqlx::query_scalar("SELECT MIN(incarnation) FROM worker").fetch_one(&mut *connection).await?;
     // What workers of an earlier time needed goes with the last of them.
     let forgotten = mark.is_none() && others.is_none();
     let longest_ms = quiet_ms.filter(|_| !forgotten).unwrap_or(0).max(own_ms);

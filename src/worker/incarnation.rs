@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -158,6 +158,14 @@ async fn fill(
     }
 }
 
+/// None of the parts ends by itself while the life goes on.
+fn why_over(part: Option<&Result<Part, JoinError>>) -> Over {
+    match part {
+        Some(Ok(Part::Beat(_, over))) => *over,
+        _ => Over::Broken,
+    }
+}
+
 impl Worker {
     /// Fills free slots until the life is over (`Some`) or the process is asked to end.
     async fn work(&mut self, parts: &mut JoinSet<Part>, quiet_until: Instant) -> Option<Over> {
@@ -170,10 +178,7 @@ impl Worker {
             let mut crash = None;
             tokio::select! {
                 biased;
-                part = parts.join_next() => return Some(match part {
-                    Some(Ok(Part::Beat(_, over))) => over,
-                    _ => Over::Broken,
-                }),
+                part = parts.join_next() => return Some(why_over(part.as_ref())),
                 () = stop.cancelled() => return None,
                 ended = self.slots.one_ended(), if !self.slots.is_empty() => crash = ended,
                 _ = looks.tick() => {}
@@ -190,6 +195,8 @@ impl Worker {
             }
             let looked = tokio::select! {
                 biased;
+                // A look may wait for a connection that it does not get: the heart knows better.
+                part = parts.join_next() => return Some(why_over(part.as_ref())),
                 () = stop.cancelled() => return None,
                 looked = self.look(compare) => looked,
             };

@@ -5,7 +5,7 @@ use std::time::Instant;
 use autobuild::api::Reason;
 use autobuild::api::hardware::PowerState;
 use e2e::database::{Database, Engine};
-use e2e::fleet::{Fleet, is_ready};
+use e2e::fleet::{Fleet, LIMIT, is_ready};
 use e2e::wait::say;
 use rstest::rstest;
 use serde_json::json;
@@ -124,7 +124,7 @@ async fn after_a_restore_with_a_new_epoch_everybody_is_quiet_and_nothing_is_done
         .wait(&two, "a job", |server| server.status.as_ref().is_some_and(|status| status.job.is_some()))
         .await
         .unwrap();
-    controller.process().kill().await.unwrap();
+    controller.process().stop(LIMIT).await.unwrap();
 
     copy(&mut admin, &dump, &schema).await;
     let new_epoch = ["migrate", "--new-epoch"];

@@ -47,9 +47,11 @@ pub async fn fleet(systems: u32, database_url: &str) -> Fleet {
     Fleet::with(layout).await.unwrap()
 }
 
-/// A controller that looks at no machine by itself, so that BMCs are asked for the sake of jobs only.
+/// A controller that looks at no machine by itself, so that BMCs are asked for the sake of jobs only, and that leads to
+/// its end however busy the machine is.
 pub async fn controller(fleet: &Fleet) -> Running {
-    let flags = fleet.controller_flags().set("--inspect-period", "1h");
+    let times = [("--inspect-period", "1h"), ("--lease-duration", "60s"), ("--renew-period", "5s")];
+    let flags = fleet.controller_flags().with(&times);
     fleet.controller_with("controller", &flags, &[]).await.unwrap()
 }
 
