@@ -4,6 +4,7 @@
 
 mod mariadb;
 mod mysql;
+mod replica;
 mod server;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use sqlx::{Connection, Executor, MySqlConnection, Row};
 use crate::process::Lifetime;
 use crate::wait::say;
 use crate::{given, paths};
+pub use replica::Pair;
 pub use server::{SOCKET_LINK, Server};
 
 /// Which database engine.

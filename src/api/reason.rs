@@ -117,6 +117,8 @@ reasons! {
     Replaced,
     /// The database's record of this server was missing and was rebuilt from its status; pending tokens count as handled.
     RecordRebuilt,
+    /// The database was failed over or restored, and lost what became of a job that status shows as begun or ended.
+    HistoryLost,
     /// The `Server` was let go without undoing what a job had begun.
     ReleasedWithoutUndo,
     /// The `Server` was let go although its machine could not be powered off.

@@ -9,7 +9,7 @@ use crate::api::Server;
 use crate::job::{JobId, Problem};
 use crate::metrics;
 use crate::plan::{Command, Work};
-use crate::queue::{BmcClaimed, BmcKey, CancelOutcome, Claimant, Enqueued, NewJob, QueueError};
+use crate::queue::{BmcClaimed, BmcKey, CancelOutcome, Claimant, Enqueued, LostJob, NewJob, QueueError};
 use crate::shard::shard_of;
 
 /// What carrying out a command came to.
@@ -113,6 +113,23 @@ async fn carry_out(context: &Context, observed: &Observed, command: &Command) ->
             let recorded = queue.record_handled(uid, reboot_token, observed.version()).await?;
             if recorded { Applied::Changed } else { Applied::InTheWay }
         }
+        Command::RecordLost { job, cause } => {
+            let site = &seen.server.spec.site;
+            let lost = LostJob {
+                uid: uid.clone(),
+                namespace: namespace.clone(),
+                name: name.clone(),
+                site: site.clone(),
+                job: job.clone(),
+                cause: cause.clone(),
+                requester: crate::api::names::CONTROLLER.to_owned(),
+            };
+            if queue.record_lost(lost, observed.version()).await? {
+                Applied::Changed
+            } else {
+                Applied::InTheWay
+            }
+        }
         Command::Release(farewell) => release::release(context, observed, *farewell).await?,
     })
 }
@@ -156,6 +173,7 @@ const fn command_name(command: &Command) -> &'static str {
         Command::Reprioritize { .. } => "Reprioritize",
         Command::WakeJob { .. } => "WakeJob",
         Command::RecordHandled { .. } => "RecordHandled",
+        Command::RecordLost { .. } => "RecordLost",
         Command::Release(_) => "Release",
     }
 }
@@ -165,6 +183,7 @@ fn say(observed: &Observed, name: &str, command: &Command) {
     let (action, reason) = match command {
         Command::Enqueue(work) if work.visibility == crate::job::Visibility::Quiet => return,
         Command::Enqueue(work) => (work.action.as_str(), ""),
+        Command::RecordLost { job, .. } => (job.action.as_str(), crate::api::Reason::HistoryLost.as_str()),
         Command::Cancel { reason, .. } | Command::RecordHandled { reason, .. } => ("", reason.as_str()),
         _ => ("", ""),
     };

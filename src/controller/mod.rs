@@ -10,6 +10,7 @@
 //! | `finalizer`, `release`, `requester` | parts of `apply` |
 //! | `feed` | wakes the reconciles of servers that changed in the database |
 //! | `secrets`, `sites` | wake the reconciles that a Secret or a site's workers concern |
+//! | `history` | notices another database behind the same address, and has everything looked at again |
 //! | `ghosts`, `housekeeping` | rows whose server is gone, and what else is left over |
 //! | `leader` | who leads |
 //!
@@ -25,6 +26,7 @@ mod feed;
 mod finalizer;
 mod fleet;
 mod ghosts;
+mod history;
 mod housekeeping;
 mod leader;
 mod observe;

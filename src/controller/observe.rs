@@ -34,7 +34,7 @@ pub(super) async fn observe(context: &Context, server: Server) -> Result<Observe
     let namespace = metadata.namespace.clone().unwrap_or_default();
     let name = metadata.name.clone().unwrap_or_default();
     let row = context.queue.observe(&uid).await?;
-    let seen = Observation {
+    let mut seen = Observation {
         bmc_address: address(&server.spec.bmc.address).map(|address| address.normalised()),
         secret: context.secret(&namespace, &server.spec.bmc.credentials_ref.name),
         site: context.sites.workers(&server.spec.site),
@@ -42,11 +42,15 @@ pub(super) async fn observe(context: &Context, server: Server) -> Result<Observe
         job: row.job,
         unreadable_job: row.unreadable,
         visibility: row.visibility,
+        shown_job_ended: false,
         // One clock for what happened and for now: a controller whose clock is wrong decides the same.
         now_ms: row.now_ms,
         settings: context.settings.plan,
         server,
     };
+    if let Some(id) = seen.missing_job() {
+        seen.shown_job_ended = context.queue.has_ended(id).await?;
+    }
     Ok(Observed { seen, uid, namespace, name, in_feed: row.in_feed })
 }
 

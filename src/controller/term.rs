@@ -19,7 +19,7 @@ use super::leader::Leadership;
 use super::reconcile::{after_error, reconcile};
 use super::settings::ControllerSettings;
 use super::watch_error::WatchErrors;
-use super::{feed, housekeeping};
+use super::{feed, history, housekeeping};
 use crate::http::Readiness;
 use crate::queue::Queue;
 
@@ -97,6 +97,8 @@ fn spawn_loops(loops: &mut JoinSet<()>, context: &Arc<Context>, readiness: &Read
     });
     let shared = Arc::clone(context);
     loops.spawn(async move { housekeeping::run(&shared).await });
+    let (shared, ready) = (Arc::clone(context), readiness.clone());
+    loops.spawn(async move { history::run(&shared, &ready).await });
     let (shared, ready) = (Arc::clone(context), readiness.clone());
     ready.waits("servers", "the first list");
     loops.spawn(async move {

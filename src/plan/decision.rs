@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::Work;
 use crate::api::Reason;
-use crate::job::{HandledTokens, JobId, Lane};
+use crate::job::{Cause, FinishedJob, HandledTokens, JobId, Lane};
 
 /// Why a server has no record yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -72,6 +72,13 @@ pub enum Command {
         reboot_token: String,
         /// Why it is not acted on.
         reason: Reason,
+    },
+    /// Record the failure of a job that status shows as begun and of which the database knows nothing.
+    RecordLost {
+        /// How it ended.
+        job: FinishedJob,
+        /// The circumstances: its intent is not tried again before they differ.
+        cause: Cause,
     },
     /// Forget the server: its job if one is left, its claims, its record; then the finalizer goes.
     Release(Farewell),

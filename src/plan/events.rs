@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Command, Decision, Farewell, NewRecord, Observation, situation};
+use super::{Command, Decision, Farewell, NewRecord, Observation, history_lost, situation};
 use crate::api::condition::{ConditionType, find};
 use crate::api::{LastJobStatus, Phase, Reason, ServerStatus};
 use crate::job::JobResult;
@@ -35,6 +35,7 @@ pub fn events(seen: &Observation, decision: &Decision, after: &ServerStatus) -> 
     let mut notes = Vec::new();
     notes.extend(of_command(seen, decision));
     notes.extend(of_token(seen));
+    notes.extend(history_lost::event(seen, after));
     let last = before.and_then(|before| before.last_job.as_ref());
     notes
         .extend(after.last_job.as_ref().filter(|job| last.map(|last| &last.id) != Some(&job.id)).map(of_job));

@@ -21,6 +21,8 @@ pub struct Facts {
     pub unreadable_job: Option<UnreadableJob>,
     /// Whether that job shows.
     pub visibility: Visibility,
+    /// Whether the job that status shows has its end in the history.
+    pub shown_job_ended: bool,
     /// What is wrong with the BMC's address; absent where nothing is.
     pub bad_address: Option<Problem>,
     /// The normalised address, where it is not the one in spec.
@@ -55,6 +57,7 @@ impl Facts {
             job: self.job,
             unreadable_job: self.unreadable_job,
             visibility: self.visibility,
+            shown_job_ended: self.shown_job_ended,
             bmc_address: self.bad_address.map_or(Ok(address), Err),
             secret: self.secret,
             site: self.site,

@@ -2,7 +2,7 @@
 
 use super::{Observation, Work, work};
 use crate::api::{FailureScope, Reason};
-use crate::job::{Action, StoredFailure};
+use crate::job::{Action, Effect, StoredFailure};
 
 /// The stored failure, while nothing that caused it has changed and no good reading since then shows that it is over.
 fn standing(seen: &Observation) -> Option<&StoredFailure> {
@@ -44,6 +44,8 @@ pub(super) fn to_show(seen: &Observation) -> Option<&StoredFailure> {
     let failure = standing(seen)?;
     let matters = match (failure.problem.reason.failure_scope(), failure.action) {
         (FailureScope::Bmc, _) | (_, Action::Reboot | Action::Inspect) => true,
+        // Whether it is wished again or not, nobody knows what is on that machine.
+        (_, action) if action.effect() == Effect::Destructive => true,
         _ => work::pending(seen).is_some_and(|work| work.intent == failure.intent),
     };
     matters.then_some(failure)

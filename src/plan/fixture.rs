@@ -37,6 +37,7 @@ pub(super) fn new() -> Observation {
         job: None,
         unreadable_job: None,
         visibility: Visibility::Shown,
+        shown_job_ended: false,
         bmc_address: Ok(ADDRESS.into()),
         secret: Some(SecretVersion { uid: "s".into(), resource_version: "7".into() }),
         site: SiteWorkers::Live,

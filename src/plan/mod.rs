@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `first_sight` | finalizer, and the record of a server that was never seen |
 //! | `deletion` | letting a machine go; with `Retain` it wins over everything |
+//! | `history_lost` | what status knows of a job and the database forgot |
 //! | `paused` | nothing is begun, what runs is asked to stop |
 //! | `claims` | one BMC, one `Server` |
 //! | `reboot`, `power`, `inspect` | what the machine needs, the most important first |
@@ -27,6 +28,7 @@ mod events;
 mod explain;
 mod failure;
 mod first_sight;
+mod history_lost;
 mod inspect;
 mod live_job;
 mod observation;
@@ -42,6 +44,8 @@ mod work;
 mod fixture;
 #[cfg(test)]
 mod golden_test;
+#[cfg(test)]
+mod history_lost_test;
 #[cfg(test)]
 mod kstatus;
 #[cfg(test)]
@@ -65,6 +69,7 @@ fn command(seen: &Observation) -> Command {
     deletion::unreadable(seen)
         .or_else(|| deletion::with_retain(seen))
         .or_else(|| first_sight::rule(seen))
+        .or_else(|| history_lost::rule(seen))
         .or_else(|| paused::rule(seen))
         .or_else(|| deletion::with_power_off(seen))
         .or_else(|| claims::rule(seen))

@@ -64,6 +64,8 @@ pub struct Observation {
     pub unreadable_job: Option<UnreadableJob>,
     /// Whether that job shows.
     pub visibility: Visibility,
+    /// Whether the job that status shows has its end in the history; asked for only where nothing else tells.
+    pub shown_job_ended: bool,
     /// `spec.bmc.address`, normalised, or what is wrong with it.
     pub bmc_address: Result<String, Problem>,
     /// The version of the credentials Secret; `None`: there is none of that name and type.

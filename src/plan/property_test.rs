@@ -2,6 +2,8 @@
 //! it, a worker carries jobs out or fails, and a user changes the wish in between.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
 use super::{Command, Observation, decide, events, fixture as f, status};
@@ -20,6 +22,8 @@ enum Happens {
     Address(u8),
     NewSecret,
     LostDatabase,
+    Replicated,
+    LostCommits,
     ButtonPressed,
     Time(i64),
     WorkerStarts,
@@ -51,6 +55,8 @@ fn happens() -> impl Strategy<Value = Happens> {
         1 => (0_u8..2).prop_map(H::Address),
         1 => Just(H::NewSecret),
         1 => Just(H::LostDatabase),
+        2 => Just(H::Replicated),
+        1 => Just(H::LostCommits),
         2 => Just(H::ButtonPressed),
         2 => (0_i64..1_000_000).prop_map(H::Time),
         9 => Just(H::WorkerStarts),
@@ -67,6 +73,9 @@ struct World {
     machine: PowerState,
     next_id: u64,
     gone: bool,
+    ended: BTreeSet<JobId>,
+    /// What the replica has: it becomes the database when commits are lost.
+    replica: (Option<Known>, Option<LiveJob>, crate::job::Visibility, BTreeSet<JobId>),
 }
 
 impl World {
@@ -74,7 +83,14 @@ impl World {
         let mut seen = f::new();
         seen.server.status = Some(ServerStatus { observed_generation: Some(-1), ..ServerStatus::default() });
         seen.server.metadata.finalizers = None;
-        Self { seen, machine: PowerState::PoweredOn, next_id: 1, gone: false }
+        Self {
+            seen,
+            machine: PowerState::PoweredOn,
+            next_id: 1,
+            gone: false,
+            ended: BTreeSet::new(),
+            replica: Default::default(),
+        }
     }
 
     fn spec_changed(&mut self) {
@@ -118,6 +134,15 @@ impl World {
                 self.seen.known = None;
                 self.seen.job = None;
             }
+            Happens::Replicated => {
+                let Observation { known, job, visibility, .. } = self.seen.clone();
+                self.replica = (known, job, visibility, self.ended.clone());
+            }
+            Happens::LostCommits => {
+                let (known, job, visibility, ended) = self.replica.clone();
+                (self.seen.known, self.seen.job, self.seen.visibility) = (known, job, visibility);
+                self.ended = ended;
+            }
             Happens::ButtonPressed => {
                 self.machine = if self.machine == PowerState::PoweredOn {
                     PowerState::PoweredOff
@@ -148,6 +173,9 @@ impl World {
         if job.action == Action::Inspect || job.intent != self.seen.intent(job.action) {
             return;
         }
+        if self.is_handled(&job) {
+            return;
+        }
         self.seen.job.as_mut().unwrap().request_stored = true;
         let token = self.seen.server.spec.reboot_token.clone();
         if let (Action::Reboot, Some(token), Some(known)) = (job.action, token, self.known()) {
@@ -155,10 +183,19 @@ impl World {
         }
     }
 
+    /// Whether the live read shows that a job which sent nothing was done already.
+    fn is_handled(&self, job: &LiveJob) -> bool {
+        let token = self.seen.server.spec.reboot_token.as_deref();
+        job.action == Action::Reboot && !job.request_stored && self.seen.handled().reboot_is_handled(token)
+    }
+
     fn end(&mut self, job: &LiveJob, result: JobResult, problem: Option<Problem>) {
         let now_ms = self.seen.now_ms;
         let quiet = self.seen.visibility == crate::job::Visibility::Quiet;
         self.seen.job = None;
+        if problem.as_ref().is_none_or(|problem| problem.reason != Reason::HistoryLost) {
+            self.ended.insert(job.id);
+        }
         let Some(known) = self.known() else { return };
         known.version += 1;
         if !quiet || result == JobResult::Failed {
@@ -182,6 +219,10 @@ impl World {
             job.cancel.is_none() && !job.request_stored && job.intent != self.seen.intent(job.action);
         if superseded && job.action != Action::Inspect {
             return self.end(&job, JobResult::Superseded, Some(Problem::new(Reason::WishChanged, "changed")));
+        }
+        if job.cancel.is_none() && self.is_handled(&job) {
+            let forgot = Problem::new(Reason::HistoryLost, "handled");
+            return self.end(&job, JobResult::Superseded, Some(forgot));
         }
         if job.cancel.is_none() && !job.request_stored {
             self.send();
@@ -240,6 +281,7 @@ impl World {
 
     /// One pass of the controller: decide, check what must always hold, write status, carry it out.
     fn pass(&mut self) -> Command {
+        self.seen.shown_job_ended = self.seen.missing_job().is_some_and(|id| self.ended.contains(&id));
         let decision = decide(&self.seen);
         let shown = status(&self.seen, &decision);
         let _ = events(&self.seen, &decision, &shown);
@@ -264,7 +306,7 @@ impl World {
         }
         if work.action == Action::Reboot {
             let token = self.seen.server.spec.reboot_token.as_deref();
-            assert!(!known.handled.reboot_is_handled(token), "a handled token reboots");
+            assert!(!self.seen.handled().reboot_is_handled(token), "a handled token reboots");
         }
         if let Some(failure) = &known.failure {
             let same = failure.intent == work.intent && failure.cause == self.seen.cause();
@@ -314,6 +356,9 @@ impl World {
             Command::RecordHandled { reboot_token, .. } => {
                 self.known().unwrap().handled.record_reboot(reboot_token);
             }
+            Command::RecordLost { job, .. } => {
+                unreachable!("no action that destroys data has steps yet: {job:?}")
+            }
             Command::Release(_) => self.gone = true,
         }
     }
@@ -324,7 +369,11 @@ impl World {
             if self.gone {
                 return;
             }
-            let command = self.pass();
+            let mut command = self.pass();
+            if matches!(command, Command::Enqueue(_)) {
+                // The controller looks again at once.
+                command = self.pass();
+            }
             if self.seen.job.is_some() {
                 self.happen(Happens::WorkerStarts);
                 self.happen(Happens::WorkerFinishes);

@@ -1,7 +1,7 @@
 //! What status shall be: a function of what was observed and of what was decided.
 
 use super::situation::{Situation, situation};
-use super::{Command, Decision, Observation, conditions};
+use super::{Command, Decision, Observation, conditions, history_lost};
 use crate::api::condition::time;
 use crate::api::hardware::HardwareIdentity;
 use crate::api::{JobStatus, LastJobStatus, Phase, ServerStatus};
@@ -20,16 +20,26 @@ pub fn status(seen: &Observation, decision: &Decision) -> ServerStatus {
         hardware: reading
             .map(|reading| reading.hardware.clone())
             .or_else(|| before.and_then(|before| before.hardware.clone())),
-        job: seen.shown_job().map(job),
-        last_job: match known {
-            Some(known) => known.last_job.as_ref().map(last_job),
-            None => before.and_then(|before| before.last_job.clone()),
-        },
+        job: history_lost::kept(seen).or_else(|| seen.shown_job().map(job)),
+        last_job: newest(
+            known.and_then(|known| known.last_job.as_ref()).map(last_job),
+            before.and_then(|before| before.last_job.clone()),
+        ),
         reboot_tokens: handled(seen, decision),
         bmc_identity: before
             .and_then(|before| before.bmc_identity.clone())
             .or_else(|| reading.map(|reading| reading.identity.clone()).filter(is_an_identity)),
         conditions: conditions::conditions(seen, &situation),
+    }
+}
+
+/// A database that lost its last commits does not take back what was shown.
+fn newest(known: Option<LastJobStatus>, shown: Option<LastJobStatus>) -> Option<LastJobStatus> {
+    match (known, shown) {
+        (Some(known), Some(shown)) if shown.id != known.id && shown.finished_at.0 > known.finished_at.0 => {
+            Some(shown)
+        }
+        (known, shown) => known.or(shown),
     }
 }
 

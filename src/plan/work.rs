@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Observation, failure, inspect, power, reboot};
+use super::{Observation, failure, history_lost, inspect, power, reboot};
 use crate::job::{Action, Cause, Intent, Lane, Step, Visibility};
 
 /// A job that should be live.
@@ -46,7 +46,7 @@ pub(super) fn lane(seen: &Observation, action: Action) -> Lane {
 
 /// What changes the machine and is due, whatever failed before.
 pub(super) fn pending(seen: &Observation) -> Option<Work> {
-    reboot::wanted(seen).or_else(|| power::wanted(seen))
+    history_lost::undo(seen).or_else(|| reboot::wanted(seen)).or_else(|| power::wanted(seen))
 }
 
 /// What should be live now. What failed for good stays away until intent or cause differs; a look still happens.

@@ -65,7 +65,7 @@ impl Transaction for Advance {
             .iter()
             .map(|(item, claim)| Change { uid: claim.uid(), report: &item.report, at_least: claim.tell() })
             .collect();
-        state::change_all(connection, &changes, now_ms).await?;
+        state::change_all(connection, &changes).await?;
         Ok(Ending::Commit(answers))
     }
 }

@@ -2,12 +2,12 @@
 //! answer. Nobody waits for a batch to fill: a call that is alone runs alone, at once.
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::{Arc, Weak};
+use std::sync::Weak;
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use super::many::MOST;
-use super::transaction::Transaction;
+use super::transaction::{Kept, Transaction};
 use super::{Inner, Queue, QueueError};
 use crate::job::ServerUid;
 
@@ -65,8 +65,33 @@ impl<B: Batch> Batcher<B> {
     }
 }
 
+/// A lane in use; it is free again however its task ends.
+struct Lane {
+    kept: Kept,
+    ends: mpsc::Sender<Kept>,
+}
+
+impl Lane {
+    fn end(mut self, last: bool) {
+        if last {
+            self.kept = Kept::default();
+        }
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        // The channel has room for every lane.
+        self.ends.try_send(std::mem::take(&mut self.kept)).unwrap_or_default();
+    }
+}
+
 async fn serve<B: Batch>(queue: Weak<Inner>, mut arrivals: mpsc::UnboundedReceiver<Call<B>>) {
-    let lanes = Arc::new(Semaphore::new(LANES));
+    let (lane_ends, mut free_lanes) = mpsc::channel(LANES);
+    for _ in 0..LANES {
+        // The channel has room for every lane.
+        lane_ends.try_send(Kept::default()).unwrap_or_default();
+    }
     let mut waiting = VecDeque::new();
     loop {
         if waiting.is_empty() {
@@ -76,15 +101,18 @@ async fn serve<B: Batch>(queue: Weak<Inner>, mut arrivals: mpsc::UnboundedReceiv
             }
         }
         // What arrives until a lane is free goes along.
-        let Ok(lane) = lanes.clone().acquire_owned().await else { return };
+        let Some(kept) = free_lanes.recv().await else { return };
+        let mut lane = Lane { kept, ends: lane_ends.clone() };
         while let Ok(call) = arrivals.try_recv() {
             waiting.push_back(call);
         }
         let Some(inner) = queue.upgrade() else { return };
         let batch = take_batch(&mut waiting);
+        // With nothing more to do the connection goes back to the pool.
+        let last = waiting.is_empty() && arrivals.is_empty();
         tokio::spawn(async move {
-            run(Queue { inner }, batch).await;
-            drop(lane);
+            run(Queue { inner }, &mut lane.kept, batch).await;
+            lane.end(last);
         });
     }
 }
@@ -105,15 +133,15 @@ fn take_batch<B: Batch>(waiting: &mut VecDeque<Call<B>>) -> Vec<Call<B>> {
     batch
 }
 
-async fn run<B: Batch>(queue: Queue, batch: Vec<Call<B>>) {
+async fn run<B: Batch>(queue: Queue, lane: &mut Kept, batch: Vec<Call<B>>) {
     let items: Vec<B::Item> = batch.iter().map(|call| call.item.clone()).collect();
-    let answers = match queue.timed(&B::of(items)).await {
+    let answers = match queue.timed(lane, &B::of(items)).await {
         Ok(answers) => answers,
         // Something in one of them is at fault: alone, it harms nobody else.
         Err(error) if batch.len() > 1 && !error.is_transient() => {
             let mut answers = Vec::with_capacity(batch.len());
             for call in &batch {
-                let alone = queue.timed(&B::of(vec![call.item.clone()])).await;
+                let alone = queue.timed(lane, &B::of(vec![call.item.clone()])).await;
                 answers.push(alone.and_then(|mut answers| {
                     answers.pop().unwrap_or_else(|| Err(QueueError::Panicked("no answer".to_owned())))
                 }));

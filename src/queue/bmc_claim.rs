@@ -52,10 +52,9 @@ impl Transaction for ClaimBmc {
     const NAME: &'static str = "claim_bmc";
 
     async fn run(&self, connection: &mut MySqlConnection, _: Pass) -> Result<Ending<BmcClaimed>, QueueError> {
-        let Some(locked) = state::lock(connection, &self.who.uid).await? else {
+        let Some(mut locked) = state::lock(connection, &self.who.uid).await? else {
             return Ok(Ending::Rollback(BmcClaimed::Unknown));
         };
-        let mut known = locked.known;
         let mut missing = Vec::new();
         for key in &self.keys {
             match holder(connection, key, &self.who.uid).await? {
@@ -72,9 +71,9 @@ impl Transaction for ClaimBmc {
                         holder: (namespace == self.who.namespace).then_some(name),
                         address: self.who.address.clone(),
                     };
-                    if known.refusal.as_ref() != Some(&refusal) {
-                        known.refusal = Some(refusal.clone());
-                        state::write(connection, &self.who.uid, &known, Tell::Controller).await?;
+                    if locked.refusal.get(&self.who.uid)?.as_ref() != Some(&refusal) {
+                        locked.refusal.set(Some(&refusal));
+                        state::write(connection, &self.who.uid, locked, Tell::Controller).await?;
                         remember_host(connection, &self.who.uid, Some(&key.host)).await?;
                     }
                     return Ok(Ending::Commit(BmcClaimed::Refused(refusal)));
@@ -85,11 +84,11 @@ impl Transaction for ClaimBmc {
             self.insert(connection, key).await?;
         }
         let claimed = self.by_address.then(|| self.who.address.clone());
-        let changed = known.refusal.is_some() || claimed.is_some() && known.claimed_address != claimed;
+        let changed = locked.refusal.is_set() || claimed.is_some() && locked.claimed_address != claimed;
         if changed {
-            known.refusal = None;
-            known.claimed_address = claimed.or(known.claimed_address);
-            state::write(connection, &self.who.uid, &known, Tell::Controller).await?;
+            locked.refusal.set(None);
+            locked.claimed_address = claimed.or(locked.claimed_address);
+            state::write(connection, &self.who.uid, locked, Tell::Controller).await?;
             remember_host(connection, &self.who.uid, None).await?;
         }
         Ok(Ending::Commit(BmcClaimed::Granted))
@@ -191,9 +190,9 @@ async fn refused_by(connection: &mut MySqlConnection, uid: &ServerUid) -> Result
 
 async fn forgive(connection: &mut MySqlConnection, uid: &str) -> Result<(), QueueError> {
     sqlx::query(concat!(
-        "UPDATE server_state SET version = version + 1, changed_at_ms = ",
+        "UPDATE server_state SET version = version + 1, changed_at_ms = COALESCE(changed_at_ms, ",
         now_ms!(),
-        ", refusal = NULL, refused_host = NULL WHERE server_uid = ?"
+        "), refusal = NULL, refused_host = NULL WHERE server_uid = ?"
     ))
     .bind(uid)
     .execute(connection)
@@ -217,10 +216,12 @@ impl Transaction for Release {
             return Ok(Ending::Rollback(Released::StillLive));
         }
         if known.is_some() {
-            sqlx::query("DELETE FROM server_state WHERE server_uid = ?")
-                .bind(self.uid.as_str())
-                .execute(&mut *connection)
-                .await?;
+            for statement in [
+                "DELETE FROM server_state WHERE server_uid = ?",
+                "DELETE FROM inventory WHERE server_uid = ?",
+            ] {
+                sqlx::query(statement).bind(self.uid.as_str()).execute(&mut *connection).await?;
+            }
         }
         for refused in refused_by(connection, &self.uid).await? {
             forgive(connection, &refused).await?;

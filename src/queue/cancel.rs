@@ -38,7 +38,7 @@ pub(super) async fn lock(
     let place: Option<i64> = seen.try_get("q_state")?;
     let ord: Option<i64> = seen.try_get("q_ord")?;
     if let (Some(place), Some(ord)) = (place, ord) {
-        sqlx::query(
+        let row = sqlx::query(
             "SELECT id FROM queue WHERE site = ? AND shard = ? AND state = ? AND ord = ? AND id = ? FOR UPDATE NOWAIT",
         )
         .bind(seen.try_get::<String, _>("site")?)
@@ -49,6 +49,10 @@ pub(super) async fn lock(
         .fetch_optional(&mut *connection)
         .await
         .map_err(QueueError::nowait)?;
+        // Moved since: locking the job without its queue row would be the wrong way round for a claim.
+        if row.is_none() {
+            return Err(QueueError::Busy);
+        }
     }
     let row = sqlx::query("SELECT * FROM job WHERE server_uid = ? AND id = ? FOR UPDATE NOWAIT")
         .bind(uid.as_str())

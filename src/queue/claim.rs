@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, MySqlConnection, Row};
 use super::many::{filled, marks};
 use super::row::{JobRow, delete_places, lock_jobs};
 use super::state::{Tell, touch_all};
-use super::transaction::{Ending, Pass, Transaction};
+use super::transaction::{Ending, Kept, Pass, Transaction};
 use super::{OwnedJob, PlaceInQueue, Queue, QueueError, now_ms, permit};
 use crate::api::Reason;
 use crate::job::{Incarnation, Lane, LiveJob, ServerUid, StoredRequest, Token};
@@ -317,17 +317,18 @@ impl Queue {
         at_most: u32,
     ) -> Result<Vec<Claim>, QueueError> {
         let (first, _) = from.lane.order_range();
-        Ok(self.claim_from(me, from, first, at_most).await?.claims)
+        Ok(self.claim_from(&mut Kept::default(), me, from, first, at_most).await?.claims)
     }
 
     /// Claims up to `at_most` jobs of one lane of one shard that are at `from_ord` or behind it.
     pub(super) async fn claim_from(
         &self,
+        kept: &mut Kept,
         me: Incarnation,
         from: ClaimFrom,
         from_ord: i64,
         at_most: u32,
     ) -> Result<Claimed, QueueError> {
-        self.transact(ClaimJobs { me, from, from_ord, at_most }).await
+        self.transact_on(kept, ClaimJobs { me, from, from_ord, at_most }).await
     }
 }

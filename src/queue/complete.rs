@@ -3,14 +3,14 @@
 use sqlx::{AssertSqlSafe, MySqlConnection};
 
 use super::batch::{Answers, Batch};
-use super::fence::{self, Standing};
+use super::fence;
 use super::many::{filled, groups, in_lock_order, marks, times};
 use super::park::refuse_open_request;
 use super::row::JobRow;
-use super::state::{self, Changed, Tell};
+use super::state::{self, Changed, Locked, Tell};
 use super::transaction::{Ending, Pass, Transaction};
 use super::{Claim, Fenced, Queue, QueueError, Report, now_ms, permit};
-use crate::job::{Action, Cause, FinishedJob, JobResult, Known, Problem, ServerUid, StoredFailure};
+use crate::job::{Action, Cause, Effect, FinishedJob, JobResult, Problem, ServerUid, StoredFailure};
 
 /// How a job ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,24 +37,20 @@ impl Transaction for Complete {
     async fn run(
         &self,
         connection: &mut MySqlConnection,
-        pass: Pass,
+        _: Pass,
     ) -> Result<Ending<Self::Output>, QueueError> {
-        let standings = fence::check_all(connection, self.items.iter().map(|(claim, _)| claim), pass).await?;
-        let mut answers = Vec::with_capacity(standings.len());
-        let mut ended = Vec::with_capacity(standings.len());
-        for (standing, (_, end)) in standings.into_iter().zip(&self.items) {
-            answers.push(match standing {
-                Ok(Standing::Held(job)) => match refuse_open_request(&job) {
-                    Ok(()) => {
-                        ended.push((*job, end));
-                        Ok(Fenced::Done(()))
-                    }
-                    Err(error) => Err(error),
-                },
-                // The row is gone: ended by the try whose COMMIT was unknown, or by somebody else. Either way it is
-                // over.
-                Ok(Standing::Written(_) | Standing::Lost) => Ok(Fenced::Lost),
-                Err(error) => Err(error),
+        let stands = fence::stands_all(connection, self.items.iter().map(|(claim, _)| claim)).await?;
+        let mut answers = Vec::with_capacity(stands.len());
+        let mut ended = Vec::with_capacity(stands.len());
+        for (stands, (claim, end)) in stands.into_iter().zip(&self.items) {
+            // If it does not stand it was ended by the try whose COMMIT was unknown, or by somebody else: it is over.
+            answers.push(match (stands, refuse_open_request(&claim.job)) {
+                (false, _) => Ok(Fenced::Lost),
+                (true, Err(error)) => Err(error),
+                (true, Ok(())) => {
+                    ended.push((&claim.job, end));
+                    Ok(Fenced::Done(()))
+                }
             });
         }
         if ended.is_empty() {
@@ -84,41 +80,41 @@ pub(super) async fn end_job(
     job: &JobRow,
     end: &End,
 ) -> Result<(), QueueError> {
-    end_jobs(connection, &[(job.clone(), end)]).await
+    end_jobs(connection, &[(job, end)]).await
 }
 
 /// Ends locked jobs of different servers, table by table.
 pub(super) async fn end_jobs(
     connection: &mut MySqlConnection,
-    ended: &[(JobRow, &End)],
+    ended: &[(&JobRow, &End)],
 ) -> Result<(), QueueError> {
     let uids = in_lock_order(ended.iter().map(|(job, _)| &job.uid));
     delete_jobs(connection, &uids).await?;
     let mut states = state::lock_all(connection, &uids).await?;
-    let now_ms = match states.values().find_map(|locked| locked.as_ref().ok()) {
+    let now_ms = match states.values().next() {
         Some(locked) => locked.now_ms,
         None => sqlx::query_scalar(concat!("SELECT ", now_ms!())).fetch_one(&mut *connection).await?,
     };
     let mut changed = Vec::with_capacity(ended.len());
     let mut history = Vec::with_capacity(ended.len());
     for (job, end) in ended {
-        let shown = match states.remove(job.uid.as_str()).transpose()? {
-            Some(locked) => {
-                let (known, shown) = known_after(job, end, locked.known, now_ms);
+        let shown = match states.remove(job.uid.as_str()) {
+            Some(mut locked) => {
+                let shown = learn(job, end, &mut locked)?;
                 let tell = if shown { Tell::Controller } else { Tell::Nobody };
-                changed.push(Changed { uid: &job.uid, known, tell });
+                changed.push(Changed { uid: &job.uid, locked, tell });
                 shown
             }
             None => true,
         };
         if shown {
-            history.push((job, *end));
+            history.push((*job, *end));
         }
     }
     changed.sort_by_key(|changed| changed.uid);
     state::write_all(connection, &changed).await?;
     record(connection, &history, now_ms).await?;
-    permit::give_back(connection, ended.iter().map(|(job, _)| job)).await
+    permit::give_back(connection, ended.iter().map(|(job, _)| *job)).await
 }
 
 async fn delete_jobs(connection: &mut MySqlConnection, uids: &[&str]) -> Result<(), QueueError> {
@@ -134,30 +130,37 @@ async fn delete_jobs(connection: &mut MySqlConnection, uids: &[&str]) -> Result<
     Ok(())
 }
 
-/// What is known once a job has ended, and whether that is worth telling.
-fn known_after(job: &JobRow, end: &End, mut known: Known, now_ms: i64) -> (Known, bool) {
-    let changed = state::absorb(&mut known, &end.report, now_ms);
-    let failed = (end.result == JobResult::Failed).then(|| failure(job, end, now_ms));
-    // A quiet look that fails as the last one did tells nothing new.
-    let news =
-        failed.as_ref().is_some_and(|now| !known.failure.as_ref().is_some_and(|before| same(before, now)));
-    let shown = !job.quiet || changed || news;
+/// Puts the end of a job into what is known; returns whether that is worth telling.
+fn learn(job: &JobRow, end: &End, locked: &mut Locked) -> Result<bool, QueueError> {
+    let changed = locked.absorb(&job.uid, &end.report)?;
+    let mut news = false;
     match end.result {
-        JobResult::Failed => known.failure = failed,
+        JobResult::Failed => {
+            // A quiet look that fails as the last one did tells nothing new.
+            let failed = failure(job, end, locked.now_ms);
+            news = !locked.failure.get(&job.uid)?.is_some_and(|before| same(&before, &failed));
+            locked.failure.set(Some(&failed));
+        }
         // What came true is no longer in the way. A look says nothing about a failed power change.
-        JobResult::Succeeded if blocks_no_more(job.live.action, known.failure.as_ref()) => {
-            known.failure = None;
+        JobResult::Succeeded if blocks_no_more(job.live.action, locked.failure.get(&job.uid)?.as_ref()) => {
+            locked.failure.set(None);
         }
         _ => {}
     }
+    let shown = !job.quiet || changed || news;
     if shown && !(job.quiet && end.result == JobResult::Succeeded) {
-        known.last_job = Some(finished(job, end, now_ms));
+        locked.last_job.set(Some(&finished(job, end, locked.now_ms)));
     }
-    (known, shown)
+    Ok(shown)
 }
 
 fn blocks_no_more(action: Action, failure: Option<&StoredFailure>) -> bool {
-    failure.is_some_and(|failure| action != Action::Inspect || failure.action == Action::Inspect)
+    failure.is_some_and(|failure| {
+        // Power that is as wished says nothing about data that may be half gone.
+        let destructive = |action: Action| action.effect() == Effect::Destructive;
+        (action != Action::Inspect || failure.action == Action::Inspect)
+            && (!destructive(failure.action) || destructive(action))
+    })
 }
 
 fn same(before: &StoredFailure, now: &StoredFailure) -> bool {

@@ -1,12 +1,14 @@
 //! Connections: every one is set up alike, and the server is checked before it is used.
 
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::mysql::{MySqlConnectOptions, MySqlPool, MySqlPoolOptions};
 use sqlx::{Connection, Executor, MySqlConnection};
 
 use super::QueueError;
+use super::history::{History, Present};
 
 /// What every connection sets. READ COMMITTED takes no gap locks; the short time-outs let go of the locks of a
 /// client that was cut off in mid-transaction (the defaults of both engines keep them for hours).
@@ -16,6 +18,13 @@ const SESSION: &[&str] = &[
     "SET SESSION innodb_lock_wait_timeout = 3, SESSION wait_timeout = 15",
 ];
 
+/// A connection that was idle for longer is asked whether it is alive.
+const ASKED: Duration = Duration::from_secs(1);
+
+/// Prepared statements that a connection keeps: more than there are, those for several rows counted for each number.
+/// The server's default allows 16,382 over all connections.
+const STATEMENTS: usize = 250;
+
 /// Longest time that a connection lies idle in a pool; below `wait_timeout`.
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -24,21 +33,45 @@ pub(super) fn options(url: &str) -> Result<MySqlConnectOptions, QueueError> {
     if !(url.starts_with("mysql://") || url.starts_with("mariadb://")) {
         return Err(QueueError::Url("the scheme is not mysql".to_owned()));
     }
-    let options =
-        MySqlConnectOptions::from_str(url).map_err(|_| QueueError::Url("it cannot be parsed".to_owned()))?;
+    let options = MySqlConnectOptions::from_str(url)
+        .map_err(|_| QueueError::Url("it cannot be parsed".to_owned()))?
+        .statement_cache_capacity(STATEMENTS);
     if options.get_database().unwrap_or_default().is_empty() {
         return Err(QueueError::Url("it names no database".to_owned()));
     }
     Ok(options)
 }
 
-/// A pool of at most `size` connections. Does not connect yet.
-pub(super) fn pool(options: MySqlConnectOptions, size: u32) -> MySqlPool {
+/// A pool of at most `size` connections, all of them to servers of the present history. Does not connect yet.
+pub(super) fn pool(
+    options: MySqlConnectOptions,
+    size: u32,
+    engine: Engine,
+    present: &Arc<Present>,
+) -> MySqlPool {
+    let (opened, kept) = (Arc::clone(present), Arc::clone(present));
     MySqlPoolOptions::new()
         .max_connections(size)
         .idle_timeout(IDLE)
         .acquire_timeout(Duration::from_secs(5))
-        .after_connect(|connection, _| Box::pin(set_up(connection)))
+        .after_connect(move |connection, _| {
+            let present = Arc::clone(&opened);
+            Box::pin(async move {
+                set_up(connection).await?;
+                present.admit(connection, engine).await
+            })
+        })
+        // Asking each time whether it is alive costs as much as a statement.
+        .test_before_acquire(false)
+        .before_acquire(move |connection, about| {
+            let covers = kept.covers(about.age);
+            Box::pin(async move {
+                if covers && about.idle_for > ASKED {
+                    connection.ping().await?;
+                }
+                Ok(covers)
+            })
+        })
         .connect_lazy_with(options)
 }
 
@@ -84,9 +117,16 @@ pub struct ServerInfo {
     pub version: String,
 }
 
-/// Reads what the server is and refuses one on which the protocol would not be safe. Returns warnings about settings
-/// that can lose a commit.
-pub(super) async fn check(options: &MySqlConnectOptions) -> Result<(ServerInfo, Vec<String>), QueueError> {
+/// What a check of the server found.
+pub(super) struct Checked {
+    pub(super) server: ServerInfo,
+    pub(super) history: History,
+    /// Settings that can lose a commit.
+    pub(super) warnings: Vec<String>,
+}
+
+/// Reads what the server is and refuses one on which the protocol would not be safe.
+pub(super) async fn check(options: &MySqlConnectOptions) -> Result<Checked, QueueError> {
     let mut first = single(options).await?;
     let mut second = single(options).await?;
     let version: String = sqlx::query_scalar("SELECT VERSION()").fetch_one(&mut first).await?;
@@ -96,6 +136,7 @@ pub(super) async fn check(options: &MySqlConnectOptions) -> Result<(ServerInfo, 
             "the server is {version}: it has no SKIP LOCKED; use MySQL 8.0.1+ or MariaDB 10.6+"
         )));
     }
+    let history = History::read(&mut first, engine).await?;
     skips_locked_rows(&mut first, &mut second).await.map_err(|error| match error {
         QueueError::Refused(cause) => QueueError::Unfit(format!(
             "the server ({version}) does not know SKIP LOCKED ({cause}); use MySQL 8.0.1+ or MariaDB 10.6+"
@@ -105,7 +146,7 @@ pub(super) async fn check(options: &MySqlConnectOptions) -> Result<(ServerInfo, 
     let warnings = durability(&mut first, engine).await?;
     first.close().await.ok();
     second.close().await.ok();
-    Ok((ServerInfo { engine, version }, warnings))
+    Ok(Checked { server: ServerInfo { engine, version }, history, warnings })
 }
 
 /// Locks a row of `meta` with one connection and proves that the other one skips it.

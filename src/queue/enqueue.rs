@@ -275,7 +275,7 @@ async fn raise(
     visibility: Visibility,
 ) -> Result<u64, QueueError> {
     let told = match visibility {
-        Visibility::Shown => concat!(", changed_at_ms = ", now_ms!()),
+        Visibility::Shown => concat!(", changed_at_ms = COALESCE(changed_at_ms, ", now_ms!(), ")"),
         Visibility::Quiet => "",
     };
     let mut raised = 0;

@@ -35,7 +35,7 @@ impl Queue {
         page: u16,
     ) -> Result<(Vec<Changed>, Option<FeedCursor>), QueueError> {
         let rows = sqlx::query(
-            "SELECT server_uid, namespace, name, version, changed_at_ms FROM server_state \
+            "SELECT server_uid, namespace, name, version, changed_at_ms FROM server_state FORCE INDEX (changed_at_ms) \
              WHERE changed_at_ms >= ? AND (changed_at_ms > ? OR server_uid > ?) \
              ORDER BY changed_at_ms, server_uid LIMIT ?",
         )

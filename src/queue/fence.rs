@@ -1,8 +1,10 @@
 //! The fence: a worker's write happens only while the job is still its own.
 
-use sqlx::{MySqlConnection, Row};
+use std::collections::HashMap;
 
-use super::many::in_lock_order;
+use sqlx::{AssertSqlSafe, MySqlConnection, Row};
+
+use super::many::{filled, in_lock_order, marks};
 use super::row::{JobRow, lock_jobs};
 use super::transaction::{Ending, Pass};
 use super::{Claim, QueueError};
@@ -56,6 +58,36 @@ pub(super) async fn check_all<'a>(
                 return Ok(Standing::Lost);
             }
             Ok(standing(Box::new(JobRow::read(row)?), claim, pass))
+        })
+        .collect())
+}
+
+/// Like [`check_all`], for writes that need nothing of the rows: whether each claim stands. What it holds changes by the
+/// holder's own writes alone, so the claim has it.
+pub(super) async fn stands_all<'a>(
+    connection: &mut MySqlConnection,
+    claims: impl Iterator<Item = &'a Claim> + Clone,
+) -> Result<Vec<bool>, QueueError> {
+    let uids = in_lock_order(claims.clone().map(Claim::uid));
+    let mut found: HashMap<String, (i64, Option<i64>, i64)> = HashMap::with_capacity(uids.len());
+    for group in filled(&uids) {
+        let text = format!(
+            "SELECT server_uid, id, token, revision FROM job FORCE INDEX (PRIMARY) WHERE server_uid IN ({}) FOR UPDATE",
+            marks(group.len())
+        );
+        let mut query = sqlx::query(AssertSqlSafe(text));
+        for uid in group {
+            query = query.bind(uid);
+        }
+        for row in query.fetch_all(&mut *connection).await? {
+            let key = (row.try_get("id")?, row.try_get("token")?, row.try_get("revision")?);
+            found.insert(row.try_get("server_uid")?, key);
+        }
+    }
+    Ok(claims
+        .map(|claim| {
+            let key = (claim.job.live.id.0, Some(claim.token.0), claim.job.revision);
+            found.get(claim.uid().as_str()) == Some(&key)
         })
         .collect())
 }

@@ -7,13 +7,16 @@
 use std::time::{Duration, Instant};
 
 use super::head::Hints;
+use super::transaction::Kept;
 use super::{Claim, ClaimFrom, Head, PlaceInQueue, Queue, QueueError, Served};
 use crate::job::{Incarnation, Lane, PermitClass};
 use crate::metrics;
 use crate::shard::Shard;
 
 /// How long what was seen at the front is good for.
-const FRESH: Duration = Duration::from_millis(100);
+const FRESH: Duration = Duration::from_millis(500);
+/// Between two looks for parked jobs whose time has come.
+const WAKES: Duration = Duration::from_millis(100);
 /// How long hints are kept at least.
 const HINTS_KEPT: Duration = Duration::from_secs(1);
 /// A look without hints is made so rarely that it takes at most a twentieth of the time.
@@ -38,11 +41,13 @@ pub struct Front {
     lower_share: u32,
     heads: Vec<Head>,
     looked: Option<Instant>,
+    woken: Option<Instant>,
     hints: Hints,
     hints_end: Instant,
     permits_left: u32,
     claims: u32,
     lower: u32,
+    kept: Kept,
 }
 
 impl Front {
@@ -54,12 +59,14 @@ impl Front {
             lower_share,
             heads: Vec::new(),
             looked: None,
+            woken: None,
             hints: Hints::new(),
             hints_end: Instant::now(),
             permits_left: 0,
             // Two fetchers that start together do not walk together.
             claims: rand::random_range(0..1000),
             lower: 0,
+            kept: Kept::default(),
         }
     }
 
@@ -87,8 +94,12 @@ impl Front {
     }
 
     fn parts(&self) -> Vec<(Shard, PlaceInQueue)> {
-        let all = |shard: &Shard| PlaceInQueue::ALL.map(|place| (*shard, place));
+        let all = |shard: &Shard| PlaceInQueue::CLAIMED.map(|place| (*shard, place));
         self.served.shards.iter().flat_map(all).collect()
+    }
+
+    fn shards(&self) -> Vec<Shard> {
+        self.served.shards.iter().copied().collect()
     }
 
     /// The most urgent head that there is room for, another shard's each time, and how many jobs to claim of it.
@@ -129,7 +140,7 @@ impl Front {
 /// How long the front of the queue has waited, by lane.
 fn show_ages(heads: &[Head]) {
     for lane in Lane::ALL {
-        let waiting = heads.iter().filter(|head| head.lane == lane && head.place != PlaceInQueue::Parked);
+        let waiting = heads.iter().filter(|head| head.lane == lane);
         let oldest_ms = waiting.map(|head| head.waiting_ms).max().unwrap_or(0);
         metrics::OLDEST_WAITING.set(&[lane.as_str()], oldest_ms as f64 / 1000.0);
     }
@@ -147,6 +158,7 @@ impl Queue {
             return Ok(Vec::new());
         }
         let mut looked = false;
+        self.wake_due(front).await?;
         if front.is_fresh() && !front.heads.is_empty() {
             self.look_higher(front).await?;
         }
@@ -178,7 +190,26 @@ impl Queue {
         }
     }
 
-    /// Looks at the front of every served shard, and wakes what is due.
+    /// Wakes what is due, now and then.
+    async fn wake_due(&self, front: &mut Front) -> Result<(), QueueError> {
+        if front.woken.is_some_and(|woken| woken.elapsed() < WAKES) {
+            return Ok(());
+        }
+        let shards = front.shards();
+        let due = self.due_in(&mut front.kept, (&front.served.site, &shards)).await?;
+        front.woken = Some(Instant::now());
+        for shard in &due {
+            self.wake(&front.served.site, *shard, WAKE).await?;
+        }
+        if !due.is_empty() {
+            // What woke is older than what was claimed last, and there may be more of it.
+            front.hints.retain(|(shard, place, _), _| *place == PlaceInQueue::Queued || !due.contains(shard));
+            front.forget();
+        }
+        Ok(())
+    }
+
+    /// Looks at the front of every served shard.
     async fn look(&self, front: &mut Front) -> Result<(), QueueError> {
         metrics::HEAD_QUERIES.one(&[]);
         let begun = Instant::now();
@@ -186,22 +217,18 @@ impl Queue {
         if forget {
             front.hints.clear();
         }
-        let parts = front.parts();
-        let mut heads = self.heads_of(&front.served.site, &parts, &front.hints).await?;
+        let mut heads = Vec::new();
+        // Most looks find nothing at all, and one read of all parts is cheap as long as they are empty.
+        let shards = front.shards();
+        let everything = [(i64::MIN, i64::MAX)];
+        let place = (&*front.served.site, &*shards);
+        if self.any_in(&mut front.kept, place, &PlaceInQueue::CLAIMED, &everything).await?.is_some() {
+            let parts = front.parts();
+            heads = self.heads_of(&mut front.kept, &front.served.site, &parts, &front.hints).await?;
+        }
         if forget {
             front.hints_end = begun + HINTS_KEPT.max(begun.elapsed() * HINTS_KEPT_LOOKS);
         }
-        let due: Vec<Shard> =
-            heads.iter().filter(|head| head.place == PlaceInQueue::Parked).map(|head| head.shard).collect();
-        for shard in &due {
-            self.wake(&front.served.site, *shard, WAKE).await?;
-        }
-        if !due.is_empty() {
-            // What woke is older than what was claimed last.
-            front.hints.retain(|(shard, place, _), _| *place == PlaceInQueue::Queued || !due.contains(shard));
-            heads = self.heads_of(&front.served.site, &parts, &front.hints).await?;
-        }
-        heads.retain(|head| head.place != PlaceInQueue::Parked);
         show_ages(&heads);
         front.permits_left = 0;
         if heads.iter().any(|head| head.place == PlaceInQueue::QueuedBounded) {
@@ -229,9 +256,10 @@ impl Queue {
                 (hints.map(|(_, hint)| *hint).min().unwrap_or(first), last)
             })
             .collect();
-        let shards: Vec<Shard> = front.served.shards.iter().copied().collect();
+        let shards = front.shards();
         // There may be more of them: look at all.
-        match self.any_in((&front.served.site, &shards), front.places(), &above).await? {
+        let places = front.places();
+        match self.any_in(&mut front.kept, (&front.served.site, &shards), places, &above).await? {
             Some(_) => self.look(front).await,
             None => Ok(()),
         }
@@ -246,7 +274,7 @@ impl Queue {
     ) -> Result<Vec<Claim>, QueueError> {
         let Some(best) = front.heads.iter().map(|head| head.lane).min() else { return Ok(Vec::new()) };
         let below: Vec<Lane> = Lane::ALL.into_iter().filter(|lane| *lane > best).collect();
-        let mut shards: Vec<Shard> = front.served.shards.iter().copied().collect();
+        let mut shards = front.shards();
         if shards.is_empty() {
             return Ok(Vec::new());
         }
@@ -254,11 +282,13 @@ impl Queue {
         shards.rotate_left(start);
         // From the shard whose turn it is to the last one, then the others: a read of all finds the first ones only.
         let (rest, before) = shards.split_at(shards.len() - start);
+        let places = front.places();
         for number in 0..below.len() {
             let lane = below[(front.lower as usize + number) % below.len()];
             for shards in [rest, before] {
-                let found =
-                    self.any_in((&front.served.site, shards), front.places(), &[lane.order_range()]).await?;
+                let found = self
+                    .any_in(&mut front.kept, (&front.served.site, shards), places, &[lane.order_range()])
+                    .await?;
                 let Some(head) = found else { continue };
                 let at_most = front.bounded(head.place, (room.any / front.lower_share).max(1));
                 let claims = self.fetch_from(front, me, head, at_most).await?;
@@ -294,13 +324,14 @@ impl Queue {
         let key = (head.shard, head.place, head.lane);
         let (first, _) = head.lane.order_range();
         let hint = front.hints.get(&key).copied();
-        let mut claimed = self.claim_from(me, from.clone(), hint.unwrap_or(first), at_most).await?;
+        let mut claimed =
+            self.claim_from(&mut front.kept, me, from.clone(), hint.unwrap_or(first), at_most).await?;
         let mut found = claimed.found;
         let mut claims = claimed.claims;
         if hint.is_some() && found < at_most {
             // Something may have been put before the hint: woken, taken from a dead worker, moved to this lane.
             front.hints.remove(&key);
-            claimed = self.claim_from(me, from, first, at_most - found).await?;
+            claimed = self.claim_from(&mut front.kept, me, from, first, at_most - found).await?;
             found += claimed.found;
             claims.extend(claimed.claims);
         }
@@ -314,7 +345,7 @@ impl Queue {
         }
         if found < at_most {
             // What lies in the lanes below was not to be seen before.
-            let next = self.heads_of(&front.served.site, &[part], &front.hints).await?;
+            let next = self.heads_of(&mut front.kept, &front.served.site, &[part], &front.hints).await?;
             front.replace(part, next);
         } else {
             if let Some(last) = claimed.last {

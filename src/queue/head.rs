@@ -1,10 +1,11 @@
 //! Looks at the front of the queue: plain reads of a constant number of rows, however long the queue is.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use sqlx::{AssertSqlSafe, Row};
 
 use super::many::{filled, marks, times};
+use super::transaction::Kept;
 use super::{PlaceInQueue, Queue, QueueError, Served, now_ms};
 use crate::job::{Lane, order_key};
 use crate::shard::Shard;
@@ -14,11 +15,11 @@ use crate::shard::Shard;
 pub struct Head {
     /// The shard.
     pub shard: Shard,
-    /// Where in it; `Parked` only if the wake time has come.
+    /// Where in it.
     pub place: PlaceInQueue,
-    /// The most urgent lane in it; of no meaning for `Parked`.
+    /// The most urgent lane in it.
     pub lane: Lane,
-    /// For how many milliseconds its first job has waited since it was enqueued; of no meaning for `Parked`.
+    /// For how many milliseconds its first job has waited since it was enqueued.
     pub waiting_ms: i64,
 }
 
@@ -31,7 +32,6 @@ const PLAIN: &str = "ord <= ?";
 /// deleted that some old snapshot still sees, it would be long.
 const HINTED: &str = "(ord BETWEEN ? AND ? OR ord BETWEEN ? AND ? OR ord BETWEEN ? AND ? OR ord BETWEEN ? AND ? \
                       OR ord BETWEEN ? AND ?)";
-const DUE: &str = concat!("ord <= ", now_ms!());
 
 fn branch(range: &str) -> String {
     format!(
@@ -52,14 +52,15 @@ impl Queue {
         let parts: Vec<(Shard, PlaceInQueue)> = served
             .shards
             .iter()
-            .flat_map(|shard| PlaceInQueue::ALL.into_iter().map(|place| (*shard, place)))
+            .flat_map(|shard| PlaceInQueue::CLAIMED.into_iter().map(|place| (*shard, place)))
             .collect();
-        self.heads_of(&served.site, &parts, &Hints::new()).await
+        self.heads_of(&mut Kept::default(), &served.site, &parts, &Hints::new()).await
     }
 
     /// The heads of some parts of a site's queue.
     pub(super) async fn heads_of(
         &self,
+        kept: &mut Kept,
         site: &str,
         parts: &[(Shard, PlaceInQueue)],
         hints: &Hints,
@@ -68,32 +69,25 @@ impl Queue {
             return Ok(Vec::new());
         }
         let hinted = !hints.is_empty();
-        let branches: Vec<String> = parts
-            .iter()
-            .map(|(_, place)| match place {
-                PlaceInQueue::Parked => branch(DUE),
-                _ if hinted => branch(HINTED),
-                _ => branch(PLAIN),
-            })
-            .collect();
+        let branches: Vec<String> =
+            parts.iter().map(|_| branch(if hinted { HINTED } else { PLAIN })).collect();
         // Only constant branches are put together: nothing of a user is in the text.
         let mut query = sqlx::query(AssertSqlSafe(branches.join(" UNION ALL ")));
         for (shard, place) in parts {
             query = query.bind(site).bind(i64::from(shard.0)).bind(place.code());
-            match place {
-                PlaceInQueue::Parked => {}
-                _ if hinted => {
-                    for lane in Lane::ALL {
-                        let (first, last) = lane.order_range();
-                        let hint = hints.get(&(*shard, *place, lane)).copied();
-                        query = query.bind(hint.unwrap_or(first)).bind(last);
-                    }
-                }
-                _ => query = query.bind(i64::MAX),
+            if !hinted {
+                query = query.bind(i64::MAX);
+                continue;
+            }
+            for lane in Lane::ALL {
+                let (first, last) = lane.order_range();
+                let hint = hints.get(&(*shard, *place, lane)).copied();
+                query = query.bind(hint.unwrap_or(first)).bind(last);
             }
         }
         let mut heads = Vec::new();
-        for row in query.fetch_all(self.pool()).await? {
+        let rows = query.fetch_all(self.reading(kept).await?).await.map_err(QueueError::from);
+        for row in kept.judge(rows)? {
             let shard: i64 = row.try_get("shard")?;
             let state: i64 = row.try_get("state")?;
             let now_ms: i64 = row.try_get("now_ms")?;
@@ -107,17 +101,59 @@ impl Queue {
         Ok(heads)
     }
 
+    /// The shards of these in which a parked job's time has come.
+    pub(super) async fn due_in(
+        &self,
+        kept: &mut Kept,
+        (site, shards): (&str, &[Shard]),
+    ) -> Result<BTreeSet<Shard>, QueueError> {
+        let mut due = BTreeSet::new();
+        for shards in filled(shards) {
+            let text = format!(
+                "SELECT shard FROM queue FORCE INDEX (PRIMARY) WHERE site = ? AND shard IN ({}) AND state = ? \
+                 AND ord <= {} LIMIT 100",
+                marks(shards.len()),
+                now_ms!()
+            );
+            let mut query = sqlx::query(AssertSqlSafe(text)).bind(site);
+            for shard in shards {
+                query = query.bind(i64::from(shard.0));
+            }
+            query = query.bind(PlaceInQueue::Parked.code());
+            let rows = query.fetch_all(self.reading(kept).await?).await.map_err(QueueError::from);
+            for row in kept.judge(rows)? {
+                due.insert(Shard(row.try_get::<i64, _>("shard")?.max(0) as u16));
+            }
+        }
+        Ok(due)
+    }
+
     /// Some part of these shards, of these places, that has a row with an order key in one of these ranges, the first and
     /// the last key included.
     pub(super) async fn any_in(
         &self,
+        kept: &mut Kept,
         (site, shards): (&str, &[Shard]),
         places: &[PlaceInQueue],
         ranges: &[(i64, i64)],
     ) -> Result<Option<Head>, QueueError> {
-        let (Some(shards), Some(ranges)) = (filled(shards).next(), filled(ranges).next()) else {
-            return Ok(None);
-        };
+        let Some(ranges) = filled(ranges).next() else { return Ok(None) };
+        for shards in filled(shards) {
+            let found = self.any_in_few(kept, (site, &shards), places, &ranges).await?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    async fn any_in_few(
+        &self,
+        kept: &mut Kept,
+        (site, shards): (&str, &[Shard]),
+        places: &[PlaceInQueue],
+        ranges: &[(i64, i64)],
+    ) -> Result<Option<Head>, QueueError> {
         let text = format!(
             "SELECT shard, state, ord FROM queue FORCE INDEX (PRIMARY) WHERE site = ? AND shard IN ({}) \
              AND state IN ({}) AND ({}) LIMIT 1",
@@ -135,7 +171,8 @@ impl Queue {
         for (first, last) in ranges {
             query = query.bind(first).bind(last);
         }
-        let Some(row) = query.fetch_optional(self.pool()).await? else { return Ok(None) };
+        let row = query.fetch_optional(self.reading(kept).await?).await.map_err(QueueError::from);
+        let Some(row) = kept.judge(row)? else { return Ok(None) };
         let (shard, state): (i64, i64) = (row.try_get("shard")?, row.try_get("state")?);
         let lane = lane_of(row.try_get("ord")?);
         Ok(PlaceInQueue::from_code(state).map(|place| Head {

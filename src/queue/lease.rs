@@ -1,20 +1,41 @@
 //! The registry of workers and their heartbeats.
 
-use sqlx::{Connection, MySqlConnection};
+use std::time::{Duration, Instant};
 
+use sqlx::{Connection, MySqlConnection, Row};
+
+use super::history::{self, Entry, History, Quiet};
 use super::{Queue, QueueError, connection};
 use crate::job::Incarnation;
+
+/// How old a connection for heartbeats may be. A new one finds out where the address leads by now, even if nobody cut
+/// the one before.
+const RENEWED: Duration = Duration::from_secs(5);
 
 /// What came of a heartbeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Beat {
     /// The lease is good, counted from when the heartbeat was sent.
     Alive,
-    /// The worker's row is gone, bears a tombstone or went backwards: the incarnation is over.
+    /// The worker's row bears a tombstone: others took it for dead, and the incarnation is over.
     Over,
     /// The database is another one than before (restored, or failed over): the incarnation is over, and nobody
-    /// claims before every lease and every settle time has passed.
+    /// claims before every lease and every settle time has passed. A row that is missing counts as that, too: it may
+    /// have been buried and taken away, but being quiet in vain costs little.
     AnotherHistory,
+}
+
+/// Who enters the registry of workers.
+#[derive(Debug, Clone, Copy)]
+pub struct Newcomer<'a> {
+    /// The BMC network that it serves.
+    pub site: &'a str,
+    /// For people only.
+    pub host: &'a str,
+    /// The longer of its lease and its longest settle time: for so long nobody claims after another history was found.
+    pub quiet: Duration,
+    /// Whether its last incarnation ended with [`Beat::AnotherHistory`].
+    pub history_lost: bool,
 }
 
 /// A worker's own connection for heartbeats, so that a busy pool never costs it the lease.
@@ -23,8 +44,11 @@ pub struct Heart {
     queue: Queue,
     me: Incarnation,
     sequence: i64,
-    epoch: String,
-    connection: Option<MySqlConnection>,
+    history: History,
+    quiet_until: Instant,
+    /// Present until the quiet time is over.
+    quiet: Option<Quiet>,
+    connection: Option<(MySqlConnection, Instant)>,
 }
 
 impl Heart {
@@ -33,18 +57,17 @@ impl Heart {
         self.me
     }
 
+    /// Nothing may be claimed before this: a request of a history that was lost may still take effect.
+    pub fn quiet_until(&self) -> Instant {
+        self.quiet_until
+    }
+
     /// Sends one heartbeat. An error leaves open whether it arrived; the next one tells.
     pub async fn beat(&mut self) -> Result<Beat, QueueError> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => connection::single(&self.queue.inner.options).await?,
+        let (mut connection, opened) = match self.connection.take() {
+            Some((connection, opened)) if opened.elapsed() < RENEWED => (connection, opened),
+            _ => (connection::single(&self.queue.inner.options).await?, Instant::now()),
         };
-        let epoch: Option<String> = sqlx::query_scalar("SELECT value FROM meta WHERE name = 'epoch'")
-            .fetch_optional(&mut connection)
-            .await?;
-        if epoch.as_deref() != Some(self.epoch.as_str()) {
-            return Ok(Beat::AnotherHistory);
-        }
         // The answer to the last one may have been lost: then the row is one ahead of what is known here.
         let matched = sqlx::query(
             "UPDATE worker SET heartbeat = ? WHERE incarnation = ? AND tombstone = 0 AND heartbeat IN (?, ?)",
@@ -56,42 +79,100 @@ impl Heart {
         .execute(&mut connection)
         .await?
         .rows_affected();
-        self.connection = Some(connection);
+        if History::read(&mut connection, self.queue.inner.server.engine).await? != self.history {
+            return Ok(Beat::AnotherHistory);
+        }
         if matched == 0 {
-            return Ok(Beat::Over);
+            return self.why_over(&mut connection).await;
         }
         self.sequence += 1;
+        if let Some(quiet) = self.quiet.as_ref().filter(|_| Instant::now() >= self.quiet_until) {
+            history::end_quiet(&mut connection, quiet).await?;
+            self.quiet = None;
+        }
+        self.connection = Some((connection, opened));
         Ok(Beat::Alive)
+    }
+
+    async fn why_over(&self, connection: &mut MySqlConnection) -> Result<Beat, QueueError> {
+        let row =
+            sqlx::query("SELECT CAST(tombstone AS SIGNED) AS tombstone FROM worker WHERE incarnation = ?")
+                .bind(self.me.0)
+                .fetch_optional(connection)
+                .await?;
+        Ok(match row {
+            Some(row) if row.try_get::<i64, _>("tombstone")? != 0 => Beat::Over,
+            // Missing, or older than what was confirmed.
+            _ => Beat::AnotherHistory,
+        })
     }
 
     /// Takes the worker out of the registry. Only when its last step has ended and its jobs are handed back.
     pub async fn leave(mut self) -> Result<(), QueueError> {
         sqlx::query(
-            "DELETE FROM worker WHERE incarnation = ? AND NOT EXISTS (SELECT 1 FROM job WHERE owner = ?)",
+            "DELETE FROM worker WHERE incarnation = ? AND NOT EXISTS (SELECT 1 FROM job FORCE INDEX (owner) WHERE owner = ?)",
         )
         .bind(self.me.0)
         .bind(self.me.0)
         .execute(self.queue.pool())
         .await?;
-        if let Some(connection) = self.connection.take() {
+        if let Some((connection, _)) = self.connection.take() {
             connection.close().await.ok();
         }
         Ok(())
     }
 }
 
+/// What a look at where the address leads found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Followed {
+    /// The history that is known.
+    Same,
+    /// Another one, which is worked with from now on: whatever was read before may not hold any more.
+    Another,
+}
+
 impl Queue {
-    /// Enters a worker into the registry of its site. `host` is for people only.
+    /// Enters a worker into the registry of its site that sends nothing to machines. `host` is for people only.
     pub async fn join(&self, site: &str, host: &str) -> Result<Heart, QueueError> {
+        self.enter(Newcomer { site, host, quiet: Duration::ZERO, history_lost: false }).await
+    }
+
+    /// Enters a worker into the registry of its site, and this process into the history that the database tells now.
+    pub async fn enter(&self, newcomer: Newcomer<'_>) -> Result<Heart, QueueError> {
         let me = Incarnation(rand::random());
-        let epoch =
-            sqlx::query_scalar("SELECT value FROM meta WHERE name = 'epoch'").fetch_one(self.pool()).await?;
+        let opened = Instant::now();
+        let present = &self.inner.present;
+        let mut connection = connection::single(&self.inner.options).await?;
+        let found = History::read(&mut connection, self.inner.server.engine).await?;
+        let lost = newcomer.history_lost || !present.is(&found);
+        let mut transaction = connection.begin().await?;
+        let entry = Entry { lost, quiet: newcomer.quiet };
+        let quiet = history::enter(&mut transaction, &found, entry).await?;
         sqlx::query("INSERT INTO worker (incarnation, site, host, heartbeat) VALUES (?, ?, ?, 1)")
             .bind(me.0)
-            .bind(site)
-            .bind(host)
-            .execute(self.pool())
+            .bind(newcomer.site)
+            .bind(newcomer.host)
+            .execute(&mut *transaction)
             .await?;
-        Ok(Heart { queue: self.clone(), me, sequence: 1, epoch, connection: None })
+        transaction.commit().await?;
+        present.adopt(found.clone());
+        let quiet_until = Instant::now() + quiet.as_ref().map_or(Duration::ZERO, |quiet| quiet.time);
+        let connection = Some((connection, opened));
+        Ok(Heart { queue: self.clone(), me, sequence: 1, history: found, quiet_until, quiet, connection })
+    }
+
+    /// Looks where the address of the database leads by now, with a connection of its own. For processes without a
+    /// heartbeat.
+    pub async fn follow(&self) -> Result<Followed, QueueError> {
+        let mut connection = connection::single(&self.inner.options).await?;
+        let found = History::read(&mut connection, self.inner.server.engine).await?;
+        connection.close().await.ok();
+        Ok(if self.inner.present.adopt(found) { Followed::Another } else { Followed::Same })
+    }
+
+    /// Waits until a connection was refused because it leads to another history: the time for [`Queue::follow`].
+    pub async fn another_history_seen(&self) {
+        self.inner.present.another_seen().await;
     }
 }

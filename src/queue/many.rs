@@ -5,27 +5,27 @@ use crate::job::ServerUid;
 /// Rows of one statement at most.
 pub(super) const MOST: usize = 128;
 
-/// Keys in groups of a power of two, the last key repeated as often as needed: for `IN` and `OR`, where a key may
-/// stand twice.
+/// The numbers of rows that statements are written for.
+const SIZES: [usize; 4] = [1, 4, 16, 64];
+
+/// Keys in groups of a few sizes, the last key repeated as often as needed: for `IN` and `OR`, where a key may stand
+/// twice.
 pub(super) fn filled<T: Clone>(keys: &[T]) -> impl Iterator<Item = Vec<T>> {
     keys.chunks(MOST).map(|chunk| {
         let mut group = chunk.to_vec();
         if let Some(last) = chunk.last() {
-            group.resize(chunk.len().next_power_of_two(), last.clone());
+            let size = SIZES.into_iter().find(|size| *size >= chunk.len()).unwrap_or(MOST);
+            group.resize(size, last.clone());
         }
         group
     })
 }
 
-/// Rows in groups of a power of two: for `INSERT`, where no row may stand twice.
+/// Rows in groups of a few sizes: for `INSERT`, where no row may stand twice.
 pub(super) fn groups<T>(rows: &[T]) -> impl Iterator<Item = &[T]> {
     let mut left = rows;
     std::iter::from_fn(move || {
-        let size = match left.len() {
-            0 => return None,
-            many if many >= MOST => MOST,
-            few => 1 << few.ilog2(),
-        };
+        let size = SIZES.into_iter().rev().find(|size| *size <= left.len())?;
         let (group, rest) = left.split_at(size);
         left = rest;
         Some(group)
@@ -62,16 +62,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn groups_are_powers_of_two_and_lose_nothing() {
+    fn groups_are_of_few_sizes_and_lose_nothing() {
         for count in 0..700_usize {
             let rows: Vec<usize> = (0..count).collect();
             let grouped: Vec<&[usize]> = groups(&rows).collect();
-            assert!(grouped.iter().all(|group| group.len().is_power_of_two() && group.len() <= MOST));
+            assert!(grouped.iter().all(|group| SIZES.contains(&group.len())));
             assert_eq!(grouped.concat(), rows);
             let mut repeated: Vec<usize> = filled(&rows).flatten().collect();
             repeated.dedup();
             assert_eq!(repeated, rows);
-            assert!(filled(&rows).all(|group| group.len().is_power_of_two() && group.len() <= MOST));
+            assert!(filled(&rows).all(|group| SIZES.contains(&group.len()) || group.len() == MOST));
         }
     }
 }

@@ -29,8 +29,11 @@ mod feed;
 mod fence;
 mod front;
 mod head;
+mod history;
+mod inventory;
 mod lease;
 mod login;
+mod lost;
 mod many;
 pub mod measure;
 mod observe;
@@ -51,6 +54,8 @@ use std::sync::{Arc, Weak};
 use sqlx::mysql::{MySqlConnectOptions, MySqlPool};
 
 use batch::Batcher;
+use connection::Checked;
+use history::Present;
 
 pub use abandon::{Abandoned, Farewell};
 pub use bmc_claim::{BmcClaimed, BmcKey, Claimant, Released};
@@ -64,8 +69,9 @@ pub use feed::{Changed, FeedCursor};
 pub use fence::Fenced;
 pub use front::{Front, Room};
 pub use head::Head;
-pub use lease::{Beat, Heart};
+pub use lease::{Beat, Followed, Heart, Newcomer};
 pub use login::{LoginEnd, LoginKey, LoginLeave};
+pub use lost::LostJob;
 pub use observe::{Registered, Seen};
 pub use park::{OwnedJob, ParkAs, Parked};
 pub use permit::Permits;
@@ -85,6 +91,7 @@ pub struct Queue {
 struct Inner {
     options: MySqlConnectOptions,
     pool: MySqlPool,
+    present: Arc<Present>,
     server: ServerInfo,
     shards: u16,
     batchers: Batchers,
@@ -117,15 +124,17 @@ impl Queue {
     pub async fn connect(url: &str, connections: u32) -> Result<Self, QueueError> {
         let options = connection::options(url)?;
         schema::verify(&options).await?;
-        let (server, warnings) = connection::check(&options).await?;
+        let Checked { server, history, warnings } = connection::check(&options).await?;
         for warning in warnings {
             tracing::warn!(engine = server.engine.as_str(), "{warning}");
         }
-        let pool = connection::pool(options.clone(), connections);
+        let present = Arc::new(Present::new(history));
+        let pool = connection::pool(options.clone(), connections, server.engine, &present);
         let shards = schema::shards(&pool).await?;
         let inner = Arc::new_cyclic(|queue| Inner {
             options,
             pool,
+            present,
             server,
             shards,
             batchers: Batchers::start(queue),

@@ -6,7 +6,9 @@ use super::head::lane_of;
 use super::row::JobRow;
 use super::{PlaceInQueue, Queue, QueueError, now_ms, state};
 use crate::api::Reason;
-use crate::job::{JobId, Known, LiveJob, Problem, ServerUid, UnreadableJob, Visibility, WaitingFor};
+use crate::job::{
+    JobId, JobResult, Known, LiveJob, Problem, ServerUid, UnreadableJob, Visibility, WaitingFor,
+};
 
 /// What the database says about one server, at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,9 +45,10 @@ impl Queue {
         // Both tables have a server_uid; `read` takes the first one, and the join makes them equal.
         let row = sqlx::query(concat!(
             "SELECT job.*, server_state.*, job.id IS NOT NULL AS has_job, server_state.server_uid AS server_uid, \
-             permit.used >= permit.cap AS class_full, ",
+             inventory.content AS inventory, permit.used >= permit.cap AS class_full, ",
             now_ms!(),
             " AS now_ms FROM server_state LEFT JOIN job ON job.server_uid = server_state.server_uid \
+             LEFT JOIN inventory ON inventory.server_uid = server_state.server_uid \
              LEFT JOIN permit ON permit.site = job.site AND permit.class = job.permit_class \
              WHERE server_state.server_uid = ?"
         ))
@@ -89,6 +92,18 @@ impl Queue {
         };
         let visibility = if job.quiet { Visibility::Quiet } else { Visibility::Shown };
         Ok(Seen { known, visibility, job: Some(job.live), unreadable: None, in_feed, now_ms })
+    }
+
+    /// Whether the history has the end of a job that status shows. One that was stopped because the database was behind
+    /// is not at its end: something has to be done about it.
+    pub async fn has_ended(&self, id: JobId) -> Result<bool, QueueError> {
+        let row = sqlx::query("SELECT reason, result FROM job_history WHERE job_id = ?")
+            .bind(id.0)
+            .fetch_optional(self.pool())
+            .await?;
+        let Some(row) = row else { return Ok(false) };
+        let (reason, result): (String, String) = (row.try_get("reason")?, row.try_get("result")?);
+        Ok(reason != Reason::HistoryLost.as_str() || result == JobResult::Failed.as_str())
     }
 
     /// How many jobs of its site are before the one of this server: as many as could be claimed before it, over all

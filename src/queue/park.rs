@@ -76,7 +76,7 @@ impl Transaction for Park {
             .iter()
             .map(|it| Change { uid: &it.job.uid, report: &it.how.report, at_least: it.tell })
             .collect();
-        state::change_all(connection, &changes, now_ms).await?;
+        state::change_all(connection, &changes).await?;
         permit::give_back(connection, leaving.iter().filter(|it| it.gives_back).map(|it| &it.job)).await?;
         let places: Vec<QueueRow<'_>> =
             leaving.iter().map(|it| QueueRow::of(&it.job, it.place, it.ord)).collect();
@@ -251,10 +251,12 @@ impl Queue {
     /// The jobs that name `me` as their owner. What its slots do not run was claimed in a transaction whose COMMIT was
     /// unknown: it is given back with [`Queue::disown`].
     pub async fn owned(&self, me: Incarnation) -> Result<Vec<OwnedJob>, QueueError> {
-        let rows = sqlx::query("SELECT server_uid, id, token FROM job WHERE owner = ? AND token IS NOT NULL")
-            .bind(me.0)
-            .fetch_all(self.pool())
-            .await?;
+        let rows = sqlx::query(
+            "SELECT server_uid, id, token FROM job FORCE INDEX (owner) WHERE owner = ? AND token IS NOT NULL",
+        )
+        .bind(me.0)
+        .fetch_all(self.pool())
+        .await?;
         rows.iter()
             .map(|row| {
                 Ok(OwnedJob {

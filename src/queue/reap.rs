@@ -137,7 +137,7 @@ impl TakeOver {
     async fn rows(&self, connection: &mut MySqlConnection) -> Result<Vec<MySqlRow>, QueueError> {
         let query = match &self.only {
             None => sqlx::query(
-                "SELECT * FROM job WHERE owner = ? ORDER BY owner, q_state, server_uid LIMIT ? FOR UPDATE",
+                "SELECT * FROM job FORCE INDEX (owner) WHERE owner = ? ORDER BY owner, q_state, server_uid LIMIT ? FOR UPDATE",
             )
             .bind(self.worker.0)
             .bind(PAGE),
@@ -262,7 +262,7 @@ impl Queue {
         }
         let jobs = self.take_over(expired.worker).await?;
         sqlx::query(
-            "DELETE FROM worker WHERE incarnation = ? AND tombstone = 1 AND NOT EXISTS (SELECT 1 FROM job WHERE owner = ?)",
+            "DELETE FROM worker WHERE incarnation = ? AND tombstone = 1 AND NOT EXISTS (SELECT 1 FROM job FORCE INDEX (owner) WHERE owner = ?)",
         )
         .bind(expired.worker.0)
         .bind(expired.worker.0)

@@ -46,18 +46,18 @@ impl Transaction for RecordHandled {
     const NAME: &'static str = "record_handled";
 
     async fn run(&self, connection: &mut MySqlConnection, _: Pass) -> Result<Ending<bool>, QueueError> {
-        let Some(locked) = state::lock(connection, &self.uid).await? else {
+        let Some(mut locked) = state::lock(connection, &self.uid).await? else {
             return Ok(Ending::Rollback(false));
         };
-        let mut known = locked.known;
-        if known.handled.reboot_is_handled(Some(&self.reboot_token)) {
+        let handled = locked.handled.get(&self.uid)?.unwrap_or_default();
+        if handled.reboot_is_handled(Some(&self.reboot_token)) {
             return Ok(Ending::Rollback(true));
         }
-        if known.version != self.version {
+        if locked.version != self.version {
             return Ok(Ending::Rollback(false));
         }
-        known.handled.record_reboot(&self.reboot_token);
-        state::write(connection, &self.uid, &known, Tell::Controller).await?;
+        locked.record_reboot(&self.uid, &self.reboot_token)?;
+        state::write(connection, &self.uid, locked, Tell::Controller).await?;
         Ok(Ending::Commit(true))
     }
 }

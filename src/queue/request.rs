@@ -40,12 +40,11 @@ impl Transaction for StoreRequest {
         .bind(self.claim.uid().as_str())
         .execute(&mut *connection)
         .await?;
-        if let Some(locked) = state::lock(connection, self.claim.uid()).await? {
-            let mut known = locked.known;
+        if let Some(mut locked) = state::lock(connection, self.claim.uid()).await? {
             if let Some(token) = &self.reboot_token {
-                known.handled.record_reboot(token);
+                locked.record_reboot(self.claim.uid(), token)?;
             }
-            state::write(connection, self.claim.uid(), &known, Tell::Controller).await?;
+            state::write(connection, self.claim.uid(), locked, Tell::Controller).await?;
         }
         Ok(Ending::Commit(Fenced::Done(fence::reread(connection, &self.claim).await?)))
     }

@@ -28,8 +28,11 @@ pub enum PlaceInQueue {
 }
 
 impl PlaceInQueue {
-    /// Every place, in the order in which they are claimed from.
+    /// Every place.
     pub const ALL: [Self; 4] = [Self::Ready, Self::Queued, Self::QueuedBounded, Self::Parked];
+
+    /// Where jobs wait for a worker, in the order in which they are claimed from.
+    pub const CLAIMED: [Self; 3] = [Self::Ready, Self::Queued, Self::QueuedBounded];
 
     pub(super) const fn code(self) -> i64 {
         self as i64

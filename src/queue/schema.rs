@@ -4,7 +4,7 @@ use sqlx::migrate::Migrator;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPool};
 use sqlx::{Connection, Row};
 
-use super::{QueueError, connection};
+use super::{QueueError, connection, history};
 use crate::shard::DEFAULT_SHARDS;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
@@ -31,8 +31,10 @@ pub async fn migrate(url: &str, new_epoch: bool) -> Result<Migrated, QueueError>
     let keep = "INSERT INTO meta (name, value) VALUES (?, ?) ON DUPLICATE KEY UPDATE name = name";
     let replace =
         "INSERT INTO meta (name, value) VALUES (?, ?) ON DUPLICATE KEY UPDATE value = VALUES(value)";
-    let epoch = if new_epoch { replace } else { keep };
-    sqlx::query(epoch).bind("epoch").bind(random).execute(&mut connection).await?;
+    let chosen = if new_epoch { replace } else { keep };
+    // First what makes everybody quiet who enters, then what ends the incarnations of those who are there.
+    sqlx::query(chosen).bind("history").bind(history::first_row(new_epoch)).execute(&mut connection).await?;
+    sqlx::query(chosen).bind("epoch").bind(random).execute(&mut connection).await?;
     sqlx::query(keep).bind("shards").bind(DEFAULT_SHARDS.to_string()).execute(&mut connection).await?;
     let epoch =
         sqlx::query_scalar("SELECT value FROM meta WHERE name = 'epoch'").fetch_one(&mut connection).await?;

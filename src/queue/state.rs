@@ -1,6 +1,7 @@
 //! The `server_state` row: read, changed in memory, written back under its lock.
 
 use std::collections::HashMap;
+use std::marker::PhantomData;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -8,8 +9,10 @@ use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, MySqlConnection, Row};
 
 use super::many::{filled, groups, marks, times};
-use super::{QueueError, now_ms};
-use crate::job::{Known, Problem, Reading, ServerUid, Unanswered};
+use super::{QueueError, inventory, now_ms};
+use crate::job::{
+    ClaimRefusal, FinishedJob, HandledTokens, Known, Problem, Reading, ServerUid, StoredFailure, Unanswered,
+};
 
 /// What a worker learned about a machine since its last write.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,55 +35,143 @@ pub(super) enum Tell {
     Nobody,
 }
 
-fn parse<T: DeserializeOwned>(
-    uid: &str,
+/// A column that holds JSON, read only where it is needed.
+pub(super) struct Json<T> {
     column: &'static str,
     text: Option<String>,
-) -> Result<Option<T>, QueueError> {
-    text.map(|text| {
-        serde_json::from_str(&text).map_err(|_| QueueError::unknown("server_state", uid, column, &text))
-    })
-    .transpose()
+    of: PhantomData<T>,
 }
 
-/// Plain data always serialises; the empty text that stands for the impossible case does not parse and is noticed.
-fn text_of<T: Serialize>(value: Option<&T>) -> Option<String> {
-    value.map(|value| serde_json::to_string(value).unwrap_or_default())
-}
+impl<T: DeserializeOwned + Serialize> Json<T> {
+    fn read(row: &MySqlRow, column: &'static str) -> Result<Self, QueueError> {
+        Ok(Self { column, text: row.try_get(column)?, of: PhantomData })
+    }
 
-/// Reads what is known from a row selected with `server_state.*`.
-pub(super) fn read(row: &MySqlRow) -> Result<Known, QueueError> {
-    let uid: String = row.try_get("server_uid")?;
-    Ok(Known {
-        version: row.try_get("version")?,
-        reading: parse(&uid, "reading", row.try_get("reading")?)?,
-        last_good_read_ms: row.try_get("last_good_read_ms")?,
-        last_try_ms: row.try_get("last_try_ms")?,
-        unanswered: parse(&uid, "unanswered", row.try_get("unanswered")?)?,
-        handled: parse(&uid, "handled", row.try_get("handled")?)?.unwrap_or_default(),
-        failure: parse(&uid, "failure", row.try_get("failure")?)?,
-        last_job: parse(&uid, "last_job", row.try_get("last_job")?)?,
-        claimed_address: row.try_get("claimed_address")?,
-        refusal: parse(&uid, "refusal", row.try_get("refusal")?)?,
-    })
+    pub(super) fn get(&self, uid: &ServerUid) -> Result<Option<T>, QueueError> {
+        let Some(text) = &self.text else { return Ok(None) };
+        match serde_json::from_str(text) {
+            Ok(value) => Ok(Some(value)),
+            Err(_) => Err(QueueError::unknown("server_state", uid.as_str(), self.column, text)),
+        }
+    }
+
+    /// Plain data always serialises; the empty text that stands for the impossible case does not parse and is noticed.
+    pub(super) fn set(&mut self, value: Option<&T>) {
+        self.text = value.map(|value| serde_json::to_string(value).unwrap_or_default());
+    }
+
+    pub(super) fn is_set(&self) -> bool {
+        self.text.is_some()
+    }
 }
 
 /// What is known of a server under its row lock, and the database's time.
 pub(super) struct Locked {
-    pub known: Known,
+    pub version: i64,
+    power: Option<String>,
+    inventory_hash: Option<i64>,
+    new_inventory: Option<String>,
+    last_good_read_ms: Option<i64>,
+    last_try_ms: Option<i64>,
+    unanswered: Json<Unanswered>,
+    pub handled: Json<HandledTokens>,
+    pub failure: Json<StoredFailure>,
+    pub last_job: Json<FinishedJob>,
+    pub claimed_address: Option<String>,
+    pub refusal: Json<ClaimRefusal>,
     pub now_ms: i64,
+}
+
+impl Locked {
+    fn read(row: &MySqlRow) -> Result<Self, QueueError> {
+        Ok(Self {
+            version: row.try_get("version")?,
+            power: row.try_get("reading")?,
+            inventory_hash: row.try_get("inventory_hash")?,
+            new_inventory: None,
+            last_good_read_ms: row.try_get("last_good_read_ms")?,
+            last_try_ms: row.try_get("last_try_ms")?,
+            unanswered: Json::read(row, "unanswered")?,
+            handled: Json::read(row, "handled")?,
+            failure: Json::read(row, "failure")?,
+            last_job: Json::read(row, "last_job")?,
+            claimed_address: row.try_get("claimed_address")?,
+            refusal: Json::read(row, "refusal")?,
+            now_ms: row.try_get("now_ms")?,
+        })
+    }
+
+    /// Counts a reboot token as handled.
+    pub(super) fn record_reboot(&mut self, uid: &ServerUid, token: &str) -> Result<(), QueueError> {
+        let mut handled = self.handled.get(uid)?.unwrap_or_default();
+        handled.record_reboot(token);
+        self.handled.set(Some(&handled));
+        Ok(())
+    }
+
+    /// Puts a worker's report into what is known. Returns whether anything but a timestamp changed.
+    pub(super) fn absorb(&mut self, uid: &ServerUid, report: &Report) -> Result<bool, QueueError> {
+        match report {
+            Report::Nothing => Ok(false),
+            Report::Good(reading) => {
+                let parts = inventory::parts(reading);
+                let other = self.inventory_hash != Some(parts.inventory_hash);
+                let changed =
+                    other || self.power.as_deref() != Some(&parts.power) || self.unanswered.is_set();
+                if other {
+                    self.inventory_hash = Some(parts.inventory_hash);
+                    self.new_inventory = Some(parts.inventory);
+                }
+                self.power = Some(parts.power);
+                self.unanswered.set(None);
+                self.last_good_read_ms = Some(self.now_ms);
+                self.last_try_ms = Some(self.now_ms);
+                Ok(changed)
+            }
+            Report::Unanswered(problem) => {
+                self.last_try_ms = Some(self.now_ms);
+                let before = self.unanswered.get(uid)?;
+                let changed = before.as_ref().map(|before| before.problem.reason) != Some(problem.reason);
+                if changed {
+                    let since_ms = before.map_or(self.now_ms, |before| before.since_ms);
+                    self.unanswered.set(Some(&Unanswered { problem: problem.clone(), since_ms }));
+                }
+                Ok(changed)
+            }
+        }
+    }
+}
+
+/// Reads what is known from a row selected with `server_state.*` and `inventory.content AS inventory`.
+pub(super) fn read(row: &MySqlRow) -> Result<Known, QueueError> {
+    let uid = ServerUid(row.try_get("server_uid")?);
+    let (power, inventory): (Option<String>, Option<String>) =
+        (row.try_get("reading")?, row.try_get("inventory")?);
+    Ok(Known {
+        version: row.try_get("version")?,
+        reading: inventory::reading(uid.as_str(), power.as_deref(), inventory.as_deref())?,
+        last_good_read_ms: row.try_get("last_good_read_ms")?,
+        last_try_ms: row.try_get("last_try_ms")?,
+        unanswered: Json::read(row, "unanswered")?.get(&uid)?,
+        handled: Json::read(row, "handled")?.get(&uid)?.unwrap_or_default(),
+        failure: Json::read(row, "failure")?.get(&uid)?,
+        last_job: Json::read(row, "last_job")?.get(&uid)?,
+        claimed_address: row.try_get("claimed_address")?,
+        refusal: Json::read(row, "refusal")?.get(&uid)?,
+    })
 }
 
 /// Locks the rows of these servers, given in lock order. A server without a row is left out.
 pub(super) async fn lock_all(
     connection: &mut MySqlConnection,
     uids: &[&str],
-) -> Result<HashMap<String, Result<Locked, QueueError>>, QueueError> {
+) -> Result<HashMap<String, Locked>, QueueError> {
     let mut found = HashMap::with_capacity(uids.len());
     for group in filled(uids) {
         let text = format!(
-            "SELECT server_state.*, {} AS now_ms FROM server_state FORCE INDEX (PRIMARY) WHERE server_uid IN ({}) \
-             FOR UPDATE",
+            "SELECT server_uid, version, reading, inventory_hash, last_good_read_ms, last_try_ms, unanswered, handled, \
+             failure, last_job, claimed_address, refusal, {} AS now_ms FROM server_state FORCE INDEX (PRIMARY) \
+             WHERE server_uid IN ({}) FOR UPDATE",
             now_ms!(),
             marks(group.len())
         );
@@ -89,8 +180,7 @@ pub(super) async fn lock_all(
             query = query.bind(uid);
         }
         for row in query.fetch_all(&mut *connection).await? {
-            let now_ms = row.try_get("now_ms")?;
-            found.insert(row.try_get("server_uid")?, read(&row).map(|known| Locked { known, now_ms }));
+            found.insert(row.try_get("server_uid")?, Locked::read(&row)?);
         }
     }
     Ok(found)
@@ -101,13 +191,13 @@ pub(super) async fn lock(
     connection: &mut MySqlConnection,
     uid: &ServerUid,
 ) -> Result<Option<Locked>, QueueError> {
-    lock_all(connection, &[uid.as_str()]).await?.remove(uid.as_str()).transpose()
+    Ok(lock_all(connection, &[uid.as_str()]).await?.remove(uid.as_str()))
 }
 
 /// A locked row as it shall be.
 pub(super) struct Changed<'a> {
     pub uid: &'a ServerUid,
-    pub known: Known,
+    pub locked: Locked,
     pub tell: Tell,
 }
 
@@ -117,46 +207,51 @@ pub(super) async fn write_all(
     rows: &[Changed<'_>],
 ) -> Result<(), QueueError> {
     for group in groups(rows) {
-        // The rows exist and are locked, so this only updates; `UPDATE` cannot give each row values of its own.
-        let row = concat!("(?, '', '', 0, IF(?, ", now_ms!(), ", NULL), ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+        // The rows exist and are locked, so this only updates; `UPDATE` cannot give each row values of its own. A row
+        // that is in the feed keeps its place there: moving it would only cost two writes of an index.
+        let row = concat!("(?, '', '', 0, IF(?, ", now_ms!(), ", NULL), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
         let text = format!(
-            "INSERT INTO server_state (server_uid, namespace, name, version, changed_at_ms, reading, last_good_read_ms, \
-             last_try_ms, unanswered, handled, failure, last_job, claimed_address, refusal) VALUES {} \
+            "INSERT INTO server_state (server_uid, namespace, name, version, changed_at_ms, reading, inventory_hash, \
+             last_good_read_ms, last_try_ms, unanswered, handled, failure, last_job, claimed_address, refusal) VALUES {} \
              ON DUPLICATE KEY UPDATE version = version + 1, \
-             changed_at_ms = COALESCE(VALUES(changed_at_ms), changed_at_ms), reading = VALUES(reading), \
-             last_good_read_ms = VALUES(last_good_read_ms), last_try_ms = VALUES(last_try_ms), \
-             unanswered = VALUES(unanswered), handled = VALUES(handled), failure = VALUES(failure), \
-             last_job = VALUES(last_job), claimed_address = VALUES(claimed_address), refusal = VALUES(refusal)",
+             changed_at_ms = COALESCE(changed_at_ms, VALUES(changed_at_ms)), reading = VALUES(reading), \
+             inventory_hash = VALUES(inventory_hash), last_good_read_ms = VALUES(last_good_read_ms), \
+             last_try_ms = VALUES(last_try_ms), unanswered = VALUES(unanswered), handled = VALUES(handled), \
+             failure = VALUES(failure), last_job = VALUES(last_job), claimed_address = VALUES(claimed_address), \
+             refusal = VALUES(refusal)",
             times(row, group.len(), ", ")
         );
         let mut query = sqlx::query(AssertSqlSafe(text));
-        for Changed { uid, known, tell } in group {
+        for Changed { uid, locked, tell } in group {
             query = query
                 .bind(uid.as_str())
                 .bind(*tell == Tell::Controller)
-                .bind(text_of(known.reading.as_ref()))
-                .bind(known.last_good_read_ms)
-                .bind(known.last_try_ms)
-                .bind(text_of(known.unanswered.as_ref()))
-                .bind(text_of(Some(&known.handled)))
-                .bind(text_of(known.failure.as_ref()))
-                .bind(text_of(known.last_job.as_ref()))
-                .bind(&known.claimed_address)
-                .bind(text_of(known.refusal.as_ref()));
+                .bind(&locked.power)
+                .bind(locked.inventory_hash)
+                .bind(locked.last_good_read_ms)
+                .bind(locked.last_try_ms)
+                .bind(&locked.unanswered.text)
+                .bind(locked.handled.text.as_deref().unwrap_or_default())
+                .bind(&locked.failure.text)
+                .bind(&locked.last_job.text)
+                .bind(&locked.claimed_address)
+                .bind(&locked.refusal.text);
         }
         query.execute(&mut *connection).await?;
     }
-    Ok(())
+    let news: Vec<(&ServerUid, &str)> =
+        rows.iter().filter_map(|row| Some((row.uid, row.locked.new_inventory.as_deref()?))).collect();
+    inventory::write_all(connection, &news).await
 }
 
 /// Writes a locked row back and raises its version.
 pub(super) async fn write(
     connection: &mut MySqlConnection,
     uid: &ServerUid,
-    known: &Known,
+    locked: Locked,
     tell: Tell,
 ) -> Result<(), QueueError> {
-    write_all(connection, &[Changed { uid, known: known.clone(), tell }]).await
+    write_all(connection, &[Changed { uid, locked, tell }]).await
 }
 
 /// What a worker's write means for what is known of its server.
@@ -171,7 +266,6 @@ pub(super) struct Change<'a> {
 pub(super) async fn change_all(
     connection: &mut MySqlConnection,
     changes: &[Change<'_>],
-    now_ms: i64,
 ) -> Result<(), QueueError> {
     let reported: Vec<&Change<'_>> =
         changes.iter().filter(|change| *change.report != Report::Nothing).collect();
@@ -179,11 +273,10 @@ pub(super) async fn change_all(
     let mut locked = lock_all(connection, &uids).await?;
     let mut rows = Vec::with_capacity(reported.len());
     for change in reported {
-        let Some(locked) = locked.remove(change.uid.as_str()) else { continue };
-        let mut known = locked?.known;
-        let news = absorb(&mut known, change.report, now_ms);
+        let Some(mut locked) = locked.remove(change.uid.as_str()) else { continue };
+        let news = locked.absorb(change.uid, change.report)?;
         let tell = if news { Tell::Controller } else { change.at_least };
-        rows.push(Changed { uid: change.uid, known, tell });
+        rows.push(Changed { uid: change.uid, locked, tell });
     }
     write_all(connection, &rows).await?;
     for tell in [Tell::Controller, Tell::Nobody] {
@@ -208,7 +301,7 @@ pub(super) async fn touch_all(
 ) -> Result<(), QueueError> {
     for group in filled(uids) {
         let told = match tell {
-            Tell::Controller => concat!(", changed_at_ms = ", now_ms!()),
+            Tell::Controller => concat!(", changed_at_ms = COALESCE(changed_at_ms, ", now_ms!(), ")"),
             Tell::Nobody => "",
         };
         let text = format!(
@@ -233,36 +326,37 @@ pub(super) async fn touch(
     touch_all(connection, &[uid.as_str()], tell).await
 }
 
-/// Puts a worker's report into what is known. Returns whether anything but a timestamp changed.
-pub(super) fn absorb(known: &mut Known, report: &Report, now_ms: i64) -> bool {
-    match report {
-        Report::Nothing => false,
-        Report::Good(reading) => {
-            let changed = known.reading.as_ref() != Some(reading.as_ref()) || known.unanswered.is_some();
-            known.reading = Some(reading.as_ref().clone());
-            known.unanswered = None;
-            known.last_good_read_ms = Some(now_ms);
-            known.last_try_ms = Some(now_ms);
-            changed
-        }
-        Report::Unanswered(problem) => {
-            known.last_try_ms = Some(now_ms);
-            let since_ms = known.unanswered.as_ref().map_or(now_ms, |before| before.since_ms);
-            let changed =
-                known.unanswered.as_ref().map(|before| before.problem.reason) != Some(problem.reason);
-            if changed {
-                known.unanswered = Some(Unanswered { problem: problem.clone(), since_ms });
-            }
-            changed
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::api::Reason;
     use crate::api::hardware::{Hardware, HardwareIdentity, PowerState};
+
+    fn locked() -> Locked {
+        fn empty<T>() -> Json<T> {
+            Json { column: "", text: None, of: PhantomData }
+        }
+        Locked {
+            version: 1,
+            power: None,
+            inventory_hash: None,
+            new_inventory: None,
+            last_good_read_ms: None,
+            last_try_ms: None,
+            unanswered: empty(),
+            handled: empty(),
+            failure: empty(),
+            last_job: empty(),
+            claimed_address: None,
+            refusal: empty(),
+            now_ms: 0,
+        }
+    }
+
+    fn at(locked: &mut Locked, now_ms: i64, report: &Report) -> bool {
+        locked.now_ms = now_ms;
+        locked.absorb(&ServerUid("a".to_owned()), report).unwrap()
+    }
 
     fn reading(power: PowerState) -> Report {
         Report::Good(Box::new(Reading {
@@ -275,20 +369,31 @@ mod tests {
 
     #[test]
     fn the_same_reading_again_only_touches_the_timestamps() {
-        let mut known = Known::default();
-        assert!(absorb(&mut known, &reading(PowerState::PoweredOn), 1));
-        assert!(!absorb(&mut known, &reading(PowerState::PoweredOn), 2));
+        let mut known = locked();
+        assert!(at(&mut known, 1, &reading(PowerState::PoweredOn)));
+        assert!(known.new_inventory.take().is_some());
+        assert!(!at(&mut known, 2, &reading(PowerState::PoweredOn)));
         assert_eq!(known.last_good_read_ms, Some(2));
-        assert!(absorb(&mut known, &reading(PowerState::PoweredOff), 3));
+        assert!(at(&mut known, 3, &reading(PowerState::PoweredOff)));
+        assert_eq!(known.new_inventory, None, "the inventory is the same");
     }
 
     #[test]
     fn silence_keeps_the_time_since_when_it_lasts() {
-        let mut known = Known::default();
+        let mut known = locked();
         let problem = Problem::new(Reason::Unreachable, "no route");
-        assert!(absorb(&mut known, &Report::Unanswered(problem.clone()), 5));
-        assert!(!absorb(&mut known, &Report::Unanswered(problem), 9));
-        assert_eq!(known.unanswered.map(|silence| silence.since_ms), Some(5));
+        assert!(at(&mut known, 5, &Report::Unanswered(problem.clone())));
+        assert!(!at(&mut known, 9, &Report::Unanswered(problem)));
+        let silence = known.unanswered.get(&ServerUid("a".to_owned())).unwrap();
+        assert_eq!(silence.map(|silence| silence.since_ms), Some(5));
         assert_eq!(known.last_try_ms, Some(9));
+    }
+
+    #[test]
+    fn a_reading_comes_back_from_its_two_parts() {
+        let Report::Good(reading) = reading(PowerState::PoweredOff) else { return };
+        let parts = inventory::parts(&reading);
+        let back = inventory::reading("a", Some(&parts.power), Some(&parts.inventory)).unwrap();
+        assert_eq!(back, Some(*reading));
     }
 }

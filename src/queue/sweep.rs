@@ -6,7 +6,7 @@ use super::row::{JobRow, insert_place};
 use super::transaction::{Ending, Pass, Transaction};
 use super::wake::awaken;
 use super::{Queue, QueueError};
-use crate::job::{Incarnation, ServerUid};
+use crate::job::{Incarnation, JobId, ServerUid};
 
 /// Jobs looked at in one call.
 const PAGE: u32 = 200;
@@ -108,15 +108,17 @@ impl Queue {
         Ok(swept)
     }
 
-    /// Deletes up to `at_most` history rows that ended before `before_ms`; returns how many. Small deletes by an
-    /// index never hold up a claim.
+    /// Deletes up to `at_most` history rows of jobs that ended before `before_ms`, the oldest first; returns how many.
+    /// Small deletes by the primary key, which begins with the time of the enqueue, never hold up a claim.
     pub async fn trim_history(&self, before_ms: i64, at_most: u32) -> Result<u64, QueueError> {
-        let done =
-            sqlx::query("DELETE FROM job_history WHERE finished_at_ms < ? ORDER BY finished_at_ms LIMIT ?")
-                .bind(before_ms)
-                .bind(at_most)
-                .execute(self.pool())
-                .await?;
+        let done = sqlx::query(
+            "DELETE FROM job_history WHERE job_id < ? AND finished_at_ms < ? ORDER BY job_id LIMIT ?",
+        )
+        .bind(JobId::new(before_ms, 0).0)
+        .bind(before_ms)
+        .bind(at_most)
+        .execute(self.pool())
+        .await?;
         Ok(done.rows_affected())
     }
 }

@@ -1,9 +1,10 @@
 //! How a transaction runs: short, in a task that nobody cancels midway, and repeated whole when the database gives up.
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use sqlx::{Connection, MySqlConnection};
+use sqlx::pool::PoolConnection;
+use sqlx::{Connection, MySql, MySqlConnection};
 
 use super::error::poisons_connection;
 use super::{Queue, QueueError};
@@ -12,6 +13,33 @@ use crate::metrics;
 
 /// Tries of one transaction; with the delays below about ten seconds.
 const TRIES: u32 = 12;
+
+/// How long a connection lies unused before it goes back to the pool rather than into another transaction.
+const KEPT: Duration = Duration::from_millis(500);
+
+/// A connection between two transactions of one task. The pool asks a connection whether it is alive each time that it
+/// comes back, which costs as much as a statement: a tenth of a short transaction.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    lent: Option<Lent>,
+}
+
+impl Kept {
+    /// Of no more use if a statement on it failed.
+    pub(super) fn judge<T>(&mut self, result: Result<T, QueueError>) -> Result<T, QueueError> {
+        if let (Err(_), Some(lent)) = (&result, self.lent.take_if(|_| result.is_err())) {
+            drop(lent.connection.detach());
+        }
+        result
+    }
+}
+
+#[derive(Debug)]
+struct Lent {
+    connection: PoolConnection<MySql>,
+    acquired: Instant,
+    used: Instant,
+}
 
 /// Whether an earlier try of the same transaction may have been committed without us knowing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,26 +77,48 @@ pub(super) trait Transaction: Send + Sync + 'static {
 impl Queue {
     /// Runs a transaction to its end, even if the caller goes away.
     pub(super) async fn transact<T: Transaction>(&self, transaction: T) -> Result<T::Output, QueueError> {
+        self.transact_on(&mut Kept::default(), transaction).await
+    }
+
+    /// Like [`Queue::transact`], on a connection that is kept for the next transaction.
+    pub(super) async fn transact_on<T: Transaction>(
+        &self,
+        kept: &mut Kept,
+        transaction: T,
+    ) -> Result<T::Output, QueueError> {
         let queue = self.clone();
+        let mut lent = std::mem::take(kept);
         // A transaction that is dropped between BEGIN and COMMIT would leave its locks to a time-out.
-        tokio::spawn(async move { queue.timed(&transaction).await })
-            .await
-            .map_err(|error| QueueError::Panicked(error.to_string()))?
+        let task = tokio::spawn(async move {
+            let ended = queue.timed(&mut lent, &transaction).await;
+            (lent, ended)
+        });
+        let (lent, ended) = task.await.map_err(|error| QueueError::Panicked(error.to_string()))?;
+        *kept = lent;
+        ended
     }
 
     /// Like [`Queue::transact`], for a task that nobody cancels.
-    pub(super) async fn timed<T: Transaction>(&self, transaction: &T) -> Result<T::Output, QueueError> {
-        let begun = std::time::Instant::now();
-        let ended = self.repeat(transaction).await;
+    pub(super) async fn timed<T: Transaction>(
+        &self,
+        kept: &mut Kept,
+        transaction: &T,
+    ) -> Result<T::Output, QueueError> {
+        let begun = Instant::now();
+        let ended = self.repeat(kept, transaction).await;
         metrics::TRANSACTION_TIME.observe(&[T::NAME], begun.elapsed().as_secs_f64());
         ended
     }
 
-    async fn repeat<T: Transaction>(&self, transaction: &T) -> Result<T::Output, QueueError> {
+    async fn repeat<T: Transaction>(
+        &self,
+        kept: &mut Kept,
+        transaction: &T,
+    ) -> Result<T::Output, QueueError> {
         let mut pass = Pass::Fresh;
         let mut tried = 0;
         loop {
-            let error = match self.once(transaction, pass).await {
+            let error = match self.once(kept, transaction, pass).await {
                 Ok(output) => {
                     metrics::TRANSACTIONS.one(&[T::NAME, "done"]);
                     return Ok(output);
@@ -89,14 +139,50 @@ impl Queue {
         }
     }
 
-    async fn once<T: Transaction>(&self, transaction: &T, pass: Pass) -> Result<T::Output, QueueError> {
-        let mut connection = self.pool().acquire().await?;
-        let result = begin_to_end(&mut connection, transaction, pass).await;
+    async fn once<T: Transaction>(
+        &self,
+        kept: &mut Kept,
+        transaction: &T,
+        pass: Pass,
+    ) -> Result<T::Output, QueueError> {
+        let mut lent = self.lend(kept).await?;
+        let result = begin_to_end(&mut lent.connection, transaction, pass).await;
         if result.as_ref().is_err_and(poisons_connection) {
             // The pool would hand out a connection to the wrong server again.
-            drop(connection.detach());
+            drop(lent.connection.detach());
+        } else if self.has_spare() {
+            kept.lent = Some(lent);
         }
         result
+    }
+
+    async fn lend(&self, kept: &mut Kept) -> Result<Lent, QueueError> {
+        let good =
+            |lent: &Lent| lent.used.elapsed() < KEPT && self.inner.present.covers(lent.acquired.elapsed());
+        if let Some(lent) = kept.lent.take_if(|lent| good(lent)) {
+            return Ok(Lent { used: Instant::now(), ..lent });
+        }
+        kept.lent = None;
+        let now = Instant::now();
+        match self.pool().acquire().await {
+            Ok(connection) => Ok(Lent { connection, acquired: now, used: now }),
+            Err(error) => Err(self.inner.present.explain(error)),
+        }
+    }
+
+    /// A connection for plain reads, kept for the next ones.
+    pub(super) async fn reading<'k>(
+        &self,
+        kept: &'k mut Kept,
+    ) -> Result<&'k mut MySqlConnection, QueueError> {
+        let lent = self.lend(kept).await?;
+        Ok(&mut kept.lent.insert(lent).connection)
+    }
+
+    /// Whether others find a connection although one is kept.
+    fn has_spare(&self) -> bool {
+        let pool = self.pool();
+        pool.num_idle() > 0 || pool.size() < pool.options().get_max_connections()
     }
 }
 

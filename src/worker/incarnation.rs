@@ -9,13 +9,13 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::Surroundings;
 use super::lease::{self, Lease, Over};
 use super::reaper;
 use super::slots::Slots;
+use super::{Settings, Surroundings};
 use crate::http::Readiness;
 use crate::job::{Incarnation, PermitClass};
-use crate::queue::{Front, Heart, QueueError, Served};
+use crate::queue::{Front, Heart, Newcomer, QueueError, Served};
 use crate::shard::Shard;
 
 /// Between two looks at the front of the queue while slots are free.
@@ -39,15 +39,19 @@ enum Part {
     Reaper,
 }
 
-/// Enters the registry, works, and leaves it. Claims nothing for the first `quiet`.
+/// Enters the registry, works, and leaves it. After another history was found nothing is claimed for a while.
 pub(super) async fn live(
     around: &Surroundings,
     readiness: &Readiness,
-    quiet: Duration,
+    history_lost: bool,
 ) -> Result<Life, QueueError> {
     let sent = Instant::now();
-    let heart = around.queue.join(&around.settings.site, &around.settings.host).await?;
-    let me = heart.incarnation();
+    let heart = around.queue.enter(newcomer(&around.settings, history_lost)).await?;
+    let (me, quiet_until) = (heart.incarnation(), heart.quiet_until());
+    let quiet = quiet_until.saturating_duration_since(Instant::now());
+    if !quiet.is_zero() {
+        tracing::warn!(worker = %me, quiet_s = quiet.as_secs_f64(), "the database tells another history: claims nothing for a while");
+    }
     around.queue.set_permits(&around.settings.site, PermitClass::Install, around.settings.installs).await?;
     let lease = Lease::new(&around.settings, sent);
     tracing::info!(worker = %me, site = around.settings.site, slots = around.settings.slots, "in the registry of workers");
@@ -84,7 +88,7 @@ pub(super) async fn live(
         slots: Slots::new(around.clone(), lease.clone(), me),
         lease,
     };
-    let over = worker.work(&mut parts, sent + quiet).await;
+    let over = worker.work(&mut parts, quiet_until).await;
     if let Some(over) = over {
         readiness.waits("lease", "it was lost");
         worker.slots.abandon().await;
@@ -101,6 +105,11 @@ pub(super) async fn live(
         }
     }
     Ok(Life::Asked)
+}
+
+fn newcomer(settings: &Settings, history_lost: bool) -> Newcomer<'_> {
+    let quiet = settings.lease.max(settings.settle());
+    Newcomer { site: &settings.site, host: &settings.host, quiet, history_lost }
 }
 
 async fn beat(

@@ -108,18 +108,20 @@ pub(super) async fn beat(heart: &mut Heart, lease: &Lease, every: Duration, read
             }
             Ok(Ok(Beat::Over)) => return Over::Buried,
             Ok(Ok(Beat::AnotherHistory)) => return Over::AnotherHistory,
-            Ok(Err(error)) if !missed => {
+            Ok(Err(error)) => {
+                // A connection that was cut is followed by what the server behind the address says.
                 readiness.waits("database", error.to_string());
-                tracing::warn!(reason = error.class(), "a heartbeat was not confirmed: {error}");
-                missed = true;
+                if !std::mem::replace(&mut missed, true) {
+                    tracing::warn!(reason = error.class(), "a heartbeat was not confirmed: {error}");
+                }
             }
-            Err(_) if !missed => {
-                readiness
-                    .waits("database", "the database does not answer: a heartbeat was not answered in time");
-                tracing::warn!("the database does not answer: a heartbeat was not answered in time");
-                missed = true;
+            Err(_) => {
+                let silent = "the database does not answer: a heartbeat was not answered in time";
+                readiness.waits("database", silent);
+                if !std::mem::replace(&mut missed, true) {
+                    tracing::warn!("{silent}");
+                }
             }
-            Ok(Err(_)) | Err(_) => {}
         }
     }
 }

@@ -83,17 +83,17 @@ pub struct Broken(&'static str);
 
 /// Works until asked to stop. An incarnation that is over is followed by another one, with nothing in its hands.
 pub async fn serve(around: &Surroundings, readiness: &Readiness) -> Result<(), Broken> {
-    let mut quiet = Duration::ZERO;
+    let mut history_lost = false;
     loop {
         readiness.waits("lease", "entering the registry of workers");
-        match incarnation::live(around, readiness, quiet).await {
+        match incarnation::live(around, readiness, history_lost).await {
             Ok(Life::Asked) => return Ok(()),
             Ok(Life::Over(over)) => {
                 metrics::LEASES_LOST.one(&[over.as_str()]);
                 tracing::warn!(why = over.as_str(), "this incarnation is over; nothing of it is continued");
-                quiet = match over {
-                    Over::AnotherHistory => around.settings.lease.max(around.settings.settle()),
-                    Over::Buried => Duration::ZERO,
+                history_lost = match over {
+                    Over::AnotherHistory => true,
+                    Over::Buried => false,
                     Over::Broken => return Err(Broken("heartbeat or reaper")),
                 };
             }

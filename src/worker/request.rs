@@ -15,7 +15,7 @@ use crate::api::Reason;
 use crate::bmc::{BmcErrorKind, Delivery};
 use crate::config::ms;
 use crate::failpoint::crash_point;
-use crate::job::{Action, Problem, RequestKind, StepOutcome, StoredRequest};
+use crate::job::{Action, JobId, Problem, RequestKind, StepOutcome, StoredRequest};
 
 /// What became of a request.
 pub(super) enum Sent {
@@ -132,17 +132,24 @@ impl Run<'_> {
         if session::intent(self.action(), self.claim.uid(), &server) != self.claim.job().intent {
             return Ok(Some(wish_changed()));
         }
+        let last = server.status.as_ref().and_then(|status| status.last_job.as_ref());
+        if last.and_then(|last| JobId::parse(&last.id)) == Some(self.claim.job().id) {
+            return Ok(Some(forgotten("status shows that this job has ended")));
+        }
         let paused = server.spec.paused == Some(true);
         let shown = server.status.as_ref().map(|status| status.reboot_tokens.as_slice()).unwrap_or_default();
         let token = server.spec.reboot_token.as_deref().filter(|_| self.action() == Action::Reboot);
         let done = token.is_some_and(|token| {
             self.handled.reboot_is_handled(Some(token)) || shown.iter().any(|handled| handled == token)
         });
+        let forgot = done && !begun && !self.handled.reboot_is_handled(token);
         self.server = Some(server);
         Ok(if paused {
             Some(StepOutcome::Superseded {
                 problem: Problem::new(Reason::Paused, "spec.paused is true: nothing was sent"),
             })
+        } else if forgot {
+            Some(forgotten("status has the token as handled"))
         } else if done && !begun {
             Some(StepOutcome::Superseded {
                 problem: Problem::new(
@@ -154,4 +161,10 @@ impl Run<'_> {
             None
         })
     }
+}
+
+/// The database lost what became of this job: it is not done again.
+fn forgotten(sign: &str) -> StepOutcome {
+    let message = format!("{sign}: the database forgot it, and nothing was sent");
+    StepOutcome::Superseded { problem: Problem::new(Reason::HistoryLost, message) }
 }

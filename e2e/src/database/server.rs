@@ -47,6 +47,17 @@ impl Server {
         durability: Durability,
         lifetime: Lifetime,
     ) -> Result<Self> {
+        Self::start_with(dir, engine, durability, lifetime, &[]).await
+    }
+
+    /// The same with more arguments; the last one of a kind counts.
+    pub(super) async fn start_with(
+        dir: &Path,
+        engine: Engine,
+        durability: Durability,
+        lifetime: Lifetime,
+        more: &[String],
+    ) -> Result<Self> {
         let (program, template) = tokio::task::spawn_blocking(move || prepare(engine)).await??;
         let data = dir.join("data");
         if !data.exists() {
@@ -88,8 +99,11 @@ impl Server {
         }
         if durability == Durability::Relaxed {
             args.push("--innodb-flush-log-at-trx-commit=2".to_owned());
-            args.push("--skip-log-bin".to_owned());
+            if more.is_empty() {
+                args.push("--skip-log-bin".to_owned());
+            }
         }
+        args.extend(more.iter().cloned());
         say(format!("starting {}, and waiting for it on port {port}", engine.as_str()));
         let process = Process::start(Spec {
             name: engine.as_str().to_owned(),

@@ -1,4 +1,5 @@
-//! A TCP proxy that can be away: for processes whose API server or database is cut off and comes back.
+//! A TCP proxy that can be away, and lead elsewhere: for processes whose API server or database is cut off, comes back,
+//! or is replaced.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ pub enum Link {
 pub struct Proxy {
     address: SocketAddr,
     link: Arc<watch::Sender<Link>>,
+    target: Arc<watch::Sender<SocketAddr>>,
+    open: Arc<watch::Sender<()>>,
     accepting: JoinHandle<()>,
 }
 
@@ -35,17 +38,38 @@ impl Proxy {
         let address = listener.local_addr()?;
         let link = Arc::new(watch::channel(Link::Up).0);
         let links = Arc::clone(&link);
+        let target = Arc::new(watch::channel(target).0);
+        let targets = Arc::clone(&target);
+        let open = Arc::new(watch::channel(()).0);
+        let opened = Arc::clone(&open);
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(forward(client, target, links.subscribe()));
+                let target = *targets.borrow();
+                let (mut cut, link) = (opened.subscribe(), links.subscribe());
+                tokio::spawn(async move {
+                    tokio::select! {
+                        _ = cut.changed() => {}
+                        () = forward(client, target, link) => {}
+                    }
+                });
             }
         });
-        Ok(Self { address, link, accepting })
+        Ok(Self { address, link, target, open, accepting })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Leads new connections to another server. Open ones stay where they are until they are cut.
+    pub fn lead_to(&self, target: SocketAddr) {
+        self.target.send_replace(target);
+    }
+
+    /// Cuts every open connection; new ones pass.
+    pub fn cut_open(&self) {
+        self.open.send_replace(());
     }
 
     /// Changes how it behaves.

@@ -11,6 +11,8 @@ pub(crate) enum LeaderAction {
     Observe,
     /// Takes the object after the row (only without `ObjectBeforeRow`).
     TakeObject,
+    /// Derives from Kubernetes what the history after a failover does not know.
+    Derive,
     /// Enqueues, deletes or cancels.
     Write,
     PatchStatus,
@@ -20,9 +22,10 @@ pub(crate) enum LeaderAction {
 }
 
 impl LeaderAction {
-    pub(crate) const ALL: [LeaderAction; 6] = [
+    pub(crate) const ALL: [LeaderAction; 7] = [
         LeaderAction::Observe,
         LeaderAction::TakeObject,
+        LeaderAction::Derive,
         LeaderAction::Write,
         LeaderAction::PatchStatus,
         LeaderAction::Acknowledge,
@@ -64,7 +67,8 @@ impl Protocol {
         let leader = state.leaders[i];
         let mut next = *state;
         match (action, leader.phase) {
-            (LeaderAction::Observe, LeaderPhase::Idle) => {
+            (LeaderAction::Derive, LeaderPhase::Idle) if i == 0 && state.underived => self.derive(&mut next),
+            (LeaderAction::Observe, LeaderPhase::Idle) if !state.underived => {
                 if i == 0 && (state.triggered || state.known.changed) {
                     next.triggered = false;
                 } else if i == 1 && state.budget.stale > 0 {

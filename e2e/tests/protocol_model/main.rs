@@ -1,10 +1,17 @@
 //! The queue protocol, checked exhaustively: see `docs/src/protocol.md`.
 #![expect(clippy::panic, reason = "tests")]
 
+mod batch;
 mod controller;
+mod failover;
+mod lanes;
 mod liveness;
+mod part;
+mod permits;
 mod protocol;
+mod ranks;
 mod rules;
+mod scenario;
 mod state;
 mod worker;
 
@@ -12,10 +19,15 @@ use std::collections::HashSet;
 use std::io::Write as _;
 use std::time::Instant;
 
-use stateright::{Checker, HasDiscoveries, Model, Path};
+use stateright::Checker;
 
-use crate::protocol::{Action, Protocol};
-use crate::rules::{Rule, Rules, Scenario};
+use crate::batch::{Batch, Items};
+use crate::lanes::Lanes;
+use crate::part::Part;
+use crate::permits::Permits;
+use crate::protocol::Protocol;
+use crate::rules::{Rule, Rules};
+use crate::scenario::Scenario;
 
 /// Prints even when the test passes: a bound that nobody sees is none.
 macro_rules! report {
@@ -24,42 +36,66 @@ macro_rules! report {
     };
 }
 
-#[test]
-fn every_run_of_the_protocol_keeps_its_promises() {
-    for scenario in Scenario::ALL {
-        let protocol = Protocol::new(Rules::ALL_ON, scenario);
-        let started = Instant::now();
-        let checker = protocol.clone().checker().threads(2).spawn_bfs().join();
-        let (states, depth) = (checker.unique_state_count(), checker.max_depth());
-        if let Some((property, path)) = checker.discoveries().into_iter().next() {
-            let last = *path.last_state();
-            panic!("{scenario:?}: not so: {property}, after {:?}: {last:?}", path.into_actions());
+/// Does this with the part that a scenario is about.
+macro_rules! with_part {
+    ($scenario:expr, $rules:expr, |$part:ident| $body:expr) => {
+        match $scenario {
+            Scenario::Permits => {
+                let $part = &Permits::new($rules);
+                $body
+            }
+            Scenario::Lanes => {
+                let $part = &Lanes::new($rules);
+                $body
+            }
+            Scenario::BatchedEnqueues => {
+                let $part = &Batch::new($rules, Items::Enqueues);
+                $body
+            }
+            Scenario::BatchedWrites => {
+                let $part = &Batch::new($rules, Items::Writes);
+                $body
+            }
+            whole => {
+                let $part = &Protocol::new($rules, whole);
+                $body
+            }
         }
-        drop(checker);
-        let walk = liveness::walk(&protocol);
-        report!(
-            "{scenario:?}: 2 workers, 2 leaders, {} tokens, {:?}: {states} states, depth {depth}, in {:.1?}",
-            protocol.tokens,
-            protocol.budget,
-            started.elapsed()
-        );
-        assert_eq!(walk.states, states, "{scenario:?}: both walks see the same states");
-        if let Some(way) = walk.stuck {
-            panic!("{scenario:?}: nothing settles after {way:?}");
-        }
+    };
+}
+
+/// Walks every run to its end.
+fn explore<P: Part>(scenario: Scenario, part: &P) {
+    let started = Instant::now();
+    let checker = part.clone().checker().threads(2).spawn_bfs().join();
+    let (states, depth) = (checker.unique_state_count(), checker.max_depth());
+    if let Some((property, path)) = checker.discoveries().into_iter().next() {
+        let last = *path.last_state();
+        panic!("{scenario:?}: not so: {property}, after {:?}: {last:?}", path.into_actions());
+    }
+    drop(checker);
+    let walk = liveness::walk(part);
+    report!("{scenario:?}: {}: {states} states, depth {depth}, in {:.1?}", part.bounds(), started.elapsed());
+    assert_eq!(walk.states, states, "{scenario:?}: both walks see the same states");
+    if let Some(way) = walk.stuck {
+        panic!("{scenario:?}: nothing settles after {way:?}");
     }
 }
 
-/// The shortest way to break a promise without this rule.
-fn counterexample(rule: Rule) -> Option<(String, Vec<Action>)> {
-    let protocol = Protocol::new(Rules::without(rule), rule.shown_in());
-    let checker = protocol.clone().checker().finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
-    let discoveries = checker.discoveries().into_iter();
-    let unsafe_run = discoveries.map(|(property, path)| (property.to_owned(), Path::into_actions(path)));
-    unsafe_run.min_by_key(|(_, actions)| actions.len()).or_else(|| {
-        let way = liveness::walk(&protocol).stuck?;
-        Some(("everything settles in the end".to_owned(), way))
-    })
+/// The shortest way to break a promise: which one, in how many steps, and these steps.
+fn counterexample<P: Part>(part: &P) -> Option<(&'static str, usize, String)> {
+    let walk = liveness::walk(part);
+    let (property, way) =
+        walk.broken.or_else(|| walk.stuck.map(|way| ("everything settles in the end", way)))?;
+    Some((property, way.len(), format!("{way:?}")))
+}
+
+#[test]
+fn every_run_of_the_protocol_keeps_its_promises() {
+    let long = std::env::var_os("PROTOCOL_LONG").map_or(&[] as &[Scenario], |_| &Scenario::LONG);
+    for &scenario in Scenario::ALL.iter().chain(long) {
+        with_part!(scenario, Rules::ALL_ON, |part| explore(scenario, part));
+    }
 }
 
 #[test]
@@ -67,17 +103,14 @@ fn without_any_one_rule_a_promise_breaks() {
     let mut unseen = Vec::new();
     for rule in Rule::ALL {
         let started = Instant::now();
-        let Some((property, actions)) = counterexample(rule) else {
+        let found = with_part!(rule.shown_in(), Rules::without(rule), |part| counterexample(part));
+        let Some((property, steps, actions)) = found else {
             unseen.push(rule);
             continue;
         };
-        report!(
-            "without {rule:?}: not so: {property}, after {} steps, {:.1?}",
-            actions.len(),
-            started.elapsed()
-        );
+        report!("without {rule:?}: not so: {property}, after {steps} steps, {:.1?}", started.elapsed());
         if std::env::var_os("PROTOCOL_TRACES").is_some() {
-            report!("    {actions:?}");
+            report!("    {actions}");
         }
     }
     assert!(unseen.is_empty(), "the model does not see what these rules are for: {unseen:?}");

@@ -3,7 +3,9 @@
 use stateright::{Model, Property};
 
 use crate::controller::LeaderAction;
-use crate::rules::{Rule, Rules, Scenario};
+use crate::part::{Part, never};
+use crate::rules::{Rule, Rules};
+use crate::scenario::Scenario;
 use crate::state::{
     BOTH, Budget, End, LeaderPhase, Lease, Object, Phase, Queue, Registration, ServerState, State, Status,
     Step, Violation,
@@ -17,6 +19,8 @@ pub(crate) struct Protocol {
     pub(crate) budget: Budget,
     /// How many tokens, each an intent of its own, a person may wish for.
     pub(crate) tokens: u8,
+    /// The job is of a kind that needs the second witness and that a lost history ends.
+    pub(crate) destructive: bool,
 }
 
 /// What happens next.
@@ -47,28 +51,17 @@ pub(crate) enum Action {
     SettlePasses(usize),
     InstallerCallsHome,
     EvidenceWritten,
-}
-
-impl Action {
-    /// Whether this costs a budget. What must come true in the end must come true without such actions.
-    pub(crate) fn is_fault(self) -> bool {
-        matches!(
-            self,
-            Action::Wish(_)
-                | Action::Crash(_)
-                | Action::Freeze(_)
-                | Action::HandBack(_)
-                | Action::ClaimAnswerLost(_)
-                | Action::FailForGood(_)
-                | Action::Leader(_, LeaderAction::Crash)
-                | Action::Leader(1, LeaderAction::Observe)
-        )
-    }
+    ReplicaStops,
+    Failover,
+    QuietPasses,
+    /// Finds that the database has another history.
+    EndIncarnation(usize),
 }
 
 impl Protocol {
     pub(crate) fn new(rules: Rules, scenario: Scenario) -> Self {
-        Protocol { rules, budget: scenario.budget(), tokens: scenario.tokens() }
+        let budget = scenario.budget();
+        Protocol { rules, budget, tokens: scenario.tokens(), destructive: budget.failovers > 0 }
     }
 
     /// A transaction that changes what status says: raises the version and enters the feed, if the rule holds.
@@ -118,6 +111,9 @@ impl Protocol {
                 next.workers[w].settling = false;
             }
             Action::InstallerCallsHome | Action::EvidenceWritten => self.call_home(&mut next, action)?,
+            Action::ReplicaStops | Action::Failover | Action::QuietPasses | Action::EndIncarnation(_) => {
+                self.another_history(&mut next, action)?;
+            }
         }
         Some(next)
     }
@@ -265,6 +261,7 @@ impl Protocol {
             }
         }
         let at_rest = !state.triggered
+            && !state.underived
             && !state.known.changed
             && state.cache == state.server
             && state.leaders.iter().all(|leader| leader.phase == LeaderPhase::Idle);
@@ -272,24 +269,6 @@ impl Protocol {
             state.violated(Violation::StatusMissesChange);
         }
     }
-
-    /// The end of everything: the wish was carried out or a reason is stored, the machine is on, and status says so.
-    pub(crate) fn is_settled(state: &State) -> bool {
-        let wish = state.server.wish;
-        let answered = wish == 0 || state.known.handled & (1 << wish) != 0 || state.known.failed == wish;
-        state.job.id == 0
-            && answered
-            && !state.bmc.powered_off
-            && state.workers.iter().all(|worker| worker.flight.is_none())
-            && state.server.status == Status::of(&state.job, state.known)
-    }
-}
-
-/// One property for each violation.
-macro_rules! never {
-    ($($violation:ident: $sentence:literal),+ $(,)?) => {
-        vec![$(Property::always($sentence, |_, state: &State| state.violation != Some(Violation::$violation))),+]
-    };
 }
 
 impl Model for Protocol {
@@ -307,20 +286,36 @@ impl Model for Protocol {
         if state.violation.is_some() {
             return;
         }
-        actions.extend((0..=self.tokens).map(Action::Wish));
+        // Leaves out what cannot be, where that is easy to see: trying it costs a copy of the state.
+        if state.budget.wishes > 0 {
+            actions.extend((0..=self.tokens).map(Action::Wish));
+        }
         actions.extend([Action::CacheCatchesUp, Action::InstallerCallsHome, Action::EvidenceWritten]);
+        if self.budget.failovers > 0 {
+            actions.extend([Action::ReplicaStops, Action::Failover, Action::QuietPasses]);
+            actions.extend(BOTH.map(Action::EndIncarnation));
+        }
         for one in BOTH {
-            actions.extend(LeaderAction::ALL.map(|action| Action::Leader(one, action)));
-            actions.extend(WorkerAction::ALL.map(|action| Action::Worker(one, action)));
-            actions.extend([
-                Action::Crash(one),
-                Action::Freeze(one),
-                Action::HandBack(one),
-                Action::ClaimAnswerLost(one),
-            ]);
-            actions.extend([Action::FailForGood(one), Action::Tombstone(one), Action::TakeJobs(one)]);
-            actions.extend([Action::Answered(one), Action::EffectOnly(one), Action::RequestLost(one)]);
-            actions.push(Action::SettlePasses(one));
+            if one == 0 || state.budget.stale > 0 || state.leaders[one].phase != LeaderPhase::Idle {
+                actions.extend(LeaderAction::ALL.map(|action| Action::Leader(one, action)));
+            }
+            let worker = &state.workers[one];
+            if worker.phase == Phase::Idle {
+                actions.extend(WorkerAction::WHEN_IDLE.map(|action| Action::Worker(one, action)));
+            } else {
+                actions.extend(WorkerAction::ALL.map(|action| Action::Worker(one, action)));
+            }
+            if state.budget.faults > 0 {
+                actions.extend([Action::Crash(one), Action::Freeze(one), Action::HandBack(one)]);
+                actions.push(Action::ClaimAnswerLost(one));
+            }
+            if worker.lease != Lease::Held {
+                actions.extend([Action::Tombstone(one), Action::TakeJobs(one)]);
+            }
+            if worker.flight.is_some() {
+                actions.extend([Action::Answered(one), Action::EffectOnly(one), Action::RequestLost(one)]);
+            }
+            actions.extend([Action::FailForGood(one), Action::SettlePasses(one)]);
         }
     }
 
@@ -348,5 +343,44 @@ impl Model for Protocol {
             AcknowledgedUnshown: "no row leaves the feed before status showed it",
             StatusMissesChange: "nothing is missing from status at rest",
         }
+    }
+}
+
+impl Part for Protocol {
+    fn bounds(&self) -> String {
+        format!("2 workers, 2 leaders, {} tokens, {:?}", self.tokens, self.budget)
+    }
+
+    fn is_violated(state: &State) -> bool {
+        state.violation.is_some()
+    }
+
+    /// The wish was carried out or a reason is stored, the machine is on, and status says so.
+    fn is_settled(&self, state: &State) -> bool {
+        let wish = state.server.wish;
+        let answered = wish == 0 || state.known.handled & (1 << wish) != 0 || state.known.failed == wish;
+        state.job.id == 0
+            && answered
+            && !state.bmc.powered_off
+            && !state.quiet
+            && !state.underived
+            && state.workers.iter().all(|worker| worker.flight.is_none())
+            && state.server.status == Status::of(&state.job, state.known)
+    }
+
+    fn is_fault(action: Action) -> bool {
+        matches!(
+            action,
+            Action::Wish(_)
+                | Action::Crash(_)
+                | Action::Freeze(_)
+                | Action::HandBack(_)
+                | Action::ClaimAnswerLost(_)
+                | Action::FailForGood(_)
+                | Action::ReplicaStops
+                | Action::Failover
+                | Action::Leader(_, LeaderAction::Crash)
+                | Action::Leader(1, LeaderAction::Observe)
+        )
     }
 }

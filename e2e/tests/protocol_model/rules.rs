@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use crate::state::Budget;
-
 /// One rule. Its sentence says what the protocol does; the model shows what happens without it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Rule {
@@ -79,11 +77,79 @@ pub(crate) enum Rule {
     StatusOnResourceVersion,
     /// The object is taken from the cache before the row is read, never after it.
     ObjectBeforeRow,
+    /// A destructive job stores its first request only while the live status shows this very job as running.
+    SecondWitness,
+    /// A worker that finds another history ends its incarnation.
+    AnotherHistoryEndsIncarnation,
+    /// After a failover nobody claims for the longer of one lease and the longest settle time.
+    QuietAfterFailover,
+    /// After a failover nobody claims before the controller derived the state of the server again.
+    DeriveBeforeClaims,
+    /// The controller derives from the live status, not from its cache.
+    DeriveFromLiveStatus,
+    /// What status has as handled is handled, whatever the database says.
+    HandledInStatusToo,
+    /// A destructive job that status shows as running is lost, whatever the database says of it.
+    RunningIsLost,
+    /// A destructive job whose token status has as handled is lost.
+    HandledIsLost,
+    /// The token of a lost job is handled, and its end is stored.
+    LostIsHandled,
+    /// A lost job ends with on, also where the database knows of no off.
+    LostIsUndone,
+    /// A claim takes the permit in its own transaction, and only while one is free under the lock.
+    PermitWithClaim,
+    /// A job that parks before its first stored request gives its permit back.
+    PermitBackOnPark,
+    /// A job that stored a request keeps its permit through park, hand-back and reap.
+    PermitKeptOnceActed,
+    /// A job that wakes without a permit waits in `queued_bounded` again.
+    WokenWaitsForPermit,
+    /// A job without a permit that is marked for cancel goes to `ready`: its undo needs none.
+    UndoNeedsNoPermit,
+    /// The transaction that deletes a job gives its permit back.
+    PermitBackWithRow,
+    /// Only a job that holds a permit gives one back.
+    GiveBackOnlyHeld,
+    /// A sweep sets the count to the number of jobs that hold a permit.
+    SweepRepairsCount,
+    /// The sweep locks the count before it counts.
+    SweepCountsUnderLock,
+    /// Jobs that need a permit wait apart from the others: a full class blocks nobody.
+    BoundedWaitApart,
+    /// Whoever moves a queued job checks under its locks that the job still is where it was seen.
+    MoveChecksKeyAgain,
+    /// A queue row that is no longer at the key that was read means "busy".
+    MissingRowIsBusy,
+    /// A move waits for no lock: it answers "busy" at once.
+    MoveAnswersBusy,
+    /// The old queue row goes and the new one comes in one transaction.
+    MoveIsOneTransaction,
+    /// That transaction also writes the new key into the job.
+    MoveWritesKey,
+    /// A job that is moved to another lane keeps its age.
+    MoveKeepsAge,
+    /// A claim that started from a hint and found too little looks again from the start.
+    ShortClaimLooksAgain,
+    /// A batch whose COMMIT has an unknown outcome is repeated whole.
+    UnknownIsRepeated,
+    /// The repetition looks for what it wrote before, item by item.
+    UnknownIsReadBack,
+    /// A worker's write is found again by token and revision, not by the token alone.
+    ReadBackByRevision,
+    /// An enqueue that finds a live job compares its id with its own.
+    EnqueueKnowsItsId,
+    /// Every item has its own answer: one that is stale or occupied does not take the others with it.
+    AnswerPerItem,
+    /// What a stale item has inserted goes again in the same transaction.
+    StaleItemIsUndone,
+    /// A key that is taken rolls the whole batch back, which begins again without that item.
+    DuplicateRollsBack,
 }
 
 impl Rule {
     /// All rules, in the order of the page that explains them.
-    pub(crate) const ALL: [Rule; 36] = [
+    pub(crate) const ALL: [Rule; 70] = [
         Rule::ConfirmInEveryClaim,
         Rule::ConfirmAgainAfterProbe,
         Rule::StoreBeforeSend,
@@ -120,109 +186,47 @@ impl Rule {
         Rule::StatusChangesTrigger,
         Rule::StatusOnResourceVersion,
         Rule::ObjectBeforeRow,
+        Rule::SecondWitness,
+        Rule::AnotherHistoryEndsIncarnation,
+        Rule::QuietAfterFailover,
+        Rule::DeriveBeforeClaims,
+        Rule::DeriveFromLiveStatus,
+        Rule::HandledInStatusToo,
+        Rule::RunningIsLost,
+        Rule::HandledIsLost,
+        Rule::LostIsHandled,
+        Rule::LostIsUndone,
+        Rule::PermitWithClaim,
+        Rule::PermitBackOnPark,
+        Rule::PermitKeptOnceActed,
+        Rule::WokenWaitsForPermit,
+        Rule::UndoNeedsNoPermit,
+        Rule::PermitBackWithRow,
+        Rule::GiveBackOnlyHeld,
+        Rule::SweepRepairsCount,
+        Rule::SweepCountsUnderLock,
+        Rule::BoundedWaitApart,
+        Rule::MoveChecksKeyAgain,
+        Rule::MissingRowIsBusy,
+        Rule::MoveAnswersBusy,
+        Rule::MoveIsOneTransaction,
+        Rule::MoveWritesKey,
+        Rule::MoveKeepsAge,
+        Rule::ShortClaimLooksAgain,
+        Rule::UnknownIsRepeated,
+        Rule::UnknownIsReadBack,
+        Rule::ReadBackByRevision,
+        Rule::EnqueueKnowsItsId,
+        Rule::AnswerPerItem,
+        Rule::StaleItemIsUndone,
+        Rule::DuplicateRollsBack,
     ];
-}
-
-impl Rule {
-    /// The smallest scenario that shows what happens without this rule.
-    pub(crate) fn shown_in(self) -> Scenario {
-        match self {
-            Rule::HandledWithFirstRequest
-            | Rule::UndoBeforeEnd
-            | Rule::ParkOnUnchangedSignals
-            | Rule::SignalsBeforeEvidence
-            | Rule::EvidenceWithSignal
-            | Rule::CancelWakes
-            | Rule::DeleteOnlyUnclaimed
-            | Rule::FeedOnEnqueue
-            | Rule::FeedOnFirstClaim
-            | Rule::FeedOnHandled
-            | Rule::FeedOnAdvance
-            | Rule::FeedOnCancel
-            | Rule::FeedOnDelete
-            | Rule::FeedOnSupersede
-            | Rule::FeedOnComplete
-            | Rule::AcknowledgeOnVersion => Scenario::MadeAgain,
-            Rule::EnqueueOnVersion | Rule::FailureIsStored => Scenario::Failure,
-            Rule::AcknowledgeAfterPatch
-            | Rule::StatusChangesTrigger
-            | Rule::StatusOnResourceVersion
-            | Rule::ObjectBeforeRow => Scenario::DeposedLeader,
-            Rule::ConfirmInEveryClaim
-            | Rule::ConfirmAgainAfterProbe
-            | Rule::StoreBeforeSend
-            | Rule::SendWithinSettle
-            | Rule::SenderWaitsForSettle
-            | Rule::SuccessorWaitsForSettle
-            | Rule::CancelWaitsForSettle
-            | Rule::ProbeBeforeRepeat
-            | Rule::WritesNameTheToken
-            | Rule::ReleaseClearsTheToken
-            | Rule::StopBeforeLeaseEnds
-            | Rule::TombstoneFirst
-            | Rule::ClaimOnlyAlive => Scenario::Fault,
-            Rule::HandBackUnknownClaims => Scenario::OneFault,
-        }
-    }
-}
-
-/// How much may go wrong in a run. Each of these is explored to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Scenario {
-    /// One of: crash, freeze, hand-back, lost answer to a claim.
-    OneFault,
-    /// A wish is made, taken back and made again, at any moments.
-    MadeAgain,
-    /// A wish is replaced by another.
-    Replaced,
-    /// A job fails for good, a second leader acts on what it once saw, and a leader dies.
-    Failure,
-    /// A wish is taken back while a second leader acts on what it once saw.
-    DeposedLeader,
-    /// A wish is taken back, and one fault.
-    Fault,
-    /// Two such faults.
-    TwoFaults,
-    /// One such fault while a second leader acts on what it once saw.
-    FaultAndDeposedLeader,
-}
-
-impl Scenario {
-    pub(crate) const ALL: [Scenario; 8] = [
-        Scenario::OneFault,
-        Scenario::MadeAgain,
-        Scenario::Replaced,
-        Scenario::Failure,
-        Scenario::DeposedLeader,
-        Scenario::Fault,
-        Scenario::TwoFaults,
-        Scenario::FaultAndDeposedLeader,
-    ];
-
-    /// The number of tokens that a person may wish for.
-    pub(crate) const fn tokens(self) -> u8 {
-        if matches!(self, Scenario::Replaced) { 2 } else { 1 }
-    }
-
-    pub(crate) const fn budget(self) -> Budget {
-        let calm = Budget { wishes: 1, faults: 0, failures: 0, stale: 0, takeovers: 0 };
-        match self {
-            Scenario::OneFault => Budget { faults: 1, ..calm },
-            Scenario::MadeAgain => Budget { wishes: 3, ..calm },
-            Scenario::Replaced => Budget { wishes: 2, ..calm },
-            Scenario::Failure => Budget { failures: 1, stale: 1, takeovers: 1, ..calm },
-            Scenario::DeposedLeader => Budget { wishes: 2, stale: 1, ..calm },
-            Scenario::Fault => Budget { wishes: 2, faults: 1, ..calm },
-            Scenario::TwoFaults => Budget { faults: 2, ..calm },
-            Scenario::FaultAndDeposedLeader => Budget { faults: 1, stale: 1, ..calm },
-        }
-    }
 }
 
 /// Which rules hold in a run.
 #[derive(Clone, Copy)]
 pub(crate) struct Rules {
-    off: u64,
+    off: u128,
 }
 
 impl Rules {
@@ -231,12 +235,12 @@ impl Rules {
 
     /// The protocol without one rule.
     pub(crate) const fn without(rule: Rule) -> Rules {
-        Rules { off: 1 << rule as u64 }
+        Rules { off: 1 << rule as u128 }
     }
 
     /// Whether this rule holds.
     pub(crate) const fn on(self, rule: Rule) -> bool {
-        self.off & (1 << rule as u64) == 0
+        self.off & (1 << rule as u128) == 0
     }
 }
 

@@ -112,6 +112,8 @@ pub(crate) enum Phase {
     LateSignals,
     Parking,
     Ending(End),
+    /// Stored this request in a history that is gone, and has not noticed yet.
+    StoredElsewhere(Flight),
 }
 
 #[derive(Clone, Copy, Debug, Default, Hash, PartialEq, Eq, PartialOrd, Ord)]
@@ -143,6 +145,7 @@ pub(crate) struct Status {
     pub(crate) handled: u8,
     pub(crate) failed: u8,
     pub(crate) job: Rank,
+    pub(crate) intent: u8,
     pub(crate) started: bool,
     pub(crate) cancel: bool,
     pub(crate) step: Step,
@@ -151,9 +154,9 @@ pub(crate) struct Status {
 impl Status {
     /// The status that these rows ask for.
     pub(crate) fn of(job: &Job, known: ServerState) -> Status {
-        let Job { id, started, cancel, step, .. } = *job;
+        let Job { id, intent, started, cancel, step, .. } = *job;
         let blank = Status { handled: known.handled, failed: known.failed, ..Status::default() };
-        if id == 0 { blank } else { Status { job: id, started, cancel, step, ..blank } }
+        if id == 0 { blank } else { Status { job: id, intent, started, cancel, step, ..blank } }
     }
 }
 
@@ -213,6 +216,17 @@ pub(crate) struct Budget {
     pub(crate) stale: u8,
     /// Crashes of a leader.
     pub(crate) takeovers: u8,
+    /// Failovers to a replica that lags.
+    pub(crate) failovers: u8,
+}
+
+/// What a replica that stopped to apply has: the rows as they once were.
+#[derive(Clone, Copy, Debug, Default, Hash, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Replica {
+    pub(crate) stopped: bool,
+    pub(crate) job: Job,
+    pub(crate) known: ServerState,
+    pub(crate) registrations: [Registration; 2],
 }
 
 /// What must never happen.
@@ -248,27 +262,13 @@ pub(crate) struct State {
     /// For the properties only: one bit per intent that failed for good.
     pub(crate) gave_up: u8,
     pub(crate) bmc: Bmc,
+    pub(crate) replica: Replica,
+    /// A failover was a short time ago.
+    pub(crate) quiet: bool,
+    /// The controller has yet to derive what this history does not know.
+    pub(crate) underived: bool,
     pub(crate) budget: Budget,
     pub(crate) violation: Option<Violation>,
-}
-
-/// Replaces ranks by the smallest numbers of the same order.
-fn compact<const N: usize>(ranks: [&mut Rank; N]) {
-    let mut used = [false; 32];
-    for rank in &ranks {
-        used[usize::from(**rank)] = true;
-    }
-    let mut names = [0; 32];
-    let mut next = 0;
-    for value in 1..32 {
-        if used[value] {
-            next += 1;
-            names[value] = next;
-        }
-    }
-    for rank in ranks {
-        *rank = names[usize::from(*rank)];
-    }
 }
 
 impl State {
@@ -290,13 +290,13 @@ impl State {
 
     pub(crate) fn new_token(&self) -> Rank {
         let [a, b] = &self.workers;
-        1 + self.job.token.max(a.token).max(b.token)
+        1 + self.job.token.max(a.token).max(b.token).max(self.replica.job.token)
     }
 
     pub(crate) fn new_job_id(&self) -> Rank {
         let workers = self.workers.iter().map(|worker| worker.job);
         let leaders = self.leaders.iter().flat_map(|leader| [leader.job.id, leader.object.status.job]);
-        let shown = [self.job.id, self.server.status.job, self.cache.status.job];
+        let shown = [self.job.id, self.server.status.job, self.cache.status.job, self.replica.job.id];
         1 + workers.chain(leaders).chain(shown).max().unwrap_or(0)
     }
 
@@ -308,63 +308,5 @@ impl State {
             .max(self.cache.resource_version)
             .max(a.object.resource_version)
             .max(b.object.resource_version);
-    }
-
-    /// The same state with ranks made small and dead parts reset; of two states that differ only in the names of
-    /// the workers, the smaller one.
-    pub(crate) fn normal(mut self) -> State {
-        for worker in &mut self.workers {
-            if worker.phase == Phase::Idle {
-                let Worker { lease, registration, settling, flight, .. } = *worker;
-                *worker = Worker { lease, registration, settling, flight, ..Worker::default() };
-            }
-        }
-        for leader in &mut self.leaders {
-            // The reconcile needs only what it has yet to use.
-            match leader.phase {
-                LeaderPhase::Idle => *leader = Leader::default(),
-                LeaderPhase::Patched => leader.object = Object::default(),
-                LeaderPhase::RowOnly | LeaderPhase::Observed | LeaderPhase::Acted => {}
-            }
-            let Job { id, intent, step, started, cancel, .. } = leader.job;
-            leader.job = Job { id, intent, step, started, cancel, ..Job::default() };
-            leader.known.changed = false;
-        }
-        if self.job.id == 0 {
-            self.job = Job::default();
-        }
-        let mut other = self;
-        other.workers.swap(0, 1);
-        if other.job.owner != 0 {
-            other.job.owner = 3 - other.job.owner;
-        }
-        self.compact();
-        other.compact();
-        self.min(other)
-    }
-
-    fn compact(&mut self) {
-        let State { job, known, workers: [a, b], leaders: [x, y], server, cache, shown, .. } = self;
-        compact([&mut job.token, &mut a.token, &mut b.token]);
-        compact([&mut job.signals, &mut a.signals, &mut b.signals]);
-        compact([&mut known.version, &mut x.known.version, &mut y.known.version, shown]);
-        let (from_x, from_y) = (&mut x.object, &mut y.object);
-        compact([
-            &mut server.resource_version,
-            &mut cache.resource_version,
-            &mut from_x.resource_version,
-            &mut from_y.resource_version,
-        ]);
-        compact([
-            &mut job.id,
-            &mut a.job,
-            &mut b.job,
-            &mut x.job.id,
-            &mut y.job.id,
-            &mut server.status.job,
-            &mut cache.status.job,
-            &mut from_x.status.job,
-            &mut from_y.status.job,
-        ]);
     }
 }

@@ -44,6 +44,14 @@ impl WorkerAction {
         WorkerAction::StartAnew,
         WorkerAction::HeartbeatAccepted,
     ];
+
+    /// What one can do that runs no job.
+    pub(crate) const WHEN_IDLE: [WorkerAction; 4] = [
+        WorkerAction::Claim,
+        WorkerAction::HandBackUnknown,
+        WorkerAction::StartAnew,
+        WorkerAction::HeartbeatAccepted,
+    ];
 }
 
 impl Protocol {
@@ -83,7 +91,10 @@ impl Protocol {
                 let Phase::Ending(end) = worker.phase else { return None };
                 self.end(&mut next, w, end);
             }
-            WorkerAction::Drop if !fenced && worker.phase != Phase::Idle && worker.phase != Phase::Stored => {
+            WorkerAction::Drop
+                if !fenced
+                    && !matches!(worker.phase, Phase::Idle | Phase::Stored | Phase::StoredElsewhere(_)) =>
+            {
                 next.workers[w].phase = Phase::Idle;
             }
             WorkerAction::HandBackUnknown
@@ -130,7 +141,7 @@ impl Protocol {
         let worker = &state.workers[w];
         let alive = worker.registration == Registration::Alive || !self.rules.on(Rule::ClaimOnlyAlive);
         let waits = matches!(state.job.queue, Queue::Queued | Queue::Ready);
-        if state.job.id == 0 || !waits || worker.phase != Phase::Idle || !alive {
+        if state.job.id == 0 || !waits || worker.phase != Phase::Idle || !alive || !self.may_claim(state) {
             return None;
         }
         self.claim_row(state, w);
@@ -161,7 +172,7 @@ impl Protocol {
         } else {
             match job.step {
                 Step::Off if job.cancel => Phase::Ending(End::Cancelled),
-                Step::Off => self.confirm(state),
+                Step::Off => self.confirm(state)?,
                 Step::On if job.cancel && !self.rules.on(Rule::UndoBeforeEnd) => {
                     Phase::Ending(End::Cancelled)
                 }
@@ -177,11 +188,16 @@ impl Protocol {
     }
 
     /// Reads the `Server` live: goes on only if it still asks for this intent and nothing says that it was done.
-    fn confirm(&self, state: &State) -> Phase {
+    /// `None`: status does not show the job yet.
+    fn confirm(&self, state: &State) -> Option<Phase> {
         let bit = 1 << state.job.intent;
         let done = (state.known.handled | state.server.status.handled) & bit != 0 && !state.job.acted;
         let wished = state.server.wish == state.job.intent || !self.rules.on(Rule::ConfirmInEveryClaim);
-        if wished && !done { Phase::Confirmed } else { Phase::Ending(End::Superseded) }
+        let go_on = wished && !done;
+        if go_on && !self.has_witness(state) {
+            return None;
+        }
+        Some(if go_on { Phase::Confirmed } else { Phase::Ending(End::Superseded) })
     }
 
     fn may_store(&self, state: &State, w: usize) -> bool {
@@ -214,12 +230,16 @@ impl Protocol {
 
     fn send(&self, state: &mut State, w: usize) -> Option<()> {
         let worker = state.workers[w];
+        if let Phase::StoredElsewhere(flight) = worker.phase {
+            return Self::send_elsewhere(state, w, flight);
+        }
         let in_time = worker.lease == Lease::Held || !self.rules.on(Rule::StopBeforeLeaseEnds);
         let covered = worker.settling || !self.rules.on(Rule::SendWithinSettle);
         if worker.phase != Phase::Stored || !in_time || !covered || worker.flight.is_some() {
             return None;
         }
-        if state.job.id != worker.job || state.job.owner != w as u8 + 1 {
+        // What the history before a failover allowed is what the quiet time after it is for.
+        if !state.quiet && (state.job.id != worker.job || state.job.owner != w as u8 + 1) {
             state.violated(Violation::SentWithoutHolding);
         }
         let step = state.job.step;

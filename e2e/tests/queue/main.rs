@@ -18,6 +18,7 @@ mod controller_side;
 mod farewell;
 mod faults;
 mod fixture;
+mod histories;
 mod leases;
 mod order;
 mod permits;
@@ -56,6 +57,7 @@ fn main() -> std::process::ExitCode {
             .chain(controller_side::CASES)
             .chain(farewell::CASES)
             .chain(leases::CASES)
+            .chain(histories::CASES)
             .chain(bmcs::CASES)
             .chain(batches::CASES)
             .chain(order::CASES)

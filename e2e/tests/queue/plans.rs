@@ -18,6 +18,7 @@ use crate::fixture::{Fixture, SITE, done, job, now_ms, succeeded};
 
 /// Statements that read a whole table on purpose, and why.
 const WHOLE_TABLES: &[(&str, &str)] = &[
+    ("FROM worker LIMIT 1", "whether there is any worker"),
     ("FROM worker WHERE site", "the registry has one row for each process"),
     ("COUNT(*) FROM job WHERE site", "the repair of the permits counts all live jobs, every ten minutes"),
     ("FROM permit WHERE site", "one row for each class"),

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use sqlx::{AssertSqlSafe, MySqlConnection};
 
+use super::super::inventory::parts;
 use super::super::{NewJob, PlaceInQueue};
 use super::{QueueError, Scratch};
 use crate::job::{HandledTokens, Reading, ServerUid, Visibility, order_key};
@@ -69,26 +70,36 @@ impl Bulk {
         Ok(())
     }
 
-    /// Inserts rows of `server_state`, at version 1.
+    /// Inserts rows of `server_state`, at version 1, and of `inventory`.
     pub async fn servers(&mut self, servers: &[KnownServer]) -> Result<(), QueueError> {
         let handled = quoted(&serde_json::to_string(&HandledTokens::default()).unwrap_or_default());
-        let mut text =
-            "INSERT INTO server_state (server_uid, namespace, name, version, reading, handled) VALUES "
-                .to_owned();
+        let mut text = "INSERT INTO server_state (server_uid, namespace, name, version, reading, inventory_hash, handled) \
+                        VALUES "
+            .to_owned();
+        let mut inventories = String::new();
         for (at, server) in servers.iter().enumerate() {
-            let reading = server.reading.as_ref().map_or("NULL".to_owned(), |reading| {
-                quoted(&serde_json::to_string(reading).unwrap_or_default())
+            let parts = server.reading.as_ref().map(parts);
+            let (power, hash) = parts.as_ref().map_or(("NULL".to_owned(), "NULL".to_owned()), |parts| {
+                (quoted(&parts.power), parts.inventory_hash.to_string())
             });
+            let uid = quoted(server.uid.as_str());
             let _ = write!(
                 text,
-                "{}({},{},{},1,{reading},{handled})",
+                "{}({uid},{},{},1,{power},{hash},{handled})",
                 comma(at),
-                quoted(server.uid.as_str()),
                 quoted(&server.namespace),
                 quoted(&server.name),
             );
+            if let Some(parts) = parts {
+                let before = if inventories.is_empty() { "" } else { "," };
+                let _ = write!(inventories, "{before}({uid},{})", quoted(&parts.inventory));
+            }
         }
-        self.run(text).await
+        self.run(text).await?;
+        if inventories.is_empty() {
+            return Ok(());
+        }
+        self.run(format!("INSERT INTO inventory (server_uid, content) VALUES {inventories}")).await
     }
 
     /// Inserts rows of `job`.

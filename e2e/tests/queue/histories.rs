@@ -1,0 +1,209 @@
+//! Another history behind the same address: who notices, who is quiet, and what is recorded of jobs that are lost.
+
+use std::time::{Duration, Instant};
+
+use autobuild::api::Reason;
+use autobuild::job::{Action, FinishedJob, JobId, JobResult, Lane, Problem};
+use autobuild::queue::{Beat, Followed, Heart, LostJob, Newcomer, PlaceInQueue, Queue};
+use futures::FutureExt as _;
+use sqlx::Connection as _;
+
+use crate::Case;
+use crate::fixture::{Fixture, SITE, done, now_ms, succeeded, wait_for};
+
+pub const CASES: &[Case] = &[
+    ("a worker whose row went backwards or is missing has met another history", |f| {
+        backwards(f).boxed_local()
+    }),
+    ("a worker that others buried has not", |f| buried(f).boxed_local()),
+    ("a worker that another server answers has met another history", |f| other_server(f).boxed_local()),
+    ("who enters while somebody is quiet is quiet too, for the longest time that anybody needs", |f| {
+        quiet_for_all(f).boxed_local()
+    }),
+    ("the quiet time is over for everybody once one worker has waited for it", |f| over(f).boxed_local()),
+    ("a worker that starts after a failover finds it by the server that was seen last", |f| {
+        fresh_start(f).boxed_local()
+    }),
+    ("a new epoch makes everybody quiet who starts, and a first one nobody", |f| epochs(f).boxed_local()),
+    ("connections of the history before are not used again", |f| connections(f).boxed_local()),
+    ("a job that was lost is recorded as failed, once, and only on the version that was decided on", |f| {
+        lost(f).boxed_local()
+    }),
+    ("the history tells whether a job has ended, and one that was stopped for being behind has not", |f| {
+        ended(f).boxed_local()
+    }),
+];
+
+async fn execute(f: &Fixture, statement: &'static str) {
+    let mut connection = sqlx::MySqlConnection::connect(&f.url).await.unwrap();
+    sqlx::query(statement).execute(&mut connection).await.unwrap();
+}
+
+async fn enter(queue: &Queue, quiet: Duration, history_lost: bool) -> Heart {
+    queue.enter(Newcomer { site: SITE, host: "test", quiet, history_lost }).await.unwrap()
+}
+
+const HOUR: Duration = Duration::from_hours(1);
+
+/// How long a worker that was just let in is quiet, in whole hours.
+fn hours(heart: &Heart) -> u64 {
+    let left = heart.quiet_until().saturating_duration_since(Instant::now());
+    (left + Duration::from_mins(30)).as_secs() / 3600
+}
+
+async fn backwards(f: Fixture) {
+    let mut worker = f.worker().await;
+    for _ in 0..3 {
+        assert_eq!(worker.beat().await.unwrap(), Beat::Alive);
+    }
+    execute(&f, "UPDATE worker SET heartbeat = 2").await;
+    assert_eq!(worker.beat().await.unwrap(), Beat::AnotherHistory);
+    let mut worker = f.worker().await;
+    execute(&f, "DELETE FROM worker").await;
+    assert_eq!(worker.beat().await.unwrap(), Beat::AnotherHistory);
+}
+
+async fn buried(f: Fixture) {
+    let mut worker = f.worker().await;
+    execute(&f, "UPDATE worker SET tombstone = 1").await;
+    assert_eq!(worker.beat().await.unwrap(), Beat::Over);
+}
+
+async fn other_server(f: Fixture) {
+    // The server cannot be exchanged under a schema: what it was is exchanged instead.
+    let mut worker = f.worker().await;
+    assert_eq!(worker.beat().await.unwrap(), Beat::Alive);
+    execute(&f, "UPDATE meta SET value = 'another' WHERE name = 'history'").await;
+    assert_eq!(worker.beat().await.unwrap(), Beat::Alive, "who is in knows which server answers");
+    assert_eq!(hours(&enter(&f.queue, HOUR, false).await), 1, "who enters does not");
+}
+
+async fn quiet_for_all(f: Fixture) {
+    assert_eq!(hours(&enter(&f.queue, 3 * HOUR, false).await), 0, "a first start waits for nothing");
+    assert_eq!(hours(&enter(&f.queue, HOUR, false).await), 0);
+    assert_eq!(hours(&enter(&f.queue, HOUR, true).await), 3);
+    assert_eq!(hours(&enter(&f.queue, HOUR, false).await), 3);
+    let other = Queue::connect(&f.url, 2).await.unwrap();
+    assert_eq!(hours(&enter(&other, 4 * HOUR, false).await), 4);
+    assert_eq!(hours(&enter(&other, HOUR, false).await), 4);
+}
+
+async fn over(f: Fixture) {
+    let mut first = enter(&f.queue, Duration::from_millis(300), true).await;
+    assert!(first.quiet_until() > Instant::now());
+    assert_eq!(first.beat().await.unwrap(), Beat::Alive);
+    wait_for("the quiet time to be over", async || {
+        assert_eq!(first.beat().await.unwrap(), Beat::Alive);
+        Instant::now() > first.quiet_until()
+    })
+    .await;
+    assert_eq!(first.beat().await.unwrap(), Beat::Alive);
+    assert!(enter(&f.queue, HOUR, false).await.quiet_until() <= Instant::now());
+    // Another quiet time that begins meanwhile is not ended by the one before.
+    let mut second = enter(&f.queue, Duration::ZERO, true).await;
+    let third = enter(&f.queue, HOUR, true).await;
+    assert_eq!((hours(&second), hours(&third)), (1, 1));
+    execute(&f, "UPDATE meta SET value = '1' WHERE name = 'quiet_ms'").await;
+    let mut short = enter(&f.queue, Duration::ZERO, false).await;
+    execute(&f, "UPDATE meta SET value = CONCAT(value, 'x') WHERE name = 'history'").await;
+    wait_for("a quiet time of a millisecond", async || Instant::now() > short.quiet_until()).await;
+    assert_eq!(short.beat().await.unwrap(), Beat::Alive);
+    assert_eq!(second.beat().await.unwrap(), Beat::Alive);
+    assert_eq!(hours(&enter(&f.queue, HOUR, false).await), 1);
+}
+
+async fn fresh_start(f: Fixture) {
+    f.worker().await.leave().await.unwrap();
+    let restarted = Queue::connect(&f.url, 2).await.unwrap();
+    assert_eq!(hours(&enter(&restarted, HOUR, false).await), 0, "the same server is no failover");
+    execute(&f, "UPDATE meta SET value = 'the-server-before' WHERE name = 'history'").await;
+    let restarted = Queue::connect(&f.url, 2).await.unwrap();
+    assert_eq!(hours(&enter(&restarted, HOUR, false).await), 1);
+    let another = Queue::connect(&f.url, 2).await.unwrap();
+    assert_eq!(hours(&enter(&another, HOUR, false).await), 1, "nobody has waited for it yet");
+}
+
+async fn epochs(f: Fixture) {
+    let first = Queue::connect(&f.url, 2).await.unwrap();
+    assert_eq!(hours(&enter(&first, HOUR, false).await), 0);
+    autobuild::queue::migrate(&f.url, true).await.unwrap();
+    let fresh = Queue::connect(&f.url, 2).await.unwrap();
+    assert_eq!(hours(&enter(&fresh, HOUR, false).await), 1);
+    // One that was there knows by itself.
+    execute(&f, "DELETE FROM meta WHERE name = 'history'").await;
+    assert_eq!(hours(&enter(&first, HOUR, false).await), 1);
+}
+
+async fn connections(f: Fixture) {
+    let uid = f.server("a").await;
+    assert_eq!(f.queue.follow().await.unwrap(), Followed::Same);
+    autobuild::queue::migrate(&f.url, true).await.unwrap();
+    let begun = f.queue.another_history_seen();
+    // Open ones know nothing of it; new ones are refused until somebody looks where the address leads.
+    let many = (0..16).map(|_| f.queue.registry(SITE));
+    let all = futures::future::join_all(many);
+    let follow = async {
+        begun.await;
+        assert_eq!(f.queue.follow().await.unwrap(), Followed::Another);
+    };
+    let (results, ()) = futures::join!(all, follow);
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+    assert_eq!(f.queue.follow().await.unwrap(), Followed::Same);
+    assert_eq!(f.version(&uid).await, 1);
+}
+
+fn finished(id: JobId) -> FinishedJob {
+    FinishedJob {
+        id,
+        action: Action::Wipe,
+        intent: autobuild::job::Intent("i".repeat(64)),
+        result: JobResult::Failed,
+        problem: Some(Problem::new(Reason::HistoryLost, "look at the machine")),
+        step: autobuild::job::Step::Off,
+        enqueued_at_ms: 1,
+        started_at_ms: Some(2),
+        finished_at_ms: now_ms(),
+    }
+}
+
+async fn lost(f: Fixture) {
+    let uid = f.server("a").await;
+    let version = f.version(&uid).await;
+    let lost = LostJob {
+        uid: uid.clone(),
+        namespace: "ns".to_owned(),
+        name: "a".to_owned(),
+        site: SITE.to_owned(),
+        job: finished(JobId::new(now_ms(), 1)),
+        cause: autobuild::job::Cause("c".repeat(64)),
+        requester: "test".to_owned(),
+    };
+    assert!(!f.queue.record_lost(lost.clone(), version - 1).await.unwrap());
+    assert!(f.queue.record_lost(lost.clone(), version).await.unwrap());
+    assert!(!f.queue.record_lost(lost.clone(), version).await.unwrap());
+    let known = f.queue.observe(&uid).await.unwrap().known.unwrap();
+    assert_eq!(known.last_job, Some(lost.job.clone()));
+    let failure = known.failure.unwrap();
+    assert_eq!((failure.action, failure.problem.reason), (Action::Wipe, Reason::HistoryLost));
+    assert_eq!(f.count("job_history").await, 1);
+    assert!(f.queue.has_ended(lost.job.id).await.unwrap());
+    // Power that is as wished does not make up for it.
+    f.enqueue(&uid, Action::PowerOn, Lane::High).await;
+    let worker = f.worker().await;
+    let claim = f.claim_one(&worker, PlaceInQueue::Queued).await;
+    done(f.queue.complete(claim, succeeded()).await.unwrap());
+    assert!(f.queue.observe(&uid).await.unwrap().known.unwrap().failure.is_some());
+}
+
+async fn ended(f: Fixture) {
+    let uid = f.server("a").await;
+    let id = f.enqueue(&uid, Action::Reboot, Lane::High).await;
+    assert!(!f.queue.has_ended(id).await.unwrap());
+    let worker = f.worker().await;
+    let claim = f.claim_one(&worker, PlaceInQueue::Queued).await;
+    done(f.queue.complete(claim, succeeded()).await.unwrap());
+    assert!(f.queue.has_ended(id).await.unwrap());
+    let id = f.enqueue(&uid, Action::Reboot, Lane::High).await;
+    f.queue.cancel(&uid, id, Reason::HistoryLost).await.unwrap();
+    assert!(!f.queue.has_ended(id).await.unwrap());
+}

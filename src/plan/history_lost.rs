@@ -1,0 +1,162 @@
+//! A job of which status says more than the database: a failover or a restore lost its last commits.
+//!
+//! Most of it is simply derived again. Three things are not:
+//! - a live job that status shows as further on, or as ended, is stopped: going on from where the database believes it
+//!   to be would do again what was done;
+//! - a reboot that status shows as begun and that is gone may have left the machine off: it is powered on first;
+//! - an action that destroys data and that status shows as begun is never done again by itself: it ends as failed, and a
+//!   person decides. Which actions those are is [`Effect::Destructive`].
+//!
+//! What a machine's power state is says nothing about whether a request was sent.
+
+use super::{Command, EventKind, EventNote, Observation, Work};
+use crate::api::{JobStatus, Power, Reason, ServerStatus, names};
+use crate::job::{Action, Effect, FinishedJob, JobId, JobResult, JobState, LiveJob, Problem, Visibility};
+
+/// The job that status shows as begun, where it may have changed the machine.
+fn begun(seen: &Observation) -> Option<(JobId, &JobStatus)> {
+    let job = seen.shown()?.job.as_ref()?;
+    let begun = job.started_at.is_some() && job.state != JobState::Queued;
+    let id = JobId::parse(&job.id)?;
+    (begun && job.action.effect() != Effect::ReadOnly).then_some((id, job))
+}
+
+/// The live job, where the database is behind of what status shows of it.
+fn behind(seen: &Observation) -> Option<&LiveJob> {
+    let job = seen.job.as_ref().filter(|job| job.action.effect() != Effect::ReadOnly)?;
+    let status = seen.shown()?;
+    let last = status.last_job.as_ref().and_then(|last| JobId::parse(&last.id));
+    let further = begun(seen).is_some_and(|(id, shown)| {
+        let place = |step| job.action.steps().iter().position(|one| *one == step);
+        id == job.id && (!job.started() || place(shown.step) > place(job.step))
+    });
+    (last == Some(job.id) || further || forgot_the_token(seen, job)).then_some(job)
+}
+
+/// Whether status has the token of a job as handled whose first request the database does not know.
+fn forgot_the_token(seen: &Observation, job: &LiveJob) -> bool {
+    let token = match job.action {
+        Action::Reboot => seen.spec().reboot_token.as_deref(),
+        // No other action has a token yet.
+        _ => None,
+    };
+    let Some(token) = token.filter(|_| !job.request_stored && job.intent == seen.intent(job.action)) else {
+        return false;
+    };
+    let known = seen.known.as_ref().is_some_and(|known| known.handled.reboot_is_handled(Some(token)));
+    let shown = seen.shown().is_some_and(|status| status.reboot_tokens.iter().any(|one| one == token));
+    shown && !known
+}
+
+/// The job that status shows as begun and that the database neither has nor saw end.
+fn gone(seen: &Observation) -> Option<(JobId, &JobStatus)> {
+    let (id, shown) = begun(seen)?;
+    let known = seen.known.as_ref()?;
+    let live = seen.job.as_ref().is_some_and(|job| job.id == id)
+        || seen.unreadable_job.as_ref().is_some_and(|job| job.id == id);
+    let last = known.last_job.as_ref().is_some_and(|last| last.id == id && !is_stopped(last));
+    (!live && !last && !seen.shown_job_ended).then_some((id, shown))
+}
+
+/// Whether a job was stopped because the database was behind; what has to be done about it was not done yet.
+fn is_stopped(last: &FinishedJob) -> bool {
+    let reason = last.problem.as_ref().map(|problem| problem.reason);
+    reason == Some(Reason::HistoryLost) && last.result != JobResult::Failed
+}
+
+/// The last job, where it was stopped because the database was behind: asked by [`rule`], or by itself.
+fn stopped(seen: &Observation) -> Option<&FinishedJob> {
+    let last = seen.known.as_ref()?.last_job.as_ref()?;
+    is_stopped(last).then_some(last)
+}
+
+impl Observation {
+    /// The job that status shows and that is neither live nor the last one: the history may still have its end.
+    pub fn missing_job(&self) -> Option<JobId> {
+        gone(self).map(|(id, _)| id)
+    }
+}
+
+/// What comes before everything else that is decided of a server that stays.
+pub(super) fn rule(seen: &Observation) -> Option<Command> {
+    if let Some(job) = behind(seen).filter(|job| job.cancel.is_none()) {
+        return Some(Command::Cancel { id: job.id, reason: Reason::HistoryLost });
+    }
+    let destructive = |action: Action| action.effect() == Effect::Destructive;
+    let lost = match (stopped(seen), gone(seen)) {
+        _ if seen.job.is_some() => None,
+        (Some(last), _) if destructive(last.action) => Some(last.clone()),
+        (_, Some((id, shown))) if destructive(shown.action) => Some(finished(seen, id, shown)),
+        _ => None,
+    }?;
+    let job = FinishedJob {
+        intent: seen.intent(lost.action),
+        result: JobResult::Failed,
+        problem: Some(what_to_do(lost.action, lost.id)),
+        finished_at_ms: seen.now_ms,
+        ..lost
+    };
+    Some(Command::RecordLost { job, cause: seen.cause() })
+}
+
+fn finished(seen: &Observation, id: JobId, shown: &JobStatus) -> FinishedJob {
+    FinishedJob {
+        id,
+        action: shown.action,
+        intent: seen.intent(shown.action),
+        result: JobResult::Failed,
+        problem: None,
+        step: shown.step,
+        enqueued_at_ms: shown.enqueued_at.0.as_millisecond(),
+        started_at_ms: shown.started_at.as_ref().map(|at| at.0.as_millisecond()),
+        finished_at_ms: seen.now_ms,
+    }
+}
+
+fn what_to_do(action: Action, id: JobId) -> Problem {
+    let message = format!(
+        "the database was failed over or restored, and lost what became of job {id} ({action}), which had begun: look at \
+         the machine; to have it done again set a new token, or the annotation {}",
+        names::RECONCILE_REQUESTED_AT
+    );
+    Problem::new(Reason::HistoryLost, message)
+}
+
+/// Powers a machine on that a reboot may have left off; where it shall be off, nothing is left to undo.
+pub(super) fn undo(seen: &Observation) -> Option<Work> {
+    let gone = gone(seen).is_some_and(|(_, shown)| shown.action == Action::Reboot);
+    let stopped = stopped(seen).is_some_and(|last| last.action == Action::Reboot);
+    if !(gone || stopped) || seen.spec().power == Some(Power::PoweredOff) {
+        return None;
+    }
+    Work::new(seen, Action::PowerOn, Visibility::Shown)
+}
+
+/// The job as status shows it, while it is the only record of what has to be done about its loss.
+pub(super) fn kept(seen: &Observation) -> Option<JobStatus> {
+    let to_be_rebuilt = seen.known.is_none().then(|| begun(seen)).flatten();
+    let (_, shown) = gone(seen).or(to_be_rebuilt)?;
+    let keeps = match shown.action.effect() {
+        Effect::Destructive => true,
+        Effect::Power => shown.action == Action::Reboot && seen.job.is_none(),
+        Effect::ReadOnly => false,
+    };
+    let needless = shown.action == Action::Reboot && seen.spec().power == Some(Power::PoweredOff);
+    (keeps && !needless).then(|| shown.clone())
+}
+
+/// Told when a reboot that was lost goes from status.
+pub(super) fn event(seen: &Observation, after: &ServerStatus) -> Option<EventNote> {
+    let (id, shown) = gone(seen).filter(|(_, shown)| shown.action == Action::Reboot)?;
+    let left = after.job.as_ref().is_none_or(|job| job.id != shown.id);
+    left.then(|| EventNote {
+        kind: EventKind::Warning,
+        reason: Reason::HistoryLost,
+        action: shown.action.as_str().to_owned(),
+        note: format!(
+            "the database was failed over or restored, and lost what became of job {id} ({}): the machine is powered on \
+             unless it shall be off",
+            shown.action
+        ),
+    })
+}

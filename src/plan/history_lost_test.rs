@@ -1,0 +1,245 @@
+//! What becomes of jobs of which status says more than the database.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+use rstest::rstest;
+
+use super::{Command, Observation, decide, events, fixture as f, status};
+use crate::api::condition::{ConditionType, find};
+use crate::api::{Power, Reason};
+use crate::job::{Action, FinishedJob, JobResult, Known, LiveJob, Problem, Step};
+
+/// A server whose status shows `job`, as it was written before the database forgot something.
+fn shown(job: impl FnOnce(&Observation) -> LiveJob) -> Observation {
+    let mut seen = f::ready();
+    seen.server.spec.reboot_token = Some("t".into());
+    seen.job = Some(job(&seen));
+    seen.server.status = Some(status(&seen, &decide(&seen)));
+    seen
+}
+
+/// The same, and then the job is gone from the database.
+fn lost(action: Action) -> Observation {
+    let mut seen = shown(|seen| begun(seen, action));
+    seen.job = None;
+    seen
+}
+
+/// A job that runs; actions without steps of their own yet borrow one.
+fn begun(seen: &Observation, action: Action) -> LiveJob {
+    let of_steps = if action.steps().is_empty() { Action::Reboot } else { action };
+    let mut job = f::started(seen, of_steps);
+    (job.action, job.intent) = (action, seen.intent(action));
+    job
+}
+
+fn never_started(job: LiveJob) -> LiveJob {
+    LiveJob { started_at_ms: None, state: crate::job::JobState::Queued, ..job }
+}
+
+fn handled_in_status(seen: &mut Observation) {
+    seen.server.status.as_mut().unwrap().reboot_tokens = vec!["t".into()];
+}
+
+fn ended(job: &LiveJob, result: JobResult, reason: Option<Reason>) -> FinishedJob {
+    FinishedJob {
+        id: job.id,
+        action: job.action,
+        intent: job.intent.clone(),
+        result,
+        problem: reason.map(|reason| Problem::new(reason, "why")),
+        step: job.step,
+        enqueued_at_ms: job.enqueued_at_ms,
+        started_at_ms: job.started_at_ms,
+        finished_at_ms: f::NOW_MS - 100,
+    }
+}
+
+/// What is decided, in short.
+fn decided(seen: &Observation) -> String {
+    match decide(seen).command {
+        Command::Enqueue(work) => format!("enqueue {}", work.action),
+        Command::Cancel { reason, .. } => format!("cancel {reason}"),
+        Command::RecordLost { job, .. } => format!("record {} {}", job.action, job.problem.unwrap().reason),
+        Command::Register { .. } => "register".to_owned(),
+        Command::Nothing(reason) => format!("nothing {reason}"),
+        other => format!("{other:?}"),
+    }
+}
+
+#[rstest]
+#[case::inspect(Action::Inspect, "nothing AsDeclared")]
+#[case::power_on(Action::PowerOn, "nothing AsDeclared")]
+#[case::power_off(Action::PowerOff, "nothing AsDeclared")]
+#[case::reboot(Action::Reboot, "enqueue PowerOn")]
+#[case::build(Action::Build, "record Build HistoryLost")]
+#[case::reimage(Action::Reimage, "record Reimage HistoryLost")]
+#[case::wipe(Action::Wipe, "record Wipe HistoryLost")]
+#[case::decommission(Action::Decommission, "record Decommission HistoryLost")]
+fn a_job_that_status_shows_as_begun_and_that_is_gone(#[case] action: Action, #[case] expected: &str) {
+    let mut seen = lost(action);
+    handled_in_status(&mut seen);
+    assert_eq!(decided(&seen), expected);
+    // The history has its end: nothing was lost but the moment in which status would have shown it.
+    let was_lost = seen.missing_job().is_some();
+    seen.shown_job_ended = true;
+    assert_eq!(decided(&seen), "nothing AsDeclared");
+    assert_eq!(was_lost, action != Action::Inspect);
+}
+
+#[test]
+fn a_job_that_never_started_is_derived_again_where_it_is_still_wished() {
+    let mut seen = shown(|seen| f::job(seen, Action::Reboot));
+    seen.job = None;
+    assert_eq!(decided(&seen), "enqueue Reboot");
+    let mut seen = shown(|seen| never_started(begun(seen, Action::Wipe)));
+    seen.job = None;
+    seen.server.spec.reboot_token = None;
+    assert_eq!(decided(&seen), "nothing AsDeclared");
+}
+
+#[test]
+fn a_destructive_job_that_is_gone_ends_as_failed_and_a_person_is_told_what_to_do() {
+    let mut seen = lost(Action::Reimage);
+    seen.server.spec.reboot_token = None;
+    let Command::RecordLost { job, cause } = decide(&seen).command else { panic!("{}", decided(&seen)) };
+    assert_eq!(
+        (job.result, &job.intent, &cause),
+        (JobResult::Failed, &seen.intent(Action::Reimage), &seen.cause())
+    );
+    let failure = f::failure(&seen, Action::Reimage, Reason::HistoryLost);
+    let problem = job.problem.clone().unwrap();
+    f::known(&mut seen).failure = Some(crate::job::StoredFailure { problem, ..failure });
+    f::known(&mut seen).last_job = Some(job);
+    assert_eq!(decided(&seen), "nothing AsDeclared");
+    let decision = decide(&seen);
+    let after = status(&seen, &decision);
+    let stalled = find(&after.conditions, ConditionType::Stalled).unwrap();
+    assert_eq!(stalled.reason, "HistoryLost");
+    assert!(
+        stalled.message.contains("look at the machine") && stalled.message.contains("reconcile-requested-at")
+    );
+    assert!(after.job.is_none(), "it is not shown as running any more");
+    assert!(events(&seen, &decision, &after).iter().any(|told| told.reason == Reason::HistoryLost));
+    // And it stays like this when status does not show the job any more.
+    seen.server.status = Some(after);
+    assert_eq!(decided(&seen), "nothing AsDeclared");
+}
+
+#[test]
+fn a_destructive_job_that_the_database_has_as_not_started_is_stopped_and_then_ends_as_failed() {
+    let mut seen = shown(|seen| begun(seen, Action::Wipe));
+    let live = never_started(seen.job.clone().unwrap());
+    seen.job = Some(live.clone());
+    assert_eq!(decided(&seen), "cancel HistoryLost");
+    seen.job = None;
+    f::known(&mut seen).last_job = Some(ended(&live, JobResult::Cancelled, Some(Reason::HistoryLost)));
+    assert_eq!(decided(&seen), "record Wipe HistoryLost");
+    // Also when status has shown the end of it meanwhile.
+    let after = status(&seen, &decide(&seen));
+    seen.server.status = Some(after);
+    assert_eq!(decided(&seen), "record Wipe HistoryLost");
+}
+
+#[test]
+fn a_destructive_job_beside_a_lost_record_is_recorded_after_the_record_was_rebuilt() {
+    let mut seen = lost(Action::Decommission);
+    seen.known = None;
+    assert_eq!(decided(&seen), "register");
+    let after = status(&seen, &decide(&seen));
+    assert_eq!(after.job, seen.server.status.as_ref().unwrap().job, "it is the only record");
+    assert_eq!(after.reboot_tokens, ["t"], "a token that was pending counts as handled");
+    seen.server.status = Some(after);
+    seen.known = Some(Known { version: 1, ..Known::default() });
+    assert_eq!(decided(&seen), "record Decommission HistoryLost");
+}
+
+#[test]
+fn a_reboot_that_is_gone_is_undone_first_and_done_again_only_if_its_token_is_not_handled() {
+    for handled in [true, false] {
+        let mut seen = lost(Action::Reboot);
+        if handled {
+            handled_in_status(&mut seen);
+        }
+        assert_eq!(decided(&seen), "enqueue PowerOn");
+        // Paused before that: status keeps the only record.
+        seen.server.spec.paused = Some(true);
+        let paused = status(&seen, &decide(&seen));
+        assert_eq!(paused.job, seen.server.status.as_ref().unwrap().job);
+        seen.server.spec.paused = None;
+        let job = LiveJob { id: crate::job::JobId::new(f::NOW_MS, 9), ..f::job(&seen, Action::PowerOn) };
+        seen.job = Some(job.clone());
+        assert_eq!(decided(&seen), "nothing Queued", "the undo is not displaced");
+        let decision = decide(&seen);
+        let after = status(&seen, &decision);
+        assert_eq!(after.job.as_ref().map(|job| job.action), Some(Action::PowerOn));
+        assert!(events(&seen, &decision, &after).iter().any(|told| told.reason == Reason::HistoryLost));
+        seen.server.status = Some(after);
+        seen.job = None;
+        f::known(&mut seen).last_job = Some(ended(&job, JobResult::Superseded, Some(Reason::AlreadyDone)));
+        assert_eq!(decided(&seen), if handled { "nothing AsDeclared" } else { "enqueue Reboot" });
+    }
+}
+
+#[test]
+fn nothing_is_undone_where_the_machine_shall_be_off() {
+    let mut seen = lost(Action::Reboot);
+    handled_in_status(&mut seen);
+    seen.server.spec.power = Some(Power::PoweredOff);
+    assert_eq!(decided(&seen), "enqueue PowerOff");
+    assert!(status(&seen, &decide(&seen)).job.is_none());
+}
+
+#[test]
+fn a_reboot_whose_first_request_the_database_forgot_is_stopped_and_then_undone() {
+    let mut seen = f::ready();
+    seen.server.spec.reboot_token = Some("t".into());
+    handled_in_status(&mut seen);
+    let live = f::job(&seen, Action::Reboot);
+    seen.job = Some(live.clone());
+    assert_eq!(decided(&seen), "cancel HistoryLost");
+    seen.job = None;
+    for (result, started_at_ms) in [(JobResult::Cancelled, None), (JobResult::Superseded, Some(f::NOW_MS))] {
+        let end = FinishedJob { started_at_ms, ..ended(&live, result, Some(Reason::HistoryLost)) };
+        f::known(&mut seen).last_job = Some(end);
+        assert_eq!(decided(&seen), "enqueue PowerOn");
+    }
+    // A handled token that the database knows of is no sign: that job is on its way out by itself.
+    seen.job = Some(live);
+    f::known(&mut seen).handled.record_reboot("t");
+    assert_eq!(decided(&seen), "nothing Queued");
+}
+
+#[test]
+fn a_live_job_that_status_shows_as_ended_or_as_further_on_is_stopped() {
+    let mut seen = shown(|seen| begun(seen, Action::Reboot));
+    assert!(decided(&seen).starts_with("nothing"), "both say the same");
+    let live = seen.job.clone().unwrap();
+    seen.server.status.as_mut().unwrap().job.as_mut().unwrap().step = Step::On;
+    assert_eq!(decided(&seen), "cancel HistoryLost");
+    // Status that is merely behind is no sign.
+    seen.server.status.as_mut().unwrap().job.as_mut().unwrap().step = Step::Off;
+    seen.job = Some(LiveJob { step: Step::On, ..live.clone() });
+    assert!(decided(&seen).starts_with("nothing"));
+    let mut after_its_end = seen.clone();
+    after_its_end.job = None;
+    f::known(&mut after_its_end).last_job = Some(ended(&live, JobResult::Succeeded, None));
+    seen.server.status = Some(status(&after_its_end, &decide(&after_its_end)));
+    assert_eq!(decided(&seen), "cancel HistoryLost");
+    seen.job.as_mut().unwrap().cancel = Some(Reason::HistoryLost);
+    assert_eq!(decided(&seen), "nothing Cancelling");
+}
+
+#[test]
+fn the_last_job_that_was_shown_is_not_taken_back() {
+    let mut seen = f::ready();
+    let job = f::started(&seen, Action::Reboot);
+    f::known(&mut seen).last_job = Some(ended(&job, JobResult::Succeeded, None));
+    let before = status(&seen, &decide(&seen));
+    seen.server.status = Some(before.clone());
+    let earlier = LiveJob { id: crate::job::JobId::new(1, 1), ..job };
+    let end = FinishedJob { finished_at_ms: f::NOW_MS - 60_000, ..ended(&earlier, JobResult::Failed, None) };
+    for known in [None, Some(end)] {
+        f::known(&mut seen).last_job = known;
+        assert_eq!(status(&seen, &decide(&seen)).last_job, before.last_job);
+    }
+}
