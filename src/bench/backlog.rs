@@ -69,7 +69,7 @@ fn figures(all: &[Beside]) -> Report {
             lines.entry(name).or_default().push(((beside.size as f64).log10(), ms));
         }
     }
-    if let ([least, .., most], true) = (all, all.len() > 1) {
+    if let [least, .., most] = all {
         let ratio = quantile(&most.claims_ms, 0.5) / quantile(&least.claims_ms, 0.5).max(f64::MIN_POSITIVE);
         let name = format!("claim p50 beside {} / beside {}", grouped(most.size), grouped(least.size));
         report.figures.push(Figure::new(name, ratio, "ratio").held_against(Target::AtMost(1.3)));
