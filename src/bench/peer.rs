@@ -28,8 +28,11 @@ pub(super) async fn measure(bench: &Bench, ground: &Ground) -> Result<Report, Be
             ours,
             "jobs/s",
         ));
-        let ratio =
-            Figure::new(format!("batched path / apalis-mysql at {backlog}"), ours / theirs.max(0.1), "ratio");
+        if theirs <= 0.0 {
+            // It was through with its backlog before it was counted.
+            continue;
+        }
+        let ratio = Figure::new(format!("batched path / apalis-mysql at {backlog}"), ours / theirs, "ratio");
         report.figures.push(if Some(&backlog) == bench.plan.peer_backlogs.last() {
             ratio.held_against(Target::AtLeast(100.0))
         } else {

@@ -144,7 +144,7 @@ impl Plan {
             #[cfg(feature = "peer-apalis")]
             peer_time: ms(1_000),
             #[cfg(feature = "peer-apalis")]
-            peer_backlogs: [200, 2_000],
+            peer_backlogs: [2_000, 4_000],
             ..Self::whole()
         }
     }
