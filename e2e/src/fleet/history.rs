@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use autobuild::api::Server;
@@ -13,6 +14,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::{LIMIT, describe};
+
+/// How long one of many may take while all of them want something at once, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(5 * LIMIT.as_secs());
 
 /// The newest version of each Server, by its name.
 type Newest = Mutex<BTreeMap<String, watch::Sender<Option<Server>>>>;
@@ -48,11 +52,11 @@ impl Shown {
         let mut seen = sender(&self.newest, name).subscribe();
         let holds = |server: &Option<Server>| server.as_ref().is_some_and(&holds);
         let waited = async { seen.wait_for(holds).await.map(|server| server.clone()) };
-        if let Ok(server) = tokio::time::timeout(LIMIT, waited).await {
+        if let Ok(server) = tokio::time::timeout(PATIENCE, waited).await {
             return server?.context("it holds for nothing");
         }
         let last = seen.borrow().as_ref().map_or_else(|| "nothing".to_owned(), describe);
-        bail!("{name}: waited {} s for {what}; last seen: {last}", LIMIT.as_secs())
+        bail!("{name}: waited {} s for {what}; last seen: {last}", PATIENCE.as_secs())
     }
 
     /// What was shown so far.

@@ -122,7 +122,7 @@ async fn drill(round: &Round) -> Result<End> {
     // Some machines take their time: those jobs are parked meanwhile.
     let slow = json!({ "method": "POST", "percent": 25, "behaviour": { "kind": "AsyncDelay", "ms": 60 } });
     fleet.bmcs().fault(slow).await?;
-    let flags = controller_flags(&fleet).set("--concurrency", "32");
+    let flags = controller_flags(&fleet).set("--concurrency", "100");
     let controller = fleet.controller_with("controller", &flags, &[]).await?;
     let mut workers = Vec::new();
     let flags = fleet.worker_flags().with(&[

@@ -18,7 +18,7 @@ pub fn systems(count: usize) -> Vec<String> {
 /// A controller that looks at nothing by itself, and that leads on however busy the machine is.
 pub fn controller_flags(fleet: &Fleet) -> Flags {
     let flags = fleet.controller_flags().set("--inspect-period", "1h");
-    flags.set("--lease-duration", "30s").set("--renew-period", "5s")
+    flags.set("--lease-duration", "2m").set("--renew-period", "20s")
 }
 
 /// Applies all of them and waits until they are ready.

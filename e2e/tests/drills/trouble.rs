@@ -50,7 +50,7 @@ pub async fn make(
 ) -> Result<()> {
     for (number, trouble) in troubles.iter().enumerate() {
         let at = jobs * (number + 1) / (troubles.len() + 1);
-        wait_for(&format!("{at} jobs to be done before {trouble:?}"), LIMIT, async || {
+        wait_for(&format!("{at} jobs to be done before {trouble:?}"), LIMIT * 5, async || {
             let done = done.load(Ordering::SeqCst);
             Ok(if done >= at { Look::Holds(()) } else { Look::NotYet(format!("{done} are done")) })
         })
