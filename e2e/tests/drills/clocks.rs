@@ -75,20 +75,20 @@ async fn wrong_and_jumping_clocks_cost_no_worker_its_jobs_and_double_nothing() {
     let names = systems(SERVERS);
     declared(&fleet, &names).await.unwrap();
 
-    // Where the clocks of a worker and of the database stand while all machines go off. The database's goes back only
-    // between jobs: what is parked then sleeps longer by as much.
+    // Where the clock of a worker jumps to while all machines go off, and the database's before each round: its clock
+    // also measures how long a power change takes, so a jump in the middle of one looks like a BMC that lies.
     let rounds = [("+7200s", Some("+3600s")), ("-7200s", None), ("+0s", Some("+7200s"))];
     for (number, (of_worker, at_once)) in rounds.into_iter().enumerate() {
         let token = format!("t{number}");
         let slow =
             json!({ "method": "POST", "count": SERVERS, "behaviour": { "kind": "Delay", "ms": 3000 } });
         fleet.bmcs().fault(slow).await.unwrap();
-        ask_for_reboots(&fleet, &names, &token).await.unwrap();
-        asked_for(&fleet, &names, 2 * number + 1).await.unwrap();
-        jumping.set(of_worker);
         if let Some(off_by) = at_once {
             of_database.set(off_by);
         }
+        ask_for_reboots(&fleet, &names, &token).await.unwrap();
+        asked_for(&fleet, &names, 2 * number + 1).await.unwrap();
+        jumping.set(of_worker);
         rebooted(&fleet, &names, &token).await.unwrap();
         if at_once.is_none() {
             crate::judge::at_rest(&fleet, workers.len()).await.unwrap();
