@@ -3,8 +3,11 @@
 # `DATABASE_URL` are used instead of own servers when you set them (what `. target/dev/env` set does not count).
 
 CARGO ?= cargo
-# How many seeds `make soak` tries, about 15 s each.
-SOAK_SEEDS ?= 100
+# How many seeds of the small drill `make soak` tries, about 15 s each.
+SOAK_SEEDS ?= 20
+# How many jobs and kills the crash drill of `make soak` has: half of them on each engine, in rounds of 2,000 jobs.
+SOAK_JOBS ?= 20000
+SOAK_KILLS ?= 200
 # Further arguments of `autobuild bench queue` for `make bench`, such as `--quick`.
 BENCH ?=
 # The name that `make image` gives.
@@ -34,8 +37,12 @@ test: build ## Every test, on real servers, and every check
 	$(CARGO) test --workspace --locked --no-fail-fast
 	@$(MAKE) --no-print-directory check
 
-soak: build ## The kill drills with many seeds (SOAK_SEEDS, default 100, about 15 s each)
-	SOAK_SEEDS=$(SOAK_SEEDS) $(CARGO) test --workspace --locked --test kill -- --nocapture
+soak: build ## The long drills: SOAK_JOBS (20000) with SOAK_KILLS (200) over both engines, and SOAK_SEEDS (20) small ones
+	@for engine in mysql mariadb; do \
+	    DB=$$engine SOAK_JOBS=$$(($(SOAK_JOBS) / 2)) SOAK_KILLS=$$(($(SOAK_KILLS) / 2)) \
+	        $(CARGO) test --workspace --locked --test drills -- --nocapture crash::whoever || exit 1; \
+	done
+	SOAK_SEEDS=$(SOAK_SEEDS) $(CARGO) test --workspace --locked --test kill -- --nocapture at_random
 
 bench: programs ## Measure the queue on MySQL and MariaDB, about 8 minutes each (BENCH: more arguments; DB: one engine)
 	$(CARGO) build --release --locked --package autobuild --bin autobuild --features peer-apalis

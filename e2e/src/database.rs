@@ -18,7 +18,7 @@ use crate::process::Lifetime;
 use crate::wait::say;
 use crate::{given, paths};
 pub use replica::Pair;
-pub use server::{SOCKET_LINK, Server};
+pub use server::{SOCKET_LINK, Server, Special};
 
 /// Which database engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -102,6 +102,16 @@ impl Database {
             return Self::connected(None, &url, engine).await;
         }
         let server = Server::start(dir, engine, durability, lifetime).await?;
+        let url = server.url();
+        Self::connected(Some(server), &url, engine).await
+    }
+
+    /// Starts one of this test's own, which ends with this process and is set up as the test wants it. It is never the
+    /// one of `DATABASE_URL`.
+    pub async fn special(name: &str, engine: Engine, special: Special) -> Result<Self> {
+        let dir = paths::private(name)?;
+        let server =
+            Server::start_with(&dir, engine, Durability::Relaxed, Lifetime::WithParent, special).await?;
         let url = server.url();
         Self::connected(Some(server), &url, engine).await
     }

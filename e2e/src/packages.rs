@@ -23,6 +23,25 @@ pub fn need(program: &str, packages: &[&str]) -> Result<PathBuf> {
         .with_context(|| format!("{program} is still missing after installing {packages:?}"))
 }
 
+/// Makes sure that a library is there that is loaded by its path, such as `faketime/libfaketime.so.1`, and installs the
+/// Debian packages that have it if not.
+pub fn need_library(file: &str, packages: &[&str]) -> Result<PathBuf> {
+    let found = || {
+        let triplet = format!("{}-linux-gnu", std::env::consts::ARCH);
+        let places = [format!("/usr/lib/{triplet}"), "/usr/lib".to_owned(), "/usr/lib64".to_owned()];
+        places.iter().map(|place| PathBuf::from(place).join(file)).find(|path| path.is_file())
+    };
+    if let Some(path) = found() {
+        return Ok(path);
+    }
+    say(format!("{file} is missing: installing the Debian packages {}", packages.join(", ")));
+    apt(&["update", "-qq"])?;
+    let mut install = vec!["install", "-y", "-qq", "--no-install-recommends"];
+    install.extend(packages);
+    apt(&install)?;
+    found().with_context(|| format!("{file} is still missing after installing {packages:?}"))
+}
+
 fn apt(args: &[&str]) -> Result<()> {
     let mut command = if rustix::process::geteuid().is_root() {
         Command::new("apt-get")

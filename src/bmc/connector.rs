@@ -12,7 +12,7 @@ use super::Bmc;
 use super::credentials::Credentials;
 use super::error::{BmcError, BmcErrorKind, Delivery};
 use super::network::BmcNetworks;
-use super::redfish::{Redfish, Secured, Shared, Times};
+use super::redfish::{Asker, Redfish, Secured, Shared, Times};
 use super::tls::{Tls, Trust};
 use crate::api::bmc_address::{BmcAddress, BmcHost, BmcScheme};
 
@@ -53,6 +53,8 @@ pub struct ConnectorSettings {
     pub inspect_timeout: Duration,
     /// The name under which BMCs see who asks (header `X-AutoBuild-Worker`).
     pub worker: Option<String>,
+    /// For which claim it asks (header `X-Request-Id`).
+    pub request_id: Option<String>,
 }
 
 impl Default for ConnectorSettings {
@@ -65,6 +67,7 @@ impl Default for ConnectorSettings {
             request_timeout: Duration::from_secs(30),
             inspect_timeout: Duration::from_mins(2),
             worker: None,
+            request_id: None,
         }
     }
 }
@@ -80,6 +83,13 @@ impl Connector {
     /// A connector that knows no BMC yet.
     pub fn new(settings: ConnectorSettings) -> Self {
         Self { settings, shared: Shared::default() }
+    }
+
+    /// The same connector, whose requests bear this id in the logs of BMCs that write it.
+    #[must_use]
+    pub fn on_behalf_of(&self, request_id: String) -> Self {
+        let settings = ConnectorSettings { request_id: Some(request_id), ..self.settings.clone() };
+        Self { settings, shared: self.shared.clone() }
     }
 
     /// Resolves the host once, judges the address, and prepares a client that connects to that very address. Sends
@@ -105,13 +115,15 @@ impl Connector {
             BmcScheme::RedfishHttp | BmcScheme::Ipmi => None,
         };
         let peer = self.resolve(address).await?;
-        let worker = self.settings.worker.as_deref().and_then(|name| HeaderValue::from_str(name).ok());
+        let header = |text: &Option<String>| HeaderValue::from_str(text.as_deref()?).ok();
+        let asker =
+            Asker { worker: header(&self.settings.worker), request_id: header(&self.settings.request_id) };
         let times = Times {
             connect: self.settings.connect_timeout,
             request: self.settings.request_timeout,
             inspect: self.settings.inspect_timeout,
         };
-        match Redfish::new(address, peer, &credentials, tls, worker, times, self.shared.clone()) {
+        match Redfish::new(address, peer, &credentials, tls, asker, times, self.shared.clone()) {
             Some(redfish) => Ok(Box::new(redfish)),
             None => Err(unsent(
                 BmcErrorKind::AddressNotAllowed,

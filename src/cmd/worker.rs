@@ -199,6 +199,7 @@ impl Args {
             request_timeout: self.request_timeout,
             inspect_timeout: self.request_timeout * 4,
             worker: Some(host_name()),
+            request_id: None,
         })
     }
 }

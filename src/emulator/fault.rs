@@ -18,6 +18,9 @@ pub struct Rule {
     /// The HTTP method. Absent: every method.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
+    /// The name of the worker that asks (`*` stands for any text). Absent: whoever asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<String>,
     /// How many matching requests pass before it acts.
     #[serde(default)]
     pub skip: u32,
@@ -283,6 +286,7 @@ impl Rule {
             system: Some(system.into()),
             path: None,
             method: None,
+            worker: None,
             skip: 0,
             count: None,
             for_ms: None,

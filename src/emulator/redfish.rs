@@ -84,8 +84,15 @@ pub(super) async fn handle(
         if mutating { axum::body::to_bytes(body, BODY_LIMIT).await } else { Ok(axum::body::Bytes::new()) };
     let bytes = read.as_deref().unwrap_or_default();
     let reset = reset_asked(target, method, bytes);
-    let facts =
-        Facts { system: system.map(|s| s.name.as_str()), path, method: method.as_str(), mutating, reset };
+    let worker = text("x-autobuild-worker");
+    let facts = Facts {
+        system: system.map(|s| s.name.as_str()),
+        path,
+        method: method.as_str(),
+        worker: worker.as_deref(),
+        mutating,
+        reset,
+    };
     let faults = fleet.0.rules.meet(facts, fleet.now());
     log.met(seq, faults.iter().map(Behaviour::as_str).collect());
 

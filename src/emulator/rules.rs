@@ -31,6 +31,7 @@ pub(super) struct Facts<'a> {
     pub(super) system: Option<&'a str>,
     pub(super) path: &'a str,
     pub(super) method: &'a str,
+    pub(super) worker: Option<&'a str>,
     pub(super) mutating: bool,
     pub(super) reset: Option<ResetType>,
 }
@@ -132,6 +133,10 @@ fn concerns(rule: &Rule, facts: Facts<'_>) -> bool {
     names(rule, facts.system)
         && rule.path.as_deref().is_none_or(|wanted| pattern::matches(wanted, facts.path))
         && rule.method.as_deref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(facts.method))
+        && rule
+            .worker
+            .as_deref()
+            .is_none_or(|wanted| facts.worker.is_some_and(|name| pattern::matches(wanted, name)))
         && rule.behaviour.applies(facts.mutating, facts.reset)
 }
 
@@ -157,6 +162,7 @@ mod tests {
         system: Some("node-0001"),
         path: "/redfish/v1/Systems/node-0001",
         method: "GET",
+        worker: Some("host/1"),
         mutating: false,
         reset: None,
     };
@@ -178,12 +184,14 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_looks_at_system_path_and_method() {
+    fn a_rule_looks_at_system_path_method_and_worker() {
         for (json, expected) in [
             (r#"{"system":"node-*","behaviour":{"kind":"Hang"}}"#, true),
             (r#"{"system":"other","behaviour":{"kind":"Hang"}}"#, false),
             (r#"{"path":"*/Systems/*","method":"get","behaviour":{"kind":"Hang"}}"#, true),
             (r#"{"method":"POST","behaviour":{"kind":"Hang"}}"#, false),
+            (r#"{"worker":"*/1","behaviour":{"kind":"Hang"}}"#, true),
+            (r#"{"worker":"*/2","behaviour":{"kind":"Hang"}}"#, false),
             (r#"{"behaviour":{"kind":"Lie"}}"#, false),
         ] {
             let rules = Rules::new(0);

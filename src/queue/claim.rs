@@ -75,6 +75,11 @@ impl Claim {
         OwnedJob { uid: self.job.uid.clone(), id: self.job.live.id, token: self.token }
     }
 
+    /// How a BMC that logs it can tell one claim from another: the job and the token of the claim.
+    pub fn name_to_bmcs(&self) -> String {
+        format!("{}-{:016x}", self.job.live.id, self.token.0)
+    }
+
     /// Its namespace.
     pub fn namespace(&self) -> &str {
         &self.job.namespace

@@ -137,13 +137,14 @@ pub(super) async fn check(options: &MySqlConnectOptions) -> Result<Checked, Queu
         )));
     }
     let history = History::read(&mut first, engine).await?;
+    // First, because a wrong binary log refuses the locks as well.
+    let warnings = durability(&mut first, engine).await?;
     skips_locked_rows(&mut first, &mut second).await.map_err(|error| match error {
         QueueError::Refused(cause) => QueueError::Unfit(format!(
             "the server ({version}) does not know SKIP LOCKED ({cause}); use MySQL 8.0.1+ or MariaDB 10.6+"
         )),
         other => other,
     })?;
-    let warnings = durability(&mut first, engine).await?;
     first.close().await.ok();
     second.close().await.ok();
     Ok(Checked { server: ServerInfo { engine, version }, history, warnings })

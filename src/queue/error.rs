@@ -15,6 +15,9 @@ pub enum QueueError {
     /// The database does not answer, or refused the connection.
     #[error("the database does not answer: {0}")]
     Unavailable(String),
+    /// The database has no space left for what is written; it goes on once there is some.
+    #[error("the database has no space left: {0}; make room, and everything goes on by itself")]
+    Full(String),
     /// The COMMIT was sent and no answer came.
     #[error("the connection was lost while a transaction was committed")]
     CommitUnknown,
@@ -58,7 +61,7 @@ const LOCK_NOWAIT: u16 = 3572;
 impl QueueError {
     /// Whether the whole transaction is worth another try at once.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Conflict { .. } | Self::Unavailable(_) | Self::CommitUnknown)
+        matches!(self, Self::Conflict { .. } | Self::Unavailable(_) | Self::Full(_) | Self::CommitUnknown)
     }
 
     /// A short name for the metric label.
@@ -67,6 +70,7 @@ impl QueueError {
             Self::Url(_) => "url",
             Self::Unfit(_) => "unfit",
             Self::Unavailable(_) => "unavailable",
+            Self::Full(_) => "full",
             Self::CommitUnknown => "commit_unknown",
             Self::Conflict { .. } => "conflict",
             Self::Busy => "busy",
@@ -119,7 +123,7 @@ impl From<sqlx::Error> for QueueError {
             2006 | 2013 | 1290 | 1792 | 1836 | 1040 | 1053 | 1927 | 3024 | 1152 | 1158 | 1159 | 1160
             | 1161 | 4031 => Self::Unavailable(format!("{message} ({code})")),
             // Disk full: the server waits for space or refuses; either way it is not for ever.
-            1021 | 1114 | 3675 => Self::Unavailable(format!("{message} ({code})")),
+            1021 | 1114 | 3675 => Self::Full(format!("{message} ({code})")),
             1044 | 1045 | 1049 | 1142 | 1143 | 1227 => Self::Unfit(format!(
                 "{message} ({code}); check the user, its rights and the database's name in --database-url"
             )),

@@ -13,14 +13,14 @@ use super::checkpoint::{Accepted, Checkpoint, Ending};
 use super::power::{Look, Patience};
 use super::session::{Circumstances, Session};
 use super::{Halt, Surroundings, action};
-use crate::api::{Power, Server, ShutdownMode};
+use crate::api::{Power, Reason, Server, ShutdownMode};
 use crate::bmc::Probe;
 use crate::config::ms;
 use crate::job::{
     Action, HandledTokens, JobResult, Problem, Reading, RequestKind, Step, StepOutcome, WaitingFor,
 };
 use crate::metrics;
-use crate::queue::{Claim, End, Fenced, ParkAs, Report};
+use crate::queue::{CRASH_LIMIT, Claim, End, Fenced, ParkAs, Report};
 
 /// A claim being worked on.
 pub(super) struct Run<'a> {
@@ -149,18 +149,31 @@ impl Run<'_> {
             return self.settle(&request).await;
         }
         if let (Some(reason), None) = (self.claim.cancel(), &self.checkpoint.ending) {
-            let problem = Problem::new(reason, "asked to stop; what had begun was undone");
+            let (result, why) = self.stopped_for(reason);
             if !self.must_undo() {
-                let problem = Problem::new(reason, "asked to stop before anything was begun");
-                return self.end(JobResult::Cancelled, Some(problem)).await;
+                let problem = Problem::new(reason, format!("{why} before anything was begun"));
+                return self.end(result, Some(problem)).await;
             }
+            let problem = Problem::new(reason, format!("{why}; what had begun was undone"));
             // A reboot that is on its way up goes to its end: that is also how it is undone.
             if !self.action().undo().contains(&self.step()) {
-                return self.undo(Ending { result: JobResult::Cancelled, problem }).await;
+                return self.undo(Ending { result, problem }).await;
             }
         }
         let outcome = action::step(self).await?;
         self.conclude(outcome).await
+    }
+
+    /// How a job ends that was asked to stop, and what is said of it. One that kept crashing its workers has failed:
+    /// were it only cancelled, the same would be enqueued again at once.
+    fn stopped_for(&self, reason: Reason) -> (JobResult, String) {
+        if reason != Reason::CrashLimit {
+            return (JobResult::Cancelled, "asked to stop".to_owned());
+        }
+        let (step, id) = (self.step(), self.claim.job().id);
+        let why =
+            format!("step {step} crashed its worker {CRASH_LIMIT} times (the workers' logs about job {id})");
+        (JobResult::Failed, why)
     }
 
     /// Takes over what the row says after a write.

@@ -115,7 +115,8 @@ impl Session {
             Ok(prepared) => prepared,
             Err(none) => return Ok(Err(none)),
         };
-        let bmc = match around.connector.open(&address, credentials, trust).await {
+        let connector = around.connector.on_behalf_of(expected.claim.name_to_bmcs());
+        let bmc = match connector.open(&address, credentials, trust).await {
             Ok(bmc) => bmc,
             Err(error) => return Ok(Err(NoSession::Bmc(error))),
         };

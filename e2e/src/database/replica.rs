@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection, Row};
 
-use super::{Durability, Engine, Server};
+use super::{Durability, Engine, Server, Special};
 use crate::paths;
 use crate::process::Lifetime;
 use crate::wait::say;
@@ -160,15 +160,16 @@ impl Pair {
 
 async fn server(engine: Engine, id: u32) -> Result<Server> {
     let dir = paths::private(&format!("{}-{id}", engine.as_str()))?;
-    let mut more = ["--log-bin=binlog", "--relay-log=relay", "--binlog-format=ROW", "--sync-binlog=0"]
+    let mut args = ["--log-bin=binlog", "--relay-log=relay", "--binlog-format=ROW", "--sync-binlog=0"]
         .map(str::to_owned)
         .to_vec();
-    more.push(format!("--server-id={id}"));
-    more.push(match engine {
+    args.push(format!("--server-id={id}"));
+    args.push(match engine {
         Engine::MySql => "--log-replica-updates=ON".to_owned(),
         Engine::MariaDb => "--log-slave-updates=ON".to_owned(),
     });
-    Server::start_with(&dir, engine, Durability::Relaxed, Lifetime::WithParent, &more).await
+    let special = Special { args, env: Vec::new() };
+    Server::start_with(&dir, engine, Durability::Relaxed, Lifetime::WithParent, special).await
 }
 
 async fn connect(server: &Server) -> Result<MySqlConnection> {

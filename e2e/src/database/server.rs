@@ -29,6 +29,15 @@ pub(super) struct Program {
     pub(super) version: String,
 }
 
+/// What one test wants of a server beyond the usual.
+#[derive(Debug, Clone, Default)]
+pub struct Special {
+    /// Arguments that come last, such as `--max-connections=20`.
+    pub args: Vec<String>,
+    /// Variables of its environment.
+    pub env: Vec<(String, String)>,
+}
+
 /// A running server with its data.
 #[derive(Debug)]
 pub struct Server {
@@ -47,16 +56,16 @@ impl Server {
         durability: Durability,
         lifetime: Lifetime,
     ) -> Result<Self> {
-        Self::start_with(dir, engine, durability, lifetime, &[]).await
+        Self::start_with(dir, engine, durability, lifetime, Special::default()).await
     }
 
-    /// The same with more arguments; the last one of a kind counts.
+    /// The same with more arguments, of which the last one of a kind counts, and variables.
     pub(super) async fn start_with(
         dir: &Path,
         engine: Engine,
         durability: Durability,
         lifetime: Lifetime,
-        more: &[String],
+        special: Special,
     ) -> Result<Self> {
         let (program, template) = tokio::task::spawn_blocking(move || prepare(engine)).await??;
         let data = dir.join("data");
@@ -99,17 +108,17 @@ impl Server {
         }
         if durability == Durability::Relaxed {
             args.push("--innodb-flush-log-at-trx-commit=2".to_owned());
-            if more.is_empty() {
+            if special.args.is_empty() {
                 args.push("--skip-log-bin".to_owned());
             }
         }
-        args.extend(more.iter().cloned());
+        args.extend(special.args);
         say(format!("starting {}, and waiting for it on port {port}", engine.as_str()));
         let process = Process::start(Spec {
             name: engine.as_str().to_owned(),
             program: program.file,
             args,
-            env: Vec::new(),
+            env: special.env,
             log_dir: dir.join("logs"),
             lifetime,
         })?;

@@ -22,6 +22,12 @@ pub struct Bmcs {
 pub struct Asked {
     /// Grows with every request.
     pub seq: u64,
+    /// Which system.
+    pub system: String,
+    /// When it came, in milliseconds on the emulator's monotonic clock.
+    pub at_ms: u64,
+    /// When it was answered; `None`: it was not.
+    pub answered_ms: Option<u64>,
     /// `GET`, `POST` and so on.
     pub method: String,
     /// The path.
@@ -34,6 +40,8 @@ pub struct Asked {
     pub effect: String,
     /// Which worker asked.
     pub worker: Option<String>,
+    /// For which claim: its job and its token.
+    pub claim: Option<String>,
 }
 
 impl Bmcs {
@@ -137,6 +145,26 @@ impl Bmcs {
         Ok(())
     }
 
+    /// Everything that the whole fleet was asked, reads too, in the order in which it came; fails where something fell
+    /// out of the log.
+    pub async fn whole_log(&self) -> Result<Vec<Asked>> {
+        const PAGE: usize = 20_000;
+        let mut all: Vec<Asked> = Vec::new();
+        loop {
+            let since = all.last().map_or(0, |one| one.seq);
+            let path = format!("effects?since={since}&limit={PAGE}");
+            let answer = self.call(reqwest::Method::GET, &path, None).await?;
+            if answer["dropped"].as_u64() != Some(0) {
+                bail!("the emulator's log is too small for this test: {} were dropped", answer["dropped"]);
+            }
+            let entries = answer["entries"].as_array().with_context(|| format!("no entries in {answer}"))?;
+            all.extend(entries.iter().map(asked));
+            if entries.len() < PAGE {
+                return Ok(all);
+            }
+        }
+    }
+
     async fn log(&self, path: &str, system: &str) -> Result<Vec<Asked>> {
         let answer = self.call(reqwest::Method::GET, &format!("{path}?system={system}"), None).await?;
         let entries = answer["entries"].as_array().with_context(|| format!("no entries in {answer}"))?;
@@ -174,11 +202,15 @@ fn asked(entry: &Value) -> Asked {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     Asked {
         seq: entry["seq"].as_u64().unwrap_or(0),
+        system: text(&entry["system"]),
+        at_ms: entry["at_ms"].as_u64().unwrap_or(0),
+        answered_ms: entry["answered_ms"].as_u64(),
         method: text(&entry["method"]),
         path: text(&entry["path"]),
         reset: entry["action"]["reset_type"].as_str().map(str::to_owned),
         status: entry["status"].as_u64(),
         effect: text(&entry["effect"]),
         worker: entry["worker"].as_str().map(str::to_owned),
+        claim: entry["request_id"].as_str().map(str::to_owned),
     }
 }

@@ -2,18 +2,30 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use anyhow::{Context as _, Result, bail};
 use autobuild::api::Server;
 use futures::StreamExt as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, ResourceExt as _};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+use super::{LIMIT, describe};
+
+/// How long one of many may take while all of them want something at once, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(5 * LIMIT.as_secs());
+
+/// The newest version of each Server, by its name.
+type Newest = Mutex<BTreeMap<String, watch::Sender<Option<Server>>>>;
 
 /// A recorder of all versions of the Servers of a namespace. It ends when dropped.
 #[derive(Debug)]
 pub struct Shown {
     seen: Arc<Mutex<Vec<Server>>>,
+    newest: Arc<Newest>,
     watching: JoinHandle<()>,
 }
 
@@ -21,16 +33,30 @@ impl Shown {
     /// Records from now on.
     pub(super) fn record(servers: Api<Server>) -> Self {
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let into = Arc::clone(&seen);
+        let newest: Arc<Newest> = Arc::default();
+        let (into, latest) = (Arc::clone(&seen), Arc::clone(&newest));
         let watching = tokio::spawn(async move {
             let mut events = std::pin::pin!(watcher::watcher(servers, watcher::Config::default()));
             while let Some(event) = events.next().await {
                 if let Ok(Event::Apply(server) | Event::InitApply(server)) = event {
-                    into.lock().unwrap_or_else(PoisonError::into_inner).push(server);
+                    into.lock().unwrap_or_else(PoisonError::into_inner).push(server.clone());
+                    sender(&latest, &server.name_any()).send_replace(Some(server));
                 }
             }
         });
-        Self { seen, watching }
+        Self { seen, newest, watching }
+    }
+
+    /// Waits until a Server was shown so: cheap for many at once, where a poll for each would be most of the load.
+    pub async fn until(&self, name: &str, what: &str, holds: impl Fn(&Server) -> bool) -> Result<Server> {
+        let mut seen = sender(&self.newest, name).subscribe();
+        let holds = |server: &Option<Server>| server.as_ref().is_some_and(&holds);
+        let waited = async { seen.wait_for(holds).await.map(|server| server.clone()) };
+        if let Ok(server) = tokio::time::timeout(PATIENCE, waited).await {
+            return server?.context("it holds for nothing");
+        }
+        let last = seen.borrow().as_ref().map_or_else(|| "nothing".to_owned(), describe);
+        bail!("{name}: waited {} s for {what}; last seen: {last}", PATIENCE.as_secs())
     }
 
     /// What was shown so far.
@@ -53,6 +79,11 @@ impl Shown {
     pub fn contradictions(&self) -> Vec<String> {
         contradictions(&self.so_far())
     }
+}
+
+fn sender(all: &Newest, name: &str) -> watch::Sender<Option<Server>> {
+    let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+    all.entry(name.to_owned()).or_insert_with(|| watch::channel(None).0).clone()
 }
 
 fn contradictions(shown: &[Server]) -> Vec<String> {

@@ -2,10 +2,12 @@
 //! or is replaced.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::Result;
-use tokio::io::copy_bidirectional;
+use anyhow::{Context as _, Result};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -19,6 +21,8 @@ pub enum Link {
     Cut,
     /// Connections stay open and nothing passes.
     Silent,
+    /// It forwards, each piece of an answer so much later. Open connections end with it.
+    Slow(Duration),
 }
 
 /// A proxy in front of one address. It ends when dropped.
@@ -57,6 +61,26 @@ impl Proxy {
         Ok(Self { address, link, target, open, accepting })
     }
 
+    /// In front of the API server of a kubeconfig, with a kubeconfig in `dir` that leads through it.
+    pub async fn before_api_server(kubeconfig: &Path, dir: &Path) -> Result<(Self, PathBuf)> {
+        let mut config: serde_yaml::Value = serde_yaml::from_str(&std::fs::read_to_string(kubeconfig)?)?;
+        let server = &mut config["clusters"][0]["cluster"]["server"];
+        let proxy = Self::start(target(server.as_str().context("the kubeconfig has no server")?)?).await?;
+        *server = format!("https://{}", proxy.address).into();
+        let name = kubeconfig.file_name().context("the kubeconfig has no name")?;
+        let path = dir.join(name).with_extension(format!("proxied-{}", proxy.address.port()));
+        std::fs::write(&path, serde_yaml::to_string(&config)?)?;
+        Ok((proxy, path))
+    }
+
+    /// In front of a database, with the URL that leads through it.
+    pub async fn before_database(url: &str) -> Result<(Self, String)> {
+        let proxy = Self::start(target(url)?).await?;
+        let mut through = url::Url::parse(url)?;
+        through.set_port(Some(proxy.address.port())).ok().context("the URL takes no port")?;
+        Ok((proxy, through.to_string()))
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -78,10 +102,41 @@ impl Proxy {
     }
 }
 
+fn target(url: &str) -> Result<SocketAddr> {
+    let addresses = url::Url::parse(url)?.socket_addrs(|| None)?;
+    addresses.first().copied().with_context(|| "the URL has no address".to_owned())
+}
+
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.accepting.abort();
         self.link.send_replace(Link::Cut);
+    }
+}
+
+/// Until one of them ends.
+async fn forward_slowly(
+    client: &mut TcpStream,
+    server: &mut TcpStream,
+    later: Duration,
+) -> std::io::Result<()> {
+    let (mut from_client, mut to_client) = client.split();
+    let (mut from_server, mut to_server) = server.split();
+    let asking = tokio::io::copy(&mut from_client, &mut to_server);
+    let answering = async {
+        let mut piece = vec![0; 64 * 1024];
+        loop {
+            let length = from_server.read(&mut piece).await?;
+            if length == 0 {
+                return std::io::Result::Ok(());
+            }
+            tokio::time::sleep(later).await;
+            to_client.write_all(&piece[..length]).await?;
+        }
+    };
+    tokio::select! {
+        asked = asking => asked.map(|_| ()),
+        answered = answering => answered,
     }
 }
 
@@ -99,6 +154,11 @@ async fn forward(mut client: TcpStream, target: SocketAddr, mut link: watch::Rec
             Link::Up => tokio::select! {
                 _ = copy_bidirectional(&mut client, &mut server) => return,
                 changed = link.changed() => if changed.is_err() { return },
+            },
+            Link::Slow(later) => tokio::select! {
+                _ = forward_slowly(&mut client, &mut server, later) => return,
+                // A piece that is held back now would be missing later.
+                _ = link.changed() => return,
             },
         }
     }

@@ -7,6 +7,7 @@ mod answers;
 mod certificates;
 mod command_line;
 mod credentials;
+mod database;
 mod departures;
 mod duplicates;
 mod manifests;

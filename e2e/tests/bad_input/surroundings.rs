@@ -1,9 +1,6 @@
 //! The database or the API server is away, the tables are missing, or a row is of another release: it is said, waited
 //! for, and nothing is lost or done twice.
 
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-
 use anyhow::{Context as _, Result};
 use autobuild::api::Reason;
 use autobuild::api::condition::ConditionType;
@@ -157,30 +154,21 @@ async fn a_job_row_of_another_release_is_left_alone_and_the_others_go_on() {
     fleet.end().await.unwrap();
 }
 
-/// A kubeconfig like `file` whose server is `proxy`.
-fn through(file: &Path, proxy: &Proxy, dir: &Path) -> Result<PathBuf> {
-    let mut config: serde_yaml::Value = serde_yaml::from_str(&std::fs::read_to_string(file)?)?;
-    config["clusters"][0]["cluster"]["server"] = format!("https://{}", proxy.address()).into();
-    let name = file.file_name().context("the kubeconfig has no name")?;
-    let path = dir.join(name).with_extension("proxied");
-    std::fs::write(&path, serde_yaml::to_string(&config)?)?;
-    Ok(path)
-}
-
-fn api_server(file: &Path) -> Result<SocketAddr> {
-    let config: serde_yaml::Value = serde_yaml::from_str(&std::fs::read_to_string(file)?)?;
-    let server = config["clusters"][0]["cluster"]["server"].as_str().context("no server")?;
-    let url = url::Url::parse(server)?;
-    Ok(*url.socket_addrs(|| None)?.first().context("no address")?)
-}
-
-async fn api_server_away(fleet: &Fleet, proxy: &Proxy, link: Link, token: &str, before: usize) -> Result<()> {
+async fn api_server_away(
+    fleet: &Fleet,
+    proxies: &[Proxy],
+    link: Link,
+    token: &str,
+    before: usize,
+) -> Result<()> {
     // The off takes effect at once; its answer takes long enough to cut the link while the job runs.
     let slow = json!({ "system": SYSTEM, "method": "POST", "count": 1, "behaviour": { "kind": "Delay", "ms": 1500 } });
     fleet.bmcs().fault(slow).await?;
     fleet.change(SYSTEM, json!({ "rebootToken": token })).await?;
     asked_for(fleet, before + 1).await?;
-    proxy.set(link);
+    for proxy in proxies {
+        proxy.set(link);
+    }
     let of_token = before / 2 + 1;
     wait_for("the job to end, or to wait for the API server", LIMIT, async || {
         let ended = fleet.records().finished(SYSTEM, "Reboot").await?.len() >= of_token;
@@ -195,7 +183,9 @@ async fn api_server_away(fleet: &Fleet, proxy: &Proxy, link: Link, token: &str, 
         "status was written although the API server is away: {}",
         describe(&shown)
     );
-    proxy.set(Link::Up);
+    for proxy in proxies {
+        proxy.set(Link::Up);
+    }
     rebooted(fleet, token).await?;
     let resets = fleet.bmcs().resets(SYSTEM).await?;
     anyhow::ensure!(resets.len() == before + 2, "it was asked for {resets:?}");
@@ -206,17 +196,17 @@ async fn api_server_away(fleet: &Fleet, proxy: &Proxy, link: Link, token: &str, 
 async fn accepted_jobs_outlive_an_api_server_that_is_away_and_status_follows() {
     let fleet = Fleet::with(Layout::new(1).emulator(&["--initial-power", "on"])).await.unwrap();
     let cluster = fleet.cluster();
-    let proxy = Proxy::start(api_server(cluster.worker()).unwrap()).await.unwrap();
-    let file = through(cluster.controller(), &proxy, fleet.dir()).unwrap();
+    let (of_controller, file) = Proxy::before_api_server(cluster.controller(), fleet.dir()).await.unwrap();
     let controller = fleet.launch("controller", &fleet.controller_flags(), &file, &[]).await.unwrap();
     controller.wait_ready().await.unwrap();
-    let file = through(cluster.worker(), &proxy, fleet.dir()).unwrap();
+    let (of_worker, file) = Proxy::before_api_server(cluster.worker(), fleet.dir()).await.unwrap();
     let worker = fleet.launch("worker", &fleet.worker_flags(), &file, &[]).await.unwrap();
     worker.wait_ready().await.unwrap();
     fleet.declare(SYSTEM, json!({})).await.unwrap();
     fleet.wait_ready(SYSTEM).await.unwrap();
-    api_server_away(&fleet, &proxy, Link::Cut, "one", 0).await.context("cut").unwrap();
-    api_server_away(&fleet, &proxy, Link::Silent, "two", 2).await.context("silent").unwrap();
+    let proxies = [of_controller, of_worker];
+    api_server_away(&fleet, &proxies, Link::Cut, "one", 0).await.context("cut").unwrap();
+    api_server_away(&fleet, &proxies, Link::Silent, "two", 2).await.context("silent").unwrap();
     for running in [&controller, &worker] {
         assert!(running.process().ended().unwrap().is_none());
     }

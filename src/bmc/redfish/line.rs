@@ -43,11 +43,19 @@ pub(super) struct Route {
     /// Absent for plain HTTP.
     pub(super) tls: Option<Secured>,
     pub(super) authorization: HeaderValue,
-    /// Who asks, for BMCs that log it.
-    pub(super) worker: Option<HeaderValue>,
+    pub(super) asker: Asker,
     pub(super) connect_timeout: Duration,
     pub(super) request_timeout: Duration,
     pub(super) voice: Voice,
+}
+
+/// Who asks, for BMCs that log it.
+#[derive(Debug)]
+pub(in crate::bmc) struct Asker {
+    /// The worker.
+    pub(in crate::bmc) worker: Option<HeaderValue>,
+    /// The claim.
+    pub(in crate::bmc) request_id: Option<HeaderValue>,
 }
 
 /// What TLS needs.
@@ -155,8 +163,11 @@ impl<'a> Line<'a> {
                     &format!("has a link that cannot be requested ({})", self.route.voice.quote(path)),
                 )
             })?;
-        if let Some(worker) = &self.route.worker {
-            request.headers_mut().insert("x-autobuild-worker", worker.clone());
+        let Asker { worker, request_id } = &self.route.asker;
+        for (name, value) in [("x-autobuild-worker", worker), ("x-request-id", request_id)] {
+            if let Some(value) = value {
+                request.headers_mut().insert(name, value.clone());
+            }
         }
         Ok(request)
     }

@@ -27,7 +27,7 @@ use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
 use self::answer::Document;
-pub(super) use self::line::Secured;
+pub(super) use self::line::{Asker, Secured};
 use self::line::{Line, Route};
 use self::origin::{LinkRefused, Origin, last_segment};
 use self::preconditions::Preconditions;
@@ -81,7 +81,7 @@ impl Redfish {
         peer: SocketAddr,
         credentials: &Credentials,
         tls: Option<Secured>,
-        worker: Option<HeaderValue>,
+        asker: Asker,
         times: Times,
         shared: Shared,
     ) -> Option<Self> {
@@ -93,7 +93,7 @@ impl Redfish {
             peer,
             tls,
             authorization,
-            worker,
+            asker,
             connect_timeout: times.connect,
             request_timeout: times.request,
             voice: Voice::new(format!("{}:{}", address.host(), address.port()), credentials),

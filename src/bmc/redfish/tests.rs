@@ -42,6 +42,7 @@ fn settings() -> ConnectorSettings {
         plain_http: PlainHttp::Allowed,
         unverified_tls: UnverifiedTls::Allowed,
         worker: Some("worker-1".to_owned()),
+        request_id: Some("job-1".to_owned()),
         ..ConnectorSettings::default()
     }
 }
@@ -140,7 +141,7 @@ async fn an_address_without_id_means_the_only_system() {
 }
 
 #[tokio::test]
-async fn each_request_is_sent_once_and_by_the_name_of_the_worker() {
+async fn each_request_is_sent_once_and_names_the_worker_and_its_claim() {
     let site = site(|fleet| fleet, settings()).await;
     let bmc = site.one().await;
     for (request, expected, power) in [
@@ -156,6 +157,7 @@ async fn each_request_is_sent_once_and_by_the_name_of_the_worker() {
         assert_eq!(entries.len(), 1);
         assert_eq!(entries[0].action, Some(Action::Reset { reset_type: expected }));
         assert_eq!((entries[0].effect, entries[0].worker.as_deref()), (Effect::Applied, Some("worker-1")));
+        assert_eq!(entries[0].request_id.as_deref(), Some("job-1"));
         assert_eq!(bmc.probe().await.unwrap().power, power);
     }
 }

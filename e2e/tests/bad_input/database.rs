@@ -1,0 +1,147 @@
+//! Databases that are there and do not fit: rights, versions of the schema, settings of the server.
+
+use e2e::autobuild::Running;
+use e2e::database::{Database, Engine, Special};
+use e2e::fleet::{Fleet, LIMIT, Layout};
+use e2e::wait::{Look, wait_for};
+use serde_json::json;
+use sqlx::{Connection as _, Executor as _, MySqlPool};
+
+use crate::says;
+
+const SYSTEM: &str = "system-0001";
+
+async fn waits(running: &Running, parts: &[&str]) {
+    wait_for(&format!("{} to say what is wrong", running.process().name()), LIMIT, async || {
+        let (status, text) = running.get("/readyz").await?;
+        let told = status == 503 && says(&text, parts).is_ok();
+        Ok(if told { Look::Holds(()) } else { Look::NotYet(format!("{status}: {text}")) })
+    })
+    .await
+    .unwrap();
+    assert!(running.process().ended().unwrap().is_none());
+    assert_eq!(running.get("/livez").await.unwrap().0, 200);
+}
+
+/// A worker and a controller under a user of the database.
+async fn under(fleet: &Fleet, name: &str) -> [Running; 2] {
+    let mut url = url::Url::parse(fleet.database_url()).unwrap();
+    url.set_username(name).unwrap();
+    url.set_password(Some("geheim")).unwrap();
+    let env = [("DATABASE_URL", url.as_str())];
+    let cluster = fleet.cluster();
+    [
+        fleet.launch("worker", &fleet.worker_flags(), cluster.worker(), &env).await.unwrap(),
+        fleet.launch("controller", &fleet.controller_flags(), cluster.controller(), &env).await.unwrap(),
+    ]
+}
+
+async fn run(pool: &MySqlPool, statement: String) {
+    pool.execute(sqlx::AssertSqlSafe(statement)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_without_rights_is_named_with_what_it_lacks() {
+    let fleet = Fleet::start(1).await.unwrap();
+    let pool = fleet.records().pool();
+    let user = format!("u{}", &fleet.namespace()[6..]);
+    let schema: String = sqlx::query_scalar("SELECT DATABASE()").fetch_one(pool).await.unwrap();
+    run(pool, format!("CREATE USER {user}@'127.0.0.1' IDENTIFIED BY 'geheim'")).await;
+    let mut processes = under(&fleet, &user).await;
+    for process in &processes {
+        waits(process, &["check the user, its rights and the database's name", &user]).await;
+    }
+    // Enough to look, too little to work.
+    run(pool, format!("GRANT SELECT, UPDATE ON `{schema}`.* TO {user}@'127.0.0.1'")).await;
+    waits(&processes[0], &["INSERT command denied", "check the user, its rights"]).await;
+    run(pool, format!("GRANT INSERT, DELETE ON `{schema}`.* TO {user}@'127.0.0.1'")).await;
+    // The server gives new rights to new connections only.
+    for process in &mut processes {
+        process.restart().await.unwrap();
+        process.wait_ready().await.unwrap();
+    }
+    fleet.declare(SYSTEM, json!({})).await.unwrap();
+    fleet.wait_ready(SYSTEM).await.unwrap();
+    assert!(fleet.logged("geheim").unwrap().is_empty());
+    fleet.end().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_of_another_release_is_refused_with_the_two_versions_and_the_way_out() {
+    let fleet = Fleet::start(1).await.unwrap();
+    let pool = fleet.records().pool();
+    let newest = fleet.records().number("SELECT MAX(version) FROM _sqlx_migrations").await.unwrap();
+    run(
+        pool,
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+         VALUES (9999, 'of tomorrow', TRUE, '', 0)"
+            .to_owned(),
+    )
+    .await;
+    let worker = fleet.launch("worker", &fleet.worker_flags(), fleet.cluster().worker(), &[]).await.unwrap();
+    let newer = format!("version 9999, newer than this release's {newest}");
+    waits(&worker, &[&newer, "use a newer release"]).await;
+    run(pool, format!("DELETE FROM _sqlx_migrations WHERE version IN (9999, {newest})")).await;
+    let older = format!("version {}, this release needs {newest}", newest - 1);
+    waits(&worker, &[&older, "run `autobuild migrate`"]).await;
+    run(
+        pool,
+        format!(
+            "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+             VALUES ({newest}, 'again', FALSE, '', 0)"
+        ),
+    )
+    .await;
+    waits(&worker, &["failed midway", "run `autobuild migrate`"]).await;
+    run(pool, format!("UPDATE _sqlx_migrations SET success = TRUE WHERE version = {newest}")).await;
+    worker.wait_ready().await.unwrap();
+    fleet.end().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_of_the_server_that_do_not_fit_are_overridden_by_every_connection() {
+    let args = [
+        "--transaction-isolation=SERIALIZABLE",
+        "--character-set-server=latin1",
+        "--sql-mode=",
+        "--default-time-zone=+09:00",
+    ];
+    let special = Special { args: args.map(str::to_owned).to_vec(), env: Vec::new() };
+    let database = Database::special("odd-settings", Engine::from_env().unwrap(), special).await.unwrap();
+    // As somebody makes it who thinks of none of this.
+    let url = database.url("odd");
+    let mut connection = sqlx::MySqlConnection::connect(&database.url("")).await.unwrap();
+    connection.execute("CREATE DATABASE odd").await.unwrap();
+    let layout = Layout::new(1).database(&url).emulator(&["--initial-power", "on"]);
+    let fleet = Fleet::with(layout).await.unwrap();
+    let other = "SELECT COUNT(*) FROM information_schema.columns WHERE table_schema = 'odd' \
+                 AND table_name <> '_sqlx_migrations' AND character_set_name <> 'utf8mb4'";
+    assert_eq!(fleet.records().number(other).await.unwrap(), 0);
+    let _controller = fleet.controller("controller").await.unwrap();
+    let _worker = fleet.worker("worker").await.unwrap();
+    fleet.declare(SYSTEM, json!({})).await.unwrap();
+    fleet.wait_ready(SYSTEM).await.unwrap();
+    fleet.change(SYSTEM, json!({ "rebootToken": "one" })).await.unwrap();
+    fleet
+        .wait(SYSTEM, "rebooted", |server| {
+            let status = server.status.as_ref();
+            e2e::fleet::is_ready(server)
+                && status.is_some_and(|status| status.reboot_tokens == ["one"] && status.job.is_none())
+        })
+        .await
+        .unwrap();
+    fleet.end().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_binary_log_of_statements_is_refused() {
+    let args = ["--log-bin=binlog", "--server-id=1", "--binlog-format=ROW"];
+    let special = Special { args: args.map(str::to_owned).to_vec(), env: Vec::new() };
+    let database = Database::special("statement-binlog", Engine::from_env().unwrap(), special).await.unwrap();
+    let url = database.unique_schema("logged").await.unwrap();
+    autobuild::queue::migrate(&url, false).await.unwrap();
+    let mut connection = sqlx::MySqlConnection::connect(&url).await.unwrap();
+    connection.execute("SET GLOBAL binlog_format = 'STATEMENT'").await.unwrap();
+    let error = autobuild::queue::Queue::connect(&url, 2).await.unwrap_err();
+    says(&error.to_string(), &["binlog_format is STATEMENT", "ROW"]).unwrap();
+}

@@ -1,0 +1,25 @@
+//! Drills over whole fleets: processes die and freeze, the database dies, clocks jump, disks fill up, links are cut.
+//! Whatever happens, every wish is carried out once, nobody works on a machine that another one works on, and all is
+//! well soon after the trouble ends.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::float_cmp,
+    reason = "tests"
+)]
+
+mod bulk;
+mod clocks;
+mod conflicts;
+mod crash;
+mod cut_off;
+mod disk;
+mod judge;
+mod poison;
+mod priority;
+mod register;
+mod steps;
+mod trouble;
+mod wishes;
