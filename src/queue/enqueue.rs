@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, MySqlConnection, Row};
 use super::batch::{Answers, Batch};
 use super::many::{filled, groups, marks, times};
 use super::row::{QueueRow, insert_places};
-use super::transaction::{Ending, Pass, Transaction};
+use super::transaction::{Ending, Pass, Transaction, begin_again};
 use super::{PlaceInQueue, Queue, QueueError, now_ms};
 use crate::job::{Action, Cause, Intent, JobId, Lane, PermitClass, ServerUid, Step, Visibility, order_key};
 use crate::shard::Shard;
@@ -111,7 +111,7 @@ impl Transaction for Enqueue {
                 Inserted::All => return Ok(Ending::Commit(answers.into_iter().map(Ok).collect())),
                 // One of them stands in the way of all. Found by reading again; alone it is simply refused.
                 Inserted::Outdated | Inserted::Collided(_) if items.len() == 1 => {
-                    undo(connection).await?;
+                    begin_again(connection).await?;
                     let before = wanted.len();
                     self.sort_out(connection, &mut wanted, &mut answers).await?;
                     if wanted.len() == before {
@@ -119,9 +119,9 @@ impl Transaction for Enqueue {
                     }
                     return Ok(Ending::Rollback(answers.into_iter().map(Ok).collect()));
                 }
-                Inserted::Outdated => undo(connection).await?,
+                Inserted::Outdated => begin_again(connection).await?,
                 Inserted::Collided(key) => {
-                    undo(connection).await?;
+                    begin_again(connection).await?;
                     let before = wanted.len();
                     self.sort_out(connection, &mut wanted, &mut answers).await?;
                     if wanted.len() == before {
@@ -141,14 +141,6 @@ const ROUNDS: u32 = 8;
 
 /// The error number of a duplicate key.
 const DUPLICATE: u16 = 1062;
-
-/// Starts the transaction again, with nothing of it kept.
-async fn undo(connection: &mut MySqlConnection) -> Result<(), QueueError> {
-    for statement in ["ROLLBACK", "START TRANSACTION"] {
-        sqlx::raw_sql(statement).execute(&mut *connection).await?;
-    }
-    Ok(())
-}
 
 impl Enqueue {
     /// Answers what can be answered by looking: servers that have a live job, and those that changed since the

@@ -2,7 +2,7 @@
 //!
 //! Lanes are emptied one after the other over all served shards, started jobs before others, and those that need a
 //! permit last. What was seen is remembered for a moment, so that a claim does not begin with a look at every shard;
-//! whatever is more urgent than what is remembered is looked for before each claim.
+//! whatever is more urgent than what is remembered is looked for every two milliseconds.
 
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,8 @@ use crate::shard::Shard;
 
 /// How long what was seen at the front is good for.
 const FRESH: Duration = Duration::from_millis(500);
+/// Between two looks for something more urgent; a claim of one job takes about as long.
+const HIGHER: Duration = Duration::from_millis(2);
 /// Between two looks for parked jobs whose time has come.
 const WAKES: Duration = Duration::from_millis(100);
 /// How long hints are kept at least.
@@ -41,6 +43,7 @@ pub struct Front {
     lower_share: u32,
     heads: Vec<Head>,
     looked: Option<Instant>,
+    looked_higher: Option<Instant>,
     woken: Option<Instant>,
     hints: Hints,
     hints_end: Instant,
@@ -59,6 +62,7 @@ impl Front {
             lower_share,
             heads: Vec::new(),
             looked: None,
+            looked_higher: None,
             woken: None,
             hints: Hints::new(),
             hints_end: Instant::now(),
@@ -159,8 +163,12 @@ impl Queue {
         }
         let mut looked = false;
         self.wake_due(front).await?;
-        if front.is_fresh() && !front.heads.is_empty() {
+        if front.is_fresh()
+            && !front.heads.is_empty()
+            && front.looked_higher.is_none_or(|looked| looked.elapsed() >= HIGHER)
+        {
             self.look_higher(front).await?;
+            front.looked_higher = Some(Instant::now());
         }
         loop {
             if !front.is_fresh() || front.heads.is_empty() {

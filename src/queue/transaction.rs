@@ -186,6 +186,14 @@ impl Queue {
     }
 }
 
+/// Starts the transaction again, with nothing of it kept.
+pub(super) async fn begin_again(connection: &mut MySqlConnection) -> Result<(), QueueError> {
+    for statement in ["ROLLBACK", "START TRANSACTION"] {
+        sqlx::raw_sql(statement).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
 async fn begin_to_end<T: Transaction>(
     connection: &mut MySqlConnection,
     transaction: &T,

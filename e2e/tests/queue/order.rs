@@ -73,14 +73,19 @@ async fn lanes(f: Fixture) {
 
 async fn overtakes(f: Fixture) {
     let worker = f.worker().await;
-    for number in 0..20 {
+    for number in 0..40 {
         f.put(&format!("low-{number}"), Lane::Low, number % SHARDS, 0).await;
     }
     let mut front = front(0);
     for (number, lane) in [Lane::Normal, Lane::High, Lane::Urgent].into_iter().enumerate() {
         assert_eq!(f.fetch(&mut front, &worker, room(1)).await[0].job().lane, Lane::Low);
         let wanted = f.put(&format!("other-{number}"), lane, number as u16, 0).await;
-        assert_eq!(f.fetch(&mut front, &worker, room(1)).await[0].job().id, wanted);
+        // Within some milliseconds, and long before the backlog ends.
+        let mut passed = 0;
+        while f.fetch(&mut front, &worker, room(1)).await[0].job().id != wanted {
+            passed += 1;
+            assert!(passed < 4, "{lane:?} waits behind the backlog");
+        }
     }
 }
 
