@@ -12,9 +12,6 @@ use super::transaction::{Kept, Transaction};
 use super::{Inner, Queue, QueueError};
 use crate::job::ServerUid;
 
-/// Batches of one kind that run side by side: while one waits for the disk, the next one executes.
-const LANES: usize = 2;
-
 /// The answers of one batch, in the order of its items.
 pub(super) type Answers<T> = Vec<Result<T, QueueError>>;
 
@@ -25,6 +22,8 @@ pub(super) trait Batch: Transaction<Output = Answers<Self::Answer>> {
     type Item: Clone + Send + Sync + 'static;
     /// What it learns.
     type Answer: Send + 'static;
+    /// Batches of this kind that run side by side: while one waits for the disk, the next one executes.
+    const LANES: usize = 2;
 
     /// The server that an item is about: a batch has one item of each server.
     fn server(item: &Self::Item) -> &ServerUid;
@@ -66,7 +65,7 @@ impl<B: Batch> Batcher<B> {
     pub(super) fn start(queue: &Weak<Inner>) -> Self {
         let waiting = Arc::new(Waiting { calls: Mutex::default(), arrived: Notify::new() });
         let end = CancellationToken::new();
-        for _ in 0..LANES {
+        for _ in 0..B::LANES {
             tokio::spawn(end.clone().run_until_cancelled_owned(serve(queue.clone(), waiting.clone())));
         }
         Self { waiting, _lanes: end.drop_guard() }

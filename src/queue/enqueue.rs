@@ -288,6 +288,8 @@ async fn raise(
 impl Batch for Enqueue {
     type Item = Decided;
     type Answer = Enqueued;
+    /// One controller enqueues for many workers, each of which has lanes of its own.
+    const LANES: usize = 4;
 
     fn server(item: &Decided) -> &ServerUid {
         &item.job.uid

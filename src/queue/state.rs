@@ -327,6 +327,7 @@ pub(super) async fn touch(
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, missing_docs)]
 mod tests {
     use super::*;
     use crate::api::Reason;
