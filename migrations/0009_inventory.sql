@@ -12,5 +12,9 @@ INSERT INTO inventory (server_uid, content)
 
 ALTER TABLE server_state ADD COLUMN inventory_hash BIGINT NULL;
 
--- Old rows go by their key: ids begin with the time.
-ALTER TABLE job_history DROP KEY finished_at_ms;
+-- Old rows go by their key: ids begin with the time. Ids are random below the millisecond: two servers may have jobs of
+-- the same id, one server never.
+ALTER TABLE job_history
+    DROP KEY finished_at_ms,
+    DROP PRIMARY KEY,
+    ADD PRIMARY KEY (job_id, server_uid);

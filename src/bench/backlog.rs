@@ -52,6 +52,8 @@ pub(super) async fn measure(bench: &Bench) -> Result<Report, BenchError> {
     bar.end();
     let mut report = figures(&all);
     for beside in all {
+        // They keep connections.
+        drop(beside.fetchers);
         beside.process.leave().await?;
         report.faults = report.faults.plus(beside.ground.faults().await?);
     }

@@ -49,7 +49,7 @@ pub(super) async fn observe(context: &Context, server: Server) -> Result<Observe
         server,
     };
     if let Some(id) = seen.missing_job() {
-        seen.shown_job_ended = context.queue.has_ended(id).await?;
+        seen.shown_job_ended = context.queue.has_ended(&uid, id).await?;
     }
     Ok(Observed { seen, uid, namespace, name, in_feed: row.in_feed })
 }

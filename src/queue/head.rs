@@ -86,8 +86,7 @@ impl Queue {
             }
         }
         let mut heads = Vec::new();
-        let rows = query.fetch_all(self.reading(kept).await?).await.map_err(QueueError::from);
-        for row in kept.judge(rows)? {
+        for row in self.read_on(kept, query).await? {
             let shard: i64 = row.try_get("shard")?;
             let state: i64 = row.try_get("state")?;
             let now_ms: i64 = row.try_get("now_ms")?;
@@ -120,8 +119,7 @@ impl Queue {
                 query = query.bind(i64::from(shard.0));
             }
             query = query.bind(PlaceInQueue::Parked.code());
-            let rows = query.fetch_all(self.reading(kept).await?).await.map_err(QueueError::from);
-            for row in kept.judge(rows)? {
+            for row in self.read_on(kept, query).await? {
                 due.insert(Shard(row.try_get::<i64, _>("shard")?.max(0) as u16));
             }
         }
@@ -171,8 +169,7 @@ impl Queue {
         for (first, last) in ranges {
             query = query.bind(first).bind(last);
         }
-        let row = query.fetch_optional(self.reading(kept).await?).await.map_err(QueueError::from);
-        let Some(row) = kept.judge(row)? else { return Ok(None) };
+        let Some(row) = self.read_on(kept, query).await?.pop() else { return Ok(None) };
         let (shard, state): (i64, i64) = (row.try_get("shard")?, row.try_get("state")?);
         let lane = lane_of(row.try_get("ord")?);
         Ok(PlaceInQueue::from_code(state).map(|place| Head {

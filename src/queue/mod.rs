@@ -49,6 +49,7 @@ mod sweep;
 mod transaction;
 mod wake;
 
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Weak};
 
 use sqlx::mysql::{MySqlConnectOptions, MySqlPool};
@@ -94,6 +95,8 @@ struct Inner {
     present: Arc<Present>,
     server: ServerInfo,
     shards: u16,
+    /// Connections that tasks keep between their transactions.
+    kept: Arc<AtomicU32>,
     batchers: Batchers,
 }
 
@@ -117,6 +120,9 @@ impl Batchers {
     }
 }
 
+/// How long is waited for connections that are in use.
+const CLOSING: std::time::Duration = std::time::Duration::from_secs(2);
+
 impl Queue {
     /// Connects, checks server and schema, and logs what could lose a commit.
     ///
@@ -137,6 +143,7 @@ impl Queue {
             present,
             server,
             shards,
+            kept: Arc::default(),
             batchers: Batchers::start(queue),
         });
         Ok(Self { inner })
@@ -152,9 +159,11 @@ impl Queue {
         self.inner.shards
     }
 
-    /// Closes every connection.
+    /// Closes every connection. One that a task still keeps is closed when that task ends, and is not waited for.
     pub async fn close(&self) {
-        self.inner.pool.close().await;
+        if tokio::time::timeout(CLOSING, self.inner.pool.close()).await.is_err() {
+            tracing::debug!("a connection is still in use");
+        }
     }
 
     fn pool(&self) -> &MySqlPool {

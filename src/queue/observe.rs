@@ -96,9 +96,10 @@ impl Queue {
 
     /// Whether the history has the end of a job that status shows. One that was stopped because the database was behind
     /// is not at its end: something has to be done about it.
-    pub async fn has_ended(&self, id: JobId) -> Result<bool, QueueError> {
-        let row = sqlx::query("SELECT reason, result FROM job_history WHERE job_id = ?")
+    pub async fn has_ended(&self, uid: &ServerUid, id: JobId) -> Result<bool, QueueError> {
+        let row = sqlx::query("SELECT reason, result FROM job_history WHERE job_id = ? AND server_uid = ?")
             .bind(id.0)
+            .bind(uid.as_str())
             .fetch_optional(self.pool())
             .await?;
         let Some(row) = row else { return Ok(false) };

@@ -1,8 +1,11 @@
 //! How a transaction runs: short, in a task that nobody cancels midway, and repeated whole when the database gives up.
 
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use sqlx::mysql::{MySqlArguments, MySqlRow};
 use sqlx::pool::PoolConnection;
 use sqlx::{Connection, MySql, MySqlConnection};
 
@@ -24,21 +27,29 @@ pub(super) struct Kept {
     lent: Option<Lent>,
 }
 
-impl Kept {
-    /// Of no more use if a statement on it failed.
-    pub(super) fn judge<T>(&mut self, result: Result<T, QueueError>) -> Result<T, QueueError> {
-        if let (Err(_), Some(lent)) = (&result, self.lent.take_if(|_| result.is_err())) {
-            drop(lent.connection.detach());
-        }
-        result
-    }
-}
-
 #[derive(Debug)]
 struct Lent {
     connection: PoolConnection<MySql>,
     acquired: Instant,
     used: Instant,
+    place: Option<Place>,
+}
+
+/// One of the connections that may be kept.
+#[derive(Debug)]
+struct Place(Arc<AtomicU32>);
+
+impl Place {
+    fn take(kept: &Arc<AtomicU32>, at_most: u32) -> Option<Self> {
+        let more = |count| (count < at_most).then_some(count + 1);
+        kept.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(|_| Self(Arc::clone(kept)))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Whether an earlier try of the same transaction may have been committed without us knowing.
@@ -150,8 +161,8 @@ impl Queue {
         if result.as_ref().is_err_and(poisons_connection) {
             // The pool would hand out a connection to the wrong server again.
             drop(lent.connection.detach());
-        } else if self.has_spare() {
-            kept.lent = Some(lent);
+        } else {
+            self.keep(kept, lent);
         }
         result
     }
@@ -165,24 +176,36 @@ impl Queue {
         kept.lent = None;
         let now = Instant::now();
         match self.pool().acquire().await {
-            Ok(connection) => Ok(Lent { connection, acquired: now, used: now }),
+            Ok(connection) => Ok(Lent { connection, acquired: now, used: now, place: None }),
             Err(error) => Err(self.inner.present.explain(error)),
         }
     }
 
-    /// A connection for plain reads, kept for the next ones.
-    pub(super) async fn reading<'k>(
-        &self,
-        kept: &'k mut Kept,
-    ) -> Result<&'k mut MySqlConnection, QueueError> {
-        let lent = self.lend(kept).await?;
-        Ok(&mut kept.lent.insert(lent).connection)
+    /// Keeps a connection, as long as half of them are left for others.
+    fn keep(&self, kept: &mut Kept, mut lent: Lent) {
+        if lent.place.is_none() {
+            lent.place = Place::take(&self.inner.kept, self.pool().options().get_max_connections() / 2);
+        }
+        kept.lent = lent.place.is_some().then_some(lent);
     }
 
-    /// Whether others find a connection although one is kept.
-    fn has_spare(&self) -> bool {
-        let pool = self.pool();
-        pool.num_idle() > 0 || pool.size() < pool.options().get_max_connections()
+    /// Rows of a plain read on a connection that is kept for the next one.
+    pub(super) async fn read_on(
+        &self,
+        kept: &mut Kept,
+        query: sqlx::query::Query<'_, MySql, MySqlArguments>,
+    ) -> Result<Vec<MySqlRow>, QueueError> {
+        let mut lent = self.lend(kept).await?;
+        match query.fetch_all(&mut *lent.connection).await {
+            Ok(rows) => {
+                self.keep(kept, lent);
+                Ok(rows)
+            }
+            Err(error) => {
+                drop(lent.connection.detach());
+                Err(QueueError::from(error))
+            }
+        }
     }
 }
 

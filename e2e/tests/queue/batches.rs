@@ -18,6 +18,7 @@ pub const CASES: &[Case] = &[
         mixed_completions(f).boxed_local()
     }),
     ("of many parks at once only the signalled job stays awake", |f| mixed_parks(f).boxed_local()),
+    ("jobs of different servers that happen to have one id are both recorded", |f| same_id(f).boxed_local()),
     ("many advances at once give each claim its own step", |f| advances(f).boxed_local()),
     ("calls whose caller goes away are carried out", |f| gone_away(f).boxed_local()),
 ];
@@ -141,6 +142,23 @@ async fn mixed_parks(f: Fixture) {
     let awake = f.claim(&worker, PlaceInQueue::Ready, Lane::High, COUNT as u32).await;
     assert_eq!(awake.iter().map(autobuild::queue::Claim::checkpoint).collect::<Vec<_>>(), ["of 9"]);
     assert_eq!(f.count("queue").await, COUNT as i64 - 1);
+}
+
+async fn same_id(f: Fixture) {
+    let id = JobId::new(now_ms(), 7);
+    for (number, lane) in [Lane::Low, Lane::High].into_iter().enumerate() {
+        let uid = f.server(&number.to_string()).await;
+        assert_eq!(
+            f.queue.enqueue(job(&uid, Action::PowerOn, lane, id), 1).await.unwrap(),
+            Enqueued::Accepted
+        );
+    }
+    let worker = f.worker().await;
+    for lane in [Lane::Low, Lane::High] {
+        let claim = f.claim(&worker, PlaceInQueue::Queued, lane, 1).await.pop().unwrap();
+        done(f.queue.complete(claim, succeeded()).await.unwrap());
+    }
+    assert_eq!((f.count("job").await, f.count("job_history").await), (0, 2));
 }
 
 async fn advances(f: Fixture) {

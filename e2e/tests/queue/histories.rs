@@ -186,7 +186,7 @@ async fn lost(f: Fixture) {
     let failure = known.failure.unwrap();
     assert_eq!((failure.action, failure.problem.reason), (Action::Wipe, Reason::HistoryLost));
     assert_eq!(f.count("job_history").await, 1);
-    assert!(f.queue.has_ended(lost.job.id).await.unwrap());
+    assert!(f.queue.has_ended(&uid, lost.job.id).await.unwrap());
     // Power that is as wished does not make up for it.
     f.enqueue(&uid, Action::PowerOn, Lane::High).await;
     let worker = f.worker().await;
@@ -198,12 +198,12 @@ async fn lost(f: Fixture) {
 async fn ended(f: Fixture) {
     let uid = f.server("a").await;
     let id = f.enqueue(&uid, Action::Reboot, Lane::High).await;
-    assert!(!f.queue.has_ended(id).await.unwrap());
+    assert!(!f.queue.has_ended(&uid, id).await.unwrap());
     let worker = f.worker().await;
     let claim = f.claim_one(&worker, PlaceInQueue::Queued).await;
     done(f.queue.complete(claim, succeeded()).await.unwrap());
-    assert!(f.queue.has_ended(id).await.unwrap());
+    assert!(f.queue.has_ended(&uid, id).await.unwrap());
     let id = f.enqueue(&uid, Action::Reboot, Lane::High).await;
     f.queue.cancel(&uid, id, Reason::HistoryLost).await.unwrap();
-    assert!(!f.queue.has_ended(id).await.unwrap());
+    assert!(!f.queue.has_ended(&uid, id).await.unwrap());
 }
