@@ -47,6 +47,7 @@ impl Clock {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "a long drill: make soak"]
 async fn wrong_and_jumping_clocks_cost_no_worker_its_jobs_and_double_nothing() {
     let dir = e2e::paths::private("clocks").unwrap();
     let of_database = Clock::new(&dir, "database", "+0s");

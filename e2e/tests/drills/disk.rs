@@ -46,6 +46,7 @@ async fn says_that_it_is_full(running: &Running) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "a long drill: make soak"]
 async fn a_database_without_space_is_waited_for_and_nothing_is_lost_or_doubled() {
     let fleet = Fleet::with(Layout::new(4).emulator(&["--initial-power", "on"])).await.unwrap();
     let flags = controller_flags(&fleet);

@@ -37,6 +37,7 @@ fn passed_over(all: &BTreeMap<String, Past>) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "a long drill: make soak"]
 async fn no_job_is_started_while_a_more_urgent_one_has_waited_for_long() {
     let fleet = Fleet::with(Layout::new(SERVERS as u32).emulator(&["--initial-power", "on"])).await.unwrap();
     let flags = controller_flags(&fleet);
