@@ -128,6 +128,13 @@ impl Front {
         if place == PlaceInQueue::QueuedBounded { slots.min(self.permits_left) } else { slots }
     }
 
+    /// The order keys of a lane, without those before every hint.
+    fn range(&self, lane: Lane) -> (i64, i64) {
+        let (first, last) = lane.order_range();
+        let hints = self.hints.iter().filter(|((_, _, of), _)| *of == lane);
+        (hints.map(|(_, hint)| *hint).min().unwrap_or(first), last)
+    }
+
     fn is_lower_turn(&self) -> bool {
         self.lower_share > 0 && self.claims % self.lower_share == self.lower_share - 1
     }
@@ -135,6 +142,11 @@ impl Front {
     fn replace(&mut self, part: (Shard, PlaceInQueue), by: Vec<Head>) {
         self.heads.retain(|head| (head.shard, head.place) != part);
         self.heads.extend(by);
+        self.drop_bounded();
+    }
+
+    /// Without a permit there is nothing to claim among those that need one.
+    fn drop_bounded(&mut self) {
         if self.permits_left == 0 {
             self.heads.retain(|head| head.place != PlaceInQueue::QueuedBounded);
         }
@@ -230,7 +242,10 @@ impl Queue {
         let shards = front.shards();
         let everything = [(i64::MIN, i64::MAX)];
         let place = (&*front.served.site, &*shards);
-        if self.any_in(&mut front.kept, place, &PlaceInQueue::CLAIMED, &everything).await?.is_some() {
+        // With hints there is work, and without them that read would pass everything that was deleted.
+        if !front.hints.is_empty()
+            || self.any_in(&mut front.kept, place, &PlaceInQueue::CLAIMED, &everything).await?.is_some()
+        {
             let parts = front.parts();
             heads = self.heads_of(&mut front.kept, &front.served.site, &parts, &front.hints).await?;
         }
@@ -243,11 +258,9 @@ impl Queue {
             let permits = self.permits(&front.served.site).await?;
             let install = permits.iter().find(|permits| permits.class == PermitClass::Install);
             front.permits_left = install.map_or(0, super::Permits::left);
-            if front.permits_left == 0 {
-                heads.retain(|head| head.place != PlaceInQueue::QueuedBounded);
-            }
         }
         front.heads = heads;
+        front.drop_bounded();
         front.looked = Some(Instant::now());
         Ok(())
     }
@@ -255,15 +268,8 @@ impl Queue {
     /// Looks for something more urgent than what is remembered.
     async fn look_higher(&self, front: &mut Front) -> Result<(), QueueError> {
         let best = front.heads.iter().map(|head| head.lane).min().unwrap_or(Lane::Urgent);
-        let above: Vec<(i64, i64)> = Lane::ALL
-            .into_iter()
-            .filter(|lane| *lane < best)
-            .map(|lane| {
-                let (first, last) = lane.order_range();
-                let hints = front.hints.iter().filter(|((_, _, of), _)| *of == lane);
-                (hints.map(|(_, hint)| *hint).min().unwrap_or(first), last)
-            })
-            .collect();
+        let above: Vec<(i64, i64)> =
+            Lane::ALL.into_iter().filter(|lane| *lane < best).map(|lane| front.range(lane)).collect();
         let shards = front.shards();
         // There may be more of them: look at all.
         let places = front.places();
@@ -293,9 +299,10 @@ impl Queue {
         let places = front.places();
         for number in 0..below.len() {
             let lane = below[(front.lower as usize + number) % below.len()];
+            let front_range = front.range(lane);
             for shards in [rest, before] {
                 let found = self
-                    .any_in(&mut front.kept, (&front.served.site, shards), places, &[lane.order_range()])
+                    .any_in(&mut front.kept, (&front.served.site, shards), places, &[front_range])
                     .await?;
                 let Some(head) = found else { continue };
                 let at_most = front.bounded(head.place, (room.any / front.lower_share).max(1));
@@ -339,9 +346,16 @@ impl Queue {
         if hint.is_some() && found < at_most {
             // Something may have been put before the hint: woken, taken from a dead worker, moved to this lane.
             front.hints.remove(&key);
-            claimed = self.claim_from(&mut front.kept, me, from, first, at_most - found).await?;
-            found += claimed.found;
-            claims.extend(claimed.claims);
+            match self.claim_from(&mut front.kept, me, from, first, at_most - found).await {
+                Ok(more) => {
+                    claimed = more;
+                    found += claimed.found;
+                    claims.extend(claimed.claims);
+                }
+                Err(error) if claims.is_empty() => return Err(error),
+                // What is claimed must reach its slots.
+                Err(_) => return Ok(claims),
+            }
         }
         if !claims.is_empty() {
             front.claims = front.claims.wrapping_add(1);
@@ -353,19 +367,15 @@ impl Queue {
         }
         if found < at_most {
             // What lies in the lanes below was not to be seen before.
-            let next = self.heads_of(&mut front.kept, &front.served.site, &[part], &front.hints).await?;
-            front.replace(part, next);
-        } else {
-            if let Some(last) = claimed.last {
-                front.hints.insert(key, last);
+            match self.heads_of(&mut front.kept, &front.served.site, &[part], &front.hints).await {
+                Ok(next) => front.replace(part, next),
+                Err(error) if claims.is_empty() => return Err(error),
+                Err(_) => front.forget(),
             }
-            if front.permits_left == 0 {
-                front.replace(
-                    part,
-                    front.heads.iter().filter(|it| (it.shard, it.place) == part).copied().collect(),
-                );
-            }
+        } else if let Some(last) = claimed.last {
+            front.hints.insert(key, last);
         }
+        front.drop_bounded();
         Ok(claims)
     }
 }
