@@ -6,9 +6,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::head::Hints;
+use super::head::{Head, Hints};
 use super::transaction::Kept;
-use super::{Claim, ClaimFrom, Head, PlaceInQueue, Queue, QueueError, Served};
+use super::{Claim, ClaimFrom, PlaceInQueue, Queue, QueueError, Served};
 use crate::job::{Incarnation, Lane, PermitClass};
 use crate::metrics;
 use crate::shard::Shard;
@@ -88,7 +88,7 @@ impl Front {
     }
 
     /// Looks at everything again before the next claim: something may have come.
-    pub fn forget(&mut self) {
+    fn forget(&mut self) {
         self.heads.clear();
         self.looked = None;
     }

@@ -6,13 +6,13 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::many::{filled, marks, times};
 use super::transaction::Kept;
-use super::{PlaceInQueue, Queue, QueueError, Served, now_ms};
+use super::{PlaceInQueue, Queue, QueueError, now_ms};
 use crate::job::{Lane, order_key};
 use crate::shard::Shard;
 
 /// The front of one part of the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Head {
+pub(super) struct Head {
     /// The shard.
     pub shard: Shard,
     /// Where in it.
@@ -47,17 +47,7 @@ pub(super) fn lane_of(ord: i64) -> Lane {
 }
 
 impl Queue {
-    /// The heads of the served shards: the most urgent lane first, started jobs before others. One statement, no lock.
-    pub async fn heads(&self, served: &Served) -> Result<Vec<Head>, QueueError> {
-        let parts: Vec<(Shard, PlaceInQueue)> = served
-            .shards
-            .iter()
-            .flat_map(|shard| PlaceInQueue::CLAIMED.into_iter().map(|place| (*shard, place)))
-            .collect();
-        self.heads_of(&mut Kept::default(), &served.site, &parts, &Hints::new()).await
-    }
-
-    /// The heads of some parts of a site's queue.
+    /// The heads of some parts of a site's queue, in no order. One statement, no lock.
     pub(super) async fn heads_of(
         &self,
         kept: &mut Kept,
@@ -96,7 +86,6 @@ impl Queue {
             let waiting_ms = (now_ms - (ord - order_key(lane, 0))).max(0);
             heads.push(Head { shard: Shard(shard.max(0) as u16), place, lane, waiting_ms });
         }
-        heads.sort_by_key(|head| (head.lane, head.place));
         Ok(heads)
     }
 

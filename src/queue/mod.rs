@@ -69,7 +69,6 @@ pub use error::QueueError;
 pub use feed::{Changed, FeedCursor};
 pub use fence::Fenced;
 pub use front::{Front, Room};
-pub use head::Head;
 pub use lease::{Beat, Followed, Heart, Newcomer};
 pub use login::{LoginEnd, LoginKey, LoginLeave};
 pub use lost::LostJob;

@@ -2,17 +2,19 @@
 
 use std::time::Duration;
 
-use autobuild::job::{Action, Cause, HandledTokens, Intent, JobId, Lane, ServerUid, Visibility};
+use autobuild::job::{HandledTokens, JobId, ServerUid};
 use autobuild::metrics;
-use autobuild::queue::{Enqueued, NewJob, Queue, QueueError};
-use autobuild::shard::Shard;
+use autobuild::queue::{Enqueued, Queue, QueueError};
 use e2e::database::{Database, Engine, Special};
 use e2e::fleet::{Fleet, LIMIT, Layout, metric};
 use e2e::wait::{Look, wait_for};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, MySqlConnection};
 
+use crate::register::job;
 use crate::steps::controller_flags;
+
+const JOB: JobId = JobId(4711);
 
 struct Scene {
     queue: Queue,
@@ -63,33 +65,15 @@ impl Scene {
     }
 
     fn enqueue(&self) -> tokio::task::JoinHandle<Result<Enqueued, QueueError>> {
-        let (queue, job) = (self.queue.clone(), job(&self.uid));
+        let (queue, job) = (self.queue.clone(), job(&self.uid, JOB));
         tokio::spawn(async move { queue.enqueue(job, 1).await })
     }
 
     /// The job is there, once, and the version went up once.
     async fn enqueued_once(&self) {
         let seen = self.queue.observe(&self.uid).await.unwrap();
-        assert_eq!(seen.job.map(|job| job.id), Some(job(&self.uid).id));
+        assert_eq!(seen.job.map(|job| job.id), Some(job(&self.uid, JOB).id));
         assert_eq!(seen.known.unwrap().version, 2);
-    }
-}
-
-fn job(uid: &ServerUid) -> NewJob {
-    NewJob {
-        id: JobId(4711),
-        uid: uid.clone(),
-        namespace: "ns".to_owned(),
-        name: "a".to_owned(),
-        site: "north".to_owned(),
-        shard: Shard(0),
-        action: Action::Reboot,
-        step: Action::Reboot.steps()[0],
-        lane: Lane::High,
-        intent: Intent("i".repeat(64)),
-        cause: Cause("c".repeat(64)),
-        visibility: Visibility::Shown,
-        requester: "test".to_owned(),
     }
 }
 

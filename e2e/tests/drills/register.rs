@@ -245,7 +245,8 @@ async fn what_workers_saw_of_a_job_over_broken_connections_fits_one_order_of_thi
     }
 }
 
-fn job(uid: &ServerUid, id: JobId) -> NewJob {
+/// A reboot, as a controller enqueues it.
+pub fn job(uid: &ServerUid, id: JobId) -> NewJob {
     NewJob {
         id,
         uid: uid.clone(),

@@ -5,7 +5,9 @@ use autobuild::api::hardware::{Hardware, HardwareIdentity, PowerState};
 use autobuild::job::{
     Action, JobResult, JobState, Lane, Problem, Reading, RequestKind, Step, StoredRequest, WaitingFor,
 };
-use autobuild::queue::{CancelOutcome, End, Fenced, ParkAs, Parked, PlaceInQueue, QueueError, Report};
+use autobuild::queue::{
+    CancelOutcome, End, Fenced, Front, ParkAs, Parked, PlaceInQueue, QueueError, Report, Room,
+};
 use futures::FutureExt as _;
 
 use crate::Case;
@@ -48,11 +50,9 @@ async fn urgent_first(f: Fixture) {
     }
     let uid = f.server("urgent").await;
     let urgent = f.enqueue(&uid, Action::Reboot, Lane::Urgent).await;
-    let heads = f.queue.heads(&Fixture::served()).await.unwrap();
-    assert_eq!(heads.first().map(|head| head.lane), Some(Lane::Urgent));
     let worker = f.worker().await;
-    let claim = f.claim_one(&worker, PlaceInQueue::Queued).await;
-    assert_eq!(claim.job().id, urgent);
+    let claims = f.fetch(&mut Front::new(Fixture::served(), 0), &worker, Room { any: 1, urgent: 0 }).await;
+    assert_eq!(claims.iter().map(|claim| claim.job().id).collect::<Vec<_>>(), [urgent]);
 }
 
 async fn each_once(f: Fixture) {
@@ -197,7 +197,7 @@ async fn old_claim(f: Fixture) {
     assert_eq!(f.count("job").await, 1);
 }
 
-fn reading() -> Report {
+pub fn reading() -> Report {
     Report::Good(Box::new(Reading {
         power: PowerState::PoweredOn,
         identity: HardwareIdentity::default(),

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use autobuild::job::{Action, Cause, HandledTokens, Intent, JobId, JobResult, Lane, ServerUid, Visibility};
 use autobuild::queue::{
-    Claim, ClaimFrom, End, Enqueued, Fenced, Heart, NewJob, PlaceInQueue, Queue, Report, Served,
+    Claim, ClaimFrom, End, Enqueued, Fenced, Front, Heart, NewJob, PlaceInQueue, Queue, Report, Room, Served,
 };
 use autobuild::shard::Shard;
 use e2e::database::Database;
@@ -58,6 +58,10 @@ impl Fixture {
             }
         }
         panic!("nothing to claim in {place:?}");
+    }
+
+    pub async fn fetch(&self, front: &mut Front, worker: &Heart, room: Room) -> Vec<Claim> {
+        self.queue.fetch(front, worker.incarnation(), room).await.unwrap()
     }
 
     pub fn served() -> Served {

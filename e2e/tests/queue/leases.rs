@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use autobuild::api::Reason;
 use autobuild::job::{Action, JobResult, Lane, RequestKind, StoredRequest};
-use autobuild::queue::{Beat, CRASH_LIMIT, Fenced, LeaseWatch, PlaceInQueue, Reaped};
+use autobuild::queue::{Beat, CRASH_LIMIT, Fenced, Front, LeaseWatch, PlaceInQueue, Reaped, Room};
 use futures::FutureExt as _;
 
 use crate::Case;
@@ -106,7 +106,9 @@ async fn poison_open(f: Fixture) {
     let job = f.queue.observe(&uid).await.unwrap().job.unwrap();
     assert_eq!(job.problem.unwrap().reason, Reason::CrashLimit);
     assert_eq!((f.count("job").await, f.count("queue").await, f.count("job_history").await), (1, 1, 0));
-    assert_eq!(f.queue.heads(&Fixture::served()).await.unwrap(), []);
+    let room = Room { any: 10, urgent: 0 };
+    let claims = f.fetch(&mut Front::new(Fixture::served(), 0), &f.worker().await, room).await;
+    assert!(claims.is_empty(), "it is set aside");
 }
 
 async fn panicked(f: Fixture) {

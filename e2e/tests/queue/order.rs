@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use autobuild::job::{Action, JobId, Lane, WaitingFor};
-use autobuild::queue::{Claim, Enqueued, Front, Heart, ParkAs, Report, Room, Served};
+use autobuild::queue::{Enqueued, Front, ParkAs, Report, Room, Served};
 use autobuild::shard::Shard;
 use futures::FutureExt as _;
 
@@ -41,10 +41,6 @@ impl Fixture {
         let version = self.version(&uid).await;
         assert_eq!(self.queue.enqueue(wanted, version).await.unwrap(), Enqueued::Accepted);
         id
-    }
-
-    async fn fetch(&self, front: &mut Front, worker: &Heart, room: Room) -> Vec<Claim> {
-        self.queue.fetch(front, worker.incarnation(), room).await.unwrap()
     }
 }
 

@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 
 use autobuild::api::Reason;
-use autobuild::api::hardware::{Hardware, HardwareIdentity, PowerState};
 use autobuild::job::{
-    Action, JobId, Lane, PermitClass, Problem, Reading, RequestKind, ServerUid, Step, StoredRequest,
-    WaitingFor,
+    Action, JobId, Lane, PermitClass, Problem, RequestKind, ServerUid, Step, StoredRequest, WaitingFor,
 };
 use autobuild::queue::{Claim, Front, LeaseWatch, ParkAs, Report, Room, Served};
 use autobuild::shard::Shard;
@@ -14,6 +12,7 @@ use e2e::database::{Database, Engine};
 use futures::future::join_all;
 use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection, Row as _};
 
+use crate::claims::reading;
 use crate::fixture::{Fixture, SITE, done, job, now_ms, succeeded};
 
 /// Statements that read a whole table on purpose, and why.
@@ -110,15 +109,6 @@ async fn enqueue(f: &Fixture, servers: &[ServerUid], action: Action, shard: Shar
 
 fn served() -> Served {
     Served { site: SITE.to_owned(), shards: [Shard(0), Shard(1)].into() }
-}
-
-fn reading() -> Report {
-    Report::Good(Box::new(Reading {
-        power: PowerState::PoweredOn,
-        identity: HardwareIdentity::default(),
-        hardware: Hardware::default(),
-        last_reset_time: None,
-    }))
 }
 
 fn how(after_ms: i64, report: Report) -> ParkAs {
