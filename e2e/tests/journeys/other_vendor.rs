@@ -38,7 +38,12 @@ async fn the_main_job_works_on_a_bmc_that_somebody_else_wrote() {
         .await
         .unwrap();
     fleet.secret(SECRET, &[("username", login.0), ("password", login.1)]).await.unwrap();
-    let flags = fleet.worker_flags().set("--shutdown-deadline", "30s").set("--request-timeout", "20s");
+    // Its fake machines take up to eleven seconds for a change.
+    let flags = fleet
+        .worker_flags()
+        .set("--shutdown-deadline", "30s")
+        .set("--power-deadline", "60s")
+        .set("--request-timeout", "20s");
     let _worker = fleet.worker_with("worker", &flags, &[]).await.unwrap();
     let _controller = fleet.controller("controller").await.unwrap();
     let address = sushy.bmc_address(&sushy.systems()[0]);
