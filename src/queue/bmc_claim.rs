@@ -84,10 +84,13 @@ impl Transaction for ClaimBmc {
             self.insert(connection, key).await?;
         }
         let claimed = self.by_address.then(|| self.who.address.clone());
-        let changed = locked.refusal.is_set() || claimed.is_some() && locked.claimed_address != claimed;
+        let changed =
+            locked.refusal.is_set() || claimed.is_some() && *locked.claimed_address.get() != claimed;
         if changed {
             locked.refusal.set(None);
-            locked.claimed_address = claimed.or(locked.claimed_address);
+            if claimed.is_some() {
+                locked.claimed_address.set(claimed);
+            }
             state::write(connection, &self.who.uid, locked, Tell::Controller).await?;
             remember_host(connection, &self.who.uid, None).await?;
         }

@@ -21,9 +21,9 @@ const SESSION: &[&str] = &[
 /// A connection that was idle for longer is asked whether it is alive.
 const ASKED: Duration = Duration::from_secs(1);
 
-/// Prepared statements that a connection keeps: more than there are, those for several rows counted for each number.
-/// The server's default allows 16,382 over all connections.
-const STATEMENTS: usize = 250;
+/// Prepared statements that a connection keeps, those for several rows counted for each number: more than one task uses.
+/// The server's default, `max_prepared_stmt_count`, allows 16,382 over all connections.
+const STATEMENTS: usize = 100;
 
 /// Longest time that a connection lies idle in a pool; below `wait_timeout`.
 const IDLE: Duration = Duration::from_secs(10);

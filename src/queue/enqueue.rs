@@ -271,13 +271,19 @@ async fn raise(
         Visibility::Quiet => "",
     };
     let mut raised = 0;
-    for group in groups(servers) {
+    for group in filled(servers) {
+        // A long OR of pairs would be gone through from its start for each row.
         let text = format!(
-            "UPDATE server_state FORCE INDEX (PRIMARY) SET version = version + 1{told} WHERE {}",
-            times("(server_uid = ? AND version = ?)", group.len(), " OR ")
+            "UPDATE server_state FORCE INDEX (PRIMARY) SET version = version + 1{told} WHERE server_uid IN ({}) \
+             AND (server_uid, version) IN ({})",
+            marks(group.len()),
+            times("(?, ?)", group.len(), ", ")
         );
         let mut query = sqlx::query(AssertSqlSafe(text));
-        for (uid, version) in group {
+        for (uid, _) in &group {
+            query = query.bind(*uid);
+        }
+        for (uid, version) in &group {
             query = query.bind(*uid).bind(*version);
         }
         raised += query.execute(&mut *connection).await?.rows_affected();

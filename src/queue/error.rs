@@ -122,6 +122,8 @@ impl From<sqlx::Error> for QueueError {
             // connections; shutting down.
             2006 | 2013 | 1290 | 1792 | 1836 | 1040 | 1053 | 1927 | 3024 | 1152 | 1158 | 1159 | 1160
             | 1161 | 4031 => Self::Unavailable(format!("{message} ({code})")),
+            // All places for prepared statements are taken. The connection is closed for it, which gives its own back.
+            1461 => Self::Unavailable(format!("{message} ({code}); raise max_prepared_stmt_count")),
             // Disk full: the server waits for space or refuses; either way it is not for ever.
             1021 | 1114 | 3675 => Self::Full(format!("{message} ({code})")),
             1044 | 1045 | 1049 | 1142 | 1143 | 1227 => Self::Unfit(format!(

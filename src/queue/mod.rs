@@ -45,6 +45,7 @@ mod request;
 mod row;
 mod schema;
 mod state;
+mod state_row;
 mod sweep;
 mod transaction;
 mod wake;

@@ -240,10 +240,14 @@ pub(super) async fn delete_places(
     keys: &[(i64, i64)],
 ) -> Result<(), QueueError> {
     for group in filled(keys) {
-        // Not `(ord, id) IN (…)`: with a single row MariaDB scans the table for that.
-        let each = times("(ord = ? AND id = ?)", group.len(), " OR ");
+        let keys = match group.len() {
+            // With a single pair of `IN` MariaDB scans the table.
+            1 => "ord = ? AND id = ?".to_owned(),
+            // A long OR would be gone through from its start for each row.
+            many => format!("(ord, id) IN ({})", times("(?, ?)", many, ", ")),
+        };
         let text = format!(
-            "DELETE queue FROM queue FORCE INDEX (PRIMARY) WHERE site = ? AND shard = ? AND state = ? AND ({each})"
+            "DELETE queue FROM queue FORCE INDEX (PRIMARY) WHERE site = ? AND shard = ? AND state = ? AND {keys}"
         );
         let mut query = sqlx::query(AssertSqlSafe(text)).bind(site).bind(shard).bind(place.code());
         for (ord, id) in group {

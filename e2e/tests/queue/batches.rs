@@ -17,6 +17,9 @@ pub const CASES: &[Case] = &[
     ("of many completions at once those of lost claims are refused, and only those", |f| {
         mixed_completions(f).boxed_local()
     }),
+    ("a claim that was given back is refused beside the jobs that were claimed with its successor", |f| {
+        earlier_claim(f).boxed_local()
+    }),
     ("of many parks at once only the signalled job stays awake", |f| mixed_parks(f).boxed_local()),
     ("jobs of different servers that happen to have one id are both recorded", |f| same_id(f).boxed_local()),
     ("many advances at once give each claim its own step", |f| advances(f).boxed_local()),
@@ -46,6 +49,29 @@ async fn mixed_enqueues(f: Fixture) {
     }
     let live = 2 * COUNT as i64 / 3;
     assert_eq!((f.count("job").await, f.count("queue").await), (live, live));
+}
+
+async fn earlier_claim(f: Fixture) {
+    let worker = f.worker().await;
+    let mut earlier = Vec::new();
+    for name in ["one", "other"] {
+        let uid = f.server(name).await;
+        f.enqueue(&uid, Action::PowerOn, Lane::Normal).await;
+        earlier.push(f.claim_one(&worker, PlaceInQueue::Queued).await);
+    }
+    for claim in &earlier {
+        done(f.queue.hand_back(claim.clone()).await.unwrap());
+    }
+    let mut again = f.claim(&worker, PlaceInQueue::Ready, Lane::Normal, 2).await;
+    again.sort_by(|a, b| a.uid().cmp(b.uid()));
+    let old = earlier.remove(0);
+    let [one, other] = &again[..] else { panic!("both are claimed again") };
+    assert_eq!(old.uid(), one.uid());
+    let (refused, ended) =
+        tokio::join!(f.queue.complete(old, succeeded()), f.queue.complete(other.clone(), succeeded()),);
+    assert_eq!((refused.unwrap(), ended.unwrap()), (Fenced::Lost, Fenced::Done(())));
+    assert_eq!(f.count("job_history").await, 1);
+    assert_eq!(f.queue.complete(one.clone(), succeeded()).await.unwrap(), Fenced::Done(()));
 }
 
 async fn refused_enqueue(f: Fixture) {

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use autobuild::job::{Action, JobId, Lane};
 use autobuild::queue::{ClaimFrom, Enqueued, PlaceInQueue, QueueError};
 use autobuild::shard::Shard;
-use e2e::database::{Database, Engine};
+use e2e::database::{Database, Engine, Special};
+use futures::future::join_all;
 
-use crate::fixture::{Fixture, SITE, job, now_ms, succeeded, wait_for};
+use crate::fixture::{Fixture, SITE, done, job, now_ms, succeeded, wait_for};
 
 const JOBS: usize = 150;
 
@@ -51,6 +52,35 @@ pub async fn a_killed_database_loses_and_doubles_nothing(engine: Engine) {
     }
     assert_eq!((f.count("job").await, f.count("queue").await), (0, 0));
     assert_eq!(f.count("job_history").await, JOBS as i64);
+}
+
+/// A server that has places for few prepared statements: a connection that finds none gives its own back, and what it
+/// was to do is done all the same.
+pub async fn too_many_prepared_statements(engine: Engine) {
+    let special = Special { args: vec!["--max-prepared-stmt-count=40".to_owned()], ..Special::default() };
+    let name = format!("few-statements-{}", engine.as_str());
+    let database = Database::special(&name, engine, special).await.unwrap();
+    let f = Fixture::new(&database).await;
+    let worker = f.worker().await;
+    let mut jobs = 0;
+    // Each number of rows has statements of its own.
+    for count in [1, 3, 12, 25, 50, 90] {
+        let uids: Vec<String> = (0..count).map(|number| format!("{count}-{number}")).collect();
+        join_all(uids.iter().map(async |name| {
+            let uid = f.server(name).await;
+            let wanted = job(&uid, Action::PowerOn, Lane::Normal, JobId::new(now_ms(), rand::random()));
+            assert_eq!(f.queue.enqueue(wanted, 1).await.unwrap(), Enqueued::Accepted);
+        }))
+        .await;
+        let claims = f.claim(&worker, PlaceInQueue::Queued, Lane::Normal, 100).await;
+        assert_eq!(claims.len(), count);
+        join_all(
+            claims.into_iter().map(async |claim| done(f.queue.complete(claim, succeeded()).await.unwrap())),
+        )
+        .await;
+        jobs += count;
+    }
+    assert_eq!(f.count("job_history").await, jobs as i64);
 }
 
 async fn consume(f: Arc<Fixture>) {

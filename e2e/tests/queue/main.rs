@@ -80,6 +80,14 @@ fn main() -> std::process::ExitCode {
         ));
         let handle = runtime.handle().clone();
         trials.push(Trial::test(
+            format!("{}: a server that is full of prepared statements loses no job", engine.as_str()),
+            move || {
+                handle.block_on(faults::too_many_prepared_statements(engine));
+                Ok(())
+            },
+        ));
+        let handle = runtime.handle().clone();
+        trials.push(Trial::test(
             format!(
                 "{}: no statement scans a table or sorts in a file, with one row or with many",
                 engine.as_str()
