@@ -111,7 +111,7 @@ impl Plan {
             servers: 400_000,
             backlog: 200_000,
             parked: 10_000,
-            crew: Crew { processes: 4, connections: 8, slots: 400 },
+            crew: Crew { processes: 2, connections: 8, slots: 800 },
             enqueuers: Enqueuers { callers: 256, connections: 8 },
             backlogs: vec![1_000, 10_000, 100_000, 1_000_000],
             backlog_time: seconds(30),
