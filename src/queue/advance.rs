@@ -3,7 +3,7 @@
 use sqlx::{AssertSqlSafe, MySqlConnection};
 
 use super::batch::{Answers, Batch};
-use super::fence::{self, Standing};
+use super::fence::{self, Checked};
 use super::many::{groups, times};
 use super::row::{FILLING, FILLING_VALUES};
 use super::state::{self, Change};
@@ -34,27 +34,18 @@ impl Transaction for Advance {
         connection: &mut MySqlConnection,
         pass: Pass,
     ) -> Result<Ending<Self::Output>, QueueError> {
-        let standings = fence::check_all(connection, self.items.iter().map(|item| &item.claim), pass).await?;
-        let now_ms = state::clock(connection).await?;
+        let claims = self.items.iter().map(|item| &item.claim);
+        let Checked { standings, now_ms } = fence::check_all(connection, claims, pass).await?;
         let mut answers = Vec::with_capacity(standings.len());
         let mut advanced: Vec<(&StepDone, Claim)> = Vec::with_capacity(standings.len());
         for (standing, item) in standings.into_iter().zip(&self.items) {
-            answers.push(match standing {
-                Ok(Standing::Held(job)) => {
-                    // The row as it is written below: signals and cancel mark are those of now.
-                    let mut job = *job;
-                    (job.live.step, job.step_since_ms) = (item.step, Some(now_ms));
-                    (job.live.attempt, job.crashes, job.revision) = (0, 0, job.revision + 1);
-                    job.checkpoint.clone_from(&item.checkpoint);
-                    (job.request, job.live.problem, job.live.problem_since_ms) = (None, None, None);
-                    let claim = Claim { job, token: item.claim.token };
-                    advanced.push((item, claim.clone()));
-                    Ok(Fenced::Done(claim))
-                }
-                Ok(Standing::Written(job)) => Ok(Fenced::Done(Claim { job: *job, token: item.claim.token })),
-                Ok(Standing::Lost) => Ok(Fenced::Lost),
-                Err(error) => Err(error),
-            });
+            answers.push(fence::answer(standing, &item.claim, |job| {
+                (job.live.step, job.step_since_ms) = (item.step, Some(now_ms));
+                (job.live.attempt, job.crashes, job.revision) = (0, 0, job.revision + 1);
+                job.checkpoint.clone_from(&item.checkpoint);
+                (job.request, job.live.problem, job.live.problem_since_ms) = (None, None, None);
+                advanced.push((item, Claim { job: job.clone(), token: item.claim.token }));
+            }));
         }
         if advanced.is_empty() {
             return Ok(Ending::Rollback(answers));

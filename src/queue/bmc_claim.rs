@@ -1,7 +1,9 @@
 //! One BMC, one `Server`: claims by name, by resolved address and by hardware identity, and their release.
 
-use sqlx::{MySqlConnection, Row};
+use sqlx::mysql::MySqlRow;
+use sqlx::{AssertSqlSafe, MySqlConnection, Row};
 
+use super::many::{filled, marks};
 use super::state::{self, Tell};
 use super::transaction::{Ending, Pass, Transaction};
 use super::{Queue, QueueError, now_ms};
@@ -137,6 +139,15 @@ async fn holder(
     .bind(&key.host)
     .fetch_all(connection)
     .await?;
+    judge(&rows, key, uid)
+}
+
+/// What the claims of a key's host say about it.
+fn judge<'a>(
+    rows: impl IntoIterator<Item = &'a MySqlRow>,
+    key: &BmcKey,
+    uid: &ServerUid,
+) -> Result<Holder, QueueError> {
     let mut found = Holder::Nobody;
     for row in rows {
         let system: String = row.try_get("bmc_system")?;
@@ -254,14 +265,48 @@ impl Queue {
     }
 
     /// Claims what the BMC turned out to be: its resolved address and its machine's identity. No request that changes
-    /// the machine may be sent before this was granted.
+    /// the machine may be sent before this was granted. For a server with a live job that is the caller's: nobody
+    /// releases its claims meanwhile.
     pub async fn claim_identity(
         &self,
         who: Claimant,
         mut keys: Vec<BmcKey>,
     ) -> Result<BmcClaimed, QueueError> {
         keys.sort();
+        // The common case costs one read.
+        if self.holds(&who.uid, &keys).await? {
+            return Ok(BmcClaimed::Granted);
+        }
         self.transact(ClaimBmc { who, keys, by_address: false }).await
+    }
+
+    /// Whether all of this is claimed for a server that was not refused.
+    async fn holds(&self, uid: &ServerUid, keys: &[BmcKey]) -> Result<bool, QueueError> {
+        let hosts: Vec<&str> = keys.iter().map(|key| key.host.as_str()).collect();
+        let Some(hosts) = filled(&hosts).next() else { return Ok(false) };
+        let text = format!(
+            "SELECT bmc_claim.host, bmc_claim.bmc_system, bmc_claim.server_uid, bmc_claim.namespace, bmc_claim.name \
+             FROM server_state JOIN bmc_claim FORCE INDEX (PRIMARY) ON bmc_claim.host IN ({}) \
+             WHERE server_state.server_uid = ? AND server_state.refusal IS NULL",
+            marks(hosts.len())
+        );
+        let mut query = sqlx::query(AssertSqlSafe(text));
+        for host in hosts {
+            query = query.bind(host);
+        }
+        let rows = query.bind(uid.as_str()).fetch_all(self.pool()).await?;
+        for key in keys {
+            let mut of_host = Vec::with_capacity(1);
+            for row in &rows {
+                if row.try_get::<String, _>("host")? == key.host {
+                    of_host.push(row);
+                }
+            }
+            if !matches!(judge(of_host, key, uid)?, Holder::Claimant) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Forgets a server that has no live job: its state and its claims go in one transaction, which also wakes those

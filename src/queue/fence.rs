@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, MySqlConnection, Row};
 
 use super::many::{filled, in_lock_order, marks};
 use super::row::{JobRow, lock_jobs};
-use super::transaction::{Ending, Pass};
+use super::transaction::Pass;
 use super::{Claim, QueueError};
 
 /// What became of a worker's write.
@@ -35,22 +35,30 @@ pub(super) async fn check(
     claim: &Claim,
     pass: Pass,
 ) -> Result<Standing, QueueError> {
-    match check_all(connection, std::iter::once(claim), pass).await?.pop() {
+    match check_all(connection, std::iter::once(claim), pass).await?.standings.pop() {
         Some(standing) => standing,
         None => Ok(Standing::Lost),
     }
 }
 
-/// Locks the jobs of several claims and compares them, in the order of the claims. A row that cannot be read is an
-/// error of its own claim.
+/// What the rows say about several claims.
+pub(super) struct Checked {
+    /// In the order of the claims. A row that cannot be read is an error of its own claim.
+    pub standings: Vec<Result<Standing, QueueError>>,
+    /// The database's clock; 0 where there was no row at all.
+    pub now_ms: i64,
+}
+
+/// Locks the jobs of several claims and compares them.
 pub(super) async fn check_all<'a>(
     connection: &mut MySqlConnection,
     claims: impl Iterator<Item = &'a Claim> + Clone,
     pass: Pass,
-) -> Result<Vec<Result<Standing, QueueError>>, QueueError> {
+) -> Result<Checked, QueueError> {
     let uids = in_lock_order(claims.clone().map(Claim::uid));
     let rows = lock_jobs(connection, &uids).await?;
-    Ok(claims
+    let now_ms = rows.values().next().map_or(Ok(0), |row| row.try_get("now_ms"))?;
+    let standings = claims
         .map(|claim| {
             let Some(row) = rows.get(claim.uid().as_str()) else { return Ok(Standing::Lost) };
             let (id, token): (i64, Option<i64>) = (row.try_get("id")?, row.try_get("token")?);
@@ -59,7 +67,8 @@ pub(super) async fn check_all<'a>(
             }
             Ok(standing(Box::new(JobRow::read(row)?), claim, pass))
         })
-        .collect())
+        .collect();
+    Ok(Checked { standings, now_ms })
 }
 
 /// Like [`check_all`], for writes that need nothing of the rows: whether each claim stands. What it holds changes by the
@@ -100,26 +109,20 @@ fn standing(job: Box<JobRow>, claim: &Claim, pass: Pass) -> Standing {
     }
 }
 
-/// The job to write to, or what to answer instead because the write is done already or no longer allowed.
-pub(super) async fn enter(
-    connection: &mut MySqlConnection,
+/// What the caller of a write learns. `write` is called where the claim stands and the write is still to be made; it
+/// changes the job as the statements that follow change the row, so that nothing has to be read again.
+pub(super) fn answer(
+    standing: Result<Standing, QueueError>,
     claim: &Claim,
-    pass: Pass,
-) -> Result<Result<Box<JobRow>, Ending<Fenced<Claim>>>, QueueError> {
-    Ok(match check(connection, claim, pass).await? {
-        Standing::Held(job) => Ok(job),
-        Standing::Written(job) => {
-            Err(Ending::Rollback(Fenced::Done(Claim { job: *job, token: claim.token })))
+    write: impl FnOnce(&mut JobRow),
+) -> Result<Fenced<Claim>, QueueError> {
+    let job = match standing? {
+        Standing::Held(mut job) => {
+            write(&mut job);
+            job
         }
-        Standing::Lost => Err(Ending::Rollback(Fenced::Lost)),
-    })
-}
-
-/// Reads a job again inside the transaction that changed it.
-pub(super) async fn reread(connection: &mut MySqlConnection, claim: &Claim) -> Result<Claim, QueueError> {
-    let row = sqlx::query("SELECT * FROM job WHERE server_uid = ?")
-        .bind(claim.uid().as_str())
-        .fetch_one(connection)
-        .await?;
-    Ok(Claim { job: JobRow::read(&row)?, token: claim.token })
+        Standing::Written(job) => job,
+        Standing::Lost => return Ok(Fenced::Lost),
+    };
+    Ok(Fenced::Done(Claim { job: *job, token: claim.token }))
 }

@@ -104,6 +104,8 @@ struct Inner {
 #[derive(Debug)]
 struct Batchers {
     enqueue: Batcher<enqueue::Enqueue>,
+    store_request: Batcher<request::StoreRequest>,
+    close_request: Batcher<request::CloseRequest>,
     advance: Batcher<advance::Advance>,
     park: Batcher<park::Park>,
     complete: Batcher<complete::Complete>,
@@ -113,6 +115,8 @@ impl Batchers {
     fn start(queue: &Weak<Inner>) -> Self {
         Self {
             enqueue: Batcher::start(queue),
+            store_request: Batcher::start(queue),
+            close_request: Batcher::start(queue),
             advance: Batcher::start(queue),
             park: Batcher::start(queue),
             complete: Batcher::start(queue),

@@ -3,7 +3,7 @@
 use sqlx::{AssertSqlSafe, MySqlConnection, Row};
 
 use super::batch::{Answers, Batch};
-use super::fence::{self, Standing};
+use super::fence::{self, Checked, Standing};
 use super::many::{groups, times};
 use super::row::{FILLING, FILLING_VALUES, JobRow, QueueRow, insert_place, insert_places};
 use super::state::{self, Change, Tell};
@@ -46,8 +46,8 @@ impl Transaction for Park {
         connection: &mut MySqlConnection,
         pass: Pass,
     ) -> Result<Ending<Self::Output>, QueueError> {
-        let standings = fence::check_all(connection, self.items.iter().map(|(claim, _)| claim), pass).await?;
-        let now_ms = state::clock(connection).await?;
+        let claims = self.items.iter().map(|(claim, _)| claim);
+        let Checked { standings, now_ms } = fence::check_all(connection, claims, pass).await?;
         let mut answers = Vec::with_capacity(standings.len());
         let mut leaving = Vec::with_capacity(standings.len());
         for (standing, (claim, how)) in standings.into_iter().zip(&self.items) {

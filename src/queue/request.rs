@@ -1,88 +1,178 @@
 //! Stored requests: written down before they are sent, closed when the answer came.
 
-use sqlx::MySqlConnection;
+use sqlx::{AssertSqlSafe, MySqlConnection};
 
-use super::fence;
-use super::state::{self, Tell};
+use super::batch::{Answers, Batch};
+use super::fence::{self, Checked};
+use super::many::{groups, times};
+use super::row::{FILLING, FILLING_VALUES, JobRow};
+use super::state::{self, Changed, Tell};
 use super::transaction::{Ending, Pass, Transaction};
 use super::{Claim, Fenced, Queue, QueueError};
-use crate::job::StoredRequest;
+use crate::job::{ServerUid, StoredRequest};
 
-struct StoreRequest {
+/// A request that is about to be sent.
+#[derive(Clone)]
+pub(super) struct ToStore {
     claim: Claim,
     request: StoredRequest,
     checkpoint: String,
     reboot_token: Option<String>,
 }
 
+/// Stores that share a transaction.
+pub(super) struct StoreRequest {
+    items: Vec<ToStore>,
+}
+
 impl Transaction for StoreRequest {
-    type Output = Fenced<Claim>;
+    type Output = Answers<Fenced<Claim>>;
     const NAME: &'static str = "store_request";
 
     async fn run(
         &self,
         connection: &mut MySqlConnection,
         pass: Pass,
-    ) -> Result<Ending<Fenced<Claim>>, QueueError> {
-        let held = match fence::enter(connection, &self.claim, pass).await? {
-            Ok(job) => job,
-            Err(ending) => return Ok(ending),
-        };
-        // Once stored, a cancel must find the job begun; one that came before wins, and nothing is sent.
-        if held.live.cancel.is_some() && self.claim.cancel().is_none() {
-            return Ok(Ending::Rollback(Fenced::Done(Claim { job: *held, token: self.claim.token })));
+    ) -> Result<Ending<Self::Output>, QueueError> {
+        let claims = self.items.iter().map(|item| &item.claim);
+        let Checked { standings, .. } = fence::check_all(connection, claims, pass).await?;
+        let mut answers = Vec::with_capacity(standings.len());
+        let mut stored: Vec<(&ToStore, JobRow)> = Vec::with_capacity(standings.len());
+        for (standing, item) in standings.into_iter().zip(&self.items) {
+            answers.push(fence::answer(standing, &item.claim, |job| {
+                // Once stored, a cancel must find the job begun; one that came before wins, and nothing is sent.
+                if job.live.cancel.is_none() || item.claim.cancel().is_some() {
+                    job.request = Some(item.request.clone());
+                    job.checkpoint.clone_from(&item.checkpoint);
+                    (job.live.request_stored, job.revision) = (true, job.revision + 1);
+                    stored.push((item, job.clone()));
+                }
+            }));
         }
-        sqlx::query(
-            "UPDATE job SET request = ?, checkpoint = ?, request_stored = 1, revision = revision + 1 WHERE server_uid = ?",
-        )
-        .bind(serde_json::to_string(&self.request).unwrap_or_default())
-        .bind(&self.checkpoint)
-        .bind(self.claim.uid().as_str())
-        .execute(&mut *connection)
-        .await?;
-        if let Some(mut locked) = state::lock(connection, self.claim.uid()).await? {
-            if let Some(token) = &self.reboot_token {
-                locked.record_reboot(self.claim.uid(), token)?;
-            }
-            state::write(connection, self.claim.uid(), locked, Tell::Controller).await?;
+        if stored.is_empty() {
+            return Ok(Ending::Rollback(answers));
         }
-        Ok(Ending::Commit(Fenced::Done(fence::reread(connection, &self.claim).await?)))
+        stored.sort_by(|(_, a), (_, b)| a.uid.cmp(&b.uid));
+        write(connection, stored.iter().map(|(_, job)| job)).await?;
+        record_tokens(connection, &stored).await?;
+        Ok(Ending::Commit(answers))
     }
 }
 
-struct CloseRequest {
-    claim: Claim,
-    checkpoint: String,
+/// Writes requests and checkpoints of locked jobs, given in lock order.
+async fn write(
+    connection: &mut MySqlConnection,
+    jobs: impl Iterator<Item = &JobRow>,
+) -> Result<(), QueueError> {
+    let jobs: Vec<&JobRow> = jobs.collect();
+    for group in groups(&jobs) {
+        // The rows exist and are locked, so this only updates; `UPDATE` cannot give each row values of its own.
+        let text = format!(
+            "INSERT INTO job (server_uid, request, request_stored, checkpoint, step, {FILLING}) VALUES {} \
+             ON DUPLICATE KEY UPDATE request = VALUES(request), request_stored = VALUES(request_stored), \
+             checkpoint = VALUES(checkpoint), revision = revision + 1",
+            times(&format!("(?, ?, ?, ?, '', {FILLING_VALUES})"), group.len(), ", "),
+        );
+        let mut query = sqlx::query(AssertSqlSafe(text));
+        for job in group {
+            query = query
+                .bind(job.uid.as_str())
+                .bind(job.request.as_ref().map(|request| serde_json::to_string(request).unwrap_or_default()))
+                .bind(job.live.request_stored)
+                .bind(&job.checkpoint);
+        }
+        query.execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// Tells the controller, and makes the tokens handled.
+async fn record_tokens(
+    connection: &mut MySqlConnection,
+    stored: &[(&ToStore, JobRow)],
+) -> Result<(), QueueError> {
+    let with_token = stored.iter().filter(|(item, _)| item.reboot_token.is_some());
+    let uids: Vec<&str> = with_token.map(|(_, job)| job.uid.as_str()).collect();
+    let mut states = state::lock_all(connection, &uids).await?;
+    let (mut changed, mut silent) = (Vec::with_capacity(uids.len()), Vec::new());
+    for (item, job) in stored {
+        let Some(token) = &item.reboot_token else {
+            silent.push(job.uid.as_str());
+            continue;
+        };
+        let Some(mut locked) = states.remove(job.uid.as_str()) else { continue };
+        locked.record_reboot(&job.uid, token)?;
+        changed.push(Changed { uid: &job.uid, locked, tell: Tell::Controller });
+    }
+    state::write_all(connection, &changed).await?;
+    state::touch_all(connection, &silent, Tell::Controller).await
+}
+
+impl Batch for StoreRequest {
+    type Item = ToStore;
+    type Answer = Fenced<Claim>;
+
+    fn server(item: &ToStore) -> &ServerUid {
+        item.claim.uid()
+    }
+
+    fn of(items: Vec<ToStore>) -> Self {
+        Self { items }
+    }
+}
+
+/// Closings that share a transaction: the claims, and the checkpoints with what came of the requests.
+pub(super) struct CloseRequest {
+    items: Vec<(Claim, String)>,
 }
 
 impl Transaction for CloseRequest {
-    type Output = Fenced<Claim>;
+    type Output = Answers<Fenced<Claim>>;
     const NAME: &'static str = "close_request";
 
     async fn run(
         &self,
         connection: &mut MySqlConnection,
         pass: Pass,
-    ) -> Result<Ending<Fenced<Claim>>, QueueError> {
-        if let Err(ending) = fence::enter(connection, &self.claim, pass).await? {
-            return Ok(ending);
+    ) -> Result<Ending<Self::Output>, QueueError> {
+        let claims = self.items.iter().map(|(claim, _)| claim);
+        let Checked { standings, .. } = fence::check_all(connection, claims, pass).await?;
+        let mut answers = Vec::with_capacity(standings.len());
+        let mut closed: Vec<JobRow> = Vec::with_capacity(standings.len());
+        for (standing, (claim, checkpoint)) in standings.into_iter().zip(&self.items) {
+            answers.push(fence::answer(standing, claim, |job| {
+                job.request = None;
+                job.checkpoint.clone_from(checkpoint);
+                job.revision += 1;
+                closed.push(job.clone());
+            }));
         }
-        sqlx::query(
-            "UPDATE job SET request = NULL, checkpoint = ?, revision = revision + 1 WHERE server_uid = ?",
-        )
-        .bind(&self.checkpoint)
-        .bind(self.claim.uid().as_str())
-        .execute(&mut *connection)
-        .await?;
-        Ok(Ending::Commit(Fenced::Done(fence::reread(connection, &self.claim).await?)))
+        if closed.is_empty() {
+            return Ok(Ending::Rollback(answers));
+        }
+        closed.sort_by(|a, b| a.uid.cmp(&b.uid));
+        write(connection, closed.iter()).await?;
+        Ok(Ending::Commit(answers))
+    }
+}
+
+impl Batch for CloseRequest {
+    type Item = (Claim, String);
+    type Answer = Fenced<Claim>;
+
+    fn server((claim, _): &Self::Item) -> &ServerUid {
+        claim.uid()
+    }
+
+    fn of(items: Vec<Self::Item>) -> Self {
+        Self { items }
     }
 }
 
 impl Queue {
     /// Stores what is about to be sent, and what a successor has to know; in the same transaction `reboot_token`
-    /// becomes handled. Where the job was
-    /// asked to stop since `claim` was read, nothing is stored and the returned claim has the cancel mark and no
-    /// request: nothing may be sent then.
+    /// becomes handled. Where the job was asked to stop since `claim` was read, nothing is stored and the returned
+    /// claim has the cancel mark and no request: nothing may be sent then.
     pub async fn store_request(
         &self,
         claim: Claim,
@@ -90,12 +180,12 @@ impl Queue {
         checkpoint: String,
         reboot_token: Option<String>,
     ) -> Result<Fenced<Claim>, QueueError> {
-        self.transact(StoreRequest { claim, request, checkpoint, reboot_token }).await
+        self.inner.batchers.store_request.call(ToStore { claim, request, checkpoint, reboot_token }).await
     }
 
     /// Closes the stored request: its answer came, or its settle time has passed and a probe was made. What came of it
     /// goes into the checkpoint.
     pub async fn close_request(&self, claim: Claim, checkpoint: String) -> Result<Fenced<Claim>, QueueError> {
-        self.transact(CloseRequest { claim, checkpoint }).await
+        self.inner.batchers.close_request.call((claim, checkpoint)).await
     }
 }

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, MySqlConnection, Row};
 
-use super::QueueError;
 use super::many::{filled, groups, marks, times};
+use super::{QueueError, now_ms};
 use crate::api::Reason;
 use crate::job::{
     Action, Intent, JobId, JobState, Lane, LiveJob, PermitClass, Problem, ServerUid, Step, StoredRequest,
@@ -268,7 +268,7 @@ pub(super) async fn delete_place(
     delete_places(connection, (&job.site, job.shard), place, &[(ord, job.live.id.0)]).await
 }
 
-/// Locks the live jobs of these servers, given in lock order.
+/// Locks the live jobs of these servers, given in lock order. Each row has the database's clock as `now_ms`.
 pub(super) async fn lock_jobs(
     connection: &mut MySqlConnection,
     uids: &[&str],
@@ -276,7 +276,8 @@ pub(super) async fn lock_jobs(
     let mut found = HashMap::with_capacity(uids.len());
     for group in filled(uids) {
         let text = format!(
-            "SELECT * FROM job FORCE INDEX (PRIMARY) WHERE server_uid IN ({}) FOR UPDATE",
+            "SELECT job.*, {} AS now_ms FROM job FORCE INDEX (PRIMARY) WHERE server_uid IN ({}) FOR UPDATE",
+            now_ms!(),
             marks(group.len())
         );
         let mut query = sqlx::query(AssertSqlSafe(text));

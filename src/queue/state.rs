@@ -184,11 +184,6 @@ pub(super) async fn change_all(
     Ok(())
 }
 
-/// The database's clock.
-pub(super) async fn clock(connection: &mut MySqlConnection) -> Result<i64, QueueError> {
-    Ok(sqlx::query_scalar(concat!("SELECT ", now_ms!())).fetch_one(connection).await?)
-}
-
 /// Raises versions without changing anything else, in lock order.
 pub(super) async fn touch_all(
     connection: &mut MySqlConnection,

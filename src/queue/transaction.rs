@@ -183,6 +183,7 @@ impl Queue {
 
     /// Keeps a connection, as long as half of them are left for others.
     fn keep(&self, kept: &mut Kept, mut lent: Lent) {
+        lent.used = Instant::now();
         if lent.place.is_none() {
             lent.place = Place::take(&self.inner.kept, self.pool().options().get_max_connections() / 2);
         }
@@ -211,9 +212,7 @@ impl Queue {
 
 /// Starts the transaction again, with nothing of it kept.
 pub(super) async fn begin_again(connection: &mut MySqlConnection) -> Result<(), QueueError> {
-    for statement in ["ROLLBACK", "START TRANSACTION"] {
-        sqlx::raw_sql(statement).execute(&mut *connection).await?;
-    }
+    sqlx::raw_sql("ROLLBACK AND CHAIN").execute(connection).await?;
     Ok(())
 }
 

@@ -71,8 +71,11 @@ impl Run<'_> {
         {
             return Ok(Err(wish_changed()));
         }
-        let seen = self.around.queue.observe(self.claim.uid()).await?;
-        if let Some(known) = seen.known {
+        let known = match self.known.take() {
+            Some(known) => Some(known),
+            None => self.around.queue.observe(self.claim.uid()).await?.known,
+        };
+        if let Some(known) = known {
             (self.handled, self.reading) = (known.handled, known.reading);
         }
         let Some(bmc) = self.bmc() else { return Ok(Err(gone())) };

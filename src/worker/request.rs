@@ -42,6 +42,8 @@ impl Run<'_> {
             }
             () = tokio::time::sleep(whole.saturating_sub(since.elapsed())) => {}
         }
+        // What was read before this wait is old.
+        self.known = None;
         self.checkpoint.unanswered = Some(Accepted { kind: request.kind, at_ms: self.now_ms() });
         self.close().await?;
         Ok(Flow::Again)

@@ -17,7 +17,7 @@ use crate::api::{Power, Reason, Server, ShutdownMode};
 use crate::bmc::Probe;
 use crate::config::ms;
 use crate::job::{
-    Action, HandledTokens, JobResult, Problem, Reading, RequestKind, Step, StepOutcome, WaitingFor,
+    Action, HandledTokens, JobResult, Known, Problem, Reading, RequestKind, Step, StepOutcome, WaitingFor,
 };
 use crate::metrics;
 use crate::queue::{CRASH_LIMIT, Claim, End, Fenced, ParkAs, Report};
@@ -29,6 +29,8 @@ pub(super) struct Run<'a> {
     pub(super) checkpoint: Checkpoint,
     /// The database's clock when the claim was taken up, and the monotonic clock then.
     pub(super) clock: (i64, Instant),
+    /// What the database knew of the server then, until it is made use of.
+    pub(super) known: Option<Known>,
     pub(super) server: Option<Box<Server>>,
     pub(super) session: Option<Session>,
     /// A look that nobody has judged yet.
@@ -44,7 +46,8 @@ pub(super) struct Run<'a> {
 /// Works on a claim until it leaves the slot.
 pub(super) async fn run(around: &Surroundings, claim: Claim) -> Result<(), Halt> {
     let taken = Instant::now();
-    let now_ms = around.queue.now_ms().await?;
+    let seen = around.queue.observe(claim.uid()).await?;
+    let now_ms = seen.now_ms;
     if claim.job().attempt == 0 && claim.job().started_at_ms.is_none() {
         let waited = (now_ms - claim.job().enqueued_at_ms).max(0) as f64 / 1000.0;
         metrics::START_DELAY.observe(&[claim.job().lane.as_str()], waited);
@@ -54,6 +57,7 @@ pub(super) async fn run(around: &Surroundings, claim: Claim) -> Result<(), Halt>
         checkpoint: Checkpoint::parse(claim.checkpoint()),
         claim,
         clock: (now_ms, taken),
+        known: seen.known,
         server: None,
         session: None,
         fresh: None,

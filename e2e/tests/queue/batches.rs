@@ -1,7 +1,8 @@
 //! Calls that share a transaction: each gets its own answer, and none suffers from another one.
 
-use autobuild::job::{Action, JobId, Lane, Step, WaitingFor};
-use autobuild::queue::{Enqueued, Fenced, ParkAs, Parked, PlaceInQueue, QueueError, Report};
+use autobuild::api::Reason;
+use autobuild::job::{Action, JobId, Lane, RequestKind, Step, StoredRequest, WaitingFor};
+use autobuild::queue::{CancelOutcome, Enqueued, Fenced, ParkAs, Parked, PlaceInQueue, QueueError, Report};
 use futures::FutureExt as _;
 use futures::future::join_all;
 
@@ -23,6 +24,13 @@ pub const CASES: &[Case] = &[
     ("of many parks at once only the signalled job stays awake", |f| mixed_parks(f).boxed_local()),
     ("jobs of different servers that happen to have one id are both recorded", |f| same_id(f).boxed_local()),
     ("many advances at once give each claim its own step", |f| advances(f).boxed_local()),
+    ("of many requests stored at once those of lost and cancelled claims are not, and only those", |f| {
+        mixed_stores(f).boxed_local()
+    }),
+    ("of many requests closed at once those of lost claims are not, and only those", |f| {
+        mixed_closes(f).boxed_local()
+    }),
+    ("a stored request that the database refuses fails alone", |f| refused_store(f).boxed_local()),
     ("calls whose caller goes away are carried out", |f| gone_away(f).boxed_local()),
 ];
 
@@ -203,6 +211,92 @@ async fn advances(f: Fixture) {
         done(f.queue.complete(claim, succeeded()).await.unwrap());
     }
     assert_eq!(f.count("job_history").await, COUNT as i64);
+}
+
+fn off() -> StoredRequest {
+    StoredRequest { kind: RequestKind::ForceOff, settle_ms: 10_000 }
+}
+
+/// The first claim is another worker's by now, the second one was asked to stop.
+async fn lose_and_cancel(f: &Fixture, claims: &[autobuild::queue::Claim]) {
+    done(f.queue.hand_back(claims[0].clone()).await.unwrap());
+    let other = f.worker().await;
+    assert_eq!(f.claim(&other, PlaceInQueue::Ready, Lane::High, 1).await.len(), 1);
+    let outcome = f.queue.cancel(claims[1].uid(), claims[1].job().id, Reason::Paused).await.unwrap();
+    assert_eq!(outcome, CancelOutcome::Stored);
+}
+
+async fn mixed_stores(f: Fixture) {
+    let claims = claims(&f).await;
+    lose_and_cancel(&f, &claims).await;
+    let answers = join_all(claims.iter().enumerate().map(async |(number, claim)| {
+        // A request without a token raises the version as one with a token does.
+        let token = (number % 5 != 2).then(|| format!("t{number}"));
+        f.queue.store_request(claim.clone(), off(), format!("{number}"), token).await.unwrap()
+    }))
+    .await;
+    for (number, (answer, before)) in answers.into_iter().zip(&claims).enumerate() {
+        let seen = f.queue.observe(before.uid()).await.unwrap();
+        let (known, job) = (seen.known.unwrap(), seen.job.unwrap());
+        let handled = known.handled.reboot_is_handled(Some(&format!("t{number}")));
+        assert_eq!((job.request_stored, handled), (number > 1, number > 1 && number % 5 != 2), "{number}");
+        let Fenced::Done(claim) = answer else {
+            assert_eq!(number, 0);
+            continue;
+        };
+        assert_eq!(claim.uid(), before.uid());
+        if number == 1 {
+            assert_eq!((claim.cancel(), claim.request()), (Some(Reason::Paused), None));
+            continue;
+        }
+        assert!(seen.in_feed && known.version == 4, "{number}: {}", known.version);
+        assert_eq!((claim.request(), claim.checkpoint()), (Some(&off()), &*format!("{number}")));
+        assert_eq!((claim.job().request_stored, claim.cancel()), (true, None));
+        // What was returned is the row as it is: the next write of this claim is accepted.
+        let claim = done(f.queue.close_request(claim, String::new()).await.unwrap());
+        done(f.queue.complete(claim, succeeded()).await.unwrap());
+    }
+}
+
+async fn mixed_closes(f: Fixture) {
+    let claims = join_all(claims(&f).await.into_iter().map(async |claim| {
+        done(f.queue.store_request(claim, off(), "stored".to_owned(), None).await.unwrap())
+    }))
+    .await;
+    lose_and_cancel(&f, &claims).await;
+    let answers = join_all(claims.iter().enumerate().map(async |(number, claim)| {
+        f.queue.close_request(claim.clone(), format!("{number}")).await.unwrap()
+    }))
+    .await;
+    for (number, answer) in answers.into_iter().enumerate() {
+        let Fenced::Done(claim) = answer else {
+            assert_eq!(number, 0);
+            continue;
+        };
+        // One that was asked to stop is closed as any other: its answer came.
+        assert_eq!(claim.cancel(), (number == 1).then_some(Reason::Paused), "{number}");
+        assert_eq!((claim.request(), claim.checkpoint()), (None, &*format!("{number}")));
+        assert!(claim.job().request_stored, "that something was sent is not forgotten");
+        done(f.queue.complete(claim, succeeded()).await.unwrap());
+    }
+    let left = f.queue.observe(claims[0].uid()).await.unwrap().job.unwrap();
+    assert_eq!((left.id, f.count("job").await), (claims[0].job().id, 1));
+}
+
+async fn refused_store(f: Fixture) {
+    let claims = claims(&f).await;
+    let answers = join_all(claims.into_iter().enumerate().map(async |(number, claim)| {
+        let checkpoint = "x".repeat(if number == 7 { 70_000 } else { 7 });
+        f.queue.store_request(claim, off(), checkpoint, Some("t".to_owned())).await
+    }))
+    .await;
+    for (number, answer) in answers.into_iter().enumerate() {
+        match (number, answer) {
+            (7, Err(QueueError::Refused(_))) => {}
+            (7, other) => panic!("too long a checkpoint was {other:?}"),
+            (_, answer) => assert_eq!(done(answer.unwrap()).request(), Some(&off()), "{number}"),
+        }
+    }
 }
 
 async fn gone_away(f: Fixture) {

@@ -19,6 +19,9 @@ pub const CASES: &[Case] = &[
     ("a holder in another namespace is not named", |f| unnamed(f).boxed_local()),
     ("a whole host and one of its systems exclude each other", |f| whole_host(f).boxed_local()),
     ("twenty servers that claim one machine at once: one gets it", |f| race(f).boxed_local()),
+    ("what is claimed already is found by a look, which forgets no refusal", |f| {
+        found_again(f).boxed_local()
+    }),
     ("a server with a live job is not released", |f| still_live(f).boxed_local()),
     ("wrong credentials stop after two tries, whoever makes them", |f| two_tries(f).boxed_local()),
     ("a content that logged in before is stopped only by refusals", |f| known_content(f).boxed_local()),
@@ -107,6 +110,26 @@ async fn race(f: Fixture) {
     let outcomes = futures::future::join_all(claims).await;
     let granted = outcomes.iter().filter(|it| matches!(it, Ok(BmcClaimed::Granted))).count();
     assert_eq!((granted, f.count("bmc_claim").await), (1, 2));
+}
+
+async fn found_again(f: Fixture) {
+    let (first, second) = (f.server("a").await, f.server("b").await);
+    let claim = async |uid: &ServerUid, hosts: &[&str]| {
+        let keys = hosts.iter().map(|host| key(host, "")).collect();
+        f.queue.claim_identity(claimant(uid, "ns"), keys).await.unwrap()
+    };
+    for _ in 0..2 {
+        assert_eq!(claim(&first, &["addr:1:443", "hw:uuid:1"]).await, BmcClaimed::Granted);
+        assert_eq!(claim(&second, &["addr:2:443", "hw:uuid:2"]).await, BmcClaimed::Granted);
+        // One of two is not enough.
+        let taken = refusal(claim(&second, &["addr:2:443", "hw:uuid:1"]).await);
+        assert_eq!(taken, (Reason::IdentityConflict, Some("uid-a".to_owned())));
+        assert!(f.queue.observe(&second).await.unwrap().known.unwrap().refusal.is_some());
+        assert_eq!(claim(&second, &["addr:2:443", "hw:uuid:2"]).await, BmcClaimed::Granted);
+        assert!(f.queue.observe(&second).await.unwrap().known.unwrap().refusal.is_none());
+    }
+    let nobody = ServerUid("uid-c".to_owned());
+    assert_eq!(claim(&nobody, &["addr:1:443"]).await, BmcClaimed::Unknown);
 }
 
 async fn still_live(f: Fixture) {

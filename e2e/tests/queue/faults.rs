@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use autobuild::job::{Action, JobId, Lane};
-use autobuild::queue::{ClaimFrom, Enqueued, PlaceInQueue, QueueError};
+use autobuild::job::{Action, JobId, Lane, RequestKind, StoredRequest};
+use autobuild::queue::{Claim, ClaimFrom, Enqueued, Fenced, PlaceInQueue, QueueError};
 use autobuild::shard::Shard;
 use e2e::database::{Database, Engine, Special};
 use futures::future::join_all;
@@ -94,7 +94,7 @@ async fn consume(f: Arc<Fixture>) {
         for place in [PlaceInQueue::Ready, PlaceInQueue::Queued] {
             let from = ClaimFrom { site: SITE.to_owned(), shard: Shard(0), place, lane: Lane::High };
             for claim in transient(f.queue.claim(me, from, 2).await).unwrap_or_default() {
-                while transient(f.queue.complete(claim.clone(), succeeded()).await).is_none() {}
+                work(&f, claim).await;
             }
         }
         // A claim whose COMMIT was unknown left jobs that name this worker and that it does not run.
@@ -106,6 +106,27 @@ async fn consume(f: Arc<Fixture>) {
             return;
         }
     }
+}
+
+/// One request, stored and closed, and the end. What is lost on the way is found among the jobs that name this worker.
+async fn work(f: &Fixture, mut claim: Claim) {
+    let off = StoredRequest { kind: RequestKind::ForceOff, settle_ms: 1 };
+    while claim.request().is_none() {
+        let stored = f.queue.store_request(claim.clone(), off.clone(), String::new(), None).await;
+        match transient(stored) {
+            Some(Fenced::Done(stored)) => claim = stored,
+            Some(Fenced::Lost) => return,
+            None => {}
+        }
+    }
+    while claim.request().is_some() {
+        match transient(f.queue.close_request(claim.clone(), String::new()).await) {
+            Some(Fenced::Done(closed)) => claim = closed,
+            Some(Fenced::Lost) => return,
+            None => {}
+        }
+    }
+    while transient(f.queue.complete(claim.clone(), succeeded()).await).is_none() {}
 }
 
 fn transient<T>(result: Result<T, QueueError>) -> Option<T> {

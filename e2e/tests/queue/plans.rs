@@ -6,7 +6,7 @@ use autobuild::api::Reason;
 use autobuild::job::{
     Action, JobId, Lane, PermitClass, Problem, RequestKind, ServerUid, Step, StoredRequest, WaitingFor,
 };
-use autobuild::queue::{Claim, Front, LeaseWatch, ParkAs, Report, Room, Served};
+use autobuild::queue::{BmcKey, Claim, Claimant, Front, LeaseWatch, ParkAs, Report, Room, Served};
 use autobuild::shard::Shard;
 use e2e::database::{Database, Engine};
 use futures::future::join_all;
@@ -122,6 +122,16 @@ fn how(after_ms: i64, report: Report) -> ParkAs {
     }
 }
 
+fn claimant(uid: &ServerUid) -> Claimant {
+    let (uid, name) = (uid.clone(), uid.as_str().to_owned());
+    Claimant { uid, namespace: "ns".to_owned(), address: format!("redfish+https://{name}"), name }
+}
+
+fn identity(uid: &ServerUid) -> Vec<BmcKey> {
+    let key = |kind: &str| BmcKey { host: format!("{kind}:{}", uid.as_str()), system: String::new() };
+    vec![key("addr"), key("hw:uuid")]
+}
+
 /// Everything that processes do to the queue, on so many servers.
 async fn workload(f: &Fixture, count: usize) {
     let queue = &f.queue;
@@ -139,6 +149,12 @@ async fn workload(f: &Fixture, count: usize) {
         queue.ahead(&servers[0], 10).await.unwrap();
         queue.reprioritize(&servers[0], id, Lane::Urgent).await.unwrap();
         let claims = claim_mine(f, &mut front, &worker, room, &servers).await;
+        for uid in &servers {
+            // Once to be claimed, once to be found.
+            for _ in 0..2 {
+                queue.claim_identity(claimant(uid), identity(uid)).await.unwrap();
+            }
+        }
         let off = StoredRequest { kind: RequestKind::ForceOff, settle_ms: 1 };
         let claims = join_all(claims.into_iter().map(async |claim| {
             let claim =
