@@ -26,7 +26,7 @@ const WAKES: Duration = Duration::from_millis(100);
 const HINTS_KEPT: Duration = Duration::from_secs(1);
 /// A look without hints is made so rarely that it takes at most a twentieth of the time.
 const HINTS_KEPT_LOOKS: u32 = 20;
-/// Due jobs of one shard that are woken at once.
+/// Due jobs that are woken in one transaction.
 const WAKE: u32 = 100;
 
 /// How many jobs may be taken up now.
@@ -226,8 +226,13 @@ impl Queue {
         let shards = front.shards();
         let due = self.due_in(&mut front.kept, (&front.served.site, &shards)).await?;
         front.woken = Some(Instant::now());
-        for shard in &due {
-            self.wake(&front.served.site, *shard, WAKE).await?;
+        // One transaction for all shards: one after the other they would keep what is urgent waiting. Where there is more
+        // than one may take, as many follow as there are shards.
+        let shards: Vec<Shard> = due.iter().copied().collect();
+        for _ in &shards {
+            if self.wake_on(&mut front.kept, &front.served.site, &shards, WAKE).await? < WAKE {
+                break;
+            }
         }
         if !due.is_empty() {
             // What woke is older than what was claimed last, and there may be more of it.

@@ -3,17 +3,26 @@
 use sqlx::{AssertSqlSafe, MySqlConnection, Row};
 
 use super::claim::set_aside;
-use super::many::{filled, marks};
-use super::row::{JobRow, QueueRow, delete_places, insert_places, lock_jobs};
-use super::transaction::{Ending, Pass, Transaction};
+use super::many::{filled, marks, times};
+use super::row::{JobRow, QueueRow, insert_places, lock_jobs};
+use super::transaction::{Ending, Kept, Pass, Transaction};
 use super::{PlaceInQueue, Queue, QueueError, now_ms};
 use crate::job::{Lane, order_key};
 use crate::shard::Shard;
 
 struct Wake {
     site: String,
-    shard: Shard,
+    shards: Vec<Shard>,
     at_most: u32,
+}
+
+/// The queue row of a parked job.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Sleeper {
+    uid: String,
+    shard: i64,
+    ord: i64,
+    id: i64,
 }
 
 impl Transaction for Wake {
@@ -21,27 +30,13 @@ impl Transaction for Wake {
     const NAME: &'static str = "wake";
 
     async fn run(&self, connection: &mut MySqlConnection, _: Pass) -> Result<Ending<u32>, QueueError> {
-        let due = sqlx::query(concat!(
-            "SELECT ord, id, server_uid FROM queue WHERE site = ? AND shard = ? AND state = 3 AND ord <= ",
-            now_ms!(),
-            " ORDER BY ord, id LIMIT ? FOR UPDATE SKIP LOCKED"
-        ))
-        .bind(&self.site)
-        .bind(i64::from(self.shard.0))
-        .bind(self.at_most)
-        .fetch_all(&mut *connection)
-        .await?;
-        let mut keys = Vec::with_capacity(due.len());
-        for row in &due {
-            let (uid, ord, id): (String, i64, i64) =
-                (row.try_get("server_uid")?, row.try_get("ord")?, row.try_get("id")?);
-            keys.push((uid, ord, id));
-        }
-        keys.sort();
-        let uids: Vec<&str> = keys.iter().map(|(uid, ..)| uid.as_str()).collect();
+        let mut due = self.due(connection).await?;
+        due.sort();
+        let uids: Vec<&str> = due.iter().map(|sleeper| sleeper.uid.as_str()).collect();
         let mut rows = lock_jobs(connection, &uids).await?;
-        let (mut woken, mut left) = (Vec::with_capacity(keys.len()), Vec::with_capacity(keys.len()));
-        for (uid, ord, id) in &keys {
+        let (mut woken, mut left) = (Vec::with_capacity(due.len()), Vec::with_capacity(due.len()));
+        for sleeper in &due {
+            let Sleeper { uid, shard, ord, id } = sleeper;
             let Some(row) = rows.remove(uid) else { continue };
             let here = row.try_get::<i64, _>("id")? == *id
                 && row.try_get::<Option<i64>, _>("q_state")? == Some(PlaceInQueue::Parked.code())
@@ -52,21 +47,69 @@ impl Transaction for Wake {
             match JobRow::read(&row) {
                 Ok(job) => {
                     woken.push(job);
-                    left.push((*ord, *id));
+                    left.push(sleeper);
                 }
                 Err(error) => {
                     tracing::error!(server = uid, %error, "a job row cannot be read; it stays parked for ten minutes");
-                    set_aside(connection, uid, (&self.site, self.shard), PlaceInQueue::Parked, *ord, *id)
-                        .await?;
+                    let part = (&*self.site, Shard((*shard).max(0) as u16));
+                    set_aside(connection, uid, part, PlaceInQueue::Parked, *ord, *id).await?;
                 }
             }
         }
-        delete_places(connection, (&self.site, i64::from(self.shard.0)), PlaceInQueue::Parked, &left).await?;
+        self.delete(connection, &left).await?;
         awaken_all(connection, &woken).await?;
         let places: Vec<QueueRow<'_>> =
             woken.iter().map(|job| QueueRow::of(job, job.waits_in(), job.order_key())).collect();
         insert_places(connection, &places).await?;
         Ok(Ending::Commit(woken.len() as u32))
+    }
+}
+
+impl Wake {
+    /// Locks the rows of parked jobs whose time has come; of each shard the earliest first.
+    async fn due(&self, connection: &mut MySqlConnection) -> Result<Vec<Sleeper>, QueueError> {
+        let mut due = Vec::new();
+        for shards in filled(&self.shards) {
+            let left = self.at_most.saturating_sub(due.len() as u32);
+            if left == 0 {
+                break;
+            }
+            // In the order of the index: over several shards any other one would be sorted.
+            let text = format!(
+                "SELECT shard, ord, id, server_uid FROM queue FORCE INDEX (PRIMARY) WHERE site = ? AND shard IN ({}) \
+                 AND state = ? AND ord <= {} LIMIT ? FOR UPDATE SKIP LOCKED",
+                marks(shards.len()),
+                now_ms!()
+            );
+            let mut query = sqlx::query(AssertSqlSafe(text)).bind(&self.site);
+            for shard in shards {
+                query = query.bind(i64::from(shard.0));
+            }
+            query = query.bind(PlaceInQueue::Parked.code()).bind(left);
+            for row in query.fetch_all(&mut *connection).await? {
+                due.push(Sleeper {
+                    uid: row.try_get("server_uid")?,
+                    shard: row.try_get("shard")?,
+                    ord: row.try_get("ord")?,
+                    id: row.try_get("id")?,
+                });
+            }
+        }
+        Ok(due)
+    }
+
+    async fn delete(&self, connection: &mut MySqlConnection, left: &[&Sleeper]) -> Result<(), QueueError> {
+        for group in filled(left) {
+            // Not `(shard, ord, id) IN (…)`: with a single row MariaDB scans the table for that.
+            let each = times("(shard = ? AND state = ? AND ord = ? AND id = ?)", group.len(), " OR ");
+            let text = format!("DELETE queue FROM queue FORCE INDEX (PRIMARY) WHERE site = ? AND ({each})");
+            let mut query = sqlx::query(AssertSqlSafe(text)).bind(&self.site);
+            for Sleeper { shard, ord, id, .. } in group {
+                query = query.bind(shard).bind(PlaceInQueue::Parked.code()).bind(ord).bind(id);
+            }
+            query.execute(&mut *connection).await?;
+        }
+        Ok(())
     }
 }
 
@@ -101,8 +144,19 @@ pub(super) async fn awaken(connection: &mut MySqlConnection, job: &JobRow) -> Re
 }
 
 impl Queue {
-    /// Lets up to `at_most` due jobs of a shard wait for a worker again; returns how many.
-    pub async fn wake(&self, site: &str, shard: Shard, at_most: u32) -> Result<u32, QueueError> {
-        self.transact(Wake { site: site.to_owned(), shard, at_most }).await
+    /// Lets up to `at_most` due jobs of these shards wait for a worker again; returns how many.
+    pub async fn wake(&self, site: &str, shards: &[Shard], at_most: u32) -> Result<u32, QueueError> {
+        self.wake_on(&mut Kept::default(), site, shards, at_most).await
+    }
+
+    /// Like [`Queue::wake`], on a connection that is kept.
+    pub(super) async fn wake_on(
+        &self,
+        kept: &mut Kept,
+        site: &str,
+        shards: &[Shard],
+        at_most: u32,
+    ) -> Result<u32, QueueError> {
+        self.transact_on(kept, Wake { site: site.to_owned(), shards: shards.to_vec(), at_most }).await
     }
 }

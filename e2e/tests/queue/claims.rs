@@ -3,21 +3,26 @@
 use autobuild::api::Reason;
 use autobuild::api::hardware::{Hardware, HardwareIdentity, PowerState};
 use autobuild::job::{
-    Action, JobResult, JobState, Lane, Problem, Reading, RequestKind, Step, StoredRequest, WaitingFor,
+    Action, JobId, JobResult, JobState, Lane, Problem, Reading, RequestKind, Step, StoredRequest, WaitingFor,
 };
 use autobuild::queue::{
-    CancelOutcome, End, Fenced, Front, ParkAs, Parked, PlaceInQueue, QueueError, Report, Room,
+    CancelOutcome, ClaimFrom, End, Enqueued, Fenced, Front, ParkAs, Parked, PlaceInQueue, QueueError, Report,
+    Room,
 };
+use autobuild::shard::Shard;
 use futures::FutureExt as _;
 
 use crate::Case;
-use crate::fixture::{Fixture, done, succeeded, wait_for};
+use crate::fixture::{Fixture, SITE, done, now_ms, succeeded, wait_for};
 
 pub const CASES: &[Case] = &[
     ("an urgent job is claimed before a hundred low ones that are older", |f| urgent_first(f).boxed_local()),
     ("a hundred jobs and eight claimers: each job goes to one of them", |f| each_once(f).boxed_local()),
     ("a completed job leaves one history row and no live one", |f| completed(f).boxed_local()),
     ("a parked job wakes by its time and keeps its order", |f| wakes(f).boxed_local()),
+    ("due jobs of several shards are woken together, no more than asked for and none that is not due", |f| {
+        wakes_together(f).boxed_local()
+    }),
     ("a signal between evidence and park keeps the job awake", |f| signal_race(f).boxed_local()),
     ("a job with an open request can neither be parked nor ended", |f| open_request(f).boxed_local()),
     ("storing the first request makes its token handled in the same transaction", |f| {
@@ -107,13 +112,42 @@ async fn wakes(f: Fixture) {
     let claim = f.claim_one(&worker, PlaceInQueue::Queued).await;
     assert_eq!(done(f.queue.park(claim, asleep(50)).await.unwrap()), Parked::Asleep);
     assert_eq!(f.queue.observe(&uid).await.unwrap().job.unwrap().state, JobState::Waiting);
-    wait_for("the job's wake time", async || {
-        f.queue.wake(crate::fixture::SITE, autobuild::shard::Shard(0), 10).await.unwrap() == 1
-    })
-    .await;
+    wait_for("the job's wake time", async || f.queue.wake(SITE, &[Shard(0)], 10).await.unwrap() == 1).await;
     let again = f.claim_one(&worker, PlaceInQueue::Ready).await;
     assert_eq!((again.job().id, again.job().attempt), (id, 1));
     assert_eq!(again.checkpoint(), "{}");
+}
+
+async fn wakes_together(f: Fixture) {
+    let worker = f.worker().await;
+    for number in 0..12 {
+        let uid = f.server(&format!("{number:02}")).await;
+        let id = JobId::new(now_ms(), rand::random());
+        let mut wanted = crate::fixture::job(&uid, Action::PowerOn, Lane::High, id);
+        wanted.shard = Shard(number % 4);
+        assert_eq!(f.queue.enqueue(wanted, 1).await.unwrap(), Enqueued::Accepted);
+    }
+    let claims_of = async |shard: u16, place: PlaceInQueue| {
+        let from = ClaimFrom { site: SITE.to_owned(), shard: Shard(shard), place, lane: Lane::High };
+        f.queue.claim(worker.incarnation(), from, 12).await.unwrap()
+    };
+    for shard in 0..4 {
+        for (number, claim) in claims_of(shard, PlaceInQueue::Queued).await.into_iter().enumerate() {
+            // The last one of each shard sleeps on.
+            let after_ms = if number == 2 { 3_600_000 } else { 0 };
+            assert_eq!(done(f.queue.park(claim, asleep(after_ms)).await.unwrap()), Parked::Asleep);
+        }
+    }
+    // Shard 3 is not asked for: six are due.
+    let shards = [Shard(0), Shard(1), Shard(2)];
+    for woken in [4, 2, 0] {
+        assert_eq!(f.queue.wake(SITE, &shards, 4).await.unwrap(), woken);
+    }
+    let mut awake = Vec::new();
+    for shard in 0..4 {
+        awake.push(claims_of(shard, PlaceInQueue::Ready).await.len());
+    }
+    assert_eq!((awake, f.count("queue").await), (vec![2, 2, 2, 0], 6));
 }
 
 async fn signal_race(f: Fixture) {

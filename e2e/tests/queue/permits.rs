@@ -147,7 +147,7 @@ async fn parks_early(f: Fixture) {
     // Both can be claimed, one of them at a time; the older one first once it is awake.
     let mut woken = 0;
     wait_for("the first job's wake time", async || {
-        woken += f.queue.wake(SITE, Shard(0), 10).await.unwrap();
+        woken += f.queue.wake(SITE, &[Shard(0)], 10).await.unwrap();
         woken == 1
     })
     .await;
