@@ -92,10 +92,10 @@ pub static UNREACHABLE: Gauge =
 /// Incarnations that ended although nobody asked, by why.
 pub static LEASES_LOST: Counter =
     Counter::new("autobuild_leases_lost_total", "Incarnations that ended although nobody asked.", &["why"]);
-/// How often the database turned out to tell another history.
+/// How often everything was derived again because the database told another history.
 pub static HISTORIES: Counter = Counter::new(
     "autobuild_other_histories_total",
-    "Times that the database turned out to be another one than before.",
+    "Times that every job was derived again, because the database told another history.",
     &[],
 );
 /// Writes that were refused because the claim was over.

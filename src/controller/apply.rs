@@ -232,6 +232,7 @@ mod tests {
             namespace: "lab".into(),
             name: "a".into(),
             in_feed: false,
+            underived: None,
         }
     }
 

@@ -8,6 +8,7 @@ use kube::runtime::events::{Recorder, Reporter};
 use kube::{Api, Client};
 use tokio::sync::Semaphore;
 
+use super::derivation::Derivation;
 use super::fleet::Fleet;
 use super::leader::Leadership;
 use super::retries::Retries;
@@ -31,6 +32,7 @@ pub(super) struct Context {
     pub secrets: BTreeMap<String, Secrets>,
     pub written: Written,
     pub retries: Retries,
+    pub derivation: Derivation,
     /// Reconciles at once over all namespaces.
     pub turns: Arc<Semaphore>,
 }
@@ -51,6 +53,7 @@ impl Context {
             sites: Sites::default(),
             written: Written::default(),
             retries: Retries::default(),
+            derivation: Derivation::default(),
             client,
             queue,
             settings,

@@ -89,6 +89,20 @@ impl Fleet {
         }
     }
 
+    /// Uid, and namespace and name, of every Server that this release can read.
+    pub(super) fn readable(&self) -> Vec<(ServerUid, String)> {
+        let mut all = Vec::new();
+        for (namespace, watched) in &self.namespaces {
+            for object in watched.store.state() {
+                if let (Ok(server), Some(name)) = (&object.0, &object.meta().name) {
+                    let uid = server.metadata.uid.clone().unwrap_or_default();
+                    all.push((ServerUid(uid), format!("{namespace}/{name}")));
+                }
+            }
+        }
+        all
+    }
+
     /// Counts the Servers of each phase.
     pub(super) fn count_phases(&self) {
         let mut counts = BTreeMap::from(Phase::ALL.map(|phase| (phase.as_str(), 0_u32)));

@@ -1,35 +1,102 @@
 //! Another database behind the same address, after a failover or a restore: what was read before may not hold any more,
-//! so every server is looked at again, and everything is derived anew from Kubernetes.
+//! so every server is looked at again, and everything is derived anew from Kubernetes. Workers that found it wait until
+//! the leader says that this is done.
 
 use std::time::Duration;
 
 use super::context::Context;
 use crate::http::Readiness;
 use crate::metrics;
-use crate::queue::Followed;
+use crate::queue::{Derived, Followed, QueueError, Underived};
 
 /// What waits, in `/readyz`.
 const PART: &str = "primary";
+/// The same for what is not derived yet.
+pub(super) const DERIVATION: &str = "derivation";
 /// Between two looks at where the address leads.
 const EVERY: Duration = Duration::from_secs(2);
 
 /// Follows for ever.
 pub(super) async fn run(context: &Context, readiness: &Readiness) {
     loop {
-        match context.queue.follow().await {
-            Ok(Followed::Same) => readiness.ready(PART),
-            Ok(Followed::Another) => {
-                readiness.ready(PART);
-                metrics::HISTORIES.one(&[]);
-                tracing::warn!("the database tells another history: every server is looked at again");
-                context.fleet.wake_where(None, |_| true);
-            }
+        match follow(context, readiness).await {
+            Ok(()) => readiness.ready(PART),
             // The feed reports a database that is away; what it says may be no more than that no connection was had.
             Err(error) => readiness.waits(PART, error.to_string()),
         }
         tokio::select! {
             () = tokio::time::sleep(EVERY) => {}
             () = context.queue.another_history_seen() => {}
+            () = context.derivation.enough() => {}
         }
     }
+}
+
+async fn follow(context: &Context, readiness: &Readiness) -> Result<(), QueueError> {
+    let (followed, underived) = context.queue.follow().await?;
+    if followed == Followed::Another {
+        tracing::warn!("the database tells another history: every server is looked at again");
+        context.fleet.wake_where(None, |_| true);
+    }
+    match underived {
+        Some(mark) => derive(context, &mark, readiness).await,
+        None => {
+            over(context, readiness);
+            Ok(())
+        }
+    }
+}
+
+fn over(context: &Context, readiness: &Readiness) {
+    readiness.ready(DERIVATION);
+    if context.derivation.end() {
+        tracing::info!("every job was derived again from the Servers: workers claim again");
+    }
+}
+
+/// Has every server looked at, and lets workers claim when that is done.
+async fn derive(context: &Context, mark: &Underived, readiness: &Readiness) -> Result<(), QueueError> {
+    // Nothing is known of the fleet before the first list.
+    context.fleet.synced().await;
+    let all = context.fleet.readable();
+    if context.derivation.begin(mark, all.len()) {
+        metrics::HISTORIES.one(&[]);
+        tracing::warn!(
+            servers = all.len(),
+            "another history was found: no worker claims before every job is derived"
+        );
+        context.fleet.wake_where(None, |_| true);
+    }
+    let done = context.derivation.done();
+    let mut left = all.iter().filter(|(uid, _)| !done.contains(uid));
+    if let Some((_, name)) = left.next() {
+        let count = 1 + left.count();
+        let waits =
+            format!("{count} Servers were not derived again yet, such as {name}; no worker claims before");
+        readiness.waits(DERIVATION, waits);
+        return Ok(());
+    }
+    if !context.leadership.holds() {
+        return Ok(());
+    }
+    match context.queue.derived(mark, &context.settings.namespaces, done).await? {
+        Derived::Over => over(context, readiness),
+        Derived::NotYet { namespace, name } if context.settings.namespaces.contains(&namespace) => {
+            readiness.waits(
+                DERIVATION,
+                format!(
+                    "the job of Server {namespace}/{name} was not derived again yet: see this controller's log about that \
+                     Server; no worker claims before"
+                ),
+            );
+        }
+        Derived::NotYet { namespace, name } => readiness.waits(
+            DERIVATION,
+            format!(
+                "the job of Server {namespace}/{name} was not derived again yet: a controller has to run that watches its \
+                 namespace (--watch-namespaces); no worker claims before"
+            ),
+        ),
+    }
+    Ok(())
 }

@@ -10,7 +10,7 @@
 //! | `finalizer`, `release`, `requester` | parts of `apply` |
 //! | `feed` | wakes the reconciles of servers that changed in the database |
 //! | `secrets`, `sites` | wake the reconciles that a Secret or a site's workers concern |
-//! | `history` | notices another database behind the same address, and has everything looked at again |
+//! | `history`, `derivation` | notice another database behind the same address, have everything looked at again, and let workers claim when it is |
 //! | `ghosts`, `housekeeping` | rows whose server is gone, and what else is left over |
 //! | `leader` | who leads |
 //!
@@ -21,6 +21,7 @@
 mod api_call;
 mod apply;
 mod context;
+mod derivation;
 mod events;
 mod feed;
 mod finalizer;

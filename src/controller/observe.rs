@@ -6,7 +6,7 @@ use crate::api::bmc_address::BmcAddress;
 use crate::api::{Reason, Server};
 use crate::job::{Problem, ServerUid};
 use crate::plan::Observation;
-use crate::queue::QueueError;
+use crate::queue::{QueueError, Underived};
 
 /// An observation, and what is not decided on.
 pub(super) struct Observed {
@@ -19,6 +19,8 @@ pub(super) struct Observed {
     pub name: String,
     /// Whether the newest version waits to be shown.
     pub in_feed: bool,
+    /// The mark of another history, where it was seen before all this was read.
+    pub underived: Option<Underived>,
 }
 
 impl Observed {
@@ -28,7 +30,11 @@ impl Observed {
     }
 }
 
-pub(super) async fn observe(context: &Context, server: Server) -> Result<Observed, QueueError> {
+pub(super) async fn observe(
+    context: &Context,
+    server: Server,
+    underived: Option<&Underived>,
+) -> Result<Observed, QueueError> {
     let metadata = &server.metadata;
     let uid = ServerUid(metadata.uid.clone().unwrap_or_default());
     let namespace = metadata.namespace.clone().unwrap_or_default();
@@ -43,6 +49,7 @@ pub(super) async fn observe(context: &Context, server: Server) -> Result<Observe
         unreadable_job: row.unreadable,
         visibility: row.visibility,
         shown_job_ended: false,
+        another_history: underived.is_some(),
         // One clock for what happened and for now: a controller whose clock is wrong decides the same.
         now_ms: row.now_ms,
         settings: context.settings.plan,
@@ -51,7 +58,7 @@ pub(super) async fn observe(context: &Context, server: Server) -> Result<Observe
     if let Some(id) = seen.missing_job() {
         seen.shown_job_ended = context.queue.has_ended(&uid, id).await?;
     }
-    Ok(Observed { seen, uid, namespace, name, in_feed: row.in_feed })
+    Ok(Observed { seen, uid, namespace, name, in_feed: row.in_feed, underived: underived.cloned() })
 }
 
 /// `spec.bmc.address`, if it can be used.

@@ -108,13 +108,15 @@ pub(super) fn after_error(object: Arc<Guarded>, error: &ReconcileError, context:
 async fn converge(context: &Context, object: &Guarded) -> Result<Next, ReconcileError> {
     let cached = object.0.as_ref().map_err(|invalid| ReconcileError::Unreadable(invalid.error.clone()))?;
     let mut server = cached.clone();
-    if context.written.is_stale(&cached.metadata) {
+    // After another history the live status decides what was lost, not a cache that may be behind it.
+    let underived = context.derivation.present();
+    if underived.is_some() || context.written.is_stale(&cached.metadata) {
         let Some(live) = live(context, cached).await? else { return Ok(Next::Calm(None)) };
         server = live;
     }
     for _ in 0..LOOKS {
         // The object was taken before the row is read, and what follows counts only while this process leads.
-        let observed = observe(context, server).await?;
+        let observed = observe(context, server, underived.as_ref()).await?;
         if !context.leadership.holds() {
             return Ok(Next::Soon);
         }
@@ -178,6 +180,9 @@ async fn look(context: &Context, observed: &Observed) -> Result<Look, ReconcileE
             _ => return Ok(Look::Again(None)),
         },
         Applied::Settled => {}
+    }
+    if let Some(mark) = &observed.underived {
+        context.derivation.derived(mark, &observed.uid);
     }
     if matches!(tell(context, observed, &decision, &status).await?, Shown::Outdated) {
         return Ok(Look::Outdated);

@@ -81,6 +81,8 @@ pub(super) async fn serve(
     }
     over.cancel();
     loops.shutdown().await;
+    // That is the next leader's to say.
+    readiness.ready(history::DERIVATION);
     while let Some(ended) = reconciles.join_next().await {
         if let Err(error) = ended {
             tracing::error!(%error, "a watch of the controller panicked");

@@ -62,11 +62,13 @@ pub enum WaitingFor {
     ApiServer,
     /// Working credentials in the Secret.
     Credentials,
+    /// The status to show this job as running: nothing that destroys data is begun before.
+    Status,
 }
 
 impl WaitingFor {
     /// Every value, in a fixed order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Worker,
         Self::Permit,
         Self::PowerState,
@@ -75,6 +77,7 @@ impl WaitingFor {
         Self::BmcCapacity,
         Self::ApiServer,
         Self::Credentials,
+        Self::Status,
     ];
 
     /// The name in the API, the database and logs.
@@ -88,6 +91,7 @@ impl WaitingFor {
             Self::BmcCapacity => "BMCCapacity",
             Self::ApiServer => "APIServer",
             Self::Credentials => "Credentials",
+            Self::Status => "Status",
         }
     }
 

@@ -23,6 +23,8 @@ pub struct Facts {
     pub visibility: Visibility,
     /// Whether the job that status shows has its end in the history.
     pub shown_job_ended: bool,
+    /// Whether the database was failed over or restored, and nothing was claimed in it since.
+    pub another_history: bool,
     /// What is wrong with the BMC's address; absent where nothing is.
     pub bad_address: Option<Problem>,
     /// The normalised address, where it is not the one in spec.
@@ -58,6 +60,7 @@ impl Facts {
             unreadable_job: self.unreadable_job,
             visibility: self.visibility,
             shown_job_ended: self.shown_job_ended,
+            another_history: self.another_history,
             bmc_address: self.bad_address.map_or(Ok(address), Err),
             secret: self.secret,
             site: self.site,

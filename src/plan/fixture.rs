@@ -38,6 +38,7 @@ pub(super) fn new() -> Observation {
         unreadable_job: None,
         visibility: Visibility::Shown,
         shown_job_ended: false,
+        another_history: false,
         bmc_address: Ok(ADDRESS.into()),
         secret: Some(SecretVersion { uid: "s".into(), resource_version: "7".into() }),
         site: SiteWorkers::Live,

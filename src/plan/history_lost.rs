@@ -5,7 +5,9 @@
 //!   to be would do again what was done;
 //! - a reboot that status shows as begun and that is gone may have left the machine off: it is powered on first;
 //! - an action that destroys data and that status shows as begun is never done again by itself: it ends as failed, and a
-//!   person decides. Which actions those are is [`Effect::Destructive`].
+//!   person decides. Which actions those are is [`Effect::Destructive`]. Until workers claim in the other history that
+//!   holds whatever the database says of the job: the commits that are lost may be those of its requests, and then its
+//!   row looks as if nothing had happened.
 //!
 //! What a machine's power state is says nothing about whether a request was sent.
 
@@ -21,6 +23,16 @@ fn begun(seen: &Observation) -> Option<(JobId, &JobStatus)> {
     (begun && job.action.effect() != Effect::ReadOnly).then_some((id, job))
 }
 
+fn is_destructive(action: Action) -> bool {
+    action.effect() == Effect::Destructive
+}
+
+/// Whether a job still has to be told that its history is lost. One that destroys data ends as lost even if it was asked
+/// to stop for another reason: it would be done again otherwise.
+fn unaware(job: &LiveJob) -> bool {
+    if is_destructive(job.action) { job.cancel != Some(Reason::HistoryLost) } else { job.cancel.is_none() }
+}
+
 /// The live job, where the database is behind of what status shows of it.
 fn behind(seen: &Observation) -> Option<&LiveJob> {
     let job = seen.job.as_ref().filter(|job| job.action.effect() != Effect::ReadOnly)?;
@@ -28,7 +40,8 @@ fn behind(seen: &Observation) -> Option<&LiveJob> {
     let last = status.last_job.as_ref().and_then(|last| JobId::parse(&last.id));
     let further = begun(seen).is_some_and(|(id, shown)| {
         let place = |step| job.action.steps().iter().position(|one| *one == step);
-        id == job.id && (!job.started() || place(shown.step) > place(job.step))
+        let unknown = seen.another_history && is_destructive(job.action);
+        id == job.id && (unknown || !job.started() || place(shown.step) > place(job.step))
     });
     (last == Some(job.id) || further || forgot_the_token(seen, job)).then_some(job)
 }
@@ -79,14 +92,13 @@ impl Observation {
 
 /// What comes before everything else that is decided of a server that stays.
 pub(super) fn rule(seen: &Observation) -> Option<Command> {
-    if let Some(job) = behind(seen).filter(|job| job.cancel.is_none()) {
+    if let Some(job) = behind(seen).filter(|job| unaware(job)) {
         return Some(Command::Cancel { id: job.id, reason: Reason::HistoryLost });
     }
-    let destructive = |action: Action| action.effect() == Effect::Destructive;
     let lost = match (stopped(seen), gone(seen)) {
         _ if seen.job.is_some() => None,
-        (Some(last), _) if destructive(last.action) => Some(last.clone()),
-        (_, Some((id, shown))) if destructive(shown.action) => Some(finished(seen, id, shown)),
+        (Some(last), _) if is_destructive(last.action) => Some(last.clone()),
+        (_, Some((id, shown))) if is_destructive(shown.action) => Some(finished(seen, id, shown)),
         _ => None,
     }?;
     let job = FinishedJob {

@@ -243,3 +243,52 @@ fn the_last_job_that_was_shown_is_not_taken_back() {
         assert_eq!(status(&seen, &decide(&seen)).last_job, before.last_job);
     }
 }
+
+#[test]
+fn after_another_history_a_running_job_is_lost_if_it_destroys_data_whatever_the_database_says_of_it() {
+    for action in Action::ALL {
+        let mut seen = shown(|seen| begun(seen, action));
+        seen.another_history = true;
+        let lost = action.effect() == crate::job::Effect::Destructive;
+        assert_eq!(decided(&seen) == "cancel HistoryLost", lost, "{action}: {}", decided(&seen));
+        // Workers claim again: what runs now has gone on in this history.
+        seen.another_history = false;
+        assert!(!decided(&seen).contains("HistoryLost"), "{action}: {}", decided(&seen));
+    }
+}
+
+#[test]
+fn a_destructive_job_that_ran_at_the_time_of_another_history_ends_as_lost_for_whatever_it_was_stopped() {
+    let mut seen = shown(|seen| begun(seen, Action::Wipe));
+    seen.another_history = true;
+    let live = seen.job.clone().unwrap();
+    for reason in [Reason::WishChanged, Reason::Paused, Reason::CrashLimit] {
+        seen.job = Some(LiveJob { cancel: Some(reason), ..live.clone() });
+        assert_eq!(decided(&seen), "cancel HistoryLost");
+    }
+    seen.job = Some(LiveJob { cancel: Some(Reason::HistoryLost), ..live.clone() });
+    assert_eq!(decided(&seen), "nothing Cancelling");
+    // A worker takes it out, and then the loss is recorded; by then workers claim again.
+    seen.another_history = false;
+    let cancelling = status(&seen, &decide(&seen));
+    seen.server.status = Some(cancelling);
+    seen.job = None;
+    f::known(&mut seen).last_job = Some(ended(&live, JobResult::Cancelled, Some(Reason::HistoryLost)));
+    assert_eq!(decided(&seen), "record Wipe HistoryLost");
+}
+
+#[test]
+fn what_status_shows_as_queued_or_the_database_saw_end_is_not_lost_with_another_history() {
+    let mut seen = shown(|seen| never_started(begun(seen, Action::Wipe)));
+    seen.another_history = true;
+    assert_eq!(
+        decided(&seen),
+        "cancel WishChanged",
+        "it has not acted: this release merely does not know how"
+    );
+    let mut seen = shown(|seen| begun(seen, Action::Wipe));
+    seen.another_history = true;
+    let live = seen.job.take().unwrap();
+    f::known(&mut seen).last_job = Some(ended(&live, JobResult::Succeeded, None));
+    assert!(!decided(&seen).contains("HistoryLost"), "{}", decided(&seen));
+}

@@ -66,6 +66,9 @@ pub struct Observation {
     pub visibility: Visibility,
     /// Whether the job that status shows has its end in the history; asked for only where nothing else tells.
     pub shown_job_ended: bool,
+    /// Whether the database was failed over or restored and nothing was claimed in it since: what it says of a job may be
+    /// behind of what that job did.
+    pub another_history: bool,
     /// `spec.bmc.address`, normalised, or what is wrong with it.
     pub bmc_address: Result<String, Problem>,
     /// The version of the credentials Secret; `None`: there is none of that name and type.

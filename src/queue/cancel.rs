@@ -127,7 +127,9 @@ impl Transaction for Cancel {
             end_job(connection, &job, &end).await?;
             return Ok(Ending::Commit(CancelOutcome::Deleted));
         }
-        if job.live.cancel.is_some() {
+        // A job whose history is lost has to end for that reason, whatever else it was stopped for.
+        let says_enough = |before| before == self.reason || self.reason != Reason::HistoryLost;
+        if job.live.cancel.is_some_and(says_enough) {
             return Ok(Ending::Rollback(CancelOutcome::Stored));
         }
         sqlx::query("UPDATE job SET cancel = ? WHERE server_uid = ?")

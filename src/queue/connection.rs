@@ -8,7 +8,8 @@ use sqlx::mysql::{MySqlConnectOptions, MySqlPool, MySqlPoolOptions};
 use sqlx::{Connection, Executor, MySqlConnection};
 
 use super::QueueError;
-use super::history::{History, Present};
+use super::history::History;
+use super::present::Present;
 
 /// What every connection sets. READ COMMITTED takes no gap locks; the short time-outs let go of the locks of a
 /// client that was cut off in mid-transaction (the defaults of both engines keep them for hours).
@@ -136,7 +137,7 @@ pub(super) async fn check(options: &MySqlConnectOptions) -> Result<Checked, Queu
             "the server is {version}: it has no SKIP LOCKED; use MySQL 8.0.1+ or MariaDB 10.6+"
         )));
     }
-    let history = History::read(&mut first, engine).await?;
+    let history = History::read(&mut first, engine).await?.history;
     // First, because a wrong binary log refuses the locks as well.
     let warnings = durability(&mut first, engine).await?;
     skips_locked_rows(&mut first, &mut second).await.map_err(|error| match error {

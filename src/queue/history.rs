@@ -8,6 +8,7 @@
 //! | the own worker row is missing or older than what was confirmed | lost commits |
 //! | `meta.epoch` differs | `migrate --new-epoch` after a restore, or an empty database in place of the old one |
 //! | `@@server_uuid` differs (MySQL), `@@server_id` differs (MariaDB) | another server answers |
+//! | the number of histories in `meta` differs | a worker found another history, of which others may have seen no sign |
 //!
 //! Equal values prove nothing on MariaDB (`server_id` is 1 by default), but servers that replicate from each other have
 //! different ones.
@@ -16,12 +17,14 @@
 //! is the server, and behind a blank a random mark while the quiet time is not over for everybody. Whoever finds another
 //! history sets a new mark; whoever enters while there is one waits the whole quiet time on its own monotonic clock, and
 //! then takes away the mark that it saw. Row `quiet_ms` is the longest time that any of the workers needs.
+//!
+//! Row `histories` counts them. The first who finds another one raises the number, and puts a random mark behind it that
+//! stays until the controller has derived every job again: nobody claims before. Whoever finds the same change later
+//! sees a number that is higher than the one it worked in, and raises it not again: what runs by then goes on.
 
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sqlx::{MySqlConnection, Row};
-use tokio::sync::Notify;
 
 use super::{Engine, QueueError};
 
@@ -30,18 +33,53 @@ use super::{Engine, QueueError};
 pub(super) struct History {
     epoch: String,
     server: String,
+    number: u64,
+}
+
+/// The mark of a history in which not every job was derived again yet: the whole row `histories`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Underived(pub(super) String);
+
+impl Underived {
+    #[cfg(test)]
+    pub(crate) fn of(row: &str) -> Self {
+        Self(row.to_owned())
+    }
+
+    fn read(row: &str) -> Option<Self> {
+        parse(row).1.map(|_| Self(row.to_owned()))
+    }
+
+    /// The row without the mark.
+    pub(super) fn derived(&self) -> &str {
+        parse(&self.0).0
+    }
+}
+
+/// What a server tells of itself.
+#[derive(Debug, Clone)]
+pub(super) struct Told {
+    pub(super) history: History,
+    pub(super) underived: Option<Underived>,
 }
 
 impl History {
+    #[cfg(test)]
+    pub(super) fn of(epoch: &str, server: &str) -> Self {
+        Self { epoch: epoch.to_owned(), server: server.to_owned(), number: 0 }
+    }
+
     /// Reads it from the server behind a connection. A server that takes no writes is not the one to work with.
-    pub(super) async fn read(connection: &mut MySqlConnection, engine: Engine) -> Result<Self, QueueError> {
+    pub(super) async fn read(connection: &mut MySqlConnection, engine: Engine) -> Result<Told, QueueError> {
         let statement = match engine {
             Engine::MySql => {
-                "SELECT (SELECT value FROM meta WHERE name = 'epoch') AS epoch, CAST(@@server_uuid AS CHAR) AS server, \
+                "SELECT (SELECT value FROM meta WHERE name = 'epoch') AS epoch, \
+                 (SELECT value FROM meta WHERE name = 'histories') AS histories, CAST(@@server_uuid AS CHAR) AS server, \
                  CAST(@@read_only AS CHAR) AS read_only"
             }
             Engine::MariaDb => {
-                "SELECT (SELECT value FROM meta WHERE name = 'epoch') AS epoch, CAST(@@server_id AS CHAR) AS server, \
+                "SELECT (SELECT value FROM meta WHERE name = 'epoch') AS epoch, \
+                 (SELECT value FROM meta WHERE name = 'histories') AS histories, CAST(@@server_id AS CHAR) AS server, \
                  CAST(@@read_only AS CHAR) AS read_only"
             }
         };
@@ -56,95 +94,24 @@ impl History {
         let epoch: Option<String> = row.try_get("epoch")?;
         let no_epoch =
             || QueueError::Unfit("the table meta has no epoch; run `autobuild migrate`".to_owned());
-        Ok(Self { epoch: epoch.ok_or_else(no_epoch)?, server: row.try_get("server")? })
-    }
-}
-
-/// The history that this process works in. Every connection of its pool is compared with it.
-#[derive(Debug)]
-pub(super) struct Present {
-    state: Mutex<State>,
-    another: Notify,
-}
-
-#[derive(Debug)]
-struct State {
-    history: History,
-    since: Instant,
-    /// Why the last connection was refused that was opened.
-    refused: Option<String>,
-}
-
-impl Present {
-    pub(super) fn new(history: History) -> Self {
-        let state = State { history, since: Instant::now(), refused: None };
-        Self { state: Mutex::new(state), another: Notify::new() }
-    }
-
-    fn with<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
-        look(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    pub(super) fn is(&self, history: &History) -> bool {
-        self.with(|state| state.history == *history)
-    }
-
-    /// Works in `history` from now on; whether that is another one than before. Connections that were opened before
-    /// are not used again.
-    pub(super) fn adopt(&self, history: History) -> bool {
-        self.with(|state| {
-            state.refused = None;
-            let another = state.history != history;
-            if another {
-                (state.history, state.since) = (history, Instant::now());
-            }
-            another
-        })
-    }
-
-    /// Whether a connection of that age was opened in the present history.
-    pub(super) fn covers(&self, age: Duration) -> bool {
-        self.with(|state| age <= state.since.elapsed())
-    }
-
-    /// Refuses a connection that was just opened to a server of another history.
-    pub(super) async fn admit(
-        &self,
-        connection: &mut MySqlConnection,
-        engine: Engine,
-    ) -> Result<(), sqlx::Error> {
-        let refusal = match History::read(connection, engine).await {
-            Ok(found) if self.is(&found) => None,
-            Ok(_) => {
-                self.another.notify_waiters();
-                Some("the database behind the address is another one than before".to_owned())
-            }
-            Err(error) => Some(error.to_string()),
+        let histories: Option<String> = row.try_get("histories")?;
+        let histories = histories.unwrap_or_default();
+        let history = Self {
+            epoch: epoch.ok_or_else(no_epoch)?,
+            server: row.try_get("server")?,
+            number: number(&histories),
         };
-        self.with(|state| state.refused.clone_from(&refusal));
-        refusal.map_or(Ok(()), |why| Err(sqlx::Error::Io(std::io::Error::other(why))))
-    }
-
-    /// The error of an acquire: where every connection was refused, it says why.
-    pub(super) fn explain(&self, error: sqlx::Error) -> QueueError {
-        let refused = self.with(|state| state.refused.clone());
-        match (error, refused) {
-            (sqlx::Error::PoolTimedOut, Some(why)) => QueueError::Unavailable(why),
-            (error, _) => QueueError::from(error),
-        }
-    }
-
-    /// Waits until a connection was refused because its history is another one.
-    pub(super) async fn another_seen(&self) {
-        self.another.notified().await;
+        Ok(Told { history, underived: Underived::read(&histories) })
     }
 }
 
 /// How a worker enters a history.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Entry {
-    /// Whether it knows that the history is another one than before.
+    /// Whether the history is, or may be, another one than before.
     pub(super) lost: bool,
+    /// The history that it worked in, where it is certain that the present one does not go on from there.
+    pub(super) worked_in: Option<History>,
     /// The longer of one lease and the longest settle time, by its own settings.
     pub(super) quiet: Duration,
 }
@@ -156,9 +123,21 @@ pub(super) struct Quiet {
     row: String,
 }
 
-/// The row `history`: the server, and the mark of a quiet time that is not over.
+/// What a worker entered.
+pub(super) struct Entered {
+    /// `Some`: it has to be quiet first.
+    pub(super) quiet: Option<Quiet>,
+    pub(super) told: Told,
+}
+
+/// A row `history` or `histories`: the server or the number, and the mark of what is not over.
 fn parse(row: &str) -> (&str, Option<&str>) {
     row.split_once(' ').map_or((row, None), |(server, mark)| (server, Some(mark)))
+}
+
+/// The number in a row `histories`; a database of an earlier release has no such row.
+fn number(row: &str) -> u64 {
+    parse(row).0.parse().unwrap_or(0)
 }
 
 fn new_mark() -> String {
@@ -170,27 +149,48 @@ pub(super) fn first_row(restored: bool) -> String {
     if restored { format!(" {}", new_mark()) } else { String::new() }
 }
 
+/// The row `histories` that `migrate` writes: what was restored has to be derived again.
+pub(super) fn first_number(restored: bool) -> String {
+    if restored { format!("1 {}", new_mark()) } else { "0".to_owned() }
+}
+
+/// Whether others have found the change of history since, on this very server: then nothing of what they did is lost.
+fn is_known(worked_in: &History, found: &History, server_seen_last: &str) -> bool {
+    found.epoch == worked_in.epoch && found.number > worked_in.number && server_seen_last == found.server
+}
+
 /// Compares what `meta` says of the server that was last seen with the one that answers; in the transaction in which a
-/// worker enters the registry. `Some`: it has to be quiet first.
+/// worker enters the registry.
 pub(super) async fn enter(
     connection: &mut MySqlConnection,
-    found: &History,
+    mut found: History,
     entry: Entry,
-) -> Result<Option<Quiet>, QueueError> {
-    let rows = sqlx::query("SELECT name, value FROM meta WHERE name IN ('history', 'quiet_ms') FOR UPDATE")
-        .fetch_all(&mut *connection)
-        .await?;
-    let (mut history, mut quiet_ms) = (None, None);
+) -> Result<Entered, QueueError> {
+    let rows = sqlx::query(
+        "SELECT name, value FROM meta WHERE name IN ('histories', 'history', 'quiet_ms') FOR UPDATE",
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let (mut history, mut quiet_ms, mut histories) = (None, None, String::new());
     for row in rows {
         let value: String = row.try_get("value")?;
         match row.try_get::<String, _>("name")?.as_str() {
             "history" => history = Some(value),
+            "histories" => histories = value,
             _ => quiet_ms = value.parse::<u64>().ok(),
         }
     }
     let before = history.as_deref().unwrap_or_default();
     let (server, mark) = parse(before);
-    let another = entry.lost || (!server.is_empty() && server != found.server);
+    let another_server = !server.is_empty() && server != found.server;
+    found.number = number(&histories);
+    let worked_in = entry.worked_in.filter(|before| !is_known(before, &found, server));
+    if another_server || worked_in.is_some() {
+        found.number = worked_in.map_or(0, |before| before.number).max(found.number).saturating_add(1);
+        histories = format!("{} {}", found.number, new_mark());
+        write(connection, "histories", &histories).await?;
+    }
+    let another = entry.lost || another_server;
     let mark = if another { Some(new_mark()) } else { mark.map(str::to_owned) };
     let now = match &mark {
         Some(mark) => format!("{} {mark}", found.server),
@@ -208,10 +208,16 @@ pub(super) async fn enter(
     if quiet_ms != Some(longest_ms) {
         write(connection, "quiet_ms", &longest_ms.to_string()).await?;
     }
-    Ok(mark.map(|_| Quiet { time: Duration::from_millis(longest_ms), row: now }))
+    let quiet = mark.map(|_| Quiet { time: Duration::from_millis(longest_ms), row: now });
+    let told = Told { history: found, underived: Underived::read(&histories) };
+    Ok(Entered { quiet, told })
 }
 
-async fn write(connection: &mut MySqlConnection, name: &str, value: &str) -> Result<(), QueueError> {
+pub(super) async fn write(
+    connection: &mut MySqlConnection,
+    name: &str,
+    value: &str,
+) -> Result<(), QueueError> {
     sqlx::query("INSERT INTO meta (name, value) VALUES (?, ?) ON DUPLICATE KEY UPDATE value = VALUES(value)")
         .bind(name)
         .bind(value)
@@ -234,8 +240,32 @@ pub(super) async fn end_quiet(connection: &mut MySqlConnection, quiet: &Quiet) -
 mod tests {
     use super::*;
 
-    fn history(epoch: &str, server: &str) -> History {
-        History { epoch: epoch.to_owned(), server: server.to_owned() }
+    #[test]
+    fn a_row_names_the_number_and_the_mark_of_what_is_to_be_derived() {
+        for (row, counted, underived) in [("", 0, false), ("0", 0, false), ("7", 7, false), ("7 ab", 7, true)]
+        {
+            let mark = Underived::read(row);
+            assert_eq!((number(row), mark.is_some()), (counted, underived), "{row:?}");
+            assert!(mark.is_none_or(|mark| mark.derived() == "7"));
+        }
+        assert!(
+            Underived::read(&first_number(true)).is_some() && Underived::read(&first_number(false)).is_none()
+        );
+    }
+
+    #[test]
+    fn only_a_higher_number_on_the_server_that_others_saw_tells_that_they_found_the_change_before() {
+        let at = |epoch: &str, server: &str, number| History { number, ..History::of(epoch, server) };
+        let before = at("e", "1", 5);
+        for (found, seen_last, known) in [
+            (at("e", "2", 6), "2", true),
+            (at("e", "2", 6), "1", false),
+            (at("e", "2", 5), "2", false),
+            (at("e", "2", 4), "2", false),
+            (at("f", "2", 6), "2", false),
+        ] {
+            assert_eq!(is_known(&before, &found, seen_last), known, "{found:?}");
+        }
     }
 
     #[test]
@@ -245,15 +275,5 @@ mod tests {
         assert_eq!(parse(&first_row(false)), ("", None));
         let restored = first_row(true);
         assert!(matches!(parse(&restored), ("", Some(mark)) if mark.len() == 16));
-    }
-
-    #[test]
-    fn connections_of_the_history_before_are_not_used_again() {
-        let present = Present::new(history("e", "1"));
-        assert!(!present.adopt(history("e", "1")));
-        assert!(present.covers(Duration::ZERO));
-        assert!(present.adopt(history("e", "2")) && present.adopt(history("f", "2")));
-        assert!(!present.covers(Duration::from_hours(1)));
-        assert!(present.is(&history("f", "2")) && !present.is(&history("e", "2")));
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::{Connection, MySqlConnection, Row};
 
-use super::history::{self, Entry, History, Quiet};
+use super::history::{self, Entered, Entry, History, Quiet, Underived};
 use super::{Queue, QueueError, connection};
 use crate::job::Incarnation;
 
@@ -20,9 +20,22 @@ pub enum Beat {
     /// The worker's row bears a tombstone: others took it for dead, and the incarnation is over.
     Over,
     /// The database is another one than before (restored, or failed over): the incarnation is over, and nobody
-    /// claims before every lease and every settle time has passed. A row that is missing counts as that, too: it may
-    /// have been buried and taken away, but being quiet in vain costs little.
+    /// claims before every lease and every settle time has passed, and the controller has derived every job again.
     AnotherHistory,
+    /// The worker's row is missing, and the incarnation is over. While its lease was good that means another history.
+    /// After it, others may have buried the row and taken it away.
+    Missing,
+}
+
+/// What a worker knows of its last incarnation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Past {
+    /// Nothing speaks for another history.
+    Continued,
+    /// The history may be another one. Being quiet in vain costs little; deriving in vain ends jobs that go on.
+    Doubtful,
+    /// The history is another one.
+    Lost,
 }
 
 /// Who enters the registry of workers.
@@ -34,8 +47,8 @@ pub struct Newcomer<'a> {
     pub host: &'a str,
     /// The longer of its lease and its longest settle time: for so long nobody claims after another history was found.
     pub quiet: Duration,
-    /// Whether its last incarnation ended with [`Beat::AnotherHistory`].
-    pub history_lost: bool,
+    /// How its last incarnation ended.
+    pub past: Past,
 }
 
 /// A worker's own connection for heartbeats, so that a busy pool never costs it the lease.
@@ -48,6 +61,7 @@ pub struct Heart {
     quiet_until: Instant,
     /// Present until the quiet time is over.
     quiet: Option<Quiet>,
+    derived: bool,
     connection: Option<(MySqlConnection, Instant)>,
 }
 
@@ -60,6 +74,12 @@ impl Heart {
     /// Nothing may be claimed before this: a request of a history that was lost may still take effect.
     pub fn quiet_until(&self) -> Instant {
         self.quiet_until
+    }
+
+    /// Whether every job of this history was derived from the Servers, as of the last heartbeat. Nothing may be claimed
+    /// before: the database may have lost what they did.
+    pub fn derived(&self) -> bool {
+        self.derived
     }
 
     /// Sends one heartbeat. An error leaves open whether it arrived; the next one tells.
@@ -79,13 +99,15 @@ impl Heart {
         .execute(&mut connection)
         .await?
         .rows_affected();
-        if History::read(&mut connection, self.queue.inner.server.engine).await? != self.history {
+        let told = History::read(&mut connection, self.queue.inner.server.engine).await?;
+        if told.history != self.history {
             return Ok(Beat::AnotherHistory);
         }
         if matched == 0 {
             return self.why_over(&mut connection).await;
         }
         self.sequence += 1;
+        self.derived = told.underived.is_none();
         if let Some(quiet) = self.quiet.as_ref().filter(|_| Instant::now() >= self.quiet_until) {
             history::end_quiet(&mut connection, quiet).await?;
             self.quiet = None;
@@ -102,8 +124,9 @@ impl Heart {
                 .await?;
         Ok(match row {
             Some(row) if row.try_get::<i64, _>("tombstone")? != 0 => Beat::Over,
-            // Missing, or older than what was confirmed.
-            _ => Beat::AnotherHistory,
+            // Older than what was confirmed.
+            Some(_) => Beat::AnotherHistory,
+            None => Beat::Missing,
         })
     }
 
@@ -135,7 +158,7 @@ pub enum Followed {
 impl Queue {
     /// Enters a worker into the registry of its site that sends nothing to machines. `host` is for people only.
     pub async fn join(&self, site: &str, host: &str) -> Result<Heart, QueueError> {
-        self.enter(Newcomer { site, host, quiet: Duration::ZERO, history_lost: false }).await
+        self.enter(Newcomer { site, host, quiet: Duration::ZERO, past: Past::Continued }).await
     }
 
     /// Enters a worker into the registry of its site, and this process into the history that the database tells now.
@@ -144,11 +167,15 @@ impl Queue {
         let opened = Instant::now();
         let present = &self.inner.present;
         let mut connection = connection::single(&self.inner.options).await?;
-        let found = History::read(&mut connection, self.inner.server.engine).await?;
-        let lost = newcomer.history_lost || !present.is(&found);
+        let found = History::read(&mut connection, self.inner.server.engine).await?.history;
+        let another = newcomer.past == Past::Lost || !present.is(&found);
         let mut transaction = connection.begin().await?;
-        let entry = Entry { lost, quiet: newcomer.quiet };
-        let quiet = history::enter(&mut transaction, &found, entry).await?;
+        let entry = Entry {
+            lost: another || newcomer.past == Past::Doubtful,
+            worked_in: another.then(|| present.history()),
+            quiet: newcomer.quiet,
+        };
+        let Entered { quiet, told } = history::enter(&mut transaction, found, entry).await?;
         sqlx::query("INSERT INTO worker (incarnation, site, host, heartbeat) VALUES (?, ?, ?, 1)")
             .bind(me.0)
             .bind(newcomer.site)
@@ -156,19 +183,29 @@ impl Queue {
             .execute(&mut *transaction)
             .await?;
         transaction.commit().await?;
-        present.adopt(found.clone());
+        present.adopt(told.history.clone());
         let quiet_until = Instant::now() + quiet.as_ref().map_or(Duration::ZERO, |quiet| quiet.time);
         let connection = Some((connection, opened));
-        Ok(Heart { queue: self.clone(), me, sequence: 1, history: found, quiet_until, quiet, connection })
+        Ok(Heart {
+            queue: self.clone(),
+            me,
+            sequence: 1,
+            history: told.history,
+            quiet_until,
+            quiet,
+            derived: told.underived.is_none(),
+            connection,
+        })
     }
 
     /// Looks where the address of the database leads by now, with a connection of its own. For processes without a
-    /// heartbeat.
-    pub async fn follow(&self) -> Result<Followed, QueueError> {
+    /// heartbeat. With the mark of what was not derived again yet.
+    pub async fn follow(&self) -> Result<(Followed, Option<Underived>), QueueError> {
         let mut connection = connection::single(&self.inner.options).await?;
-        let found = History::read(&mut connection, self.inner.server.engine).await?;
+        let told = History::read(&mut connection, self.inner.server.engine).await?;
         connection.close().await.ok();
-        Ok(if self.inner.present.adopt(found) { Followed::Another } else { Followed::Same })
+        let another = self.inner.present.adopt(told.history);
+        Ok((if another { Followed::Another } else { Followed::Same }, told.underived))
     }
 
     /// Waits until a connection was refused because it leads to another history: the time for [`Queue::follow`].

@@ -32,8 +32,13 @@ pub async fn migrate(url: &str, new_epoch: bool) -> Result<Migrated, QueueError>
     let replace =
         "INSERT INTO meta (name, value) VALUES (?, ?) ON DUPLICATE KEY UPDATE value = VALUES(value)";
     let chosen = if new_epoch { replace } else { keep };
-    // First what makes everybody quiet who enters, then what ends the incarnations of those who are there.
+    // First what makes everybody quiet who enters, and wait for the controller, then what ends the incarnations of those who are there.
     sqlx::query(chosen).bind("history").bind(history::first_row(new_epoch)).execute(&mut connection).await?;
+    sqlx::query(chosen)
+        .bind("histories")
+        .bind(history::first_number(new_epoch))
+        .execute(&mut connection)
+        .await?;
     sqlx::query(chosen).bind("epoch").bind(random).execute(&mut connection).await?;
     sqlx::query(keep).bind("shards").bind(DEFAULT_SHARDS.to_string()).execute(&mut connection).await?;
     let epoch =

@@ -15,7 +15,7 @@ use super::slots::Slots;
 use super::{Settings, Surroundings};
 use crate::http::Readiness;
 use crate::job::{Incarnation, PermitClass};
-use crate::queue::{Front, Heart, Newcomer, QueueError, Served};
+use crate::queue::{Front, Heart, Newcomer, Past, QueueError, Served};
 use crate::shard::Shard;
 
 /// Between two looks at the front of the queue while slots are free.
@@ -39,19 +39,22 @@ enum Part {
     Reaper,
 }
 
-/// Enters the registry, works, and leaves it. After another history was found nothing is claimed for a while.
+/// Enters the registry, works, and leaves it. After another history was found nothing is claimed for a while, and not
+/// before the controller has derived every job again.
 pub(super) async fn live(
     around: &Surroundings,
     readiness: &Readiness,
-    history_lost: bool,
+    past: Past,
 ) -> Result<Life, QueueError> {
     let sent = Instant::now();
-    let heart = around.queue.enter(newcomer(&around.settings, history_lost)).await?;
+    let heart = around.queue.enter(newcomer(&around.settings, past)).await?;
     let (me, quiet_until) = (heart.incarnation(), heart.quiet_until());
     let quiet = quiet_until.saturating_duration_since(Instant::now());
     if !quiet.is_zero() {
         tracing::warn!(worker = %me, quiet_s = quiet.as_secs_f64(), "the database tells another history: claims nothing for a while");
     }
+    let (claims, may_claim) = watch::channel(true);
+    lease::tell_derived(heart.derived(), &claims, readiness);
     around.queue.set_permits(&around.settings.site, PermitClass::Install, around.settings.installs).await?;
     let lease = Lease::new(&around.settings, sent);
     tracing::info!(worker = %me, site = around.settings.site, slots = around.settings.slots, "in the registry of workers");
@@ -62,6 +65,7 @@ pub(super) async fn live(
         heart,
         lease.clone(),
         around.settings.heartbeat,
+        claims,
         readiness.clone(),
         heart_stops.clone(),
     ));
@@ -82,6 +86,7 @@ pub(super) async fn live(
         around: around.clone(),
         me,
         shards,
+        may_claim,
         front: Front::new(everywhere.clone(), around.settings.lower_share),
         all: Front::new(everywhere, around.settings.lower_share),
         looked_at_all: sent,
@@ -107,20 +112,21 @@ pub(super) async fn live(
     Ok(Life::Asked)
 }
 
-fn newcomer(settings: &Settings, history_lost: bool) -> Newcomer<'_> {
+fn newcomer(settings: &Settings, past: Past) -> Newcomer<'_> {
     let quiet = settings.lease.max(settings.settle());
-    Newcomer { site: &settings.site, host: &settings.host, quiet, history_lost }
+    Newcomer { site: &settings.site, host: &settings.host, quiet, past }
 }
 
 async fn beat(
     mut heart: Heart,
     lease: Lease,
     every: Duration,
+    claims: watch::Sender<bool>,
     readiness: Readiness,
     stop: CancellationToken,
 ) -> Part {
     let over = tokio::select! {
-        over = lease::beat(&mut heart, &lease, every, &readiness) => over,
+        over = lease::beat(&mut heart, &lease, every, &claims, &readiness) => over,
         () = stop.cancelled() => Over::Buried,
     };
     Part::Beat(heart, over)
@@ -131,6 +137,8 @@ struct Worker {
     me: Incarnation,
     /// The shards that this worker serves, as the registry last said.
     shards: watch::Receiver<BTreeSet<Shard>>,
+    /// Whether the history that it works in was derived.
+    may_claim: watch::Receiver<bool>,
     front: Front,
     all: Front,
     looked_at_all: Instant,
@@ -186,7 +194,7 @@ impl Worker {
             if let Some(crash) = crash {
                 self.slots.record(crash).await;
             }
-            if !self.lease.holds() || Instant::now() < quiet_until {
+            if !self.lease.holds() || Instant::now() < quiet_until || !*self.may_claim.borrow() {
                 continue;
             }
             let compare = compared.elapsed() >= COMPARE;

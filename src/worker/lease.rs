@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
 use tokio::time::sleep_until;
 
 use super::Settings;
 use crate::http::Readiness;
-use crate::queue::{Beat, Heart};
+use crate::queue::{Beat, Heart, Past};
 
 /// Until when the lease is good, by this process's own monotonic clock. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -71,6 +72,8 @@ impl Lease {
 pub(super) enum Over {
     /// Others took it for dead.
     Buried,
+    /// Its row is gone, and it had no lease any more: buried and taken away, most likely.
+    Gone,
     /// The database is another one than before.
     AnotherHistory,
     /// A part of the worker ended that must not.
@@ -78,19 +81,55 @@ pub(super) enum Over {
 }
 
 impl Over {
+    /// What the next incarnation has to know of this one.
+    pub(super) const fn past(self) -> Past {
+        match self {
+            Self::Buried | Self::Broken => Past::Continued,
+            Self::Gone => Past::Doubtful,
+            Self::AnotherHistory => Past::Lost,
+        }
+    }
+
     /// The metric label.
     pub(super) const fn as_str(self) -> &'static str {
         match self {
-            Self::Buried => "buried",
+            Self::Buried | Self::Gone => "buried",
             Self::AnotherHistory => "another_history",
             Self::Broken => "broken",
         }
     }
 }
 
+/// In `/readyz`: nobody claims before the controller has derived every job again.
+const DERIVATION: &str = "derivation";
+
+/// Tells whether every job was derived: to who claims, and to people.
+pub(super) fn tell_derived(derived: bool, claims: &watch::Sender<bool>, readiness: &Readiness) {
+    let news = claims.send_if_modified(|before| std::mem::replace(before, derived) != derived);
+    if derived {
+        readiness.ready(DERIVATION);
+        if news {
+            tracing::info!("the controller has derived every job again: claims go on");
+        }
+        return;
+    }
+    let waits = "after a failover or a restore nothing is claimed until a controller has derived every job again from the \
+                 Servers: one that leads has to run, and says in its own /readyz what it waits for";
+    readiness.waits(DERIVATION, waits);
+    if news {
+        tracing::warn!("{waits}");
+    }
+}
+
 /// Beats until the incarnation is over, or until it is dropped. An error leaves open whether the heartbeat arrived:
 /// the lease then simply is not prolonged, and `readiness` says what the worker waits for.
-pub(super) async fn beat(heart: &mut Heart, lease: &Lease, every: Duration, readiness: &Readiness) -> Over {
+pub(super) async fn beat(
+    heart: &mut Heart,
+    lease: &Lease,
+    every: Duration,
+    claims: &watch::Sender<bool>,
+    readiness: &Readiness,
+) -> Over {
     let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut missed = false;
@@ -101,6 +140,7 @@ pub(super) async fn beat(heart: &mut Heart, lease: &Lease, every: Duration, read
         match tokio::time::timeout(every.max(Duration::from_secs(1)), heart.beat()).await {
             Ok(Ok(Beat::Alive)) => {
                 lease.confirmed(sent);
+                tell_derived(heart.derived(), claims, readiness);
                 if std::mem::take(&mut missed) {
                     readiness.ready("database");
                     tracing::info!("heartbeats are accepted again");
@@ -108,6 +148,8 @@ pub(super) async fn beat(heart: &mut Heart, lease: &Lease, every: Duration, read
             }
             Ok(Ok(Beat::Over)) => return Over::Buried,
             Ok(Ok(Beat::AnotherHistory)) => return Over::AnotherHistory,
+            // Nobody may have buried it before its lease was over.
+            Ok(Ok(Beat::Missing)) => return if lease.holds() { Over::AnotherHistory } else { Over::Gone },
             Ok(Err(error)) => {
                 // A connection that was cut is followed by what the server behind the address says.
                 readiness.waits("database", error.to_string());

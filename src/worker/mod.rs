@@ -8,12 +8,14 @@
 //! | `reaper` | takes over what dead workers left |
 //! | `slots` | runs claims as supervised tasks |
 //! | `run` | one claim from taking it up to letting it go; `contact` and `request` are its dealings with the BMC |
+//! | `confirm` | what the live `Server` has against a first request; pure |
 //! | `session` | from a claim to a BMC that may be spoken to |
 //! | `power`, `power_step`, `action/` | what each action does; `power` is pure |
 //! | `checkpoint`, `live`, `settings` | what is kept between steps, what is read from the API, what an operator decides |
 
 mod action;
 mod checkpoint;
+mod confirm;
 mod contact;
 mod incarnation;
 mod lease;
@@ -36,7 +38,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bmc::Connector;
 use crate::http::Readiness;
 use crate::metrics;
-use crate::queue::{Queue, QueueError};
+use crate::queue::{Past, Queue, QueueError};
 use incarnation::Life;
 use lease::Over;
 pub use live::LiveReader;
@@ -83,19 +85,18 @@ pub struct Broken(&'static str);
 
 /// Works until asked to stop. An incarnation that is over is followed by another one, with nothing in its hands.
 pub async fn serve(around: &Surroundings, readiness: &Readiness) -> Result<(), Broken> {
-    let mut history_lost = false;
+    let mut past = Past::Continued;
     loop {
         readiness.waits("lease", "entering the registry of workers");
-        match incarnation::live(around, readiness, history_lost).await {
+        match incarnation::live(around, readiness, past).await {
             Ok(Life::Asked) => return Ok(()),
             Ok(Life::Over(over)) => {
                 metrics::LEASES_LOST.one(&[over.as_str()]);
                 tracing::warn!(why = over.as_str(), "this incarnation is over; nothing of it is continued");
-                history_lost = match over {
-                    Over::AnotherHistory => true,
-                    Over::Buried => false,
-                    Over::Broken => return Err(Broken("heartbeat or reaper")),
-                };
+                if over == Over::Broken {
+                    return Err(Broken("heartbeat or reaper"));
+                }
+                past = over.past();
             }
             Err(error) => {
                 readiness.waits("lease", format!("cannot enter the registry of workers: {error}"));

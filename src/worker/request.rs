@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use super::Halt;
 use super::checkpoint::Accepted;
-use super::contact::{gone, wish_changed};
+use super::confirm::{self, Asked};
+use super::contact::gone;
 use super::run::{Flow, Run};
 use super::session::{self, Live};
-use crate::api::Reason;
 use crate::bmc::{BmcErrorKind, Delivery};
 use crate::config::ms;
 use crate::failpoint::crash_point;
-use crate::job::{Action, JobId, Problem, RequestKind, StepOutcome, StoredRequest};
+use crate::job::{Action, Problem, RequestKind, StepOutcome, StoredRequest};
 
 /// What became of a request.
 pub(super) enum Sent {
@@ -118,8 +118,9 @@ impl Run<'_> {
         self.server.as_ref().and_then(|server| server.spec.reboot_token.clone())
     }
 
-    /// Right before a request: the live object must still ask for exactly this, and nothing may say that it was done.
-    /// Steps after the first request belong to what was begun and are not asked again. `Some`: the step ends like this.
+    /// Right before a request: the live object must still ask for exactly this, nothing may say that it was done, and
+    /// what destroys data needs a second witness. Steps after the first request belong to what was begun and are not
+    /// asked again. `Some`: the step ends like this.
     async fn confirm(&mut self) -> Result<Option<StepOutcome>, Halt> {
         let begun = self.claim.job().request_stored;
         let first = self.action().steps().first() == Some(&self.step());
@@ -131,42 +132,16 @@ impl Run<'_> {
             Ok(Live::Gone) => return Ok(Some(gone())),
             Err(problem) => return Ok(Some(self.retry(problem, 0))),
         };
-        if session::intent(self.action(), self.claim.uid(), &server) != self.claim.job().intent {
-            return Ok(Some(wish_changed()));
-        }
-        let last = server.status.as_ref().and_then(|status| status.last_job.as_ref());
-        if last.and_then(|last| JobId::parse(&last.id)) == Some(self.claim.job().id) {
-            return Ok(Some(forgotten("status shows that this job has ended")));
-        }
-        let paused = server.spec.paused == Some(true);
-        let shown = server.status.as_ref().map(|status| status.reboot_tokens.as_slice()).unwrap_or_default();
-        let token = server.spec.reboot_token.as_deref().filter(|_| self.action() == Action::Reboot);
-        let done = token.is_some_and(|token| {
-            self.handled.reboot_is_handled(Some(token)) || shown.iter().any(|handled| handled == token)
-        });
-        let forgot = done && !begun && !self.handled.reboot_is_handled(token);
+        let asked = Asked {
+            uid: self.claim.uid(),
+            id: self.claim.job().id,
+            action: self.action(),
+            intent: &self.claim.job().intent,
+            begun,
+            handled: &self.handled,
+        };
+        let objection = confirm::objection(&asked, &server);
         self.server = Some(server);
-        Ok(if paused {
-            Some(StepOutcome::Superseded {
-                problem: Problem::new(Reason::Paused, "spec.paused is true: nothing was sent"),
-            })
-        } else if forgot {
-            Some(forgotten("status has the token as handled"))
-        } else if done && !begun {
-            Some(StepOutcome::Superseded {
-                problem: Problem::new(
-                    Reason::AlreadyDone,
-                    "the token is recorded as handled: nothing was sent",
-                ),
-            })
-        } else {
-            None
-        })
+        Ok(objection)
     }
-}
-
-/// The database lost what became of this job: it is not done again.
-fn forgotten(sign: &str) -> StepOutcome {
-    let message = format!("{sign}: the database forgot it, and nothing was sent");
-    StepOutcome::Superseded { problem: Problem::new(Reason::HistoryLost, message) }
 }

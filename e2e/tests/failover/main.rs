@@ -8,6 +8,7 @@
 mod lagging;
 mod replaced;
 mod site;
+mod underived;
 mod writable;
 
 use e2e::database::Engine;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use autobuild::api::Reason;
 use autobuild::job::{Action, FinishedJob, JobId, JobResult, Lane, Problem};
-use autobuild::queue::{Beat, Followed, Heart, LostJob, Newcomer, PlaceInQueue, Queue};
+use autobuild::queue::{Beat, Followed, Heart, LostJob, Newcomer, Past, PlaceInQueue, Queue};
 use futures::FutureExt as _;
 use sqlx::Connection as _;
 
@@ -12,7 +12,7 @@ use crate::Case;
 use crate::fixture::{Fixture, SITE, done, now_ms, succeeded, wait_for};
 
 pub const CASES: &[Case] = &[
-    ("a worker whose row went backwards or is missing has met another history", |f| {
+    ("a worker whose row went backwards has met another history, and may have where it is missing", |f| {
         backwards(f).boxed_local()
     }),
     ("a worker that others buried has not", |f| buried(f).boxed_local()),
@@ -39,8 +39,9 @@ async fn execute(f: &Fixture, statement: &'static str) {
     sqlx::query(statement).execute(&mut connection).await.unwrap();
 }
 
-async fn enter(queue: &Queue, quiet: Duration, history_lost: bool) -> Heart {
-    queue.enter(Newcomer { site: SITE, host: "test", quiet, history_lost }).await.unwrap()
+async fn enter(queue: &Queue, quiet: Duration, lost: bool) -> Heart {
+    let past = if lost { Past::Lost } else { Past::Continued };
+    queue.enter(Newcomer { site: SITE, host: "test", quiet, past }).await.unwrap()
 }
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -60,7 +61,7 @@ async fn backwards(f: Fixture) {
     assert_eq!(worker.beat().await.unwrap(), Beat::AnotherHistory);
     let mut worker = f.worker().await;
     execute(&f, "DELETE FROM worker").await;
-    assert_eq!(worker.beat().await.unwrap(), Beat::AnotherHistory);
+    assert_eq!(worker.beat().await.unwrap(), Beat::Missing, "its lease tells whether it was buried");
 }
 
 async fn buried(f: Fixture) {
@@ -108,7 +109,7 @@ async fn over(f: Fixture) {
     execute(&f, "UPDATE meta SET value = CONCAT(value, 'x') WHERE name = 'history'").await;
     wait_for("a quiet time of a millisecond", async || Instant::now() > short.quiet_until()).await;
     assert_eq!(short.beat().await.unwrap(), Beat::Alive);
-    assert_eq!(second.beat().await.unwrap(), Beat::Alive);
+    assert_eq!(second.beat().await.unwrap(), Beat::AnotherHistory, "another one was found since");
     assert_eq!(hours(&enter(&f.queue, HOUR, false).await), 1);
 }
 
@@ -136,7 +137,7 @@ async fn epochs(f: Fixture) {
 
 async fn connections(f: Fixture) {
     let uid = f.server("a").await;
-    assert_eq!(f.queue.follow().await.unwrap(), Followed::Same);
+    assert_eq!(f.queue.follow().await.unwrap().0, Followed::Same);
     autobuild::queue::migrate(&f.url, true).await.unwrap();
     let begun = f.queue.another_history_seen();
     // Open ones know nothing of it; new ones are refused until somebody looks where the address leads.
@@ -144,11 +145,11 @@ async fn connections(f: Fixture) {
     let all = futures::future::join_all(many);
     let follow = async {
         begun.await;
-        assert_eq!(f.queue.follow().await.unwrap(), Followed::Another);
+        assert_eq!(f.queue.follow().await.unwrap().0, Followed::Another);
     };
     let (results, ()) = futures::join!(all, follow);
     assert!(results.iter().all(Result::is_ok), "{results:?}");
-    assert_eq!(f.queue.follow().await.unwrap(), Followed::Same);
+    assert_eq!(f.queue.follow().await.unwrap().0, Followed::Same);
     assert_eq!(f.version(&uid).await, 1);
 }
 

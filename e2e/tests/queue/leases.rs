@@ -46,7 +46,7 @@ async fn reaped(f: Fixture) {
     let mut frozen = f.worker().await;
     let claim = f.claim_one(&frozen, PlaceInQueue::Queued).await;
     assert_eq!(reap_all(&f).await, [Reaped::Gone { jobs: 1 }]);
-    assert_eq!(frozen.beat().await.unwrap(), Beat::AnotherHistory);
+    assert_eq!(frozen.beat().await.unwrap(), Beat::Missing);
     let other = f.worker().await;
     let taken = f.claim_one(&other, PlaceInQueue::Ready).await;
     assert_eq!(taken.job().id, id);

@@ -15,6 +15,7 @@ mod batches;
 mod bmcs;
 mod claims;
 mod controller_side;
+mod derivation;
 mod farewell;
 mod faults;
 mod fixture;
@@ -58,6 +59,7 @@ fn main() -> std::process::ExitCode {
             .chain(farewell::CASES)
             .chain(leases::CASES)
             .chain(histories::CASES)
+            .chain(derivation::CASES)
             .chain(bmcs::CASES)
             .chain(batches::CASES)
             .chain(order::CASES)

@@ -6,7 +6,9 @@ use autobuild::api::Reason;
 use autobuild::job::{
     Action, JobId, Lane, PermitClass, Problem, RequestKind, ServerUid, Step, StoredRequest, WaitingFor,
 };
-use autobuild::queue::{BmcKey, Claim, Claimant, Front, LeaseWatch, ParkAs, Report, Room, Served};
+use autobuild::queue::{
+    BmcKey, Claim, Claimant, Front, LeaseWatch, Newcomer, ParkAs, Past, Report, Room, Served,
+};
 use autobuild::shard::Shard;
 use e2e::database::{Database, Engine};
 use futures::future::join_all;
@@ -21,6 +23,8 @@ const WHOLE_TABLES: &[(&str, &str)] = &[
     ("FROM worker WHERE site", "the registry has one row for each process"),
     ("COUNT(*) FROM job WHERE site", "the repair of the permits counts all live jobs, every ten minutes"),
     ("FROM permit WHERE site", "one row for each class"),
+    ("FROM job WHERE cancel IS NULL", "after another history every live job is looked for once"),
+    ("FROM meta WHERE name LIKE", "a handful of rows, after another history"),
     ("_sqlx_migrations", "the list of migrations"),
 ];
 
@@ -210,6 +214,13 @@ async fn workload(f: &Fixture, count: usize) {
     queue.trim_history(now_ms() - 1_000_000, 10).await.unwrap();
     let version = f.version(&servers[0]).await;
     queue.record_handled(&servers[0], "u", version).await.unwrap();
+    // Another history, and its end.
+    let past = Past::Lost;
+    let quiet = std::time::Duration::ZERO;
+    queue.enter(Newcomer { site: SITE, host: "test", quiet, past }).await.unwrap();
+    let (_, mark) = queue.follow().await.unwrap();
+    let all = queue.registered(None, 1000).await.unwrap().into_iter().map(|row| row.uid).collect();
+    queue.derived(&mark.unwrap(), &["ns".to_owned()], std::sync::Arc::new(all)).await.unwrap();
 }
 
 /// Claims until the jobs of these servers are in hand.
