@@ -1,10 +1,13 @@
 //! Micro-batches: calls of one kind that are waiting at the same time share a transaction, and each gets its own
-//! answer. Nobody waits for a batch to fill: a call that is alone runs alone, at once.
+//! answer. A call that is alone runs alone, at once; only where one batch follows the other may the next one wait a moment
+//! for more.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::many::MOST;
@@ -24,6 +27,8 @@ pub(super) trait Batch: Transaction<Output = Answers<Self::Answer>> {
     type Answer: Send + 'static;
     /// Batches of this kind that run side by side: while one waits for the disk, the next one executes.
     const LANES: usize = 2;
+    /// From the begin of a batch to that of the next one in its lane at least.
+    const PACE: Duration = Duration::ZERO;
 
     /// The server that an item is about: a batch has one item of each server.
     fn server(item: &Self::Item) -> &ServerUid;
@@ -82,13 +87,16 @@ impl<B: Batch> Batcher<B> {
 
 /// One lane: takes what is waiting, and again what came meanwhile.
 async fn serve<B: Batch>(queue: Weak<Inner>, waiting: Arc<Waiting<B>>) {
+    let mut next = Instant::now();
     loop {
         waiting.arrived.notified().await;
         // The connection stays as long as there is something to do.
         let mut kept = Kept::default();
         loop {
+            tokio::time::sleep_until(next).await;
             let batch = waiting.with(take_batch);
             let Some(inner) = queue.upgrade().filter(|_| !batch.is_empty()) else { break };
+            next = Instant::now() + B::PACE;
             // In a task of its own: what is begun is ended, and a panic ends one batch.
             let task = tokio::spawn(async move {
                 run(Queue { inner }, &mut kept, batch).await;
