@@ -134,16 +134,6 @@ impl Transaction for ClaimJobs {
     const NAME: &'static str = "claim";
 
     async fn run(&self, connection: &mut MySqlConnection, _: Pass) -> Result<Ending<Claimed>, QueueError> {
-        // Held in share mode: whoever reaps this worker waits for the claim, or the claim sees the tombstone.
-        let alive: Option<i64> = sqlx::query_scalar(
-            "SELECT heartbeat FROM worker WHERE incarnation = ? AND tombstone = 0 LOCK IN SHARE MODE",
-        )
-        .bind(self.me.0)
-        .fetch_optional(&mut *connection)
-        .await?;
-        if alive.is_none() {
-            return Ok(Ending::Rollback(Claimed::NOTHING));
-        }
         let (_, last) = self.from.lane.order_range();
         // Constants stay out of ORDER BY: MariaDB sorts in a file when a text column is among them.
         let candidates = sqlx::query(
@@ -173,6 +163,17 @@ impl Transaction for ClaimJobs {
         // Table by table and by key, so that two claims never wait for each other in a circle.
         keys.sort_by(|a, b| a.uid.cmp(&b.uid));
         let mut claims = self.take(connection, &keys).await?;
+        // Held in share mode: whoever reaps this worker waits for the claim, or the claim sees the tombstone. So late,
+        // because a heartbeat waits for it as well.
+        let alive: Option<i64> = sqlx::query_scalar(
+            "SELECT heartbeat FROM worker WHERE incarnation = ? AND tombstone = 0 LOCK IN SHARE MODE",
+        )
+        .bind(self.me.0)
+        .fetch_optional(&mut *connection)
+        .await?;
+        if alive.is_none() {
+            return Ok(Ending::Rollback(Claimed::NOTHING));
+        }
         if let (PlaceInQueue::QueuedBounded, Some(class)) =
             (self.from.place, claims.iter().find_map(|claim| claim.job.permit_class))
         {

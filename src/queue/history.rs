@@ -83,7 +83,8 @@ impl History {
                  CAST(@@read_only AS CHAR) AS read_only"
             }
         };
-        let row = sqlx::query(statement).fetch_one(connection).await?;
+        // Every connection asks this first: it is not prepared, which would be another round trip.
+        let row = sqlx::raw_sql(statement).fetch_one(connection).await?;
         let read_only: String = row.try_get("read_only")?;
         if !matches!(read_only.as_str(), "0" | "OFF") {
             return Err(QueueError::Unavailable(

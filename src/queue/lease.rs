@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sqlx::{Connection, MySqlConnection, Row};
+use sqlx::{AssertSqlSafe, Connection, MySqlConnection, Row};
 
 use super::history::{self, Entered, Entry, History, Quiet, Underived};
 use super::{Queue, QueueError, connection};
@@ -88,14 +88,13 @@ impl Heart {
             Some((connection, opened)) if opened.elapsed() < RENEWED => (connection, opened),
             _ => (connection::single(&self.queue.inner.options).await?, Instant::now()),
         };
-        // The answer to the last one may have been lost: then the row is one ahead of what is known here.
-        let matched = sqlx::query(
-            "UPDATE worker SET heartbeat = ? WHERE incarnation = ? AND tombstone = 0 AND heartbeat IN (?, ?)",
-        )
-        .bind(self.sequence + 1)
-        .bind(self.me.0)
-        .bind(self.sequence)
-        .bind(self.sequence + 1)
+        // The answer to the last one may have been lost: then the row is one ahead of what is known here. Not prepared:
+        // on a connection that is renewed so soon that would cost as many round trips as it saves.
+        let (me, before, now) = (self.me.0, self.sequence, self.sequence + 1);
+        let matched = sqlx::raw_sql(AssertSqlSafe(format!(
+            "UPDATE worker SET heartbeat = {now} WHERE incarnation = {me} AND tombstone = 0 \
+             AND heartbeat IN ({before}, {now})"
+        )))
         .execute(&mut connection)
         .await?
         .rows_affected();

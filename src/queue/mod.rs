@@ -1,8 +1,8 @@
 //! All SQL of AutoBuild: the queue of jobs, what is known of each server, and the registry of workers.
 //!
 //! Knows no Kubernetes client. Every transaction is short, is a type of its own in a file named by what it does, and
-//! takes its locks in one order: worker row (shared), `queue`, `job`, `server_state`; only the insert of a new queue
-//! row may come last. Every write of a worker names the token of its claim and the revision that it saw, so a worker
+//! takes its locks in one order: `queue`, `job`, `server_state`, worker row (shared), `permit`; only the insert of a new
+//! queue row may come last. Every write of a worker names the token of its claim and the revision that it saw, so a worker
 //! that lost its lease changes nothing, and a commit whose answer was lost is recognised when it is repeated.
 //!
 //! A live job is in exactly one of these places:

@@ -100,9 +100,12 @@ impl Wake {
 
     async fn delete(&self, connection: &mut MySqlConnection, left: &[&Sleeper]) -> Result<(), QueueError> {
         for group in filled(left) {
-            // Not `(shard, ord, id) IN (…)`: with a single row MariaDB scans the table for that.
-            let each = times("(shard = ? AND state = ? AND ord = ? AND id = ?)", group.len(), " OR ");
-            let text = format!("DELETE queue FROM queue FORCE INDEX (PRIMARY) WHERE site = ? AND ({each})");
+            let keys = match group.len() {
+                // With a single row of `IN` MariaDB scans the table.
+                1 => "shard = ? AND state = ? AND ord = ? AND id = ?".to_owned(),
+                many => format!("(shard, state, ord, id) IN ({})", times("(?, ?, ?, ?)", many, ", ")),
+            };
+            let text = format!("DELETE queue FROM queue FORCE INDEX (PRIMARY) WHERE site = ? AND {keys}");
             let mut query = sqlx::query(AssertSqlSafe(text)).bind(&self.site);
             for Sleeper { shard, ord, id, .. } in group {
                 query = query.bind(shard).bind(PlaceInQueue::Parked.code()).bind(ord).bind(id);

@@ -113,7 +113,7 @@ pub(super) async fn live(
 }
 
 fn newcomer(settings: &Settings, past: Past) -> Newcomer<'_> {
-    let quiet = settings.lease.max(settings.settle());
+    let quiet = settings.lease.max(settings.longest_settle());
     Newcomer { site: &settings.site, host: &settings.host, quiet, past }
 }
 

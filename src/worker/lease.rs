@@ -133,11 +133,12 @@ pub(super) async fn beat(
     let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut missed = false;
+    // A beat that hangs is given up early enough for another one, with a connection of its own, to prolong the lease.
+    let answered_within = every.max(lease.length / 2).max(Duration::from_secs(1));
     loop {
         ticks.tick().await;
         let sent = Instant::now();
-        // A beat that hangs is given up before the next one would prolong nothing any more.
-        match tokio::time::timeout(every.max(Duration::from_secs(1)), heart.beat()).await {
+        match tokio::time::timeout(answered_within, heart.beat()).await {
             Ok(Ok(Beat::Alive)) => {
                 lease.confirmed(sent);
                 tell_derived(heart.derived(), claims, readiness);

@@ -64,17 +64,18 @@ impl Run<'_> {
             self.checkpoint.bmc = self.bmc();
         }
         let timeout = self.around.settings.request_timeout;
-        let settle = self.around.settings.settle();
         let token = self.token().filter(|_| self.action() == Action::Reboot);
         let stored = loop {
             // Counted from before the row was written: nobody else can have counted from earlier.
             let stored = Instant::now();
+            let settle = self.around.settings.settle(self.to_store);
             let request = StoredRequest { kind, settle_ms: ms(settle) };
             let written = self
                 .around
                 .queue
                 .store_request(self.claim.clone(), request, self.checkpoint.text(), token.clone())
                 .await?;
+            self.to_store = stored.elapsed();
             self.take(written)?;
             if self.claim.request().is_none() {
                 // Asked to stop in the meantime: nothing is sent.

@@ -7,7 +7,7 @@
 //! - a job that was asked to stop, or fails, runs its undo steps before it ends.
 #![expect(clippy::disallowed_methods, reason = "a successor counts the settle time from its claim")]
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::checkpoint::{Accepted, Checkpoint, Ending};
 use super::power::{Look, Patience};
@@ -41,13 +41,18 @@ pub(super) struct Run<'a> {
     pub(super) report: Report,
     /// When the open request was stored, if it was by this claim.
     pub(super) stored: Option<Instant>,
+    /// How long the last request took to be stored; before the first one a guess.
+    pub(super) to_store: Duration,
 }
+
+/// How many times the database has to answer for a request to be stored, more or less.
+const ANSWERS_TO_STORE: u32 = 4;
 
 /// Works on a claim until it leaves the slot.
 pub(super) async fn run(around: &Surroundings, claim: Claim) -> Result<(), Halt> {
     let taken = Instant::now();
     let seen = around.queue.observe(claim.uid()).await?;
-    let now_ms = seen.now_ms;
+    let (now_ms, answered_in) = (seen.now_ms, taken.elapsed());
     if claim.job().attempt == 0 && claim.job().started_at_ms.is_none() {
         let waited = (now_ms - claim.job().enqueued_at_ms).max(0) as f64 / 1000.0;
         metrics::START_DELAY.observe(&[claim.job().lane.as_str()], waited);
@@ -66,6 +71,7 @@ pub(super) async fn run(around: &Surroundings, claim: Claim) -> Result<(), Halt>
         reading: None,
         report: Report::Nothing,
         stored: None,
+        to_store: answered_in * ANSWERS_TO_STORE,
     };
     loop {
         if around.stop.is_cancelled() {

@@ -45,14 +45,43 @@ impl Settings {
         self.lease / 5
     }
 
-    /// For how long a request may still take effect after it was stored: its time-out, waiting for the BMC's turn
-    /// included, and a margin for the way.
-    pub(super) fn settle(&self) -> Duration {
-        self.request_timeout + (self.request_timeout / 2).max(Duration::from_secs(1))
+    /// For how long a request may still take effect after it was stored, where the one before took `to_store` for that.
+    pub(super) fn settle(&self, to_store: Duration) -> Duration {
+        settle(self.request_timeout, self.lease, to_store)
+    }
+
+    /// The longest settle time.
+    pub(super) fn longest_settle(&self) -> Duration {
+        self.settle(self.lease)
     }
 
     /// How many slots jobs of unreachable BMCs may hold: a tenth, so that a dead rack holds up nobody else.
     pub(super) fn unreachable_slots(&self) -> usize {
         (self.slots / 10).max(1)
+    }
+}
+
+/// A request's time-out, waiting for the BMC's turn included, and a margin for the way. Storing is a part of it: on a slow
+/// database the margin is twice what storing took, or no request could ever be sent. One that takes longer to store than
+/// the lease lasts is not sent.
+fn settle(request_timeout: Duration, lease: Duration, to_store: Duration) -> Duration {
+    let margin = (request_timeout / 2).max(Duration::from_secs(1));
+    request_timeout + margin.max((to_store * 2).min(lease))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_took_long_to_store_is_stored_again_with_time_enough_to_be_sent() {
+        let (timeout, lease) = (Duration::from_secs(2), Duration::from_secs(10));
+        assert_eq!(settle(timeout, lease, Duration::ZERO), Duration::from_secs(3));
+        for tenths in 0..=100 {
+            let to_store = Duration::from_millis(100 * tenths);
+            let settle = settle(timeout, lease, to_store);
+            assert!(settle - to_store >= timeout, "{to_store:?}: {settle:?}");
+            assert!(settle <= self::settle(timeout, lease, lease));
+        }
     }
 }
