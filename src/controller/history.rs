@@ -38,13 +38,11 @@ async fn follow(context: &Context, readiness: &Readiness) -> Result<(), QueueErr
         tracing::warn!("the database tells another history: every server is looked at again");
         context.fleet.wake_where(None, |_| true);
     }
-    match underived {
-        Some(mark) => derive(context, &mark, readiness).await,
-        None => {
-            over(context, readiness);
-            Ok(())
-        }
+    if let Some(mark) = underived {
+        return derive(context, &mark, readiness).await;
     }
+    over(context, readiness);
+    Ok(())
 }
 
 fn over(context: &Context, readiness: &Readiness) {

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::time::Instant;
 
-use autobuild::api::Server;
+use autobuild::api::{Reason, Server};
 use autobuild::job::JobState;
 use e2e::database::Engine;
 use e2e::fleet::LIMIT;
@@ -59,7 +59,8 @@ async fn nobody_claims_before_a_controller_has_derived_every_job(#[case] engine:
     controller.restart().await.unwrap();
     worker.wait_ready().await.unwrap();
     controller.wait_ready().await.unwrap();
-    rebooted(fleet, &name, "b").await;
+    until_it_is_told_as_lost(&site, &name).await;
+    fleet.wait_ready(&name).await.unwrap();
     assert_eq!(offs_and_ons(fleet, &name).await, (1, 1), "status has its token as handled");
     reboot(fleet, &name, "c").await;
     assert_eq!(offs_and_ons(fleet, &name).await, (2, 2));
@@ -75,13 +76,28 @@ fn is_queued(server: &Server) -> bool {
     job.is_some_and(|job| job.state == JobState::Queued)
 }
 
-/// Waits until the worker has taken the mark of the quiet time away.
+/// Waits until the history has the end of the job that the replica knew as one that nobody began.
+async fn until_it_is_told_as_lost(site: &Site, name: &str) {
+    wait_for("the reboot to be told as lost", LIMIT, async || {
+        let told = site.fleet.records().finished(name, "Reboot").await?;
+        let lost = told.iter().any(|past| past.reason == Reason::HistoryLost.as_str());
+        Ok(if lost { Look::Holds(()) } else { Look::NotYet(format!("{told:?}")) })
+    })
+    .await
+    .unwrap();
+}
+
+/// Waits until the worker has entered the other history, which sets both marks, and has taken that of the quiet time away.
 async fn until_quiet_is_over(site: &Site) {
     let records = site.fleet.records();
-    let quiet = "SELECT COUNT(*) FROM meta WHERE name = 'history' AND value LIKE '% %'";
+    let marked = [
+        "SELECT COUNT(*) FROM meta WHERE name = 'histories' AND value LIKE '% %'",
+        "SELECT COUNT(*) FROM meta WHERE name = 'history' AND value LIKE '% %'",
+    ];
     wait_for("the quiet time to be over", LIMIT, async || {
-        let quiet = records.number(quiet).await?;
-        Ok(if quiet == 0 { Look::Holds(()) } else { Look::NotYet("a mark is there".to_owned()) })
+        let (underived, quiet) = (records.number(marked[0]).await?, records.number(marked[1]).await?);
+        let over = (underived, quiet) == (1, 0);
+        Ok(if over { Look::Holds(()) } else { Look::NotYet(format!("{underived} and {quiet} marks")) })
     })
     .await
     .unwrap();

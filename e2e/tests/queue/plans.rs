@@ -176,6 +176,7 @@ async fn workload(f: &Fixture, count: usize) {
         }))
         .await;
         queue.signal(&servers[0], id).await.ok();
+        queue.wake(SITE, &[Shard(0), Shard(1)], 10).await.unwrap();
         let claims = claim_mine(f, &mut front, &worker, room, &servers).await;
         // A dead worker's jobs go to another one, and come back.
         drop(claims);
