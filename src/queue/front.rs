@@ -299,12 +299,15 @@ impl Queue {
         let above: Vec<(i64, i64)> =
             Lane::ALL.into_iter().filter(|lane| *lane < best).map(|lane| front.range(lane)).collect();
         let shards = front.shards();
-        // There may be more of them: look at all.
         let places = front.places();
         match self.any_in(&mut front.kept, (&front.served.site, &shards), places, &above).await? {
-            Some(_) => self.look(front).await,
-            None => Ok(()),
+            // Nothing goes before it: it is claimed without another look.
+            Some(head) if head.lane == Lane::Urgent => front.heads.push(head),
+            // Something in between may go before it.
+            Some(_) => self.look(front).await?,
+            None => {}
         }
+        Ok(())
     }
 
     /// A claim that starts from a lower lane, each of them in turn.
@@ -394,7 +397,10 @@ impl Queue {
             front.permits_left =
                 if refused { 0 } else { front.permits_left.saturating_sub(claims.len() as u32) };
         }
-        if found < at_most {
+        if found < at_most && head.lane == Lane::Urgent {
+            // It does not wait for a look at what comes after it.
+            front.forget();
+        } else if found < at_most {
             // What lies in the lanes below was not to be seen before.
             match self.heads_of(&mut front.kept, &front.served.site, &[part], &front.hints).await {
                 Ok(next) => front.replace(part, next),
