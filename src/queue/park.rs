@@ -273,7 +273,8 @@ impl Queue {
         self.transact(Disown { me, job }).await
     }
 
-    /// Gives a job back as it is, ready for another worker at once. Does not count as a crash.
+    /// Gives a job back as it is, ready for another worker at once. Does not count as a crash. [`Fenced::Lost`] after an
+    /// unknown COMMIT may mean that this very call gave it back.
     pub async fn hand_back(&self, claim: Claim) -> Result<Fenced<()>, QueueError> {
         self.transact(HandBack { claim }).await
     }

@@ -70,7 +70,8 @@ impl Register {
         };
         match call.told {
             Told::Done | Told::Nothing => took_effect,
-            Told::Lost => took_effect.is_none().then_some(self),
+            // Also when its COMMIT was unknown and took effect: the repetition finds the claim over.
+            Told::Lost => Some(took_effect.unwrap_or(self)),
         }
     }
 }
@@ -295,8 +296,18 @@ fn what_no_order_explains_is_found() {
             ],
             false,
         ),
+        // Refused, because the try before had been committed.
+        (
+            vec![
+                claimed,
+                call(LetGo, 1, Lost, 3, 4),
+                call(Claim, 2, Done, 5, 6),
+                call(Complete, 2, Done, 7, 8),
+            ],
+            true,
+        ),
         // Refused to the one that holds it.
-        (vec![claimed, call(Complete, 1, Lost, 3, 4), call(Complete, 1, Done, 5, 6)], false),
+        (vec![claimed, call(Complete, 1, Lost, 3, 4), call(LetGo, 1, Done, 5, 6)], false),
         // Never completed.
         (vec![claimed, call(LetGo, 1, Done, 3, 4)], false),
     ] {
