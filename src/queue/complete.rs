@@ -83,9 +83,10 @@ async fn delete_held(connection: &mut MySqlConnection, items: &[(Claim, End)]) -
     let mut deleted = 0;
     for group in filled(&claims) {
         let uids = marks(group.len());
-        let fences = match alike {
-            true => "token = ? AND revision = ?".to_owned(),
-            false => format!("(server_uid, token, revision) IN ({})", times("(?, ?, ?)", group.len(), ", ")),
+        let fences = if alike {
+            "token = ? AND revision = ?".to_owned()
+        } else {
+            format!("(server_uid, token, revision) IN ({})", times("(?, ?, ?)", group.len(), ", "))
         };
         let text =
             format!("DELETE job FROM job FORCE INDEX (PRIMARY) WHERE server_uid IN ({uids}) AND {fences}");

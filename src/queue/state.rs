@@ -107,19 +107,29 @@ pub(super) async fn write_all(
     }
     // The rows exist and are locked, so this only updates; `UPDATE` cannot give each row values of its own. A row that
     // is in the feed keeps its place there: moving it would only cost two writes of an index.
-    let values: String = columns.iter().map(|_| ", ?").collect();
-    let row =
-        format!("(?, '', '', 0, IF(?, {}, NULL){values}{})", now_ms!(), handled_filling(&columns, ", ''"));
-    let names: String = columns.iter().map(|column| format!(", {}", column.name())).collect();
-    let names = format!("{names}{}", handled_filling(&columns, ", handled"));
-    let sets: String =
-        columns.iter().map(|column| format!(", {name} = VALUES({name})", name = column.name())).collect();
+    let mut names = vec!["server_uid", "namespace", "name", "version", "changed_at_ms"];
+    let mut values = vec!["?", "''", "''", "0", concat!("IF(?, ", now_ms!(), ", NULL)")];
+    let mut sets = vec![
+        "version = version + 1".to_owned(),
+        "changed_at_ms = COALESCE(changed_at_ms, VALUES(changed_at_ms))".to_owned(),
+    ];
+    for name in columns.iter().map(|column| column.name()) {
+        names.push(name);
+        values.push("?");
+        sets.push(format!("{name} = VALUES({name})"));
+    }
+    if !columns.contains(&Column::Handled) {
+        // The one column without a default.
+        names.push(Column::Handled.name());
+        values.push("''");
+    }
+    let row = format!("({})", values.join(", "));
     for group in groups(rows) {
         let text = format!(
-            "INSERT INTO server_state (server_uid, namespace, name, version, changed_at_ms{names}) VALUES {} \
-             ON DUPLICATE KEY UPDATE version = version + 1, \
-             changed_at_ms = COALESCE(changed_at_ms, VALUES(changed_at_ms)){sets}",
-            times(&row, group.len(), ", ")
+            "INSERT INTO server_state ({}) VALUES {} ON DUPLICATE KEY UPDATE {}",
+            names.join(", "),
+            times(&row, group.len(), ", "),
+            sets.join(", ")
         );
         let mut query = sqlx::query(AssertSqlSafe(text));
         for Changed { uid, locked, tell } in group {
@@ -133,11 +143,6 @@ pub(super) async fn write_all(
     let news: Vec<(&ServerUid, &str)> =
         rows.iter().filter_map(|row| Some((row.uid, row.locked.new_inventory()?))).collect();
     inventory::write_all(connection, &news).await
-}
-
-/// The one column without a default, where it is not written.
-fn handled_filling<'a>(columns: &BTreeSet<Column>, text: &'a str) -> &'a str {
-    if columns.contains(&Column::Handled) { "" } else { text }
 }
 
 /// Writes a locked row back and raises its version.

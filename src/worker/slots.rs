@@ -86,7 +86,8 @@ impl Slots {
         let (around, lease) = (self.around.clone(), self.lease.clone());
         let work = async move {
             let deadline = around.settings.slot_deadline;
-            let ended = lease.during(tokio::time::timeout(deadline, run::run(&around, claim))).await;
+            let ended =
+                lease.during(tokio::time::timeout(deadline, Box::pin(run::run(&around, claim)))).await;
             match ended {
                 Some(Ok(ended)) => ended,
                 Some(Err(_)) => Err(Halt::Stuck(deadline)),
