@@ -201,7 +201,7 @@ impl ClaimJobs {
         connection: &mut MySqlConnection,
         keys: &[Candidate],
     ) -> Result<Vec<Claim>, QueueError> {
-        let place = self.from.place;
+        let (place, shard) = (self.from.place, i64::from(self.from.shard.0));
         let uids: Vec<&str> = keys.iter().map(|key| key.uid.as_str()).collect();
         let rows = lock_jobs(connection, &uids).await?;
         // One token for the whole claim: it is new, and nobody else has it.
@@ -214,12 +214,12 @@ impl ClaimJobs {
             // A queue row without its job would be offered for ever: it goes with the others.
             let Some(row) = row else {
                 tracing::warn!(server = key.uid, "removed a queue row that had no job");
-                removed.push((key.ord, key.id));
+                removed.push((shard, key.ord, key.id));
                 continue;
             };
             match JobRow::read(row) {
                 Ok(mut job) => {
-                    removed.push((key.ord, key.id));
+                    removed.push((shard, key.ord, key.id));
                     (job.owner, job.token, job.place) = (Some(self.me.0), Some(token.0), None);
                     job.permit_held |= place == PlaceInQueue::QueuedBounded;
                     claims.push(Claim { job, token });
@@ -231,7 +231,7 @@ impl ClaimJobs {
                 }
             }
         }
-        delete_places(connection, (&self.from.site, i64::from(self.from.shard.0)), place, &removed).await?;
+        delete_places(connection, &self.from.site, place, &removed).await?;
         self.own(connection, &claims, token).await?;
         for key in unreadable {
             set_aside(connection, &key.uid, (&self.from.site, self.from.shard), place, key.ord, key.id)

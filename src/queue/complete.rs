@@ -82,23 +82,25 @@ async fn delete_held(connection: &mut MySqlConnection, items: &[(Claim, End)]) -
     let alike = claims.windows(2).all(|pair| fence(pair[0]) == fence(pair[1]));
     let mut deleted = 0;
     for group in filled(&claims) {
-        let uids = marks(group.len());
         let fences = if alike {
             "token = ? AND revision = ?".to_owned()
         } else {
             format!("(server_uid, token, revision) IN ({})", times("(?, ?, ?)", group.len(), ", "))
         };
-        let text =
-            format!("DELETE job FROM job FORCE INDEX (PRIMARY) WHERE server_uid IN ({uids}) AND {fences}");
+        let text = format!(
+            "DELETE job FROM job FORCE INDEX (PRIMARY) WHERE server_uid IN ({}) AND {fences}",
+            marks(group.len())
+        );
         let mut query = sqlx::query(AssertSqlSafe(text));
         for claim in &group {
             query = query.bind(claim.uid().as_str());
         }
-        for claim in if alike { &group[..1] } else { &group[..] } {
-            if !alike {
-                query = query.bind(claim.uid().as_str());
+        if alike {
+            query = query.bind(group[0].token.0).bind(group[0].job.revision);
+        } else {
+            for claim in &group {
+                query = query.bind(claim.uid().as_str()).bind(claim.token.0).bind(claim.job.revision);
             }
-            query = query.bind(claim.token.0).bind(claim.job.revision);
         }
         deleted += query.execute(&mut *connection).await?.rows_affected();
     }

@@ -232,26 +232,27 @@ pub(super) async fn insert_place(
     insert_places(connection, &[QueueRow::of(job, place, ord)]).await
 }
 
-/// Deletes queue rows (`ord`, `id`) of one place of a shard; they are known to be locked or ours.
+/// The shard, the order key and the job's id of a queue row.
+pub(super) type PlaceKey = (i64, i64, i64);
+
+/// Deletes queue rows of one place of a site; they are known to be locked or ours.
 pub(super) async fn delete_places(
     connection: &mut MySqlConnection,
-    (site, shard): (&str, i64),
+    site: &str,
     place: PlaceInQueue,
-    keys: &[(i64, i64)],
+    keys: &[PlaceKey],
 ) -> Result<(), QueueError> {
     for group in filled(keys) {
-        let keys = match group.len() {
-            // With a single pair of `IN` MariaDB scans the table.
-            1 => "ord = ? AND id = ?".to_owned(),
+        let rows = match group.len() {
+            // With a single row of `IN` MariaDB scans the table.
+            1 => "shard = ? AND state = ? AND ord = ? AND id = ?".to_owned(),
             // A long OR would be gone through from its start for each row.
-            many => format!("(ord, id) IN ({})", times("(?, ?)", many, ", ")),
+            many => format!("(shard, state, ord, id) IN ({})", times("(?, ?, ?, ?)", many, ", ")),
         };
-        let text = format!(
-            "DELETE queue FROM queue FORCE INDEX (PRIMARY) WHERE site = ? AND shard = ? AND state = ? AND {keys}"
-        );
-        let mut query = sqlx::query(AssertSqlSafe(text)).bind(site).bind(shard).bind(place.code());
-        for (ord, id) in group {
-            query = query.bind(ord).bind(id);
+        let text = format!("DELETE queue FROM queue FORCE INDEX (PRIMARY) WHERE site = ? AND {rows}");
+        let mut query = sqlx::query(AssertSqlSafe(text)).bind(site);
+        for (shard, ord, id) in group {
+            query = query.bind(shard).bind(place.code()).bind(ord).bind(id);
         }
         query.execute(&mut *connection).await?;
     }
@@ -265,7 +266,7 @@ pub(super) async fn delete_place(
     place: PlaceInQueue,
     ord: i64,
 ) -> Result<(), QueueError> {
-    delete_places(connection, (&job.site, job.shard), place, &[(ord, job.live.id.0)]).await
+    delete_places(connection, &job.site, place, &[(job.shard, ord, job.live.id.0)]).await
 }
 
 /// Locks the live jobs of these servers, given in lock order. Each row has the database's clock as `now_ms`.

@@ -3,8 +3,8 @@
 use sqlx::{AssertSqlSafe, MySqlConnection, Row};
 
 use super::claim::set_aside;
-use super::many::{filled, marks, times};
-use super::row::{JobRow, QueueRow, insert_places, lock_jobs};
+use super::many::{filled, marks};
+use super::row::{JobRow, QueueRow, delete_places, insert_places, lock_jobs};
 use super::transaction::{Ending, Kept, Pass, Transaction};
 use super::{PlaceInQueue, Queue, QueueError, now_ms};
 use crate::job::{Lane, order_key};
@@ -35,8 +35,7 @@ impl Transaction for Wake {
         let uids: Vec<&str> = due.iter().map(|sleeper| sleeper.uid.as_str()).collect();
         let mut rows = lock_jobs(connection, &uids).await?;
         let (mut woken, mut left) = (Vec::with_capacity(due.len()), Vec::with_capacity(due.len()));
-        for sleeper in &due {
-            let Sleeper { uid, shard, ord, id } = sleeper;
+        for Sleeper { uid, shard, ord, id } in &due {
             let Some(row) = rows.remove(uid) else { continue };
             let here = row.try_get::<i64, _>("id")? == *id
                 && row.try_get::<Option<i64>, _>("q_state")? == Some(PlaceInQueue::Parked.code())
@@ -47,7 +46,7 @@ impl Transaction for Wake {
             match JobRow::read(&row) {
                 Ok(job) => {
                     woken.push(job);
-                    left.push(sleeper);
+                    left.push((*shard, *ord, *id));
                 }
                 Err(error) => {
                     tracing::error!(server = uid, %error, "a job row cannot be read; it stays parked for ten minutes");
@@ -56,7 +55,7 @@ impl Transaction for Wake {
                 }
             }
         }
-        self.delete(connection, &left).await?;
+        delete_places(connection, &self.site, PlaceInQueue::Parked, &left).await?;
         awaken_all(connection, &woken).await?;
         let places: Vec<QueueRow<'_>> =
             woken.iter().map(|job| QueueRow::of(job, job.waits_in(), job.order_key())).collect();
@@ -96,23 +95,6 @@ impl Wake {
             }
         }
         Ok(due)
-    }
-
-    async fn delete(&self, connection: &mut MySqlConnection, left: &[&Sleeper]) -> Result<(), QueueError> {
-        for group in filled(left) {
-            let keys = match group.len() {
-                // With a single row of `IN` MariaDB scans the table.
-                1 => "shard = ? AND state = ? AND ord = ? AND id = ?".to_owned(),
-                many => format!("(shard, state, ord, id) IN ({})", times("(?, ?, ?, ?)", many, ", ")),
-            };
-            let text = format!("DELETE queue FROM queue FORCE INDEX (PRIMARY) WHERE site = ? AND {keys}");
-            let mut query = sqlx::query(AssertSqlSafe(text)).bind(&self.site);
-            for Sleeper { shard, ord, id, .. } in group {
-                query = query.bind(shard).bind(PlaceInQueue::Parked.code()).bind(ord).bind(id);
-            }
-            query.execute(&mut *connection).await?;
-        }
-        Ok(())
     }
 }
 

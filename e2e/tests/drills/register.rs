@@ -271,41 +271,19 @@ fn what_no_order_explains_is_found() {
     use Told::{Done, Lost, Nothing};
     let call = |did, token, told, made, answered| Call { did, token, told, made, answered };
     let claimed = call(Claim, 1, Done, 1, 2);
+    let then_another =
+        |first: Call| vec![claimed, first, call(Claim, 2, Done, 5, 6), call(Complete, 2, Done, 7, 8)];
     for (calls, fits) in [
         (vec![claimed, call(Complete, 1, Done, 3, 4)], true),
         (vec![claimed, call(Complete, 1, Nothing, 3, 4), call(Complete, 1, Done, 5, 6)], true),
         (vec![claimed, call(Complete, 1, Nothing, 3, 4)], true),
-        (
-            vec![
-                claimed,
-                call(LetGo, 1, Done, 3, 4),
-                call(Claim, 2, Done, 5, 6),
-                call(Complete, 2, Done, 7, 8),
-            ],
-            true,
-        ),
+        (then_another(call(LetGo, 1, Done, 3, 4)), true),
         // Two hold it at once.
         (vec![claimed, call(Claim, 2, Done, 3, 4), call(Complete, 2, Done, 5, 6)], false),
         // Completed twice.
-        (
-            vec![
-                claimed,
-                call(Complete, 1, Done, 3, 4),
-                call(Claim, 2, Done, 5, 6),
-                call(Complete, 2, Done, 7, 8),
-            ],
-            false,
-        ),
+        (then_another(call(Complete, 1, Done, 3, 4)), false),
         // Refused, because the try before had been committed.
-        (
-            vec![
-                claimed,
-                call(LetGo, 1, Lost, 3, 4),
-                call(Claim, 2, Done, 5, 6),
-                call(Complete, 2, Done, 7, 8),
-            ],
-            true,
-        ),
+        (then_another(call(LetGo, 1, Lost, 3, 4)), true),
         // Refused to the one that holds it.
         (vec![claimed, call(Complete, 1, Lost, 3, 4), call(LetGo, 1, Done, 5, 6)], false),
         // Never completed.
