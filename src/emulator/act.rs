@@ -90,6 +90,9 @@ pub(super) fn reset(
         if faults.contains(&Behaviour::IgnoreGraceful {}) && reset.asks_the_guest() {
             return (done(), deed(Effect::Ignored, None));
         }
+        if !system.reacts(state, now) {
+            return (done(), deed(Effect::Ignored, None));
+        }
         let at = now.saturating_add(lateness(faults));
         state.power.perform(reset, at);
         for fault in faults {

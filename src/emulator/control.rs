@@ -8,6 +8,7 @@ use http::{Request, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
 
+use super::control_hosts;
 use super::deliver::Connection;
 use super::effects::Which;
 use super::fault::{Away, Behaviour, Rule};
@@ -31,7 +32,8 @@ pub(super) fn router(fleet: &Fleet, scope: Scope) -> Router {
             .route("/emulator/faults/{id}", delete(remove_fault))
             .route("/emulator/effects", get(effects))
             .route("/emulator/effects/mutating", get(mutating_effects))
-            .route("/emulator/counters", get(counters)),
+            .route("/emulator/counters", get(counters))
+            .merge(control_hosts::routes()),
     };
     let redfish = fleet.clone();
     control.with_state(fleet.clone()).fallback(move |request: Request<axum::body::Body>| {
@@ -47,11 +49,11 @@ impl Fleet {
     }
 }
 
-fn problem(status: StatusCode, error: impl std::fmt::Display) -> Response {
+pub(super) fn problem(status: StatusCode, error: impl std::fmt::Display) -> Response {
     (status, Json(json!({"error": error.to_string()}))).into_response()
 }
 
-fn if_known(known: bool, name: &str) -> Response {
+pub(super) fn if_known(known: bool, name: &str) -> Response {
     if known {
         StatusCode::NO_CONTENT.into_response()
     } else {
@@ -156,11 +158,11 @@ async fn remove_fault(State(fleet): State<Fleet>, Path(id): Path<u64>) -> Respon
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct EffectsQuery {
-    system: Option<String>,
+pub(super) struct EffectsQuery {
+    pub(super) system: Option<String>,
     #[serde(default)]
-    since: u64,
-    limit: Option<usize>,
+    pub(super) since: u64,
+    pub(super) limit: Option<usize>,
 }
 
 fn page(fleet: &Fleet, which: Which, query: &EffectsQuery) -> Response {

@@ -1,21 +1,26 @@
 //! A fleet of Redfish BMCs in one process: for trying AutoBuild without machines, and for proving it.
 //!
 //! It stands alone: nothing else of this crate is used, so that a mistake in the Redfish client cannot hide behind
-//! the same mistake here. Time is looked at only when a request comes; no task runs per machine.
+//! the same mistake here. Time is looked at only when a request comes or something happens to a machine;
+//! a machine has a task only while its host talks to the boot service.
 //!
 //! A request goes: `listen` (connection) - `control` (routes) - `redfish` (log, misbehaviour, authentication) -
 //! `resources` (reads) or `act` (changes) - `deliver` (bytes). `fleet` holds the machines (`system`, `power`, `boot`,
-//! `inventory`), the rules (`fault`, `rules`, `scenario`) and the log (`effects`).
+//! `inventory`), the rules (`fault`, `rules`, `scenario`) and the log (`effects`). `host` has the hosts behind the BMCs, which boot,
+//! install and call home; `hosts` is what a fleet offers about them.
 
 mod act;
 mod answer;
 mod auth;
 mod boot;
 mod control;
+mod control_hosts;
 mod deliver;
 mod effects;
 mod fault;
 mod fleet;
+mod host;
+mod hosts;
 mod inventory;
 mod listen;
 mod pattern;
@@ -35,6 +40,10 @@ pub use boot::{Boot, BootMode, BootTarget, OverrideEnabled};
 pub use effects::{Action, Counters, Effect, Entry, Which};
 pub use fault::{Away, Behaviour, NoAnswer, Rule, RuleError, UnknownPower};
 pub use fleet::{ButtonPower, Fleet, FleetBuilder, FleetError, InitialPower, LastResetTime, SameState};
+pub use host::{
+    ActiveHostRule, AfterWipe, BootUrl, BootUrlError, Booted, Disk, DiskError, HostAct, HostBehaviour,
+    HostEntry, HostRule, HostRuleError, HostSettings, Payloads, Stage, Why,
+};
 pub use listen::{Bound, Listeners, OwnAddresses, ServeError, serve};
 pub use power::{PowerState, ResetType};
 pub use rules::ActiveRule;
