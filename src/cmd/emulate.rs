@@ -74,6 +74,12 @@ pub struct Args {
     /// How many mutating requests, and how many reads, the log keeps
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     log_capacity: usize,
+    /// How many sessions a BMC keeps
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    session_limit: usize,
+    /// For how long a BMC that starts again is away
+    #[arg(long, value_name = "MS", default_value_t = 90_000)]
+    bmc_reboot: u64,
     /// The boot service that hosts boot from over the network, as DHCP would tell them
     #[arg(long, value_name = "URL")]
     boot_url: Option<BootUrl>,
@@ -217,6 +223,8 @@ impl Args {
                 SameStateAnswer::NoContent => SameState::NoContent,
             })
             .log_capacity(self.log_capacity)
+            .session_limit(self.session_limit)
+            .bmc_reboot(Duration::from_millis(self.bmc_reboot))
             .hosts(self.hosts())
             .scenario(scenario)
             .build()?;

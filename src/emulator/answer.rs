@@ -206,6 +206,28 @@ impl Refusal {
         .related(name)
     }
 
+    /// 400: a property that must be there.
+    pub(super) fn property_missing(name: &str) -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "PropertyMissing",
+            format!("The property {name} is a required property and must be included in the request."),
+        )
+        .args([name])
+        .related(name)
+    }
+
+    /// 503: as many sessions as the service keeps.
+    pub(super) fn session_limit() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "SessionLimitExceeded",
+            "The session establishment failed due to the number of simultaneous sessions exceeding the limit of the \
+             implementation.",
+        )
+        .resolution("Reduce the number of other sessions before trying to establish the session.")
+    }
+
     /// 400: a value of another JSON type.
     pub(super) fn property_value_type(name: &str, value: &Value) -> Self {
         let value = value.to_string();

@@ -26,6 +26,7 @@ pub(super) fn router(fleet: &Fleet, scope: Scope) -> Router {
             .route("/emulator/systems/{name}", get(system))
             .route("/emulator/systems/{name}/power", post(power))
             .route("/emulator/systems/{name}/offline", post(offline))
+            .route("/emulator/systems/{name}/bmc-reboot", post(bmc_reboot))
             .route("/emulator/systems/{name}/identity", post(identity))
             .route("/emulator/systems/{name}/credentials", post(credentials))
             .route("/emulator/faults", get(faults).post(add_fault).delete(clear_faults))
@@ -104,6 +105,20 @@ async fn offline(
 ) -> Response {
     let rule = Rule { for_ms: Some(for_ms), ..Rule::on_system(name, Behaviour::Offline { by }) };
     add(&fleet, rule)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BmcRebootRequest {
+    for_ms: Option<Millis>,
+}
+
+async fn bmc_reboot(
+    State(fleet): State<Fleet>,
+    Path(name): Path<String>,
+    Json(BmcRebootRequest { for_ms }): Json<BmcRebootRequest>,
+) -> Response {
+    if_known(fleet.reboot_bmc(&name, for_ms), &name)
 }
 
 #[derive(Deserialize)]

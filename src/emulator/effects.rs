@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use serde::Serialize;
 
 use super::host::{HostAct, HostEntry};
+use super::manager::ManagerReset;
 use super::power::ResetType;
 use super::time::Millis;
 
@@ -34,6 +35,11 @@ pub enum Action {
     Reset {
         /// The reset type.
         reset_type: ResetType,
+    },
+    /// `Manager.Reset`: the BMC starts again.
+    ManagerReset {
+        /// The reset type.
+        reset_type: ManagerReset,
     },
     /// A PATCH of the system.
     Patch {

@@ -13,6 +13,7 @@ use super::pattern;
 use super::power::{Delays, PowerState};
 use super::rules::{ActiveRule, Rules};
 use super::scenario::Scenario;
+use super::sessions::Sessions;
 use super::system::{Credentials, ResetTime, System, SystemView};
 use super::time::{Clock, Millis};
 
@@ -104,6 +105,8 @@ pub struct FleetBuilder {
     last_reset_time: LastResetTime,
     same_state: SameState,
     log_capacity: usize,
+    session_limit: usize,
+    bmc_reboot: Duration,
     hosts: HostSettings,
     scenario: Scenario,
 }
@@ -118,6 +121,8 @@ pub(super) struct Inner {
     pub(super) same_state: SameState,
     pub(super) log: EffectLog,
     pub(super) rules: Rules,
+    pub(super) sessions: Sessions,
+    pub(super) bmc_reboot: Millis,
     pub(super) hosts: Arc<Shared>,
 }
 
@@ -158,6 +163,8 @@ impl Default for FleetBuilder {
             last_reset_time: LastResetTime::Every(3),
             same_state: SameState::default(),
             log_capacity: 100_000,
+            session_limit: 4,
+            bmc_reboot: Duration::from_secs(90),
             hosts: HostSettings::default(),
             scenario: Scenario::default(),
         }
@@ -219,6 +226,18 @@ impl FleetBuilder {
         Self { log_capacity: entries, ..self }
     }
 
+    /// How many sessions a BMC keeps (default 4).
+    #[must_use]
+    pub fn session_limit(self, sessions: usize) -> Self {
+        Self { session_limit: sessions, ..self }
+    }
+
+    /// For how long a BMC that starts again is away (default 90 s).
+    #[must_use]
+    pub fn bmc_reboot(self, away: Duration) -> Self {
+        Self { bmc_reboot: away, ..self }
+    }
+
     /// How the hosts behind the BMCs are.
     #[must_use]
     pub fn hosts(self, hosts: HostSettings) -> Self {
@@ -277,6 +296,8 @@ impl FleetBuilder {
             same_state: self.same_state,
             log: EffectLog::new(self.log_capacity),
             rules: Rules::new(self.seed),
+            sessions: Sessions::new(self.session_limit),
+            bmc_reboot: millis(self.bmc_reboot),
             hosts,
         }));
         for (index, rule) in self.scenario.faults.into_iter().enumerate() {

@@ -5,7 +5,7 @@
 //! a machine has a task only while its host talks to the boot service.
 //!
 //! A request goes: `listen` (connection) - `control` (routes) - `redfish` (log, misbehaviour, authentication) -
-//! `resources` (reads) or `act` (changes) - `deliver` (bytes). `fleet` holds the machines (`system`, `power`, `boot`,
+//! `resources` and `services` (reads) or `act` and `manager` (changes) - `deliver` (bytes). `fleet` holds the machines (`system`, `power`, `boot`,
 //! `inventory`), the rules (`fault`, `rules`, `scenario`) and the log (`effects`). `host` has the hosts behind the BMCs, which boot,
 //! install and call home; `hosts` is what a fleet offers about them.
 
@@ -23,12 +23,17 @@ mod host;
 mod hosts;
 mod inventory;
 mod listen;
+mod manager;
 mod pattern;
 mod power;
 mod redfish;
 mod resources;
 mod rules;
 mod scenario;
+mod services;
+#[cfg(test)]
+mod services_test;
+mod sessions;
 mod system;
 mod target;
 #[cfg(test)]
@@ -45,6 +50,7 @@ pub use host::{
     HostEntry, HostRule, HostRuleError, HostSettings, Payloads, Stage, Why,
 };
 pub use listen::{Bound, Listeners, OwnAddresses, ServeError, serve};
+pub use manager::ManagerReset;
 pub use power::{PowerState, ResetType};
 pub use rules::ActiveRule;
 pub use scenario::{Scenario, SystemException};

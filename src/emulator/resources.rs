@@ -7,12 +7,13 @@ use super::boot::Boot;
 use super::fault::{Behaviour, UnknownPower};
 use super::fleet::Fleet;
 use super::inventory::Inventory;
+use super::manager::ManagerReset;
 use super::power::ResetType;
 use super::system::{ResetTime, System};
 use super::target::{Parts, Target};
 use super::time::Millis;
 
-const ROOT: &str = "/redfish/v1";
+pub(super) const ROOT: &str = "/redfish/v1";
 
 /// The document of a target that belongs to no system. `members` are the systems that this listener shows.
 pub(super) fn fleet_document(target: Target<'_>, members: &[&str]) -> Option<Answer> {
@@ -47,7 +48,7 @@ const METADATA: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
 </edmx:Edmx>
 "#;
 
-fn link(path: impl AsRef<str>) -> Value {
+pub(super) fn link(path: impl AsRef<str>) -> Value {
     json!({"@odata.id": format!("{ROOT}/{}", path.as_ref())})
 }
 
@@ -66,12 +67,14 @@ fn root() -> Value {
         "Systems": link("Systems"),
         "Managers": link("Managers"),
         "Chassis": link("Chassis"),
-        // Required by the schema; sessions are not offered, only Basic authentication.
-        "Links": {},
+        "SessionService": link("SessionService"),
+        "AccountService": link("AccountService"),
+        "Tasks": link("TaskService"),
+        "Links": {"Sessions": link("SessionService/Sessions")},
     })
 }
 
-fn collection(path: &str, kind: &str, members: &[&str]) -> Value {
+pub(super) fn collection(path: &str, kind: &str, members: &[&str]) -> Value {
     let title = path.rsplit('/').next().unwrap_or(path);
     json!({
         "@odata.type": format!("#{kind}Collection.{kind}Collection"),
@@ -206,6 +209,10 @@ impl<'a> Shown<'a> {
                 "ManagerForServers": [link(self.path(""))],
                 "ManagerForChassis": [link(format!("Chassis/{name}"))],
             },
+            "Actions": {"#Manager.Reset": {
+                "target": format!("{ROOT}/Managers/{name}/Actions/Manager.Reset"),
+                "ResetType@Redfish.AllowableValues": ManagerReset::ALL.map(ManagerReset::as_str),
+            }},
         })
     }
 

@@ -92,7 +92,7 @@ impl State {
 #[derive(Debug)]
 pub(super) struct System {
     /// Its place in the fleet.
-    index: usize,
+    pub(super) index: usize,
     pub(super) name: String,
     hosts: Arc<Shared>,
     pub(super) reset_time: ResetTime,
