@@ -2,6 +2,7 @@
 //!
 //! A backend does one thing for each call and never repeats one by itself: when to try again is the worker's decision.
 
+mod boot_override;
 mod connector;
 pub mod credentials;
 mod error;
@@ -19,6 +20,7 @@ use futures::future::BoxFuture;
 
 use crate::api::hardware::{HardwareIdentity, PowerState};
 use crate::job::{Reading, RequestKind};
+pub use boot_override::{BootOverride, OverrideEnabled, OverrideTarget};
 pub use connector::{Connector, ConnectorSettings, PlainHttp, UnverifiedTls};
 pub use error::{BmcError, BmcErrorKind, Delivery};
 pub use tls::{Trust, pin};
@@ -47,6 +49,9 @@ pub trait Bmc: Send + Sync + fmt::Debug {
 
     /// Reads everything that status shows.
     fn inspect(&self) -> BoxFuture<'_, Result<Reading, BmcError>>;
+
+    /// Reads the override of the boot order.
+    fn boot_override(&self) -> BoxFuture<'_, Result<BootOverride, BmcError>>;
 
     /// Sends the one HTTP (or IPMI) request that changes the machine, after a [`Bmc::probe`] of the same value found
     /// where to send it. It is over within `within`, waiting for the BMC's turn and connecting included;

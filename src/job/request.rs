@@ -11,6 +11,12 @@ pub enum RequestKind {
     ForceOff,
     /// Switches the power on.
     PowerOn,
+    /// Makes the next start, and no other, boot from the network by PXE.
+    BootFromNetworkOnce,
+    /// Makes the next start, and no other, boot from the network by UEFI HTTP.
+    BootFromHttpOnce,
+    /// Lets the machine boot in its own order again.
+    ClearBootOverride,
 }
 
 impl RequestKind {
@@ -20,6 +26,9 @@ impl RequestKind {
             Self::GracefulShutdown => "GracefulShutdown",
             Self::ForceOff => "ForceOff",
             Self::PowerOn => "PowerOn",
+            Self::BootFromNetworkOnce => "BootFromNetworkOnce",
+            Self::BootFromHttpOnce => "BootFromHttpOnce",
+            Self::ClearBootOverride => "ClearBootOverride",
         }
     }
 }

@@ -6,7 +6,8 @@ use autobuild::api::hardware::PowerState;
 use autobuild::bmc::credentials::Credentials;
 use autobuild::bmc::network::BmcNetworks;
 use autobuild::bmc::{
-    Bmc, BmcError, BmcErrorKind, Connector, ConnectorSettings, Delivery, PlainHttp, Trust, UnverifiedTls,
+    Bmc, BmcError, BmcErrorKind, BootOverride, Connector, ConnectorSettings, Delivery, OverrideEnabled,
+    OverrideTarget, PlainHttp, Trust, UnverifiedTls,
 };
 use autobuild::job::RequestKind;
 use e2e::wait::{Look, say, wait_for};
@@ -46,6 +47,7 @@ pub async fn run(subject: &Subject) {
     session.an_unknown_system_is_not_found().await;
     session.a_wrong_password_is_refused().await;
     session.power_follows_the_requests().await;
+    session.a_one_time_network_boot_is_set_read_back_and_used_up_or_cleared().await;
 }
 
 struct Session<'a> {
@@ -119,14 +121,43 @@ impl Session<'_> {
         ] {
             bmc.probe().await.unwrap();
             bmc.send(request, WITHIN).await.unwrap();
-            let what = format!("{} after {}", power.as_str(), request.as_str());
-            wait_for(&what, self.subject.change + SLACK, async || {
-                let seen = bmc.probe().await?.power;
-                Ok(if seen == power { Look::Holds(()) } else { Look::NotYet(seen.to_string()) })
-            })
-            .await
-            .unwrap();
+            self.reaches(bmc.as_ref(), power).await;
         }
         assert_eq!(bystander.probe().await.unwrap().power, PowerState::PoweredOff);
+    }
+
+    async fn reaches(&self, bmc: &dyn Bmc, power: PowerState) {
+        wait_for(power.as_str(), self.subject.change + SLACK, async || {
+            let seen = bmc.probe().await?.power;
+            Ok(if seen == power { Look::Holds(()) } else { Look::NotYet(seen.to_string()) })
+        })
+        .await
+        .unwrap();
+    }
+
+    async fn a_one_time_network_boot_is_set_read_back_and_used_up_or_cleared(&self) {
+        let bmc = self.system(&self.subject.systems[0]).await;
+        let sent = async |request| {
+            bmc.probe().await.unwrap();
+            bmc.send(request, WITHIN).await.unwrap();
+            bmc.boot_override().await.unwrap()
+        };
+        // A BMC that cannot do HTTP may fall back to PXE.
+        let http = sent(RequestKind::BootFromHttpOnce).await;
+        assert!(matches!(http.target, OverrideTarget::Http | OverrideTarget::Network), "{http:?}");
+        assert!(sent(RequestKind::ClearBootOverride).await.is_clear());
+
+        let set = sent(RequestKind::BootFromNetworkOnce).await;
+        assert_eq!(set.target, OverrideTarget::Network);
+        assert!(matches!(set.enabled, OverrideEnabled::Once | OverrideEnabled::Continuous), "{set:?}");
+        sent(RequestKind::PowerOn).await;
+        self.reaches(bmc.as_ref(), PowerState::PoweredOn).await;
+        let started: BootOverride = bmc.boot_override().await.unwrap();
+        if set.enabled == OverrideEnabled::Once {
+            assert!(started.is_clear(), "{started:?} after the start that it was for");
+        }
+        assert!(sent(RequestKind::ClearBootOverride).await.is_clear());
+        sent(RequestKind::ForceOff).await;
+        self.reaches(bmc.as_ref(), PowerState::PoweredOff).await;
     }
 }

@@ -1,10 +1,13 @@
 //! The Redfish backend: a client of the few resources that matter here.
 //!
 //! A call goes: `mod` (the verbs, their time, their metrics) - `find` (which system) - `read` (links, redirects) -
-//! `line` (the wire) - `answer` (what a status means). `system`, `inventory`, `origin` and `text` judge what was read.
+//! `line` (the wire) - `answer` (what a status means). `change` sends what changes the machine. `system`, `boot`,
+//! `inventory`, `origin` and `text` judge what was read.
 #![expect(clippy::disallowed_methods, reason = "requests have deadlines")]
 
 mod answer;
+mod boot;
+mod change;
 mod find;
 mod inventory;
 mod line;
@@ -29,14 +32,14 @@ use tokio::time::{Instant, timeout_at};
 use self::answer::Document;
 pub(super) use self::line::{Asker, Secured};
 use self::line::{Line, Route};
-use self::origin::{LinkRefused, Origin, last_segment};
+use self::origin::{Origin, last_segment};
 use self::preconditions::Preconditions;
 use self::system::Reset;
 use self::text::Voice;
 use super::credentials::Credentials;
 use super::error::{BmcError, BmcErrorKind, Delivery};
 use super::gate::Gates;
-use super::{Bmc, Probe};
+use super::{Bmc, BootOverride, Probe};
 use crate::api::bmc_address::BmcAddress;
 use crate::job::{Reading, RequestKind};
 use crate::metrics;
@@ -72,6 +75,8 @@ struct Found {
     path: String,
     etag: Option<String>,
     reset: Option<Reset>,
+    /// What a boot override may name, where the BMC says it.
+    boot_targets: Option<Vec<String>>,
 }
 
 impl Redfish {
@@ -170,7 +175,8 @@ impl Redfish {
                 };
         }
         let (path, etag) = (document.path.clone(), document.etag.clone());
-        self.remember(Some(Found { path, etag, reset }));
+        let boot_targets = boot::offered(&document.value);
+        self.remember(Some(Found { path, etag, reset, boot_targets }));
         Ok(document)
     }
 
@@ -180,40 +186,6 @@ impl Redfish {
 
     fn remember(&self, found: Option<Found>) {
         *self.found.lock().unwrap_or_else(PoisonError::into_inner) = found;
-    }
-
-    async fn act(&self, kind: RequestKind, within: Duration) -> Result<(), BmcError> {
-        let until = Instant::now() + within;
-        self.call(kind.as_str(), until, |_| until, async |line| self.post(line, kind).await).await
-    }
-
-    async fn post(&self, line: &mut Line<'_>, kind: RequestKind) -> Result<(), BmcError> {
-        let unsent = |kind, text: &str| self.route.error(kind, Delivery::NotSent, text);
-        let Some(found) = self.found() else {
-            return Err(unsent(BmcErrorKind::NotFound, "was not read before something was to be sent to it"));
-        };
-        let Some(reset) = &found.reset else {
-            return Err(unsent(BmcErrorKind::Refused, "offers no reset action for this system"));
-        };
-        let what = system::reset_type(kind, reset.offered.as_deref()).map_err(|offered| {
-            let offered = self.route.voice.quote(&offered);
-            unsent(BmcErrorKind::Refused, &format!("does not offer {} (it offers {offered})", kind.as_str()))
-        })?;
-        let target =
-            self.route.origin.follow(&found.path, &reset.target).map_err(|refused| match refused {
-                LinkRefused::Elsewhere => unsent(
-                    BmcErrorKind::AddressNotAllowed,
-                    "wants its reset action sent to another address, which is refused",
-                ),
-                LinkRefused::Odd => {
-                    unsent(BmcErrorKind::Protocol, "has a reset action without a usable target")
-                }
-            })?;
-        let guard = self.shared.preconditions.guard(self.route.peer, &found.path, found.etag.as_deref());
-        let body = serde_json::json!({"ResetType": what}).to_string();
-        let answer = line.post(&target, body, guard).await?;
-        self.shared.preconditions.learn(self.route.peer, &found.path, guard.is_some(), answer.status);
-        answer::action(&self.route, what, &answer)
     }
 }
 
@@ -244,6 +216,11 @@ impl Bmc for Redfish {
             })
         };
         self.reading("inspect", self.times.inspect, work).boxed()
+    }
+
+    fn boot_override(&self) -> BoxFuture<'_, Result<BootOverride, BmcError>> {
+        let work = async |line: &mut Line<'_>| Ok(boot::read(&self.system_document(line).await?.value));
+        self.reading("boot_override", self.times.request * 2, work).boxed()
     }
 
     fn send(&self, request: RequestKind, within: Duration) -> BoxFuture<'_, Result<(), BmcError>> {

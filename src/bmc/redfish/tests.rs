@@ -6,6 +6,7 @@
     reason = "tests stand on the other side of the wall"
 )]
 
+mod boot;
 mod classes;
 mod hostile;
 mod shapes;
