@@ -49,7 +49,7 @@ fn unless_changed(headers: &HeaderMap, state: &State) -> Result<(), Refusal> {
 }
 
 /// How much later the effect starts than the request came.
-fn lateness(faults: &[Behaviour]) -> Millis {
+pub(super) fn lateness(faults: &[Behaviour]) -> Millis {
     faults
         .iter()
         .map(|fault| match fault {

@@ -138,6 +138,17 @@ impl Refusal {
         .related("PowerState")
     }
 
+    /// 409: there is an image in the drive already.
+    pub(super) fn media_in_use() -> Self {
+        Self::new(
+            StatusCode::CONFLICT,
+            "ResourceInUse",
+            "The change to the requested resource failed because the resource is in use or in transition.",
+        )
+        .resolution("An image is inserted already: eject it first.")
+        .related("Inserted")
+    }
+
     /// 412: the ETag in `If-Match` is not the present one.
     pub(super) fn precondition_failed() -> Self {
         Self::new(

@@ -39,6 +39,13 @@ pub enum Action {
         /// The properties that it named, in the order of the body.
         properties: Vec<String>,
     },
+    /// `VirtualMedia.InsertMedia`.
+    InsertMedia {
+        /// The address of the image.
+        image: String,
+    },
+    /// `VirtualMedia.EjectMedia`.
+    EjectMedia,
 }
 
 /// One request.

@@ -5,7 +5,7 @@
 //!
 //! A request goes: `listen` (connection) - `control` (routes) - `redfish` (log, misbehaviour, authentication) -
 //! `resources` (reads) or `act` (changes) - `deliver` (bytes). `fleet` holds the machines (`system`, `power`, `boot`,
-//! `inventory`), the rules (`fault`, `rules`, `scenario`) and the log (`effects`).
+//! `media`, `inventory`), the rules (`fault`, `rules`, `scenario`) and the log (`effects`).
 
 mod act;
 mod answer;
@@ -18,6 +18,7 @@ mod fault;
 mod fleet;
 mod inventory;
 mod listen;
+mod media;
 mod pattern;
 mod power;
 mod redfish;

@@ -14,6 +14,7 @@ use super::deliver::{Connection, Ending, respond};
 use super::effects::{Effect, Entry};
 use super::fault::{Away, Behaviour, NoAnswer};
 use super::fleet::Fleet;
+use super::media;
 use super::power::ResetType;
 use super::resources::{Shown, fleet_document};
 use super::rules::Facts;
@@ -237,7 +238,15 @@ impl Asked<'_> {
                 }
                 Err(refusal) => refused(refusal),
             },
-            (Target::Reset(_), _) => self.not_allowed(),
+            (Target::InsertMedia(_), &Method::POST) => {
+                let (answer, deed) = media::insert(system, self.body, faults, now);
+                (answer, Some(deed))
+            }
+            (Target::EjectMedia(_), &Method::POST) => {
+                let (answer, deed) = media::eject(system, faults, now);
+                (answer, Some(deed))
+            }
+            (Target::Reset(_) | Target::InsertMedia(_) | Target::EjectMedia(_), _) => self.not_allowed(),
             (Target::System(_), &Method::PATCH) => {
                 let (answer, deed) = act::patch(system, self.body, self.headers, faults, now);
                 (answer, Some(deed))

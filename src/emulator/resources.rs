@@ -7,6 +7,7 @@ use super::boot::Boot;
 use super::fault::{Behaviour, UnknownPower};
 use super::fleet::Fleet;
 use super::inventory::Inventory;
+use super::media;
 use super::power::ResetType;
 use super::system::{ResetTime, System};
 use super::target::{Parts, Target};
@@ -39,6 +40,7 @@ const METADATA: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
   <edmx:Reference Uri="http://redfish.dmtf.org/schemas/v1/ComputerSystem_v1.xml"><edmx:Include Namespace="ComputerSystem"/></edmx:Reference>
   <edmx:Reference Uri="http://redfish.dmtf.org/schemas/v1/Manager_v1.xml"><edmx:Include Namespace="Manager"/></edmx:Reference>
   <edmx:Reference Uri="http://redfish.dmtf.org/schemas/v1/Chassis_v1.xml"><edmx:Include Namespace="Chassis"/></edmx:Reference>
+  <edmx:Reference Uri="http://redfish.dmtf.org/schemas/v1/VirtualMedia_v1.xml"><edmx:Include Namespace="VirtualMedia"/></edmx:Reference>
   <edmx:DataServices>
     <Schema xmlns="http://docs.oasis-open.org/odata/ns/edm" Namespace="Service">
       <EntityContainer Name="Service" Extends="ServiceRoot.v1_16_0.ServiceContainer"/>
@@ -89,6 +91,7 @@ pub(super) struct Shown<'a> {
     inventory: Inventory,
     power: Value,
     boot: Boot,
+    media: Option<String>,
     last_reset: Option<Millis>,
     /// The ETag of the system.
     pub(super) etag: String,
@@ -102,6 +105,7 @@ impl<'a> Shown<'a> {
             inventory: system.inventory(fleet.0.seed, state),
             power: json!(state.power.state()),
             boot: state.boot.clone(),
+            media: state.media.image().map(str::to_owned),
             last_reset: state.last_reset,
             etag: etag(state.version),
         });
@@ -129,6 +133,11 @@ impl<'a> Shown<'a> {
         match target {
             Target::System(_) => Some(self.system()),
             Target::Manager(_) => Some(self.manager()),
+            Target::VirtualMedia(_) => Some(collection(&self.media_path(), "VirtualMedia", &[media::DRIVE])),
+            Target::CdDrive(_) => {
+                let path = format!("{ROOT}/{}/{}", self.media_path(), media::DRIVE);
+                Some(media::render(&path, self.media.as_deref()))
+            }
             Target::Chassis(_) => Some(self.chassis()),
             Target::Parts(_, parts) => Some(self.parts(parts)),
             Target::Part(_, parts, id) => self.part(parts, id),
@@ -139,6 +148,10 @@ impl<'a> Shown<'a> {
 
     fn path(&self, below: &str) -> String {
         format!("Systems/{}{below}", self.system.name)
+    }
+
+    fn media_path(&self) -> String {
+        format!("Managers/{}/VirtualMedia", self.system.name)
     }
 
     fn system(&self) -> Value {
@@ -202,6 +215,7 @@ impl<'a> Shown<'a> {
             "FirmwareVersion": format!("BMC {}", self.inventory.bios),
             "PowerState": "On",
             "Status": {"State": "Enabled", "Health": "OK"},
+            "VirtualMedia": link(self.media_path()),
             "Links": {
                 "ManagerForServers": [link(self.path(""))],
                 "ManagerForChassis": [link(format!("Chassis/{name}"))],

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::boot::{Boot, BootTarget};
 use super::inventory::Inventory;
+use super::media::Media;
 use super::power::{Delays, Happening, Power, PowerState};
 use super::time::Millis;
 
@@ -40,6 +41,7 @@ pub(super) struct State {
     /// Overrides that take effect later, in order of time.
     pub(super) boots_to_come: Vec<(Millis, Boot)>,
     pub(super) booted_from: Option<BootTarget>,
+    pub(super) media: Media,
     pub(super) last_reset: Option<Millis>,
     pub(super) resets: u64,
     /// Grows with every change that a reader can see: the source of the ETag.
@@ -86,6 +88,8 @@ pub struct SystemView {
     pub boot: Boot,
     /// What the host booted from when it started last.
     pub booted_from: Option<BootTarget>,
+    /// The image in its virtual CD drive.
+    pub media: Option<String>,
     /// How often the host has started since the fleet did.
     pub resets: u64,
     /// When the host started last, in milliseconds since the start of the fleet.
@@ -105,6 +109,7 @@ impl System {
             boot: Boot::default(),
             boots_to_come: Vec::new(),
             booted_from: None,
+            media: Media::default(),
             last_reset: (power == PowerState::On).then_some(0),
             resets: 0,
             version: 1,
@@ -130,6 +135,7 @@ impl System {
             }
         }
         state.take_boots(now);
+        state.media.advance(now);
         act(&mut state)
     }
 
@@ -153,6 +159,7 @@ impl System {
                 power: state.power.state(),
                 boot: state.boot.clone(),
                 booted_from: state.booted_from,
+                media: state.media.image().map(str::to_owned),
                 resets: state.resets,
                 last_reset_ms: state.last_reset,
                 bad_logins: state.bad_logins,

@@ -1,5 +1,7 @@
 //! Paths of the Redfish tree as a closed set.
 
+use super::media::DRIVE;
+
 /// What a path names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Target<'a> {
@@ -11,6 +13,10 @@ pub(super) enum Target<'a> {
     Managers,
     ChassisAll,
     Manager(&'a str),
+    VirtualMedia(&'a str),
+    CdDrive(&'a str),
+    InsertMedia(&'a str),
+    EjectMedia(&'a str),
     Chassis(&'a str),
     System(&'a str),
     Reset(&'a str),
@@ -63,6 +69,13 @@ impl<'a> Target<'a> {
             ["v1", "Managers"] => Self::Managers,
             ["v1", "Chassis"] => Self::ChassisAll,
             ["v1", "Managers", id] => Self::Manager(id),
+            ["v1", "Managers", id, "VirtualMedia"] => Self::VirtualMedia(id),
+            ["v1", "Managers", id, "VirtualMedia", DRIVE] => Self::CdDrive(id),
+            ["v1", "Managers", id, "VirtualMedia", DRIVE, "Actions", action] => match *action {
+                "VirtualMedia.InsertMedia" => Self::InsertMedia(id),
+                "VirtualMedia.EjectMedia" => Self::EjectMedia(id),
+                _ => Self::Nothing,
+            },
             ["v1", "Chassis", id] => Self::Chassis(id),
             ["v1", "Systems", id] => Self::System(id),
             ["v1", "Systems", id, "Actions", "ComputerSystem.Reset"] => Self::Reset(id),
@@ -81,6 +94,10 @@ impl<'a> Target<'a> {
     pub(super) fn system(&self) -> Option<&'a str> {
         match *self {
             Self::Manager(id)
+            | Self::VirtualMedia(id)
+            | Self::CdDrive(id)
+            | Self::InsertMedia(id)
+            | Self::EjectMedia(id)
             | Self::Chassis(id)
             | Self::System(id)
             | Self::Reset(id)
@@ -107,7 +124,7 @@ impl<'a> Target<'a> {
     pub(super) fn allowed(&self) -> &'static str {
         match self {
             Self::System(_) => "GET, HEAD, PATCH",
-            Self::Reset(_) => "POST",
+            Self::Reset(_) | Self::InsertMedia(_) | Self::EjectMedia(_) => "POST",
             _ => "GET, HEAD",
         }
     }
@@ -124,6 +141,8 @@ mod tests {
             ("/redfish/v1/", Target::Root),
             ("/redfish/v1/Systems/a", Target::System("a")),
             ("/redfish/v1/Systems/a/Storage/1/Drives/Disk0", Target::Drive("a", "Disk0")),
+            ("/redfish/v1/Managers/a/VirtualMedia/CD1", Target::CdDrive("a")),
+            ("/redfish/v1/Managers/a/VirtualMedia/CD2", Target::Nothing),
             ("/redfish/v1/Systems/a/Memory", Target::Parts("a", Parts::Memory)),
             ("/redfish/v1/Systems/a/Bios", Target::Nothing),
             ("/redfishy", Target::Nothing),

@@ -15,8 +15,14 @@ pub enum RequestKind {
     BootFromNetworkOnce,
     /// Makes the next start, and no other, boot from the network by UEFI HTTP.
     BootFromHttpOnce,
+    /// Makes the next start, and no other, boot from the CD drive, where virtual media are.
+    BootFromMediaOnce,
     /// Lets the machine boot in its own order again.
     ClearBootOverride,
+    /// Puts an image into the virtual CD drive; its address is not part of what is stored.
+    InsertMedia,
+    /// Empties the virtual CD drive.
+    EjectMedia,
 }
 
 impl RequestKind {
@@ -28,7 +34,10 @@ impl RequestKind {
             Self::PowerOn => "PowerOn",
             Self::BootFromNetworkOnce => "BootFromNetworkOnce",
             Self::BootFromHttpOnce => "BootFromHttpOnce",
+            Self::BootFromMediaOnce => "BootFromMediaOnce",
             Self::ClearBootOverride => "ClearBootOverride",
+            Self::InsertMedia => "InsertMedia",
+            Self::EjectMedia => "EjectMedia",
         }
     }
 }

@@ -69,7 +69,10 @@ pub(super) fn off(look: Look, mode: ShutdownMode, patience: Patience) -> Move {
             RequestKind::PowerOn
             | RequestKind::BootFromNetworkOnce
             | RequestKind::BootFromHttpOnce
-            | RequestKind::ClearBootOverride => Move::Send(first),
+            | RequestKind::BootFromMediaOnce
+            | RequestKind::ClearBootOverride
+            | RequestKind::InsertMedia
+            | RequestKind::EjectMedia => Move::Send(first),
         },
     }
 }
@@ -105,7 +108,10 @@ const fn off_takes(kind: RequestKind, patience: Patience) -> Duration {
         RequestKind::PowerOn
         | RequestKind::BootFromNetworkOnce
         | RequestKind::BootFromHttpOnce
-        | RequestKind::ClearBootOverride => Duration::ZERO,
+        | RequestKind::BootFromMediaOnce
+        | RequestKind::ClearBootOverride
+        | RequestKind::InsertMedia
+        | RequestKind::EjectMedia => Duration::ZERO,
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::system::texts;
-use super::text::printable;
+use crate::bmc::text::printable;
 use crate::bmc::{BootOverride, OverrideEnabled, OverrideTarget};
 
 /// An override that is to be set.

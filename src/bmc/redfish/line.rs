@@ -21,9 +21,9 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use super::origin::Origin;
-use super::text::Voice;
 use crate::bmc::error::{BmcError, BmcErrorKind, Delivery};
 use crate::bmc::gate::Pass;
+use crate::bmc::text::Voice;
 use crate::bmc::tls::{Tls, Trust};
 use crate::metrics;
 

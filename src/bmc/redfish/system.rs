@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::answer::Document;
-use super::text::{printable, serial};
 use crate::api::hardware::{HardwareIdentity, PowerState};
+use crate::bmc::text::{printable, serial};
 use crate::bmc::{Probe, placeholder};
 
 /// The longest `LastResetTime` that is kept: a date with time, fraction and zone.

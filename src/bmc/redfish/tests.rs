@@ -9,6 +9,7 @@
 mod boot;
 mod classes;
 mod hostile;
+mod media;
 mod shapes;
 mod tls;
 
