@@ -7,6 +7,9 @@ use url::Url;
 /// The longest address that is sent to a BMC, in bytes; many take no longer one.
 const LENGTH_MAX: usize = 1024;
 
+/// So many bytes of a part of the path may be those of a token.
+const TOKEN_PART: usize = 16;
+
 /// The address of an image for a BMC to fetch.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ImageUrl(Url);
@@ -48,6 +51,12 @@ impl ImageUrl {
     /// The address.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
+    }
+
+    /// Whether a text repeats so much of it that a token in its path would be told.
+    pub(super) fn is_repeated_in(&self, text: &str) -> bool {
+        let parts = self.0.path_segments().into_iter().flatten().filter_map(|part| part.get(..TOKEN_PART));
+        parts.into_iter().any(|part| text.contains(part))
     }
 
     /// The name of its protocol in Redfish.
@@ -105,5 +114,8 @@ mod tests {
         assert_eq!(ImageUrl::parse(&format!("https://a/{}", "x".repeat(2000))), Err(ImageUrlError::Odd));
         let token = ImageUrl::parse("https://images.example/s/canary/a.iso").unwrap();
         assert!(!format!("{token:?}").contains("canary"));
+        let token = ImageUrl::parse("https://images.example/s/0123456789abcdef0123/a.iso").unwrap();
+        assert!(token.is_repeated_in("cannot fetch https://images.example/s/0123456789abcdef012…"));
+        assert!(!token.is_repeated_in("cannot fetch https://images.example/"));
     }
 }

@@ -71,7 +71,10 @@ impl Redfish {
         match (Change::of(kind), beside) {
             (Change::Reset(candidates), _) => self.reset(line, &found, kind, candidates).await,
             (Change::Boot(wish), _) => self.set_boot(line, &found, kind, wish).await,
-            (Change::Insert, Beside::Image(image)) => self.insert(line, &found, kind, image).await,
+            (Change::Insert, Beside::Image(image)) => self
+                .insert(line, &found, kind, image)
+                .await
+                .map_err(|error| self.without_address(error, kind, image)),
             (Change::Insert, Beside::Nothing) => {
                 Err(self.unsent(BmcErrorKind::Refused, "was to be given an image without an address"))
             }
@@ -138,6 +141,16 @@ impl Redfish {
         };
         let target = self.target(&drive.path, target, "media")?;
         self.guarded(line, (&drive.path, None), (Method::POST, &target), what, &json!({})).await
+    }
+
+    /// A BMC's words about an image may repeat its address, and with it a token.
+    fn without_address(&self, error: BmcError, kind: RequestKind, image: &ImageUrl) -> BmcError {
+        if !image.is_repeated_in(&error.message) {
+            return error;
+        }
+        let text =
+            format!("did not do {}; its words are not shown, because they repeat the address", kind.as_str());
+        self.route.error(error.kind, error.delivery, &text)
     }
 
     /// Looks for the virtual CD drive; what goes wrong here has sent nothing.

@@ -81,6 +81,6 @@ async fn a_system_without_a_drive_says_so_before_anything_is_sent() {
     assert_eq!(bmc.media().await.unwrap(), Media::NoDrive);
     let error = bmc.send_with(RequestKind::InsertMedia, Beside::Image(&image()), LONG).await.unwrap_err();
     assert_eq!((error.kind, error.delivery), (BmcErrorKind::Refused, Delivery::NotSent));
-    assert!(error.message.contains("no virtual CD drive"), "{error}");
+    assert!(error.message.contains("no virtual CD drive"), "{}", error.message);
     assert!(asked.lock().unwrap().iter().all(|line| line.starts_with("GET")));
 }
