@@ -139,8 +139,8 @@ pub struct BmcTls {
 ))]
 pub struct BmcSpec {
     /// Where the BMC is: redfish+https://HOST or redfish+https://HOST:PORT, with /redfish/v1/Systems/ID behind it where the BMC serves
-    /// more than one system; redfish+http://... only where the operator allows it. May be changed: another machine
-    /// than before is then noticed (IdentityMismatch) and left alone.
+    /// more than one system; redfish+http://... and ipmi://HOST only where the operator allows them. May be changed: another
+    /// machine than before is then noticed (IdentityMismatch) and left alone.
     #[schemars(length(min = 1, max = 512))]
     pub address: String,
     /// The Secret with the BMC's user name and password.

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::connect::{self, ClusterError, DatabaseArgs};
 use crate::bmc::network::BmcNetworks;
-use crate::bmc::{Connector, ConnectorSettings, PlainHttp, UnverifiedTls};
+use crate::bmc::{Connector, ConnectorSettings, IpmiLan, PlainHttp, UnverifiedTls};
 use crate::config::{duration, is_dns_label};
 use crate::http::{self, Readiness};
 use crate::queue::QueueError;
@@ -61,6 +61,9 @@ pub(super) struct Args {
     /// Speak plain HTTP to BMCs of redfish+http:// addresses: passwords can be read on the way
     #[arg(long)]
     allow_plain_http: bool,
+    /// Speak IPMI over LAN, by ipmitool, to BMCs of ipmi:// addresses: whoever reaches such a BMC gets a hash of the password
+    #[arg(long)]
+    allow_ipmi: bool,
     /// Obey spec.bmc.tls.verify: Disabled: whoever sits between can read the password
     #[arg(long)]
     allow_unverified_tls: bool,
@@ -190,6 +193,7 @@ impl Args {
         Connector::new(ConnectorSettings {
             networks: BmcNetworks::new(self.bmc_cidr.clone()),
             plain_http: if self.allow_plain_http { PlainHttp::Allowed } else { PlainHttp::Refused },
+            ipmi: if self.allow_ipmi { IpmiLan::Allowed } else { IpmiLan::Refused },
             unverified_tls: if self.allow_unverified_tls {
                 UnverifiedTls::Allowed
             } else {

@@ -63,7 +63,5 @@ pub(super) async fn observe(
 
 /// `spec.bmc.address`, if it can be used.
 pub(super) fn address(text: &str) -> Result<BmcAddress, Problem> {
-    BmcAddress::parse(text)
-        .and_then(|address| address.require_supported().map(|()| address))
-        .map_err(|error| Problem::new(Reason::InvalidAddress, error.to_string()))
+    BmcAddress::parse(text).map_err(|error| Problem::new(Reason::InvalidAddress, error.to_string()))
 }

@@ -226,7 +226,6 @@ async fn prepare(
         NoSession::Wrong(Problem::new(Reason::InvalidAddress, error.to_string()))
     };
     let address = BmcAddress::parse(&expected.bmc.address).map_err(invalid)?;
-    address.require_supported().map_err(invalid)?;
     let missing = |message: String| NoSession::Credentials(Problem::new(Reason::CredentialsMissing, message));
     let secret = found.ok_or_else(|| {
         missing(format!(
