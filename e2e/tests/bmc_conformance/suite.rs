@@ -197,17 +197,17 @@ impl Session<'_> {
 
     async fn a_one_time_network_boot_is_set_read_back_and_used_up_or_cleared(&self) {
         let bmc = self.machine().await;
-        let sent = async |request| {
+        let after = async |request| {
             bmc.probe().await.unwrap();
             bmc.send(request, WITHIN).await.unwrap();
             bmc.boot_override().await.unwrap()
         };
         match &self.subject.machines {
             Machines::Systems(_) => {
-                let set = sent(RequestKind::BootFromMediaOnce).await;
+                let set = after(RequestKind::BootFromMediaOnce).await;
                 assert_eq!(set.target, OverrideTarget::Cd);
                 // A BMC that cannot do HTTP may fall back to PXE.
-                let set = sent(RequestKind::BootFromHttpOnce).await;
+                let set = after(RequestKind::BootFromHttpOnce).await;
                 assert!(matches!(set.target, OverrideTarget::Http | OverrideTarget::Network), "{set:?}");
             }
             Machines::One => {
@@ -215,21 +215,21 @@ impl Session<'_> {
                 refused_unsent(&bmc.send(RequestKind::BootFromHttpOnce, WITHIN).await.unwrap_err());
             }
         }
-        assert!(sent(RequestKind::ClearBootOverride).await.is_clear());
+        assert!(after(RequestKind::ClearBootOverride).await.is_clear());
 
-        let set = sent(RequestKind::BootFromNetworkOnce).await;
+        let set = after(RequestKind::BootFromNetworkOnce).await;
         assert_eq!(set.target, OverrideTarget::Network);
         if let Machines::Systems(_) = &self.subject.machines {
             assert!(matches!(set.enabled, OverrideEnabled::Once | OverrideEnabled::Continuous), "{set:?}");
         }
-        sent(RequestKind::PowerOn).await;
+        after(RequestKind::PowerOn).await;
         self.reaches(bmc.as_ref(), PowerState::PoweredOn).await;
         let started: BootOverride = bmc.boot_override().await.unwrap();
         if set.enabled == OverrideEnabled::Once {
             assert!(started.is_clear(), "{started:?} after the start that it was for");
         }
-        assert!(sent(RequestKind::ClearBootOverride).await.is_clear());
-        sent(RequestKind::ForceOff).await;
+        assert!(after(RequestKind::ClearBootOverride).await.is_clear());
+        after(RequestKind::ForceOff).await;
         self.reaches(bmc.as_ref(), PowerState::PoweredOff).await;
     }
 }
