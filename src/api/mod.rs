@@ -5,11 +5,15 @@ pub mod condition;
 pub mod crd;
 pub mod hardware;
 pub mod names;
+mod os_image;
 mod reason;
 pub mod reason_page;
 mod server;
 mod status;
 
+pub use os_image::{
+    Artifact, DataRef, DataRefKind, ImageSource, Install, InstallFormat, OSImage, OSImageSpec,
+};
 pub use reason::{FailureScope, Reason};
 pub use server::{
     BmcSpec, BmcTls, CaRef, CaRefKind, CredentialsRef, DEFAULT_SITE, DeletionPolicy, Power, Priority, Server,

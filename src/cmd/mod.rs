@@ -31,7 +31,7 @@ enum Command {
     Migrate(migrate::Args),
     /// Carries out jobs against BMCs.
     Worker(Box<worker::Args>),
-    /// Prints the definition of the Server resource, or compares it with a folder.
+    /// Prints the definitions of the resources Server and OSImage, or compares them with a folder.
     Crds(crds::Args),
     /// Serves a fleet of Redfish BMCs that do not exist, for tests, demos and trials.
     Emulate(Box<emulate::Args>),
