@@ -1,6 +1,9 @@
 //! The command line: one file per subcommand.
 
 mod bench;
+/// Not in [`Cli`] yet: the database keeps no boot sessions. To add it, name it in `Command`, `CommandError` and `dispatch`,
+/// and let the queue take the place of `boot::NoSessions`.
+pub mod boot;
 mod connect;
 mod controller;
 mod crds;
