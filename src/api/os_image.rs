@@ -22,8 +22,8 @@ use sha2::{Digest as _, Sha256};
     "url is written https://HOST[:PORT]/PATH (or http://, from a host that the operator allows), without spaces and '#'"
 ))]
 pub struct Artifact {
-    /// Where the boot service gets the file: https://HOST[:PORT]/PATH, or http:// from a host that the operator allows
-    /// (--http-source).
+    /// Where the boot service gets the file: https://HOST/PATH or https://HOST:PORT/PATH; http:// from a host that the
+    /// operator allows (--http-source).
     #[schemars(length(min = 1, max = 2048))]
     pub url: String,
     /// The SHA-256 of the file, 64 lower-case hexadecimal digits. Machines are never given a file with another one.
