@@ -1,10 +1,13 @@
 //! A machine is installed.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use http::{Request, StatusCode};
+use tokio_util::sync::CancellationToken;
 
 use super::site::{INITRD, KERNEL, MAC, Site};
-use crate::boot::CallHome;
+use crate::boot::{BootListener, CallHome};
 
 #[tokio::test]
 async fn a_machine_boots_installs_and_reports_until_its_session_is_over() {
@@ -84,4 +87,23 @@ async fn a_part_of_a_file_can_be_asked_for() {
     let (status, headers, body) = site.send("192.0.2.7", part).await;
     assert_eq!((status, body.as_slice()), (StatusCode::PARTIAL_CONTENT, b"is".as_slice()));
     assert_eq!(headers["content-range"].to_str().unwrap(), "bytes 5-6/18");
+}
+
+#[tokio::test]
+async fn machines_are_answered_on_a_socket_until_the_service_is_asked_to_end() {
+    let site = Site::allowing(&["127.0.0.0/8"]).await;
+    let listener = BootListener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let at = listener.address;
+    let stop = CancellationToken::new();
+    let served = tokio::spawn(listener.serve(site.service.clone(), stop.clone(), Duration::from_mins(1)));
+    let session = site.boot_from("127.0.0.1").await.1;
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let answer = client.get(format!("http://{at}{session}/initrd")).send().await.unwrap();
+    assert_eq!(answer.content_length(), Some(INITRD.len() as u64));
+    assert_eq!(answer.bytes().await.unwrap(), INITRD);
+    let refused = client.get(format!("http://{at}/")).send().await.unwrap();
+    assert_eq!((refused.status(), refused.content_length()), (StatusCode::NOT_FOUND, Some(0)));
+    drop(client);
+    stop.cancel();
+    served.await.unwrap().unwrap();
 }

@@ -145,7 +145,13 @@ impl Site {
 
     /// Fetches the script; returns it and the path of the session.
     pub(super) async fn boot(&self) -> (String, String) {
-        let (status, script) = self.get(&format!("/boot/{MAC}")).await;
+        self.boot_from("192.0.2.7").await
+    }
+
+    pub(super) async fn boot_from(&self, peer: &str) -> (String, String) {
+        let request = Request::get(format!("/boot/{MAC}")).body(Body::empty()).unwrap();
+        let (status, _, body) = self.send(peer, request).await;
+        let script = String::from_utf8(body).unwrap();
         assert_eq!(status, StatusCode::OK);
         let token = script.split("/s/").nth(1).expect("a session").split('/').next().unwrap().to_owned();
         (script, format!("/s/{token}"))
