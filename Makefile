@@ -56,7 +56,7 @@ check: programs ## Formatting, lints, documentation and generated files
 	$(PROGRAMS)/autobuild crds --check crds
 
 generate: programs ## Write the generated files again
-	$(PROGRAMS)/autobuild crds > crds/servers.autobuild.dev.yaml
+	$(PROGRAMS)/autobuild crds --write crds
 	UPDATE_GENERATED=1 $(CARGO) test --quiet --workspace --lib --test docs _page
 
 build: tools ## Build everything, tests included

@@ -117,7 +117,7 @@ pub async fn serve(args: &Args, readiness: Readiness, stop: CancellationToken) -
 }
 
 /// Whoever waits for the file never sees half of it.
-fn write_whole(path: &std::path::Path, text: &str) -> io::Result<()> {
+pub(crate) fn write_whole(path: &std::path::Path, text: &str) -> io::Result<()> {
     let unfinished = path.with_extension("new");
     std::fs::write(&unfinished, text)?;
     std::fs::rename(&unfinished, path)

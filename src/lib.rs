@@ -14,6 +14,7 @@
 //! | [`shard`] | site and BMC host to shard | no |
 //! | [`queue`] | all SQL: enqueue, claim, advance, complete, lease, reap, feed, history | MySQL |
 //! | [`bmc`] | one trait, and the backends that talk to BMCs | BMC network |
+//! | [`boot`] | answers machines that boot from the network, and hears what they report | sockets, API (read), HTTP, disk |
 //! | [`worker`] | claims jobs and carries them out against BMCs | MySQL, BMC network, API (read) |
 //! | [`controller`] | compares, enqueues, shows in status; leader election | API server, queue |
 //! | [`emulator`] | a fleet of Redfish BMCs, and their misbehaviour | sockets |
@@ -23,6 +24,7 @@
 pub mod api;
 pub mod bench;
 pub mod bmc;
+pub mod boot;
 pub mod cmd;
 pub mod config;
 pub mod controller;

@@ -116,6 +116,18 @@ pub static INSECURE_TLS: Counter = Counter::new(
     "Connections to BMCs whose certificate was not verified.",
     &[],
 );
+/// Requests of machines to the boot service, by what was asked for and how it ended (`served`, `refused`, `later`, `held`).
+pub static BOOT_REQUESTS: Counter = Counter::new(
+    "autobuild_boot_requests_total",
+    "Requests of machines to the boot service.",
+    &["request", "outcome"],
+);
+/// Downloads of kernels and RAM disks, by how they ended.
+pub static BOOT_DOWNLOADS: Counter =
+    Counter::new("autobuild_boot_downloads_total", "Downloads into the boot service's cache.", &["outcome"]);
+/// Bytes in the boot service's cache.
+pub static BOOT_CACHE_BYTES: Gauge =
+    Gauge::new("autobuild_boot_cache_bytes", "Bytes in the boot service's cache.", &[]);
 /// Pool members that were started again.
 pub static POOL_RESTARTS: Counter =
     Counter::new("autobuild_pool_restarts_total", "Pool members that were started again.", &[]);

@@ -5,6 +5,7 @@
 //! test: nothing panicked, no password was written anywhere, and status never contradicted itself.
 
 mod bmcs;
+mod boot;
 mod cluster;
 mod flags;
 mod history;
@@ -28,6 +29,7 @@ use crate::paths;
 use crate::process::Lifetime;
 
 pub use bmcs::{Asked, Bmcs};
+pub use boot::BootFiles;
 pub use cluster::Cluster;
 pub use flags::Flags;
 pub use history::Shown;

@@ -6,6 +6,7 @@
 //! | [`database`] | MySQL 9 or MariaDB with a private data directory |
 //! | [`autobuild`] | the project's own processes, with their addresses |
 //! | [`sushy`] | `sushy-emulator`: Redfish BMCs that are not ours |
+//! | [`ipmi_sim`] | an IPMI BMC that is not ours |
 //! | [`process`] | one supervised child: log file, signals, exit |
 //! | [`packages`] | missing Debian and PyPI packages |
 //! | [`fleet`] | one test's own AutoBuild: namespace, schema, BMCs, and the processes it starts |
@@ -24,6 +25,7 @@ pub mod database;
 pub mod dev;
 pub mod fleet;
 pub mod given;
+pub mod ipmi_sim;
 pub mod kubectl;
 pub mod packages;
 pub mod paths;

@@ -19,9 +19,11 @@ async fn the_manifests_apply_cleanly() {
     for wanted in [
         "serviceaccount/autobuild-controller",
         "serviceaccount/autobuild-worker",
+        "serviceaccount/autobuild-boot",
         "serviceaccount/autobuild-migrate",
         "deployment.apps/autobuild-controller",
         "deployment.apps/autobuild-worker",
+        "deployment.apps/autobuild-boot",
         "job.batch/autobuild-migrate",
     ] {
         assert!(said.stdout.contains(wanted), "{wanted} is not in\n{}", said.stdout);
@@ -57,6 +59,13 @@ async fn each_role_may_do_what_the_design_says_and_no_more() {
         ("controller", "update", "servers.autobuild.dev", "default", no),
         ("controller", "delete", "servers.autobuild.dev", "default", no),
         ("controller", "watch", "servers.autobuild.dev", "kube-system", no),
+        ("controller", "watch", "osimages.autobuild.dev", "default", yes),
+        ("controller", "patch", "osimages.autobuild.dev", "default", no),
+        ("worker", "get", "osimages.autobuild.dev", "default", yes),
+        ("boot", "get", "osimages.autobuild.dev", "default", yes),
+        ("boot", "get", "secrets", "default", yes),
+        ("boot", "list", "secrets", "default", no),
+        ("boot", "patch", "servers.autobuild.dev", "default", no),
         ("controller", "get", "secrets", "default", no),
         ("controller", "list", "secrets", "default", yes),
         ("controller", "list", "secrets", "autobuild-system", no),

@@ -52,6 +52,18 @@ fn no_module_knows_one_that_is_not_its_own() {
             vec!["crate::plan", "crate::queue", "crate::controller", "crate::worker", "kube::", "sqlx::"],
         ),
         (
+            "boot",
+            vec![
+                "crate::plan",
+                "crate::queue",
+                "crate::bmc",
+                "crate::controller",
+                "crate::worker",
+                "crate::emulator",
+                "sqlx::",
+            ],
+        ),
+        (
             "controller",
             vec!["crate::bmc", "crate::worker", "crate::emulator", "sqlx::", "hyper", "reqwest::"],
         ),

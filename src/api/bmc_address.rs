@@ -19,7 +19,7 @@ pub enum BmcScheme {
     RedfishHttps,
     /// Redfish in the clear, port 80 unless said; only where the operator allows it.
     RedfishHttp,
-    /// IPMI over LAN, port 623 unless said. It is read, but no backend speaks it yet.
+    /// IPMI over LAN, port 623 unless said; only where the operator allows it.
     Ipmi,
 }
 
@@ -115,11 +115,6 @@ pub enum BmcAddressError {
          and -._~:+=,@ (no %), or no path for the only system of the BMC"
     )]
     Path(String),
-    /// A scheme that is understood, but that nothing speaks yet.
-    #[error(
-        "spec.bmc.address {0:?}: ipmi is not supported yet; use redfish+https:// if the BMC offers Redfish"
-    )]
-    NotSupportedYet(String),
 }
 
 impl BmcAddress {
@@ -152,14 +147,6 @@ impl BmcAddress {
         };
         let system = system(scheme, path)?;
         Ok(Self { scheme, host, port, system })
-    }
-
-    /// Refuses what is understood but not spoken yet.
-    pub fn require_supported(&self) -> Result<(), BmcAddressError> {
-        match self.scheme {
-            BmcScheme::RedfishHttps | BmcScheme::RedfishHttp => Ok(()),
-            BmcScheme::Ipmi => Err(BmcAddressError::NotSupportedYet(self.normalised())),
-        }
     }
 
     /// How the BMC is spoken to.

@@ -78,12 +78,6 @@ fn what_is_not_an_address_is_refused_by_kind() {
     );
 }
 
-#[test]
-fn ipmi_is_read_but_not_supported_yet() {
-    let error = BmcAddress::parse("ipmi://bmc.example").unwrap().require_supported().unwrap_err();
-    assert!(matches!(error, BmcAddressError::NotSupportedYet(_)));
-}
-
 proptest! {
     #[test]
     fn parsing_the_display_gives_the_same_address_and_spelling_changes_nothing(

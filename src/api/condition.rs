@@ -16,6 +16,8 @@ pub enum ConditionType {
     Fresh,
     /// The power state is the wished one; absent where none is wished.
     PowerSynced,
+    /// What is installed is the wished image; absent where none is wished.
+    ImageSynced,
     /// Something is being done; present only while true.
     Reconciling,
     /// A person is needed; present only while true.
@@ -28,11 +30,12 @@ pub enum ConditionType {
 
 impl ConditionType {
     /// Every type, in the order of `status.conditions`.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Ready,
         Self::Reachable,
         Self::Fresh,
         Self::PowerSynced,
+        Self::ImageSynced,
         Self::Reconciling,
         Self::Stalled,
         Self::Paused,
@@ -46,6 +49,7 @@ impl ConditionType {
             Self::Reachable => "Reachable",
             Self::Fresh => "Fresh",
             Self::PowerSynced => "PowerSynced",
+            Self::ImageSynced => "ImageSynced",
             Self::Reconciling => "Reconciling",
             Self::Stalled => "Stalled",
             Self::Paused => "Paused",

@@ -1,22 +1,52 @@
-//! The CustomResourceDefinition, as it is committed to `crds/`.
+//! The CustomResourceDefinitions, as they are committed to `crds/`.
 
 use kube::CustomResourceExt as _;
 use serde_json::{Value, json};
 
-use super::Server;
+use super::{OSImage, Server};
 
-/// Where `crds` writes the definition, under the folder that it is given.
-pub const FILE: &str = "servers.autobuild.dev.yaml";
+/// A kind that AutoBuild defines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Definition {
+    /// `Server`.
+    Server,
+    /// `OSImage`.
+    OSImage,
+}
 
-/// The definition of `Server` as plain data.
-///
-/// Differs from what the derive gives: `null` is not listed as a value of optional enums (the API server would name
-/// it among the allowed ones and refuse it), explanations have no line breaks of the source, the strings of conditions are bounded, and `status` begins as
-/// `{observedGeneration: -1}`, so that a Server that nobody looked at yet does not read as finished.
-pub fn definition() -> Result<Value, serde_json::Error> {
-    let mut crd = serde_json::to_value(Server::crd())?;
-    strip_null(&mut crd);
-    join_lines(&mut crd);
+impl Definition {
+    /// All of them, in the order in which they are printed.
+    pub const ALL: [Self; 2] = [Self::Server, Self::OSImage];
+
+    /// Where `crds` writes the definition, under the folder that it is given.
+    pub const fn file(self) -> &'static str {
+        match self {
+            Self::Server => "servers.autobuild.dev.yaml",
+            Self::OSImage => "osimages.autobuild.dev.yaml",
+        }
+    }
+
+    /// The definition as plain data.
+    ///
+    /// Differs from what the derive gives: `null` is not listed as a value of optional enums (the API server would name
+    /// it among the allowed ones and refuse it), and explanations have no line breaks of the source. In that of `Server`
+    /// the strings of conditions are bounded, and `status` begins as `{observedGeneration: -1}`, so that a Server that
+    /// nobody looked at yet does not read as finished.
+    pub fn value(self) -> Result<Value, serde_json::Error> {
+        let mut crd = serde_json::to_value(match self {
+            Self::Server => Server::crd(),
+            Self::OSImage => OSImage::crd(),
+        })?;
+        strip_null(&mut crd);
+        join_lines(&mut crd);
+        if self == Self::Server {
+            bound_status(&mut crd);
+        }
+        Ok(crd)
+    }
+}
+
+fn bound_status(crd: &mut Value) {
     let schema = "/spec/versions/0/schema/openAPIV3Schema/properties";
     if let Some(status) = crd.pointer_mut(&format!("{schema}/status")) {
         status["default"] = json!({"observedGeneration": -1});
@@ -27,7 +57,6 @@ pub fn definition() -> Result<Value, serde_json::Error> {
             field["maxLength"] = json!(longest);
         }
     }
-    Ok(crd)
 }
 
 fn strip_null(value: &mut Value) {
@@ -83,10 +112,14 @@ mod tests {
     }
 
     fn properties(see: &mut dyn FnMut(&str, &Value)) {
-        let crd = definition().unwrap();
-        let root = crd.pointer("/spec/versions/0/schema/openAPIV3Schema/properties").unwrap();
-        for part in ["spec", "status"] {
-            each(part, &root[part], see);
+        for definition in Definition::ALL {
+            let crd = definition.value().unwrap();
+            let root = crd.pointer("/spec/versions/0/schema/openAPIV3Schema/properties").unwrap();
+            for part in ["spec", "status"] {
+                if let Some(part_schema) = root.get(part) {
+                    each(&format!("{definition:?}.{part}"), part_schema, see);
+                }
+            }
         }
     }
 
@@ -140,7 +173,7 @@ mod tests {
 
     #[test]
     fn an_unseen_server_does_not_read_as_finished() {
-        let crd = definition().unwrap();
+        let crd = Definition::Server.value().unwrap();
         let status =
             crd.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/status/default").unwrap();
         assert_eq!(status, &json!({"observedGeneration": -1}));

@@ -4,15 +4,21 @@ pub mod bmc_address;
 pub mod condition;
 pub mod crd;
 pub mod hardware;
+mod image_wish;
 pub mod names;
+mod os_image;
 mod reason;
 pub mod reason_page;
 mod server;
 mod status;
 
+pub use image_wish::{BootMethod, ImageWish, Provisioning, RootDevice, UserDataRef};
+pub use os_image::{
+    Artifact, DataRef, DataRefKind, ImageSource, Install, InstallFormat, OSImage, OSImageSpec,
+};
 pub use reason::{FailureScope, Reason};
 pub use server::{
     BmcSpec, BmcTls, CaRef, CaRefKind, CredentialsRef, DEFAULT_SITE, DeletionPolicy, Power, Priority, Server,
     ServerSpec, ShutdownMode, TlsVerify,
 };
-pub use status::{JobStatus, LastJobStatus, Phase, ServerStatus};
+pub use status::{ImageStatus, JobProgress, JobStatus, LastJobStatus, Phase, ServerStatus};

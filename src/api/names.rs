@@ -8,6 +8,9 @@ pub const VERSION: &str = "v1alpha1";
 pub const FINALIZER: &str = "autobuild.dev/server";
 /// Annotation: asks for a fresh look and for another try of what failed. Its value is a time (RFC 3339).
 pub const RECONCILE_REQUESTED_AT: &str = "autobuild.dev/reconcile-requested-at";
+/// Annotation: confirms what destroys data on a machine that AutoBuild did not install. Its value is the uid of this very
+/// object, so that an old manifest confirms nothing in a new cluster.
+pub const CONFIRM: &str = "autobuild.dev/confirm";
 /// Annotation on a credentials Secret: the BMC hosts that it may be used for, separated by commas.
 pub const BMC_HOSTS: &str = "autobuild.dev/bmc-hosts";
 /// The type of a Secret with a BMC's user name and password.

@@ -61,6 +61,32 @@ reasons! {
     PoweringOff,
     /// The machine is being rebooted.
     Rebooting,
+    /// An operating system is being installed for the first time.
+    Building,
+    /// An operating system is being installed again.
+    Reimaging,
+    /// The machine has the image that `spec.image` names.
+    ImageInSync,
+    /// The machine does not have the image that `spec.image` names yet.
+    ImageOutOfSync,
+    /// There is no `OSImage` of the name in `spec.image`.
+    ImageNotFound,
+    /// The `OSImage` of that name is another one than was installed: the machine is left as it is until the name or the token changes.
+    ImageReplaced,
+    /// The machine ran before AutoBuild knew it: a person must confirm that it may be built.
+    ConfirmBuild,
+    /// No network interface is known from which the machine could boot.
+    BootMACMissing,
+    /// Another machine is being installed under the same MAC address.
+    BootMACConflict,
+    /// The BMC accepted a boot override and does not show it.
+    BootOverrideIgnored,
+    /// The machine did not fetch its boot script in time.
+    NeverBooted,
+    /// The installer gave up.
+    InstallFailed,
+    /// The machine was not installed in time.
+    InstallTimedOut,
     /// The job was asked to stop and undoes what it had begun.
     Cancelling,
     /// `spec.paused` is true: nothing is enqueued.

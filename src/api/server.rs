@@ -8,7 +8,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::ServerStatus;
+use super::{BootMethod, ImageWish, Provisioning, ServerStatus};
 
 /// The power state that the machine should be in: PoweredOn or PoweredOff. Without it the power is left alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -139,8 +139,8 @@ pub struct BmcTls {
 ))]
 pub struct BmcSpec {
     /// Where the BMC is: redfish+https://HOST or redfish+https://HOST:PORT, with /redfish/v1/Systems/ID behind it where the BMC serves
-    /// more than one system; redfish+http://... only where the operator allows it. May be changed: another machine
-    /// than before is then noticed (IdentityMismatch) and left alone.
+    /// more than one system; redfish+http://... and ipmi://HOST only where the operator allows them. May be changed: another
+    /// machine than before is then noticed (IdentityMismatch) and left alone.
     #[schemars(length(min = 1, max = 512))]
     pub address: String,
     /// The Secret with the BMC's user name and password.
@@ -206,6 +206,13 @@ fn default_site() -> String {
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(
+        name = "Image",
+        type_ = "string",
+        json_path = ".status.image.name",
+        description = "What is installed",
+        priority = 1
+    ),
+    printcolumn(
         name = "BMC",
         type_ = "string",
         json_path = ".spec.bmc.address",
@@ -250,6 +257,27 @@ pub struct ServerSpec {
     /// The power state that the machine should be in. Without it the power is left alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub power: Option<Power>,
+    /// The operating system that the machine should run. Without it nothing is installed, and what is there is left
+    /// alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageWish>,
+    /// Install puts the named image onto the machine; Adopt records it as what is there already and touches nothing.
+    #[serde(default)]
+    pub provisioning: Provisioning,
+    /// The MAC address of the network interface from which the machine boots its installer. Without it the first one
+    /// that the BMC reports.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "bootMACAddress")]
+    #[schemars(length(max = 17), regex(pattern = r"^[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}$"))]
+    pub boot_mac_address: Option<String>,
+    /// How the machine boots its installer: PXE, or HTTP (UEFI HTTP boot).
+    #[serde(default)]
+    pub boot_method: BootMethod,
+    /// A new value is one request to install the image again; write it in quotes, a date is a good one ("2026-03-01").
+    /// The same value again, an earlier one or none asks for nothing; a value that comes with a new Server is taken note
+    /// of only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[-._:+/a-zA-Z0-9]+$"))]
+    pub reimage_token: Option<String>,
     /// How the machine is switched off, for power, reboots and deletionPolicy: Graceful asks the operating system
     /// first and cuts the power after a deadline, Forced cuts it at once.
     #[serde(default)]

@@ -24,6 +24,10 @@ pub enum Phase {
     PoweringOff,
     /// The machine is being rebooted.
     Rebooting,
+    /// An operating system is being installed for the first time.
+    Building,
+    /// An operating system is being installed again.
+    Reimaging,
     /// The BMC does not answer.
     Unreachable,
     /// It needs a person; the condition Stalled says what to do.
@@ -36,13 +40,15 @@ pub enum Phase {
 
 impl Phase {
     /// Every phase, in a fixed order.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Pending,
         Self::Ready,
         Self::Queued,
         Self::PoweringOn,
         Self::PoweringOff,
         Self::Rebooting,
+        Self::Building,
+        Self::Reimaging,
         Self::Unreachable,
         Self::Stalled,
         Self::Paused,
@@ -58,12 +64,44 @@ impl Phase {
             Self::PoweringOn => "PoweringOn",
             Self::PoweringOff => "PoweringOff",
             Self::Rebooting => "Rebooting",
+            Self::Building => "Building",
+            Self::Reimaging => "Reimaging",
             Self::Unreachable => "Unreachable",
             Self::Stalled => "Stalled",
             Self::Paused => "Paused",
             Self::Deleting => "Deleting",
         }
     }
+}
+
+/// What the machine's installer told last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct JobProgress {
+    /// How much of the installation is done, 0 to 100.
+    #[schemars(range(min = 0, max = 100))]
+    pub percent: i64,
+    /// What it is doing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 256))]
+    pub message: String,
+}
+
+/// What is installed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageStatus {
+    /// Name of the OSImage.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// Digest of the OSImage's spec.
+    #[schemars(length(max = 80))]
+    pub digest: String,
+    /// When it was installed or adopted.
+    pub installed_at: Time,
+    /// True where it was there before: AutoBuild did not install it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adopted: bool,
 }
 
 /// The live job.
@@ -92,6 +130,9 @@ pub struct JobStatus {
     /// What it waits for; absent while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_for: Option<WaitingFor>,
+    /// What the machine's installer told last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<JobProgress>,
 }
 
 /// The last job that ended.
@@ -136,6 +177,9 @@ pub struct ServerStatus {
     /// The power state as it was last read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub power: Option<PowerState>,
+    /// What is installed; absent while nothing is known to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageStatus>,
     /// What is in the machine, as its BMC tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hardware: Option<Hardware>,
@@ -149,10 +193,14 @@ pub struct ServerStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), inner(length(max = 128)))]
     pub reboot_tokens: Vec<String>,
+    /// The last values of spec.reimageToken that count as handled, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(length(max = 128)))]
+    pub reimage_tokens: Vec<String>,
     /// The machine that answered first; another one at the same address is left alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bmc_identity: Option<HardwareIdentity>,
-    /// Ready, Reachable, Fresh and, where power is wished, PowerSynced; Reconciling, Stalled, Paused and InsecureTLS
+    /// Ready, Reachable, Fresh and, where power or an image is wished, PowerSynced and ImageSynced; Reconciling, Stalled, Paused and InsecureTLS
     /// only while they are true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]

@@ -92,7 +92,7 @@ pub(super) fn end(uid: &ServerUid) -> End {
     } else {
         Report::Nothing
     };
-    End { result: JobResult::Succeeded, problem: None, cause: None, report }
+    End { result: JobResult::Succeeded, problem: None, cause: None, report, installed: None }
 }
 
 /// What a BMC of an ordinary server with two network ports and four disks tells.

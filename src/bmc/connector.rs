@@ -11,8 +11,9 @@ use tokio::time::timeout;
 use super::Bmc;
 use super::credentials::Credentials;
 use super::error::{BmcError, BmcErrorKind, Delivery};
+use super::ipmi::{self, Ipmi};
 use super::network::BmcNetworks;
-use super::redfish::{Asker, Redfish, Secured, Shared, Times};
+use super::redfish::{self, Asker, Redfish, Secured, Times};
 use super::tls::{Tls, Trust};
 use crate::api::bmc_address::{BmcAddress, BmcHost, BmcScheme};
 
@@ -22,6 +23,16 @@ pub enum PlainHttp {
     /// `redfish+http` works.
     Allowed,
     /// `redfish+http` is refused.
+    #[default]
+    Refused,
+}
+
+/// Whether BMCs may be spoken to by IPMI over LAN.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum IpmiLan {
+    /// `ipmi` works.
+    Allowed,
+    /// `ipmi` is refused.
     #[default]
     Refused,
 }
@@ -43,6 +54,8 @@ pub struct ConnectorSettings {
     pub networks: BmcNetworks,
     /// Whether `redfish+http` works.
     pub plain_http: PlainHttp,
+    /// Whether `ipmi` works.
+    pub ipmi: IpmiLan,
     /// Whether certificates may go unverified.
     pub unverified_tls: UnverifiedTls,
     /// For resolving a name, and for TCP and TLS together.
@@ -62,6 +75,7 @@ impl Default for ConnectorSettings {
         Self {
             networks: BmcNetworks::default(),
             plain_http: PlainHttp::default(),
+            ipmi: IpmiLan::default(),
             unverified_tls: UnverifiedTls::default(),
             connect_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(30),
@@ -76,20 +90,21 @@ impl Default for ConnectorSettings {
 #[derive(Debug, Clone)]
 pub struct Connector {
     settings: ConnectorSettings,
-    shared: Shared,
+    redfish: redfish::Shared,
+    ipmi: ipmi::Shared,
 }
 
 impl Connector {
     /// A connector that knows no BMC yet.
     pub fn new(settings: ConnectorSettings) -> Self {
-        Self { settings, shared: Shared::default() }
+        Self { settings, redfish: redfish::Shared::default(), ipmi: ipmi::Shared::default() }
     }
 
     /// The same connector, whose requests bear this id in the logs of BMCs that write it.
     #[must_use]
     pub fn on_behalf_of(&self, request_id: String) -> Self {
         let settings = ConnectorSettings { request_id: Some(request_id), ..self.settings.clone() };
-        Self { settings, shared: self.shared.clone() }
+        Self { settings, redfish: self.redfish.clone(), ipmi: self.ipmi.clone() }
     }
 
     /// Resolves the host once, judges the address, and prepares a client that connects to that very address. Sends
@@ -101,9 +116,9 @@ impl Connector {
         trust: Trust,
     ) -> Result<Box<dyn Bmc>, BmcError> {
         let unsent = |kind, message: String| BmcError::new(kind, Delivery::NotSent, message);
-        address
-            .require_supported()
-            .map_err(|error| unsent(BmcErrorKind::AddressNotAllowed, error.to_string()))?;
+        if address.scheme() == BmcScheme::Ipmi {
+            return self.open_ipmi(address, credentials, &trust).await;
+        }
         if credentials.username.contains(':') {
             let message = "the Secret of spec.bmc.credentialsRef has a ':' in its \"username\", which Basic \
                            authentication cannot carry: use another account";
@@ -123,13 +138,36 @@ impl Connector {
             request: self.settings.request_timeout,
             inspect: self.settings.inspect_timeout,
         };
-        match Redfish::new(address, peer, &credentials, tls, asker, times, self.shared.clone()) {
+        match Redfish::new(address, peer, &credentials, tls, asker, times, self.redfish.clone()) {
             Some(redfish) => Ok(Box::new(redfish)),
             None => Err(unsent(
                 BmcErrorKind::AddressNotAllowed,
                 format!("spec.bmc.address {:?} cannot be requested: correct it", address.normalised()),
             )),
         }
+    }
+
+    async fn open_ipmi(
+        &self,
+        address: &BmcAddress,
+        credentials: Credentials,
+        trust: &Trust,
+    ) -> Result<Box<dyn Bmc>, BmcError> {
+        let unsent = |kind, message: &str| BmcError::new(kind, Delivery::NotSent, message);
+        if self.settings.ipmi == IpmiLan::Refused {
+            let message = "spec.bmc.address has the scheme ipmi, which is refused, because IPMI gives a hash of the password \
+                           to whoever asks (CVE-2013-4786): use redfish+https if the BMC offers Redfish, or let the \
+                           operator start the workers with --allow-ipmi";
+            return Err(unsent(BmcErrorKind::AddressNotAllowed, message));
+        }
+        if *trust != Trust::System {
+            let message = "spec.bmc.tls is set, and IPMI has no certificates: remove it";
+            return Err(unsent(BmcErrorKind::TlsConfig, message));
+        }
+        let peer = self.resolve(address).await?;
+        let times =
+            ipmi::Times { request: self.settings.request_timeout, inspect: self.settings.inspect_timeout };
+        Ok(Box::new(Ipmi::new(address, peer, credentials, times, self.ipmi.clone())?))
     }
 
     fn judge_scheme(&self, address: &BmcAddress, trust: &Trust) -> Result<(), String> {

@@ -2,13 +2,18 @@
 //!
 //! A backend does one thing for each call and never repeats one by itself: when to try again is the worker's decision.
 
+mod boot_override;
+mod call;
 mod connector;
 pub mod credentials;
 mod error;
 mod gate;
+mod ipmi;
+mod media;
 pub mod network;
 pub mod placeholder;
 mod redfish;
+mod text;
 mod tls;
 
 use std::fmt;
@@ -19,8 +24,10 @@ use futures::future::BoxFuture;
 
 use crate::api::hardware::{HardwareIdentity, PowerState};
 use crate::job::{Reading, RequestKind};
-pub use connector::{Connector, ConnectorSettings, PlainHttp, UnverifiedTls};
+pub use boot_override::{BootOverride, OverrideEnabled, OverrideTarget};
+pub use connector::{Connector, ConnectorSettings, IpmiLan, PlainHttp, UnverifiedTls};
 pub use error::{BmcError, BmcErrorKind, Delivery};
+pub use media::{Beside, ImageUrl, ImageUrlError, Media};
 pub use tls::{Trust, pin};
 
 /// What a cheap read tells: enough to judge whether a request took effect, and whether it is still the same machine.
@@ -48,8 +55,24 @@ pub trait Bmc: Send + Sync + fmt::Debug {
     /// Reads everything that status shows.
     fn inspect(&self) -> BoxFuture<'_, Result<Reading, BmcError>>;
 
+    /// Reads the override of the boot order.
+    fn boot_override(&self) -> BoxFuture<'_, Result<BootOverride, BmcError>>;
+
+    /// Reads what is in the virtual CD drive.
+    fn media(&self) -> BoxFuture<'_, Result<Media, BmcError>>;
+
     /// Sends the one HTTP (or IPMI) request that changes the machine, after a [`Bmc::probe`] of the same value found
     /// where to send it. It is over within `within`, waiting for the BMC's turn and connecting included;
     /// [`BmcError::delivery`] tells whether it may have arrived.
-    fn send(&self, request: RequestKind, within: Duration) -> BoxFuture<'_, Result<(), BmcError>>;
+    fn send_with<'a>(
+        &'a self,
+        request: RequestKind,
+        beside: Beside<'a>,
+        within: Duration,
+    ) -> BoxFuture<'a, Result<(), BmcError>>;
+
+    /// [`Bmc::send_with`] of a request that needs nothing beside its kind.
+    fn send(&self, request: RequestKind, within: Duration) -> BoxFuture<'_, Result<(), BmcError>> {
+        self.send_with(request, Beside::Nothing, within)
+    }
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::emulator::{
-    self, Bound, Fleet, FleetError, InitialPower, LastResetTime, Listeners, SameState, Scenario, ServeError,
+    self, AfterWipe, BootUrl, Bound, Disk, Fleet, FleetError, HostSettings, InitialPower, LastResetTime,
+    Listeners, Payloads, SameState, Scenario, ServeError,
 };
 
 /// The flags of `autobuild emulate`.
@@ -73,6 +74,45 @@ pub struct Args {
     /// How many mutating requests, and how many reads, the log keeps
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     log_capacity: usize,
+    /// How many sessions a BMC keeps
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    session_limit: usize,
+    /// For how long a BMC that starts again is away
+    #[arg(long, value_name = "MS", default_value_t = 90_000)]
+    bmc_reboot: u64,
+    /// The boot service that hosts boot from over the network, as DHCP would tell them
+    #[arg(long, value_name = "URL")]
+    boot_url: Option<BootUrl>,
+    /// What is on the disks at the start: Empty, Unknown or the digest of an image
+    #[arg(long, value_name = "CONTENT", default_value = "Empty")]
+    disk: Disk,
+    /// How long a host's self-test takes
+    #[arg(long, value_name = "MS", default_value_t = 1_000)]
+    post_delay: u64,
+    /// How long an installation (or a wipe) takes
+    #[arg(long, value_name = "MS", default_value_t = 10_000)]
+    install_duration: u64,
+    /// How often an installer says how far it is
+    #[arg(long, value_name = "MS", default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1..))]
+    progress_interval: u64,
+    /// By how many hundredths these three may be longer, by the seed
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=100))]
+    spread_percent: u8,
+    /// What hosts do about kernels and initial RAM disks
+    #[arg(long, value_enum, default_value_t = HostPayloads::Download)]
+    payloads: HostPayloads,
+    /// What a host does after its disks were erased
+    #[arg(long, value_enum, default_value_t = WipeEnd::PowerOff)]
+    after_wipe: WipeEnd,
+    /// How many requests of all hosts are under way at most
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    boot_connections: usize,
+    /// How often a host repeats a request that got no answer, or a 5xx
+    #[arg(long, value_name = "N", default_value_t = 120)]
+    boot_retries: u32,
+    /// The pause before it does
+    #[arg(long, value_name = "MS", default_value_t = 1_000)]
+    boot_retry_pause: u64,
     /// YAML file with exceptions for single systems and with misbehaviour
     #[arg(long, value_name = "FILE")]
     scenario: Option<PathBuf>,
@@ -84,6 +124,24 @@ enum Power {
     On,
     Off,
     Mixed,
+}
+
+/// `--payloads`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum HostPayloads {
+    /// Download them, and the install data, and throw them away
+    Download,
+    /// Ask for their heads only
+    Pretend,
+}
+
+/// `--after-wipe`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum WipeEnd {
+    /// Turn itself off
+    PowerOff,
+    /// Start again
+    Reboot,
 }
 
 /// `--same-state`.
@@ -165,9 +223,34 @@ impl Args {
                 SameStateAnswer::NoContent => SameState::NoContent,
             })
             .log_capacity(self.log_capacity)
+            .session_limit(self.session_limit)
+            .bmc_reboot(Duration::from_millis(self.bmc_reboot))
+            .hosts(self.hosts())
             .scenario(scenario)
             .build()?;
         Ok(fleet)
+    }
+
+    fn hosts(&self) -> HostSettings {
+        HostSettings {
+            boot_url: self.boot_url.clone(),
+            disk: self.disk.clone(),
+            post_delay: Duration::from_millis(self.post_delay),
+            install_duration: Duration::from_millis(self.install_duration),
+            progress_interval: Duration::from_millis(self.progress_interval),
+            spread_percent: self.spread_percent,
+            payloads: match self.payloads {
+                HostPayloads::Download => Payloads::Download,
+                HostPayloads::Pretend => Payloads::Pretend,
+            },
+            after_wipe: match self.after_wipe {
+                WipeEnd::PowerOff => AfterWipe::PowerOff,
+                WipeEnd::Reboot => AfterWipe::Reboot,
+            },
+            connections: self.boot_connections,
+            retries: self.boot_retries,
+            retry_pause: Duration::from_millis(self.boot_retry_pause),
+        }
     }
 
     fn write_files(&self, bound: &Bound) -> Result<(), Error> {

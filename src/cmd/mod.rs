@@ -1,6 +1,8 @@
 //! The command line: one file per subcommand.
 
 mod bench;
+mod boot;
+mod boot_sessions;
 mod connect;
 mod controller;
 mod crds;
@@ -31,7 +33,9 @@ enum Command {
     Migrate(migrate::Args),
     /// Carries out jobs against BMCs.
     Worker(Box<worker::Args>),
-    /// Prints the definition of the Server resource, or compares it with a folder.
+    /// Answers machines that boot from the network to be installed, and hears what they report.
+    Boot(Box<boot::Args>),
+    /// Prints the definitions of the resources Server and OSImage, or compares them with a folder.
     Crds(crds::Args),
     /// Serves a fleet of Redfish BMCs that do not exist, for tests, demos and trials.
     Emulate(Box<emulate::Args>),
@@ -46,6 +50,8 @@ enum Command {
 enum CommandError {
     #[error(transparent)]
     Bench(#[from] crate::bench::BenchError),
+    #[error(transparent)]
+    Boot(#[from] boot::Error),
     #[error(transparent)]
     Controller(#[from] controller::Error),
     #[error(transparent)]
@@ -78,6 +84,7 @@ async fn dispatch(command: Command) -> Result<(), CommandError> {
         Command::Controller(args) => controller::run(*args, shutdown::on_signal()?).await?,
         Command::Migrate(args) => migrate::run(args).await?,
         Command::Worker(args) => worker::run(*args, shutdown::on_signal()?).await?,
+        Command::Boot(args) => boot::run(*args, shutdown::on_signal()?).await?,
         Command::Crds(args) => crds::run(args)?,
         Command::Emulate(args) => emulate::run(*args, shutdown::on_signal()?).await?,
         Command::Bench(args) => bench::run(args, shutdown::on_signal()?).await?,

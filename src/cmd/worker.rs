@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::connect::{self, ClusterError, DatabaseArgs};
 use crate::bmc::network::BmcNetworks;
-use crate::bmc::{Connector, ConnectorSettings, PlainHttp, UnverifiedTls};
+use crate::bmc::{Connector, ConnectorSettings, IpmiLan, PlainHttp, UnverifiedTls};
 use crate::config::{duration, is_dns_label};
 use crate::http::{self, Readiness};
 use crate::queue::QueueError;
@@ -61,6 +61,9 @@ pub(super) struct Args {
     /// Speak plain HTTP to BMCs of redfish+http:// addresses: passwords can be read on the way
     #[arg(long)]
     allow_plain_http: bool,
+    /// Speak IPMI over LAN, by ipmitool, to BMCs of ipmi:// addresses: whoever reaches such a BMC gets a hash of the password
+    #[arg(long)]
+    allow_ipmi: bool,
     /// Obey spec.bmc.tls.verify: Disabled: whoever sits between can read the password
     #[arg(long)]
     allow_unverified_tls: bool,
@@ -79,6 +82,12 @@ pub(super) struct Args {
     /// How soon a power state that was asked for is read again
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration)]
     power_poll: Duration,
+    /// How long a machine may take from its start until it fetches its boot script
+    #[arg(long, value_name = "TIME", default_value = "20m", value_parser = duration)]
+    boot_deadline: Duration,
+    /// How long an installation may take from then on
+    #[arg(long, value_name = "TIME", default_value = "90m", value_parser = duration)]
+    install_deadline: Duration,
     /// How long a job that was asked to stop tries to undo what it began
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration)]
     undo_deadline: Duration,
@@ -131,6 +140,8 @@ impl Args {
             ("--request-timeout", self.request_timeout, "30s"),
             ("--power-poll", self.power_poll, "2s"),
             ("--power-deadline", self.power_deadline, "5m"),
+            ("--boot-deadline", self.boot_deadline, "20m"),
+            ("--install-deadline", self.install_deadline, "90m"),
         ] {
             if time.is_zero() {
                 return Err(Error::Zero { flag, example });
@@ -181,6 +192,8 @@ impl Args {
             shutdown_deadline: self.shutdown_deadline,
             power_deadline: self.power_deadline,
             power_poll: self.power_poll,
+            boot_deadline: self.boot_deadline,
+            install_deadline: self.install_deadline,
             undo_deadline: self.undo_deadline,
             login_key: login_key(&self.login_key_file)?,
         })
@@ -190,6 +203,7 @@ impl Args {
         Connector::new(ConnectorSettings {
             networks: BmcNetworks::new(self.bmc_cidr.clone()),
             plain_http: if self.allow_plain_http { PlainHttp::Allowed } else { PlainHttp::Refused },
+            ipmi: if self.allow_ipmi { IpmiLan::Allowed } else { IpmiLan::Refused },
             unverified_tls: if self.allow_unverified_tls {
                 UnverifiedTls::Allowed
             } else {

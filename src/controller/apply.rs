@@ -73,8 +73,8 @@ async fn carry_out(context: &Context, observed: &Observed, command: &Command) ->
     Ok(match command {
         Command::Nothing(_) => Applied::Settled,
         Command::AddFinalizer => finalizer::add(context, &seen.server).await?,
-        Command::Register { handled, .. } => {
-            queue.register(uid, namespace, name, handled).await?;
+        Command::Register { handled, contents, .. } => {
+            queue.register(uid, namespace, name, handled, contents.as_ref()).await?;
             Applied::Changed
         }
         Command::ClaimBmc { address: text } => {
@@ -109,8 +109,12 @@ async fn carry_out(context: &Context, observed: &Observed, command: &Command) ->
             queue.signal(uid, *id).await?;
             Applied::Settled
         }
-        Command::RecordHandled { reboot_token, .. } => {
-            let recorded = queue.record_handled(uid, reboot_token, observed.version()).await?;
+        Command::RecordHandled { token, .. } => {
+            let recorded = queue.record_handled(uid, token, observed.version()).await?;
+            if recorded { Applied::Changed } else { Applied::InTheWay }
+        }
+        Command::RecordContents { contents } => {
+            let recorded = queue.record_contents(uid, contents, observed.version()).await?;
             if recorded { Applied::Changed } else { Applied::InTheWay }
         }
         Command::RecordLost { job, cause } => {
@@ -173,6 +177,7 @@ const fn command_name(command: &Command) -> &'static str {
         Command::Reprioritize { .. } => "Reprioritize",
         Command::WakeJob { .. } => "WakeJob",
         Command::RecordHandled { .. } => "RecordHandled",
+        Command::RecordContents { .. } => "RecordContents",
         Command::RecordLost { .. } => "RecordLost",
         Command::Release(_) => "Release",
     }

@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 
 use super::derivation::Derivation;
 use super::fleet::Fleet;
+use super::images::ImageStore;
 use super::leader::Leadership;
 use super::retries::Retries;
 use super::secrets::Secrets;
@@ -30,6 +31,7 @@ pub(super) struct Context {
     pub fleet: Fleet,
     pub sites: Sites,
     pub secrets: BTreeMap<String, Secrets>,
+    pub images: ImageStore,
     pub written: Written,
     pub retries: Retries,
     pub derivation: Derivation,
@@ -50,6 +52,7 @@ impl Context {
         Self {
             recorder: Recorder::new(client.clone(), reporter),
             turns: Arc::new(Semaphore::new(usize::from(settings.concurrency))),
+            images: ImageStore::new(&settings.namespaces),
             sites: Sites::default(),
             written: Written::default(),
             retries: Retries::default(),

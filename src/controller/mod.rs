@@ -9,7 +9,7 @@
 //! | `observe`, `apply`, `status`, `events` | the four parts of it |
 //! | `finalizer`, `release`, `requester` | parts of `apply` |
 //! | `feed` | wakes the reconciles of servers that changed in the database |
-//! | `secrets`, `sites` | wake the reconciles that a Secret or a site's workers concern |
+//! | `secrets`, `images`, `sites` | wake the reconciles that a Secret, an `OSImage` or a site's workers concern; `listed` keeps what a watch has shown |
 //! | `history`, `derivation` | notice another database behind the same address, have everything looked at again, and let workers claim when it is |
 //! | `ghosts`, `housekeeping` | rows whose server is gone, and what else is left over |
 //! | `leader` | who leads |
@@ -29,7 +29,9 @@ mod fleet;
 mod ghosts;
 mod history;
 mod housekeeping;
+mod images;
 mod leader;
+mod listed;
 mod observe;
 mod reconcile;
 mod release;

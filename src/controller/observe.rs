@@ -42,6 +42,7 @@ pub(super) async fn observe(
     let row = context.queue.observe(&uid).await?;
     let mut seen = Observation {
         bmc_address: address(&server.spec.bmc.address).map(|address| address.normalised()),
+        image_digest: image_digest(context, &namespace, &server),
         secret: context.secret(&namespace, &server.spec.bmc.credentials_ref.name),
         site: context.sites.workers(&server.spec.site),
         known: row.known,
@@ -61,9 +62,12 @@ pub(super) async fn observe(
     Ok(Observed { seen, uid, namespace, name, in_feed: row.in_feed, underived: underived.cloned() })
 }
 
+/// The digest of the `OSImage` that a server names.
+fn image_digest(context: &Context, namespace: &str, server: &Server) -> Option<String> {
+    context.images.digest(namespace, &server.spec.image.as_ref()?.name)
+}
+
 /// `spec.bmc.address`, if it can be used.
 pub(super) fn address(text: &str) -> Result<BmcAddress, Problem> {
-    BmcAddress::parse(text)
-        .and_then(|address| address.require_supported().map(|()| address))
-        .map_err(|error| Problem::new(Reason::InvalidAddress, error.to_string()))
+    BmcAddress::parse(text).map_err(|error| Problem::new(Reason::InvalidAddress, error.to_string()))
 }

@@ -72,6 +72,13 @@ pub(super) async fn serve(
             }
         });
     }
+    for namespace in context.settings.namespaces.clone() {
+        let errors = WatchErrors::new("osimages", &namespace, &readiness);
+        let context = Arc::clone(&context);
+        loops.spawn(async move {
+            context.images.watch(context.client.clone(), &namespace, &context.fleet, errors).await;
+        });
+    }
     spawn_loops(&mut loops, &context, &readiness);
     tokio::select! {
         () = over.cancelled() => {}
@@ -119,9 +126,10 @@ async fn control(
     over: CancellationToken,
 ) {
     let Some(secrets) = context.secrets.get(&namespace) else { return };
-    // Before the first list of Secrets every credential would look missing.
+    // Before the first lists every credential and every image would look missing.
+    let synced = async { tokio::join!(secrets.synced(), context.images.synced(&namespace)) };
     tokio::select! {
-        () = secrets.synced() => {}
+        _ = synced => {}
         () = over.cancelled() => return,
     }
     let mut results = std::pin::pin!(controller.run(reconcile, after_error, Arc::clone(&context)));

@@ -49,7 +49,7 @@ fn unless_changed(headers: &HeaderMap, state: &State) -> Result<(), Refusal> {
 }
 
 /// How much later the effect starts than the request came.
-fn lateness(faults: &[Behaviour]) -> Millis {
+pub(super) fn lateness(faults: &[Behaviour]) -> Millis {
     faults
         .iter()
         .map(|fault| match fault {
@@ -88,6 +88,9 @@ pub(super) fn reset(
             return (done(), deed(Effect::Pretended, None));
         }
         if faults.contains(&Behaviour::IgnoreGraceful {}) && reset.asks_the_guest() {
+            return (done(), deed(Effect::Ignored, None));
+        }
+        if !system.reacts(state, now) {
             return (done(), deed(Effect::Ignored, None));
         }
         let at = now.saturating_add(lateness(faults));

@@ -138,6 +138,17 @@ impl Refusal {
         .related("PowerState")
     }
 
+    /// 409: there is an image in the drive already.
+    pub(super) fn media_in_use() -> Self {
+        Self::new(
+            StatusCode::CONFLICT,
+            "ResourceInUse",
+            "The change to the requested resource failed because the resource is in use or in transition.",
+        )
+        .resolution("An image is inserted already: eject it first.")
+        .related("Inserted")
+    }
+
     /// 412: the ETag in `If-Match` is not the present one.
     pub(super) fn precondition_failed() -> Self {
         Self::new(
@@ -204,6 +215,28 @@ impl Refusal {
         .args([name])
         .resolution("Remove the property from the request body and resubmit the request.")
         .related(name)
+    }
+
+    /// 400: a property that must be there.
+    pub(super) fn property_missing(name: &str) -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "PropertyMissing",
+            format!("The property {name} is a required property and must be included in the request."),
+        )
+        .args([name])
+        .related(name)
+    }
+
+    /// 503: as many sessions as the service keeps.
+    pub(super) fn session_limit() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "SessionLimitExceeded",
+            "The session establishment failed due to the number of simultaneous sessions exceeding the limit of the \
+             implementation.",
+        )
+        .resolution("Reduce the number of other sessions before trying to establish the session.")
     }
 
     /// 400: a value of another JSON type.

@@ -8,6 +8,7 @@ use http::{Request, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
 
+use super::control_hosts;
 use super::deliver::Connection;
 use super::effects::Which;
 use super::fault::{Away, Behaviour, Rule};
@@ -25,13 +26,15 @@ pub(super) fn router(fleet: &Fleet, scope: Scope) -> Router {
             .route("/emulator/systems/{name}", get(system))
             .route("/emulator/systems/{name}/power", post(power))
             .route("/emulator/systems/{name}/offline", post(offline))
+            .route("/emulator/systems/{name}/bmc-reboot", post(bmc_reboot))
             .route("/emulator/systems/{name}/identity", post(identity))
             .route("/emulator/systems/{name}/credentials", post(credentials))
             .route("/emulator/faults", get(faults).post(add_fault).delete(clear_faults))
             .route("/emulator/faults/{id}", delete(remove_fault))
             .route("/emulator/effects", get(effects))
             .route("/emulator/effects/mutating", get(mutating_effects))
-            .route("/emulator/counters", get(counters)),
+            .route("/emulator/counters", get(counters))
+            .merge(control_hosts::routes()),
     };
     let redfish = fleet.clone();
     control.with_state(fleet.clone()).fallback(move |request: Request<axum::body::Body>| {
@@ -47,11 +50,11 @@ impl Fleet {
     }
 }
 
-fn problem(status: StatusCode, error: impl std::fmt::Display) -> Response {
+pub(super) fn problem(status: StatusCode, error: impl std::fmt::Display) -> Response {
     (status, Json(json!({"error": error.to_string()}))).into_response()
 }
 
-fn if_known(known: bool, name: &str) -> Response {
+pub(super) fn if_known(known: bool, name: &str) -> Response {
     if known {
         StatusCode::NO_CONTENT.into_response()
     } else {
@@ -106,6 +109,20 @@ async fn offline(
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct BmcRebootRequest {
+    for_ms: Option<Millis>,
+}
+
+async fn bmc_reboot(
+    State(fleet): State<Fleet>,
+    Path(name): Path<String>,
+    Json(BmcRebootRequest { for_ms }): Json<BmcRebootRequest>,
+) -> Response {
+    if_known(fleet.reboot_bmc(&name, for_ms), &name)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct IdentityRequest {
     serial_number: Option<String>,
     uuid: Option<String>,
@@ -156,11 +173,11 @@ async fn remove_fault(State(fleet): State<Fleet>, Path(id): Path<u64>) -> Respon
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct EffectsQuery {
-    system: Option<String>,
+pub(super) struct EffectsQuery {
+    pub(super) system: Option<String>,
     #[serde(default)]
-    since: u64,
-    limit: Option<usize>,
+    pub(super) since: u64,
+    pub(super) limit: Option<usize>,
 }
 
 fn page(fleet: &Fleet, which: Which, query: &EffectsQuery) -> Response {

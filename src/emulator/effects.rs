@@ -1,12 +1,14 @@
 //! The effect log: what was asked, when, by whom, what was answered, and what it did.
 //!
-//! Two bounded rings, so that a flood of reads never pushes a mutating request out. What fell out is counted.
+//! Three bounded rings, so that a flood of reads never pushes a mutating request or a host's own act out. What fell out is counted.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
+use super::host::{HostAct, HostEntry};
+use super::manager::ManagerReset;
 use super::power::ResetType;
 use super::time::Millis;
 
@@ -34,17 +36,29 @@ pub enum Action {
         /// The reset type.
         reset_type: ResetType,
     },
+    /// `Manager.Reset`: the BMC starts again.
+    ManagerReset {
+        /// The reset type.
+        reset_type: ManagerReset,
+    },
     /// A PATCH of the system.
     Patch {
         /// The properties that it named, in the order of the body.
         properties: Vec<String>,
     },
+    /// `VirtualMedia.InsertMedia`.
+    InsertMedia {
+        /// The address of the image.
+        image: String,
+    },
+    /// `VirtualMedia.EjectMedia`.
+    EjectMedia,
 }
 
 /// One request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Entry {
-    /// Grows by one with every request of the fleet.
+    /// Grows by one with every request of the fleet, and with every act of a host.
     pub seq: u64,
     /// When the request came, in milliseconds since the start of the fleet.
     pub at_ms: Millis,
@@ -111,6 +125,7 @@ struct Rings {
     next: u64,
     reads: VecDeque<Entry>,
     mutating: VecDeque<Entry>,
+    acts: VecDeque<HostEntry>,
     counters: Counters,
 }
 
@@ -181,6 +196,27 @@ impl EffectLog {
                 }
             });
         }
+    }
+
+    /// Records what a host did by itself.
+    pub(super) fn acted(&self, system: &str, at_ms: Millis, act: HostAct) {
+        self.with(|rings| {
+            rings.next += 1;
+            rings.acts.push_back(HostEntry { seq: rings.next, at_ms, system: system.to_owned(), act });
+            if rings.acts.len() > self.capacity {
+                rings.acts.pop_front();
+                rings.counters.dropped += 1;
+            }
+        });
+    }
+
+    /// What hosts did after `since`, at most `limit`, and the last `seq` that was given.
+    pub(super) fn acts(&self, system: Option<&str>, since: u64, limit: usize) -> (Vec<HostEntry>, u64) {
+        self.with(|rings| {
+            let wanted =
+                |entry: &&HostEntry| entry.seq > since && system.is_none_or(|name| entry.system == name);
+            (rings.acts.iter().filter(wanted).take(limit).cloned().collect(), rings.next)
+        })
     }
 
     /// Records a refused login.

@@ -8,10 +8,12 @@ use serde::Deserialize;
 
 use super::effects::{Counters, EffectLog, Entry, Which};
 use super::fault::{Rule, RuleError};
+use super::host::{HostRuleError, HostSettings, Shared};
 use super::pattern;
 use super::power::{Delays, PowerState};
 use super::rules::{ActiveRule, Rules};
 use super::scenario::Scenario;
+use super::sessions::Sessions;
 use super::system::{Credentials, ResetTime, System, SystemView};
 use super::time::{Clock, Millis};
 
@@ -68,6 +70,14 @@ pub enum FleetError {
         /// Why.
         error: RuleError,
     },
+    /// A host rule that cannot be meant.
+    #[error("hosts[{index}].{error}")]
+    HostRule {
+        /// Which of the rules, from 0.
+        index: usize,
+        /// Why.
+        error: HostRuleError,
+    },
     /// A system entry of the scenario that names nobody.
     #[error(
         "systems[{index}].name is '{name}', and no system of the fleet matches it; the first one is '{first}'"
@@ -95,6 +105,9 @@ pub struct FleetBuilder {
     last_reset_time: LastResetTime,
     same_state: SameState,
     log_capacity: usize,
+    session_limit: usize,
+    bmc_reboot: Duration,
+    hosts: HostSettings,
     scenario: Scenario,
 }
 
@@ -108,6 +121,9 @@ pub(super) struct Inner {
     pub(super) same_state: SameState,
     pub(super) log: EffectLog,
     pub(super) rules: Rules,
+    pub(super) sessions: Sessions,
+    pub(super) bmc_reboot: Millis,
+    pub(super) hosts: Arc<Shared>,
 }
 
 /// A fleet of emulated BMCs. Clones are the same fleet.
@@ -147,6 +163,9 @@ impl Default for FleetBuilder {
             last_reset_time: LastResetTime::Every(3),
             same_state: SameState::default(),
             log_capacity: 100_000,
+            session_limit: 4,
+            bmc_reboot: Duration::from_secs(90),
+            hosts: HostSettings::default(),
             scenario: Scenario::default(),
         }
     }
@@ -207,6 +226,24 @@ impl FleetBuilder {
         Self { log_capacity: entries, ..self }
     }
 
+    /// How many sessions a BMC keeps (default 4).
+    #[must_use]
+    pub fn session_limit(self, sessions: usize) -> Self {
+        Self { session_limit: sessions, ..self }
+    }
+
+    /// For how long a BMC that starts again is away (default 90 s).
+    #[must_use]
+    pub fn bmc_reboot(self, away: Duration) -> Self {
+        Self { bmc_reboot: away, ..self }
+    }
+
+    /// How the hosts behind the BMCs are.
+    #[must_use]
+    pub fn hosts(self, hosts: HostSettings) -> Self {
+        Self { hosts, ..self }
+    }
+
     /// Exceptions for single machines, and misbehaviour from the start.
     #[must_use]
     pub fn scenario(self, scenario: Scenario) -> Self {
@@ -229,6 +266,8 @@ impl FleetBuilder {
             }
         }
         let delays = Delays { on: millis(self.power_on), off: millis(self.power_off) };
+        let disk = self.hosts.disk.clone();
+        let hosts = Arc::new(Shared::new(self.seed, self.hosts));
         let systems: Vec<System> = (1..=self.systems)
             .map(|number| {
                 let name = format!("{}{number:04}", self.name_prefix);
@@ -242,7 +281,7 @@ impl FleetBuilder {
                     InitialPower::Mixed if number % 2 == 1 => PowerState::On,
                     InitialPower::Off | InitialPower::Mixed => PowerState::Off,
                 };
-                System::new(name, reported, power, delays)
+                System::new((number - 1, name), reported, power, delays, (Arc::clone(&hosts), disk.clone()))
             })
             .collect();
         self.scenario.apply(&systems)?;
@@ -257,9 +296,15 @@ impl FleetBuilder {
             same_state: self.same_state,
             log: EffectLog::new(self.log_capacity),
             rules: Rules::new(self.seed),
+            sessions: Sessions::new(self.session_limit),
+            bmc_reboot: millis(self.bmc_reboot),
+            hosts,
         }));
         for (index, rule) in self.scenario.faults.into_iter().enumerate() {
             fleet.add_fault(rule).map_err(|error| FleetError::Rule { index, error })?;
+        }
+        for (index, rule) in self.scenario.hosts.into_iter().enumerate() {
+            fleet.add_host_rule(rule).map_err(|error| FleetError::HostRule { index, error })?;
         }
         Ok(fleet)
     }
@@ -298,17 +343,8 @@ impl Fleet {
 
     /// Presses the button: the power is so at once. Whether there is such a machine.
     pub fn press(&self, name: &str, power: ButtonPower) -> bool {
-        let now = self.now();
         let Some(system) = self.find(name) else { return false };
-        system.at(now, |state| {
-            if state.power.state() != power.into() && power == ButtonPower::On {
-                state.last_reset = Some(now);
-                state.resets += 1;
-                state.booted_from = Some(state.boot.start());
-            }
-            state.power.set(power.into());
-            state.version += 1;
-        });
+        system.press(self.now(), power.into());
         true
     }
 

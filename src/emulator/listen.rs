@@ -23,6 +23,7 @@ use tower::ServiceExt as _;
 use super::control::router;
 use super::deliver::Connection;
 use super::fleet::Fleet;
+use super::host;
 use super::redfish::Scope;
 use super::tls::{Identities, Identity, TlsError};
 
@@ -125,6 +126,7 @@ pub async fn serve(
         return Err(ServeError::TooManyOwnPorts { asked: own_ports, systems });
     }
     let identities = Identities::generate()?;
+    let stop = shutdown.clone();
     let mut sockets = Sockets { fleet: fleet.clone(), shutdown, tasks: JoinSet::new() };
     let good = Some(&identities.good);
     let whole = Scope::Fleet;
@@ -144,6 +146,7 @@ pub async fn serve(
             https: sockets.open("own-ports", free(https), scope, good).await?,
         });
     }
+    sockets.tasks.spawn(host::keep(fleet, stop));
     Ok(Bound {
         http: plain,
         https: trusted,

@@ -109,7 +109,9 @@ pub(super) enum Happening {
     /// The host started (or started again) at that time.
     Reset(Millis),
     /// The power state changed.
-    Changed,
+    Changed(PowerState),
+    /// The power came back by itself at that time.
+    Restored(Millis),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,7 +146,10 @@ impl Power {
                 Step::Become(state) | Step::Restore(state) => {
                     if state != self.state {
                         self.state = state;
-                        happenings.push(Happening::Changed);
+                        happenings.push(Happening::Changed(state));
+                        if step == Step::Restore(PowerState::On) {
+                            happenings.push(Happening::Restored(at));
+                        }
                     }
                 }
                 Step::Start => happenings.push(Happening::Reset(at)),
@@ -194,6 +199,17 @@ impl Power {
             ResetType::GracefulRestart | ResetType::ForceRestart => 0,
             ResetType::PowerCycle => on.saturating_add(off),
         }
+    }
+
+    /// When something happens next.
+    pub(super) fn next(&self) -> Option<Millis> {
+        self.agenda.first().map(|(at, _)| *at)
+    }
+
+    /// The power fails: off at once. Requests that are on their way still come.
+    pub(super) fn fail(&mut self) {
+        self.agenda.retain(|(_, step)| matches!(step, Step::Perform(_) | Step::Restore(_)));
+        self.state = PowerState::Off;
     }
 
     /// Sets the state at once and forgets what was on the way.
@@ -257,7 +273,7 @@ mod tests {
         assert!(power.advance(9).is_empty());
         power.advance(10);
         assert_eq!(power.state(), PowerState::PoweringOn);
-        assert_eq!(power.advance(110), [Happening::Changed, Happening::Reset(110)]);
+        assert_eq!(power.advance(110), [Happening::Changed(PowerState::On), Happening::Reset(110)]);
         assert_eq!(power.state(), PowerState::On);
         assert!(power.advance(10_000).is_empty());
     }

@@ -14,9 +14,12 @@ use super::deliver::{Connection, Ending, respond};
 use super::effects::{Effect, Entry};
 use super::fault::{Away, Behaviour, NoAnswer};
 use super::fleet::Fleet;
+use super::manager;
+use super::media;
 use super::power::ResetType;
 use super::resources::{Shown, fleet_document};
 use super::rules::Facts;
+use super::services::{self, Service};
 use super::system::{Credentials, System};
 use super::target::Target;
 
@@ -35,6 +38,7 @@ pub(super) enum Scope {
 /// A request after its head was read.
 struct Asked<'a> {
     fleet: &'a Fleet,
+    scope: Scope,
     system: Option<&'a System>,
     target: Target<'a>,
     path: &'a str,
@@ -58,7 +62,7 @@ pub(super) async fn handle(
     let mutating = !matches!(*method, Method::GET | Method::HEAD);
     let target = Target::parse(path);
     let system = serving(&fleet, scope, target);
-    let user = auth::presented(headers);
+    let user = services::presented(&fleet, scope, headers);
     let log = &fleet.0.log;
     let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).map(clipped);
     let seq = log.arrived(Entry {
@@ -102,6 +106,7 @@ pub(super) async fn handle(
         None => {
             let asked = Asked {
                 fleet: &fleet,
+                scope,
                 system,
                 target,
                 path,
@@ -216,12 +221,29 @@ impl Asked<'_> {
         let now = self.fleet.now();
         let reading = matches!(*self.method, Method::GET | Method::HEAD);
         let refused = |refusal: Refusal| (refusal.into(), (!reading).then_some(Deed::REFUSED));
+        let service = Service { fleet: self.fleet, scope: self.scope, system: self.system, now };
+        if self.target == Target::Sessions && self.method == Method::POST {
+            // To log in is open to everybody.
+            return service.open_session(self.body, faults).map_or_else(refused, |answer| (answer, None));
+        }
         let public = reading && self.target.is_public();
         if !public && let Err(refusal) = auth::admit(self.fleet, self.system, self.user, faults, now) {
             return refused(refusal);
         }
         if let Some(answer) = fleet_document(self.target, &self.members) {
             return if reading { (answer, None) } else { self.not_allowed() };
+        }
+        if let Some(document) = service.document(self.target) {
+            return match (self.target, self.method) {
+                (_, &(Method::GET | Method::HEAD)) => (Answer::json(document), None),
+                (Target::Session(id), &Method::DELETE) => service
+                    .close_session(id)
+                    .map_or_else(|| refused(self.not_found()), |answer| (answer, None)),
+                (Target::Account(_), &Method::PATCH) => {
+                    service.change_password(self.body).map_or_else(refused, |answer| (answer, None))
+                }
+                _ => self.not_allowed(),
+            };
         }
         // On a port of its own, a system does not know the paths of the others.
         let named = self.system.filter(|system| self.target.system() == Some(system.name.as_str()));
@@ -237,7 +259,25 @@ impl Asked<'_> {
                 }
                 Err(refusal) => refused(refusal),
             },
-            (Target::Reset(_), _) => self.not_allowed(),
+            (Target::InsertMedia(_), &Method::POST) => {
+                let (answer, deed) = media::insert(system, self.body, faults, now);
+                (answer, Some(deed))
+            }
+            (Target::EjectMedia(_), &Method::POST) => {
+                let (answer, deed) = media::eject(system, faults, now);
+                (answer, Some(deed))
+            }
+            (Target::ManagerReset(_), &Method::POST) => match manager::reset_type(self.body) {
+                Ok(reset) => {
+                    let (answer, deed) = manager::reset(self.fleet, system, reset, faults, now);
+                    (answer, Some(deed))
+                }
+                Err(refusal) => refused(refusal),
+            },
+            (
+                Target::Reset(_) | Target::InsertMedia(_) | Target::EjectMedia(_) | Target::ManagerReset(_),
+                _,
+            ) => self.not_allowed(),
             (Target::System(_), &Method::PATCH) => {
                 let (answer, deed) = act::patch(system, self.body, self.headers, faults, now);
                 (answer, Some(deed))

@@ -7,12 +7,14 @@ use super::boot::Boot;
 use super::fault::{Behaviour, UnknownPower};
 use super::fleet::Fleet;
 use super::inventory::Inventory;
+use super::manager::ManagerReset;
+use super::media;
 use super::power::ResetType;
 use super::system::{ResetTime, System};
 use super::target::{Parts, Target};
 use super::time::Millis;
 
-const ROOT: &str = "/redfish/v1";
+pub(super) const ROOT: &str = "/redfish/v1";
 
 /// The document of a target that belongs to no system. `members` are the systems that this listener shows.
 pub(super) fn fleet_document(target: Target<'_>, members: &[&str]) -> Option<Answer> {
@@ -39,6 +41,7 @@ const METADATA: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
   <edmx:Reference Uri="http://redfish.dmtf.org/schemas/v1/ComputerSystem_v1.xml"><edmx:Include Namespace="ComputerSystem"/></edmx:Reference>
   <edmx:Reference Uri="http://redfish.dmtf.org/schemas/v1/Manager_v1.xml"><edmx:Include Namespace="Manager"/></edmx:Reference>
   <edmx:Reference Uri="http://redfish.dmtf.org/schemas/v1/Chassis_v1.xml"><edmx:Include Namespace="Chassis"/></edmx:Reference>
+  <edmx:Reference Uri="http://redfish.dmtf.org/schemas/v1/VirtualMedia_v1.xml"><edmx:Include Namespace="VirtualMedia"/></edmx:Reference>
   <edmx:DataServices>
     <Schema xmlns="http://docs.oasis-open.org/odata/ns/edm" Namespace="Service">
       <EntityContainer Name="Service" Extends="ServiceRoot.v1_16_0.ServiceContainer"/>
@@ -47,7 +50,7 @@ const METADATA: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
 </edmx:Edmx>
 "#;
 
-fn link(path: impl AsRef<str>) -> Value {
+pub(super) fn link(path: impl AsRef<str>) -> Value {
     json!({"@odata.id": format!("{ROOT}/{}", path.as_ref())})
 }
 
@@ -66,12 +69,14 @@ fn root() -> Value {
         "Systems": link("Systems"),
         "Managers": link("Managers"),
         "Chassis": link("Chassis"),
-        // Required by the schema; sessions are not offered, only Basic authentication.
-        "Links": {},
+        "SessionService": link("SessionService"),
+        "AccountService": link("AccountService"),
+        "Tasks": link("TaskService"),
+        "Links": {"Sessions": link("SessionService/Sessions")},
     })
 }
 
-fn collection(path: &str, kind: &str, members: &[&str]) -> Value {
+pub(super) fn collection(path: &str, kind: &str, members: &[&str]) -> Value {
     let title = path.rsplit('/').next().unwrap_or(path);
     json!({
         "@odata.type": format!("#{kind}Collection.{kind}Collection"),
@@ -89,6 +94,7 @@ pub(super) struct Shown<'a> {
     inventory: Inventory,
     power: Value,
     boot: Boot,
+    media: Option<String>,
     last_reset: Option<Millis>,
     /// The ETag of the system.
     pub(super) etag: String,
@@ -102,6 +108,7 @@ impl<'a> Shown<'a> {
             inventory: system.inventory(fleet.0.seed, state),
             power: json!(state.power.state()),
             boot: state.boot.clone(),
+            media: state.media.image().map(str::to_owned),
             last_reset: state.last_reset,
             etag: etag(state.version),
         });
@@ -129,6 +136,11 @@ impl<'a> Shown<'a> {
         match target {
             Target::System(_) => Some(self.system()),
             Target::Manager(_) => Some(self.manager()),
+            Target::VirtualMedia(_) => Some(collection(&self.media_path(), "VirtualMedia", &[media::DRIVE])),
+            Target::CdDrive(_) => {
+                let path = format!("{ROOT}/{}/{}", self.media_path(), media::DRIVE);
+                Some(media::render(&path, self.media.as_deref()))
+            }
             Target::Chassis(_) => Some(self.chassis()),
             Target::Parts(_, parts) => Some(self.parts(parts)),
             Target::Part(_, parts, id) => self.part(parts, id),
@@ -139,6 +151,10 @@ impl<'a> Shown<'a> {
 
     fn path(&self, below: &str) -> String {
         format!("Systems/{}{below}", self.system.name)
+    }
+
+    fn media_path(&self) -> String {
+        format!("Managers/{}/VirtualMedia", self.system.name)
     }
 
     fn system(&self) -> Value {
@@ -202,10 +218,15 @@ impl<'a> Shown<'a> {
             "FirmwareVersion": format!("BMC {}", self.inventory.bios),
             "PowerState": "On",
             "Status": {"State": "Enabled", "Health": "OK"},
+            "VirtualMedia": link(self.media_path()),
             "Links": {
                 "ManagerForServers": [link(self.path(""))],
                 "ManagerForChassis": [link(format!("Chassis/{name}"))],
             },
+            "Actions": {"#Manager.Reset": {
+                "target": format!("{ROOT}/Managers/{name}/Actions/Manager.Reset"),
+                "ResetType@Redfish.AllowableValues": ManagerReset::ALL.map(ManagerReset::as_str),
+            }},
         })
     }
 

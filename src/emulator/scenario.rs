@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 use super::fault::Rule;
 use super::fleet::{ButtonPower, FleetError};
+use super::host::{Disk, HostRule};
 use super::pattern;
 use super::system::{Credentials, System};
 
@@ -17,6 +18,9 @@ pub struct Scenario {
     /// Rules that are in force from the start.
     #[serde(default)]
     pub faults: Vec<Rule>,
+    /// Rules for hosts that are in force from the start.
+    #[serde(default)]
+    pub hosts: Vec<HostRule>,
 }
 
 /// How some machines differ from the rest.
@@ -37,6 +41,9 @@ pub struct SystemException {
     /// Their UUID.
     #[serde(default)]
     pub uuid: Option<String>,
+    /// What is on their disks at the start: `Empty`, `Unknown` or a digest.
+    #[serde(default)]
+    pub disk: Option<Disk>,
 }
 
 impl Scenario {
@@ -71,8 +78,7 @@ impl Scenario {
 impl SystemException {
     fn change(&self, state: &mut super::system::State) {
         if let Some(power) = self.power {
-            state.power.set(power.into());
-            state.last_reset = (power == ButtonPower::On).then_some(0);
+            state.begin_with(power.into());
         }
         if self.credentials.is_some() {
             state.credentials.clone_from(&self.credentials);
@@ -82,6 +88,9 @@ impl SystemException {
         }
         if self.uuid.is_some() {
             state.uuid.clone_from(&self.uuid);
+        }
+        if let Some(disk) = &self.disk {
+            state.host.disk.clone_from(disk);
         }
     }
 }

@@ -1,11 +1,13 @@
 //! One emulated machine and what can be done to it.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
 use super::boot::{Boot, BootTarget};
+use super::host::{Booted, Disk, Host, Shared};
 use super::inventory::Inventory;
+use super::media::Media;
 use super::power::{Delays, Happening, Power, PowerState};
 use super::time::Millis;
 
@@ -36,10 +38,14 @@ pub(super) enum ResetTime {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) power: Power,
+    pub(super) host: Host,
+    /// When the keeper of the hosts will look again.
+    look: Option<Millis>,
     pub(super) boot: Boot,
     /// Overrides that take effect later, in order of time.
     pub(super) boots_to_come: Vec<(Millis, Boot)>,
     pub(super) booted_from: Option<BootTarget>,
+    pub(super) media: Media,
     pub(super) last_reset: Option<Millis>,
     pub(super) resets: u64,
     /// Grows with every change that a reader can see: the source of the ETag.
@@ -58,6 +64,23 @@ impl State {
         self.boots_to_come.insert(position, (at, boot));
     }
 
+    /// The power before anybody looked.
+    pub(super) fn begin_with(&mut self, power: PowerState) {
+        self.power.set(power);
+        self.last_reset = (power == PowerState::On).then_some(0);
+        match power {
+            PowerState::On => self.host.runs_already(),
+            PowerState::Off | PowerState::PoweringOn | PowerState::PoweringOff => self.host.stop(),
+        }
+    }
+
+    /// The host loses its power.
+    pub(super) fn lose_power(&mut self) {
+        self.version += 1;
+        self.power.fail();
+        self.host.stop();
+    }
+
     fn take_boots(&mut self, now: Millis) {
         let due = self.boots_to_come.partition_point(|(at, _)| *at <= now);
         for (_, boot) in self.boots_to_come.drain(..due) {
@@ -70,7 +93,10 @@ impl State {
 /// One machine.
 #[derive(Debug)]
 pub(super) struct System {
+    /// Its place in the fleet.
+    pub(super) index: usize,
     pub(super) name: String,
+    hosts: Arc<Shared>,
     pub(super) reset_time: ResetTime,
     state: Mutex<State>,
 }
@@ -86,6 +112,8 @@ pub struct SystemView {
     pub boot: Boot,
     /// What the host booted from when it started last.
     pub booted_from: Option<BootTarget>,
+    /// The image in its virtual CD drive.
+    pub media: Option<String>,
     /// How often the host has started since the fleet did.
     pub resets: u64,
     /// When the host started last, in milliseconds since the start of the fleet.
@@ -96,16 +124,37 @@ pub struct SystemView {
     pub serial_number: String,
     /// The UUID.
     pub uuid: String,
+    /// The MAC address that the host boots from, lower case, with colons.
+    pub boot_mac: String,
+    /// What is on its disk.
+    pub disk: Disk,
+    /// What runs on it.
+    pub booted: Booted,
+    /// How many installations began to write to its disk.
+    pub installs: u64,
+    /// How many began to erase it.
+    pub wipes: u64,
+    /// How often it started again by itself; not among `resets`.
+    pub reboots: u64,
 }
 
 impl System {
-    pub(super) fn new(name: String, reset_time: ResetTime, power: PowerState, delays: Delays) -> Self {
-        let state = State {
-            power: Power::new(power, delays),
+    pub(super) fn new(
+        (index, name): (usize, String),
+        reset_time: ResetTime,
+        power: PowerState,
+        delays: Delays,
+        (hosts, disk): (Arc<Shared>, Disk),
+    ) -> Self {
+        let mut state = State {
+            power: Power::new(PowerState::Off, delays),
+            host: Host::new(disk),
+            look: None,
             boot: Boot::default(),
             boots_to_come: Vec::new(),
             booted_from: None,
-            last_reset: (power == PowerState::On).then_some(0),
+            media: Media::default(),
+            last_reset: None,
             resets: 0,
             version: 1,
             bad_logins: 0,
@@ -114,23 +163,86 @@ impl System {
             serial: None,
             uuid: None,
         };
-        Self { name, reset_time, state: Mutex::new(state) }
+        state.begin_with(power);
+        Self { index, name, hosts, reset_time, state: Mutex::new(state) }
     }
 
     /// Looks at, or changes, the machine as it is at `now`.
     pub(super) fn at<T>(&self, now: Millis, act: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.play(&mut state, now);
+        let done = act(&mut state);
+        // What was asked for now happens now: a host without power writes no further byte.
+        self.play(&mut state, now);
+        let next = state.power.next();
+        if next.is_some() && next != state.look {
+            state.look = next;
+            if let Some(next) = next {
+                self.hosts.alarms.look(self.index, next);
+            }
+        }
+        done
+    }
+
+    fn play(&self, state: &mut State, now: Millis) {
         for happening in state.power.advance(now) {
             state.version += 1;
-            if let Happening::Reset(at) = happening {
-                state.take_boots(at);
-                state.last_reset = Some(at);
-                state.resets += 1;
-                state.booted_from = Some(state.boot.start());
+            match happening {
+                Happening::Reset(at) => {
+                    state.take_boots(at);
+                    state.last_reset = Some(at);
+                    state.resets += 1;
+                    self.start(state, at);
+                }
+                Happening::Restored(at) => {
+                    state.host.start(self.place(), BootTarget::None, &state.boot, at, &self.hosts);
+                }
+                Happening::Changed(PowerState::On) => {}
+                Happening::Changed(_) => state.host.stop(),
             }
         }
         state.take_boots(now);
-        act(&mut state)
+        state.media.advance(now);
+    }
+
+    fn place(&self) -> (usize, &str) {
+        (self.index, &self.name)
+    }
+
+    /// The host starts from what the override says; a one-time override is used up.
+    fn start(&self, state: &mut State, at: Millis) {
+        let target = state.boot.start();
+        state.booted_from = Some(target);
+        state.host.start(self.place(), target, &state.boot, at, &self.hosts);
+    }
+
+    /// The host starts again by itself.
+    pub(super) fn reboot(&self, state: &mut State, now: Millis) {
+        state.version += 1;
+        state.last_reset = Some(now);
+        state.host.reboots += 1;
+        self.start(state, now);
+    }
+
+    /// Somebody presses its button: the power is so at once.
+    pub(super) fn press(&self, now: Millis, power: PowerState) {
+        self.at(now, |state| {
+            let starts = state.power.state() != power && power == PowerState::On;
+            state.power.set(power);
+            state.version += 1;
+            if starts {
+                state.last_reset = Some(now);
+                state.resets += 1;
+                self.start(state, now);
+            } else if power == PowerState::Off {
+                state.host.stop();
+            }
+        });
+    }
+
+    /// Whether the host reacts to a reset that its BMC accepted.
+    pub(super) fn reacts(&self, state: &mut State, now: Millis) -> bool {
+        state.host.reacts(&self.name, now, &self.hosts)
     }
 
     /// Its parts: those of its name, with the identity that it was given since.
@@ -153,11 +265,18 @@ impl System {
                 power: state.power.state(),
                 boot: state.boot.clone(),
                 booted_from: state.booted_from,
+                media: state.media.image().map(str::to_owned),
                 resets: state.resets,
                 last_reset_ms: state.last_reset,
                 bad_logins: state.bad_logins,
                 serial_number: inventory.serial,
                 uuid: inventory.uuid,
+                boot_mac: inventory.nics.first().map(|nic| nic.mac.clone()).unwrap_or_default(),
+                disk: state.host.disk.clone(),
+                booted: state.host.booted(now),
+                installs: state.host.installs,
+                wipes: state.host.wipes,
+                reboots: state.host.reboots,
             }
         })
     }

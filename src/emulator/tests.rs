@@ -6,6 +6,8 @@
     reason = "tests stand on the other side of the wall"
 )]
 
+mod media;
+
 use std::time::Duration;
 
 use axum::body::Body;

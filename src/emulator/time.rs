@@ -1,6 +1,8 @@
 //! The emulator's clock: milliseconds since the fleet was built, so that nothing else here reads a clock.
 #![expect(clippy::disallowed_methods, reason = "this is the fleet's clock")]
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
@@ -21,6 +23,14 @@ impl Clock {
 
     pub(super) fn now(&self) -> Millis {
         Millis::try_from(self.start.elapsed().as_millis()).unwrap_or(Millis::MAX)
+    }
+
+    /// Waits until `at`; for ever without one.
+    pub(super) async fn sleep_until(&self, at: Option<Millis>) {
+        match at.and_then(|at| self.start.checked_add(Duration::from_millis(at))) {
+            Some(moment) => tokio::time::sleep_until(moment).await,
+            None => std::future::pending().await,
+        }
     }
 
     /// The date and time at `at`, as Redfish writes it.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Lane, Step};
+use super::{Lane, Step, TokenKind};
 
 /// What a job does to its server (jobs are of a closed set).
 #[derive(
@@ -79,17 +79,46 @@ impl Action {
             Self::PowerOn => &[Step::On],
             Self::PowerOff => &[Step::Off],
             Self::Reboot => &[Step::Off, Step::On],
-            Self::Build | Self::Reimage | Self::Wipe | Self::Decommission => &[],
+            Self::Build | Self::Reimage => &[
+                Step::SetBootOverride,
+                Step::Off,
+                Step::On,
+                Step::AwaitBoot,
+                Step::ClearBootOverride,
+                Step::AwaitInstall,
+            ],
+            Self::Wipe | Self::Decommission => &[],
         }
     }
 
     /// The steps that undo what was begun when a job is cancelled or fails after `step` stored a request.
     /// A reboot whose off was sent always ends with on; a power change needs no undo, because the controller
-    /// decides again from what is read back.
+    /// decides again from what is read back. What an installation wrote cannot be undone: the machine no longer boots
+    /// from the network, and is on if it was on before.
     pub const fn undo(self) -> &'static [Step] {
         match self {
             Self::Reboot => &[Step::On],
-            _ => &[],
+            Self::Build | Self::Reimage => &[Step::ClearBootOverride, Step::On],
+            Self::Inspect | Self::PowerOn | Self::PowerOff | Self::Wipe | Self::Decommission => &[],
+        }
+    }
+
+    /// Whether a job of this action that is at `step` is undone by going on: a reboot on its way up.
+    pub const fn is_undone_by_going_on(self, step: Step) -> bool {
+        matches!((self, step), (Self::Reboot, Step::On))
+    }
+
+    /// Whether the action ends with an image on the machine.
+    pub const fn installs(self) -> bool {
+        matches!(self, Self::Build | Self::Reimage)
+    }
+
+    /// The token of spec that asks for this action.
+    pub const fn token(self) -> Option<TokenKind> {
+        match self {
+            Self::Reboot => Some(TokenKind::Reboot),
+            Self::Build | Self::Reimage => Some(TokenKind::Reimage),
+            Self::Inspect | Self::PowerOn | Self::PowerOff | Self::Wipe | Self::Decommission => None,
         }
     }
 

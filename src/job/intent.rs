@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{Action, ServerUid};
-use crate::api::{Power, ServerSpec};
+use crate::api::{Power, Provisioning, ServerSpec};
 
 /// SHA-256 over what a job is for, in lower-case hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -60,6 +60,8 @@ pub struct Wish<'a> {
     pub spec: &'a ServerSpec,
     /// The normalised BMC address, or the address as written where it cannot be parsed.
     pub bmc_address: &'a str,
+    /// The digest of the `OSImage` that `spec.image` names; `None`: none is named, or there is none of that name.
+    pub image_digest: Option<&'a str>,
     /// `PowerOff` when the object is being deleted with `deletionPolicy: PowerOff`: then the wished power is off,
     /// whatever the spec says.
     pub deleting: Deleting,
@@ -79,13 +81,10 @@ pub enum Deleting {
 impl Intent {
     /// The intent of `action` for `wish`.
     pub fn of(action: Action, wish: Wish<'_>) -> Self {
-        let token = match action {
-            Action::Reboot => wish.spec.reboot_token.as_deref(),
-            _ => None,
-        };
+        let token = action.token().and_then(|token| token.of(wish.spec));
         let power = match (action, wish.deleting) {
-            // A look is a look, whatever power is wished.
-            (Action::Inspect, _) => None,
+            // A look is a look, whatever power is wished; and an installation goes to its end before the power follows.
+            (Action::Inspect | Action::Build | Action::Reimage, _) => None,
             (_, Deleting::PowerOff) => Some(Power::PoweredOff),
             _ => wish.spec.power,
         };
@@ -95,12 +94,21 @@ impl Intent {
             Deleting::PowerOff => "PowerOff",
         };
         let mut hash = Hash::new("intent/1");
-        hash.text(action.as_str());
+        // One wish, whether it is the first installation or not: what failed as one is not tried as the other.
+        hash.text(if action.installs() { "Install" } else { action.as_str() });
         hash.text(wish.uid.as_str());
         hash.text(wish.bmc_address);
         hash.optional(token);
         hash.optional(power.map(Power::as_str));
         hash.text(deleting);
+        if action.installs() {
+            hash.optional(wish.spec.image.as_ref().map(|image| image.name.as_str()));
+            hash.optional(wish.image_digest);
+            hash.text(match wish.spec.provisioning {
+                Provisioning::Install => "Install",
+                Provisioning::Adopt => "Adopt",
+            });
+        }
         Self(hash.finish())
     }
 }

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Cause, Intent, JobId, JobResult, Problem, Step};
-use crate::api::Reason;
+use super::{Action, Cause, Contents, Intent, JobId, JobResult, Problem, Step};
 use crate::api::hardware::{Hardware, HardwareIdentity, PowerState};
+use crate::api::{Reason, ServerSpec};
 
 /// How many handled values of each token are kept.
 pub const HANDLED_TOKENS_KEPT: usize = 8;
@@ -78,32 +78,114 @@ pub struct HandledTokens {
     /// Values of `spec.rebootToken`.
     #[serde(default)]
     pub reboot: Vec<String>,
+    /// Values of `spec.reimageToken`.
+    #[serde(default)]
+    pub reimage: Vec<String>,
+}
+
+/// Which token of spec.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum TokenKind {
+    /// `spec.rebootToken`.
+    Reboot,
+    /// `spec.reimageToken`.
+    Reimage,
+}
+
+impl TokenKind {
+    /// Both, in a fixed order.
+    pub const ALL: [Self; 2] = [Self::Reboot, Self::Reimage];
+
+    /// The field of spec.
+    pub const fn field(self) -> &'static str {
+        match self {
+            Self::Reboot => "rebootToken",
+            Self::Reimage => "reimageToken",
+        }
+    }
+
+    /// What one of its values asks for.
+    pub const fn action(self) -> Action {
+        match self {
+            Self::Reboot => Action::Reboot,
+            Self::Reimage => Action::Reimage,
+        }
+    }
+
+    /// Its value in a spec.
+    pub fn of(self, spec: &ServerSpec) -> Option<&str> {
+        match self {
+            Self::Reboot => spec.reboot_token.as_deref(),
+            Self::Reimage => spec.reimage_token.as_deref(),
+        }
+    }
+}
+
+/// A value of one of the tokens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenValue {
+    /// Which token.
+    pub kind: TokenKind,
+    /// Its value.
+    pub value: String,
+}
+
+impl TokenValue {
+    /// A value of `spec.rebootToken`.
+    pub fn reboot(value: impl Into<String>) -> Self {
+        Self { kind: TokenKind::Reboot, value: value.into() }
+    }
+
+    /// A value of `spec.reimageToken`.
+    pub fn reimage(value: impl Into<String>) -> Self {
+        Self { kind: TokenKind::Reimage, value: value.into() }
+    }
 }
 
 impl HandledTokens {
+    /// The values of one token, the oldest first.
+    pub fn of(&self, kind: TokenKind) -> &[String] {
+        match kind {
+            TokenKind::Reboot => &self.reboot,
+            TokenKind::Reimage => &self.reimage,
+        }
+    }
+
+    fn of_mut(&mut self, kind: TokenKind) -> &mut Vec<String> {
+        match kind {
+            TokenKind::Reboot => &mut self.reboot,
+            TokenKind::Reimage => &mut self.reimage,
+        }
+    }
+
     /// Whether `token` asks for nothing: it is absent or handled.
-    pub fn reboot_is_handled(&self, token: Option<&str>) -> bool {
-        token.is_none_or(|token| self.reboot.iter().any(|handled| handled == token))
+    pub fn is_handled(&self, kind: TokenKind, token: Option<&str>) -> bool {
+        token.is_none_or(|token| self.of(kind).iter().any(|handled| handled == token))
     }
 
     /// Records `token` as handled; the oldest value goes when there are too many.
-    pub fn record_reboot(&mut self, token: &str) {
-        if self.reboot.iter().any(|handled| handled == token) {
+    pub fn record(&mut self, kind: TokenKind, token: &str) {
+        if self.is_handled(kind, Some(token)) {
             return;
         }
-        self.reboot.push(token.to_owned());
-        let surplus = self.reboot.len().saturating_sub(HANDLED_TOKENS_KEPT);
-        self.reboot.drain(..surplus);
+        let values = self.of_mut(kind);
+        values.push(token.to_owned());
+        let surplus = values.len().saturating_sub(HANDLED_TOKENS_KEPT);
+        values.drain(..surplus);
     }
 
     /// The values of both, those of `self` the newest.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
         let mut both = other.clone();
-        both.reboot.retain(|token| !self.reboot.contains(token));
-        both.reboot.extend(self.reboot.iter().cloned());
-        let surplus = both.reboot.len().saturating_sub(HANDLED_TOKENS_KEPT);
-        both.reboot.drain(..surplus);
+        for kind in TokenKind::ALL {
+            let newest = self.of(kind);
+            let values = both.of_mut(kind);
+            values.retain(|token| !newest.contains(token));
+            values.extend(newest.iter().cloned());
+            let surplus = values.len().saturating_sub(HANDLED_TOKENS_KEPT);
+            values.drain(..surplus);
+        }
         both
     }
 }
@@ -140,6 +222,9 @@ pub struct Known {
     /// Token values that count as handled.
     #[serde(default)]
     pub handled: HandledTokens,
+    /// What is on the machine's disks; `None`: it was only ever seen off, and counts as blank.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contents: Option<Contents>,
     /// The last failure for good that still stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<StoredFailure>,
@@ -162,18 +247,23 @@ mod tests {
     fn the_ninth_token_drops_the_oldest() {
         let mut handled = HandledTokens::default();
         for token in 0..9 {
-            handled.record_reboot(&token.to_string());
+            handled.record(TokenKind::Reboot, &token.to_string());
         }
         assert_eq!(handled.reboot.len(), HANDLED_TOKENS_KEPT);
-        assert!(!handled.reboot_is_handled(Some("0")));
-        assert!(handled.reboot_is_handled(Some("8")));
-        assert!(handled.reboot_is_handled(None));
+        assert!(!handled.is_handled(TokenKind::Reboot, Some("0")));
+        assert!(handled.is_handled(TokenKind::Reboot, Some("8")));
+        assert!(handled.is_handled(TokenKind::Reboot, None));
+        assert!(!handled.is_handled(TokenKind::Reimage, Some("8")), "each token has its own values");
     }
 
     #[test]
     fn what_both_sides_handled_counts() {
-        let row = HandledTokens { reboot: vec!["b".into(), "c".into()] };
-        let status = HandledTokens { reboot: vec!["a".into(), "b".into()] };
-        assert_eq!(row.union(&status).reboot, ["a", "b", "c"]);
+        let row = HandledTokens { reboot: vec!["b".into(), "c".into()], reimage: vec![] };
+        let status = HandledTokens { reboot: vec!["a".into(), "b".into()], reimage: vec!["d".into()] };
+        let both = row.union(&status);
+        assert_eq!(
+            (both.reboot, both.reimage),
+            (vec!["a".into(), "b".into(), "c".into()], vec!["d".to_owned()])
+        );
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Intent, JobId, Lane, Problem, Step};
+use super::{Action, InstallProgress, Intent, JobId, Lane, Problem, Step};
 use crate::api::Reason;
 
 /// Where a live job stands.
@@ -64,11 +64,17 @@ pub enum WaitingFor {
     Credentials,
     /// The status to show this job as running: nothing that destroys data is begun before.
     Status,
+    /// The BMC to show the boot override that it accepted.
+    BootOverride,
+    /// The machine to fetch its boot script.
+    NetworkBoot,
+    /// The machine to be installed and to call home.
+    Installation,
 }
 
 impl WaitingFor {
     /// Every value, in a fixed order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::Worker,
         Self::Permit,
         Self::PowerState,
@@ -78,6 +84,9 @@ impl WaitingFor {
         Self::ApiServer,
         Self::Credentials,
         Self::Status,
+        Self::BootOverride,
+        Self::NetworkBoot,
+        Self::Installation,
     ];
 
     /// The name in the API, the database and logs.
@@ -92,6 +101,9 @@ impl WaitingFor {
             Self::ApiServer => "APIServer",
             Self::Credentials => "Credentials",
             Self::Status => "Status",
+            Self::BootOverride => "BootOverride",
+            Self::NetworkBoot => "NetworkBoot",
+            Self::Installation => "Installation",
         }
     }
 
@@ -144,6 +156,8 @@ pub struct LiveJob {
     pub request_stored: bool,
     /// The version of the credentials Secret that its last try used; a newer one is worth a wake-up.
     pub secret_version: Option<String>,
+    /// What the machine's installer told last.
+    pub progress: Option<InstallProgress>,
 }
 
 /// A live job whose row is of another release.

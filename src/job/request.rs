@@ -11,6 +11,18 @@ pub enum RequestKind {
     ForceOff,
     /// Switches the power on.
     PowerOn,
+    /// Makes the next start, and no other, boot from the network by PXE.
+    BootFromNetworkOnce,
+    /// Makes the next start, and no other, boot from the network by UEFI HTTP.
+    BootFromHttpOnce,
+    /// Makes the next start, and no other, boot from the CD drive, where virtual media are.
+    BootFromMediaOnce,
+    /// Lets the machine boot in its own order again.
+    ClearBootOverride,
+    /// Puts an image into the virtual CD drive; its address is not part of what is stored.
+    InsertMedia,
+    /// Empties the virtual CD drive.
+    EjectMedia,
 }
 
 impl RequestKind {
@@ -20,6 +32,12 @@ impl RequestKind {
             Self::GracefulShutdown => "GracefulShutdown",
             Self::ForceOff => "ForceOff",
             Self::PowerOn => "PowerOn",
+            Self::BootFromNetworkOnce => "BootFromNetworkOnce",
+            Self::BootFromHttpOnce => "BootFromHttpOnce",
+            Self::BootFromMediaOnce => "BootFromMediaOnce",
+            Self::ClearBootOverride => "ClearBootOverride",
+            Self::InsertMedia => "InsertMedia",
+            Self::EjectMedia => "EjectMedia",
         }
     }
 }

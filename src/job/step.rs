@@ -16,11 +16,27 @@ pub enum Step {
     /// Powers on and reads it back.
     #[serde(rename = "PowerOn")]
     On,
+    /// Has the machine boot from the network once, and reads that back. The boot session is published with its request.
+    SetBootOverride,
+    /// Waits until the machine has fetched its boot script.
+    AwaitBoot,
+    /// Takes the boot override away where it outlived its one boot, and reads that back.
+    ClearBootOverride,
+    /// Waits until the installed system has called home.
+    AwaitInstall,
 }
 
 impl Step {
     /// Every step, in a fixed order.
-    pub const ALL: [Self; 3] = [Self::Inspect, Self::Off, Self::On];
+    pub const ALL: [Self; 7] = [
+        Self::Inspect,
+        Self::Off,
+        Self::On,
+        Self::SetBootOverride,
+        Self::AwaitBoot,
+        Self::ClearBootOverride,
+        Self::AwaitInstall,
+    ];
 
     /// The name in the API, the database, logs and metric labels.
     pub const fn as_str(self) -> &'static str {
@@ -28,6 +44,10 @@ impl Step {
             Self::Inspect => "Inspect",
             Self::Off => "PowerOff",
             Self::On => "PowerOn",
+            Self::SetBootOverride => "SetBootOverride",
+            Self::AwaitBoot => "AwaitBoot",
+            Self::ClearBootOverride => "ClearBootOverride",
+            Self::AwaitInstall => "AwaitInstall",
         }
     }
 
@@ -44,14 +64,19 @@ impl Step {
             // A graceful shutdown has its own, shorter deadline before it is forced (`--shutdown-deadline`).
             Self::Off => Some(Duration::from_mins(10)),
             Self::On => Some(Duration::from_mins(5)),
+            Self::SetBootOverride | Self::ClearBootOverride => Some(Duration::from_mins(5)),
+            // Large servers test their memory for many minutes before they boot (`--boot-deadline`).
+            Self::AwaitBoot => Some(Duration::from_mins(20)),
+            // `--install-deadline`.
+            Self::AwaitInstall => Some(Duration::from_mins(90)),
         }
     }
 
     /// Whether the step sends requests that change the machine.
     pub const fn mutates(self) -> bool {
         match self {
-            Self::Inspect => false,
-            Self::Off | Self::On => true,
+            Self::Inspect | Self::AwaitBoot | Self::AwaitInstall => false,
+            Self::Off | Self::On | Self::SetBootOverride | Self::ClearBootOverride => true,
         }
     }
 }

@@ -3,6 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::Observation;
+use super::image::{self, ImageSync};
 use super::power::{self, PowerSync};
 use super::situation::{self, Patience, Situation};
 use crate::api::condition::{ConditionType, Truth, condition, time};
@@ -36,6 +37,7 @@ fn said(seen: &Observation, situation: &Situation, kind: ConditionType) -> Optio
         ConditionType::Reachable => Some(reachable(seen)),
         ConditionType::Fresh => Some(fresh(seen)),
         ConditionType::PowerSynced => power_synced(seen),
+        ConditionType::ImageSynced => image_synced(seen),
         ConditionType::Reconciling => reconciling(situation),
         ConditionType::Stalled => stalled(situation),
         ConditionType::Paused => paused(situation),
@@ -105,6 +107,20 @@ fn power_synced(seen: &Observation) -> Option<Said> {
         PowerSync::NotYet | PowerSync::Opposite(_) => {
             Some(say(Truth::False, Reason::OutOfSync, "the power state is not the wished one"))
         }
+    }
+}
+
+fn image_synced(seen: &Observation) -> Option<Said> {
+    match image::sync(seen) {
+        ImageSync::NoWish => None,
+        ImageSync::NeverRead => {
+            Some(say(Truth::Unknown, Reason::Pending, "the machine was not looked at yet"))
+        }
+        ImageSync::Synced => Some(say(Truth::True, Reason::ImageInSync, "the wished image is installed")),
+        ImageSync::ToAdopt(_) | ImageSync::ToInstall(_) => {
+            Some(say(Truth::False, Reason::ImageOutOfSync, "the wished image is not installed yet"))
+        }
+        ImageSync::Blocked(problem) => Some(tell(Truth::False, &problem)),
     }
 }
 

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::Work;
 use crate::api::Reason;
-use crate::job::{Cause, FinishedJob, HandledTokens, JobId, Lane};
+use crate::job::{Cause, Contents, FinishedJob, HandledTokens, JobId, Lane, TokenValue};
 
 /// Why a server has no record yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -39,6 +39,9 @@ pub enum Command {
         why: NewRecord,
         /// The tokens that count as handled from the start.
         handled: HandledTokens,
+        /// What is on its disks, where anything is known of that.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        contents: Option<Contents>,
     },
     /// Claim the BMC at this normalised address for this server; the claim of another address goes.
     ClaimBmc {
@@ -68,10 +71,15 @@ pub enum Command {
     },
     /// Record a token as handled without acting on it.
     RecordHandled {
-        /// The value of `spec.rebootToken`.
-        reboot_token: String,
+        /// The token and its value.
+        token: TokenValue,
         /// Why it is not acted on.
         reason: Reason,
+    },
+    /// Record what is on the machine's disks without touching it.
+    RecordContents {
+        /// What is there.
+        contents: Contents,
     },
     /// Record the failure of a job that status shows as begun and of which the database knows nothing.
     RecordLost {

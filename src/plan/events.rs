@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::{Command, Decision, Farewell, NewRecord, Observation, history_lost, situation};
 use crate::api::condition::{ConditionType, find};
 use crate::api::{LastJobStatus, Phase, Reason, ServerStatus};
-use crate::job::JobResult;
+use crate::job::{Contents, JobResult, TokenKind};
 
 /// How loud an event is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -34,7 +34,7 @@ pub fn events(seen: &Observation, decision: &Decision, after: &ServerStatus) -> 
     let before = seen.shown();
     let mut notes = Vec::new();
     notes.extend(of_command(seen, decision));
-    notes.extend(of_token(seen));
+    notes.extend(TokenKind::ALL.into_iter().filter_map(|kind| of_token(seen, kind)));
     notes.extend(history_lost::event(seen, after));
     let last = before.and_then(|before| before.last_job.as_ref());
     notes
@@ -54,16 +54,32 @@ fn of_command(seen: &Observation, decision: &Decision) -> Option<EventNote> {
             Some(note(EventKind::Warning, problem.reason, "Register", problem.message))
         }
         Command::Register { why: NewRecord::FirstSight, .. } => {
-            let token = seen.spec().reboot_token.as_ref()?;
+            let mut tokens =
+                TokenKind::ALL.into_iter().filter_map(|kind| Some((kind, kind.of(seen.spec())?)));
+            let (kind, token) = tokens.next()?;
+            let others: Vec<String> =
+                tokens.map(|(kind, token)| format!(", {} {token:?}", kind.field())).collect();
+            let others = others.concat();
             let text = format!(
-                "rebootToken {token:?} came with a new Server: it counts as handled and reboots nothing"
+                "{} {token:?}{others} came with a new Server: it counts as handled and asks for nothing",
+                kind.field()
             );
             Some(note(EventKind::Normal, Reason::TokenAlreadyHandled, "Register", text))
         }
-        Command::RecordHandled { reboot_token, reason } => {
-            let text =
-                format!("rebootToken {reboot_token:?} counts as handled: the machine is, or shall be, off");
-            Some(note(EventKind::Normal, *reason, "Reboot", text))
+        Command::RecordHandled { token, reason } => {
+            let why = match token.kind {
+                TokenKind::Reboot => "the machine is, or shall be, off",
+                TokenKind::Reimage => "spec names no image to install",
+            };
+            let text = format!("{} {:?} counts as handled: {why}", token.kind.field(), token.value);
+            Some(note(EventKind::Normal, *reason, token.kind.action().as_str(), text))
+        }
+        Command::RecordContents { contents: Contents::Image(image) } => {
+            let text = format!(
+                "the image {:?} is recorded as what is on the machine; nothing was touched",
+                image.name
+            );
+            Some(note(EventKind::Normal, Reason::ImageInSync, "Adopt", text))
         }
         Command::Release(Farewell::WithoutUndo) => Some(note(
             EventKind::Warning,
@@ -82,17 +98,19 @@ fn of_command(seen: &Observation, decision: &Decision) -> Option<EventNote> {
 }
 
 /// A spec that returned to an earlier token, as a `git revert` does.
-fn of_token(seen: &Observation) -> Option<EventNote> {
+fn of_token(seen: &Observation, kind: TokenKind) -> Option<EventNote> {
     let shown = seen.shown().filter(|status| status.was_written())?;
-    let token = seen.spec().reboot_token.as_deref()?;
+    let token = kind.of(seen.spec())?;
     let is_new_spec = shown.observed_generation != seen.generation();
-    let handled = seen.handled().reboot;
-    let is_earlier = handled.iter().rev().skip(1).any(|earlier| earlier == token);
+    let handled = seen.handled();
+    let is_earlier = handled.of(kind).iter().rev().skip(1).any(|earlier| earlier == token);
     (is_new_spec && is_earlier).then(|| {
+        let (field, action) = (kind.field(), kind.action().as_str());
         let text = format!(
-            "rebootToken {token:?} was handled before: it reboots nothing; set a new value to reboot"
+            "{field} {token:?} was handled before: it asks for nothing; set a new value for a {}",
+            action.to_ascii_lowercase()
         );
-        note(EventKind::Normal, Reason::TokenAlreadyHandled, "Reboot", text)
+        note(EventKind::Normal, Reason::TokenAlreadyHandled, action, text)
     })
 }
 

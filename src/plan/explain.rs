@@ -29,6 +29,8 @@ pub struct Facts {
     pub bad_address: Option<Problem>,
     /// The normalised address, where it is not the one in spec.
     pub address: Option<String>,
+    /// The digest of the `OSImage` that spec names; absent where there is none.
+    pub image_digest: Option<String>,
     /// The version of the credentials Secret; absent where there is none.
     pub secret: Option<SecretVersion>,
     /// Whether somebody works for the site.
@@ -62,6 +64,7 @@ impl Facts {
             shown_job_ended: self.shown_job_ended,
             another_history: self.another_history,
             bmc_address: self.bad_address.map_or(Ok(address), Err),
+            image_digest: self.image_digest,
             secret: self.secret,
             site: self.site,
             now_ms: self.now_ms,

@@ -40,6 +40,7 @@ pub(super) fn new() -> Observation {
         shown_job_ended: false,
         another_history: false,
         bmc_address: Ok(ADDRESS.into()),
+        image_digest: None,
         secret: Some(SecretVersion { uid: "s".into(), resource_version: "7".into() }),
         site: SiteWorkers::Live,
         now_ms: NOW_MS,
@@ -92,6 +93,7 @@ pub(super) fn job(seen: &Observation, action: Action) -> LiveJob {
         cancel: None,
         request_stored: false,
         secret_version: None,
+        progress: None,
     }
 }
 

@@ -48,17 +48,11 @@ fn behind(seen: &Observation) -> Option<&LiveJob> {
 
 /// Whether status has the token of a job as handled whose first request the database does not know.
 fn forgot_the_token(seen: &Observation, job: &LiveJob) -> bool {
-    let token = match job.action {
-        Action::Reboot => seen.spec().reboot_token.as_deref(),
-        // No other action has a token yet.
-        _ => None,
-    };
-    let Some(token) = token.filter(|_| !job.request_stored && job.intent == seen.intent(job.action)) else {
-        return false;
-    };
-    let known = seen.known.as_ref().is_some_and(|known| known.handled.reboot_is_handled(Some(token)));
-    let shown = seen.shown().is_some_and(|status| status.reboot_tokens.iter().any(|one| one == token));
-    shown && !known
+    let Some(kind) = job.action.token() else { return false };
+    let ours = !job.request_stored && job.intent == seen.intent(job.action);
+    let Some(token) = kind.of(seen.spec()).filter(|_| ours) else { return false };
+    let known = seen.known.as_ref().is_some_and(|known| known.handled.is_handled(kind, Some(token)));
+    seen.shown_tokens().is_handled(kind, Some(token)) && !known
 }
 
 /// The job that status shows as begun and that the database neither has nor saw end.

@@ -205,7 +205,7 @@ fn a_reboot_whose_first_request_the_database_forgot_is_stopped_and_then_undone()
     }
     // A handled token that the database knows of is no sign: that job is on its way out by itself.
     seen.job = Some(live);
-    f::known(&mut seen).handled.record_reboot("t");
+    f::known(&mut seen).handled.record(crate::job::TokenKind::Reboot, "t");
     assert_eq!(decided(&seen), "nothing Queued");
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Command, Observation, Work, work};
 use crate::api::Reason;
-use crate::job::{Action, Effect, LiveJob, WaitingFor};
+use crate::job::{Action, LiveJob, WaitingFor};
 
 /// Compares what is wanted with what is live.
 pub(super) fn settle(seen: &Observation, wanted: Option<Work>) -> Command {
@@ -22,7 +22,7 @@ fn idle(seen: &Observation) -> Reason {
 
 /// Why the job should go: its wish is no longer the present one, or something more important came.
 fn displaced_by(seen: &Observation, job: &LiveJob, wanted: Option<&Work>) -> Option<Reason> {
-    let known_how = job.action.effect() != Effect::Destructive;
+    let known_how = !job.action.steps().is_empty();
     if !known_how || job.intent != seen.intent(job.action) {
         return Some(Reason::WishChanged);
     }
@@ -87,6 +87,8 @@ pub(super) const fn in_progress(job: &LiveJob) -> Reason {
         (None, Some(_), Action::PowerOn) => Reason::PoweringOn,
         (None, Some(_), Action::PowerOff) => Reason::PoweringOff,
         (None, Some(_), Action::Reboot) => Reason::Rebooting,
+        (None, Some(_), Action::Build) => Reason::Building,
+        (None, Some(_), Action::Reimage) => Reason::Reimaging,
         (None, Some(_), _) => Reason::Inspecting,
     }
 }

@@ -11,14 +11,14 @@
 //! | `history_lost` | what status knows of a job and the database forgot |
 //! | `paused` | nothing is begun, what runs is asked to stop |
 //! | `claims` | one BMC, one `Server` |
-//! | `reboot`, `power`, `inspect` | what the machine needs, the most important first |
+//! | `image`, `reboot`, `power`, `inspect` | what the machine needs, the most important first |
 //! | `failure` | what failed for good is not tried again until something changed |
 //! | `live_job` | what becomes of a job that is there already |
 //! | `recheck` | when to look again although nothing happened |
 //! | `situation`, `conditions`, `status` | what the user sees |
 //! | `events` | what is told once, when it changes |
 //!
-//! Decommission, wipe, build and reimage come between `claims` and `reboot` once they have steps.
+//! Decommission and wipe come between `claims` and `image` once they have steps.
 
 mod claims;
 mod conditions;
@@ -29,6 +29,7 @@ mod explain;
 mod failure;
 mod first_sight;
 mod history_lost;
+mod image;
 mod inspect;
 mod live_job;
 mod observation;
@@ -48,6 +49,10 @@ mod golden_test;
 mod history_lost_test;
 #[cfg(test)]
 mod kstatus;
+#[cfg(test)]
+mod live_job_test;
+#[cfg(test)]
+mod property_story;
 #[cfg(test)]
 mod property_test;
 #[cfg(test)]
@@ -73,6 +78,7 @@ fn command(seen: &Observation) -> Command {
         .or_else(|| paused::rule(seen))
         .or_else(|| deletion::with_power_off(seen))
         .or_else(|| claims::rule(seen))
+        .or_else(|| image::rule(seen))
         .or_else(|| reboot::not_applicable(seen))
         .unwrap_or_else(|| live_job::settle(seen, work::wanted(seen)))
 }

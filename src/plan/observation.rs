@@ -71,6 +71,8 @@ pub struct Observation {
     pub another_history: bool,
     /// `spec.bmc.address`, normalised, or what is wrong with it.
     pub bmc_address: Result<String, Problem>,
+    /// The digest of the `OSImage` that `spec.image` names; `None`: none is named, or there is none of that name.
+    pub image_digest: Option<String>,
     /// The version of the credentials Secret; `None`: there is none of that name and type.
     pub secret: Option<SecretVersion>,
     /// Whether somebody works for its site.
@@ -126,7 +128,7 @@ impl Observation {
         self.bmc_address.as_deref().unwrap_or(&self.spec().bmc.address)
     }
 
-    fn annotation(&self, name: &str) -> Option<&str> {
+    pub(super) fn annotation(&self, name: &str) -> Option<&str> {
         self.server.metadata.annotations.as_ref()?.get(name).map(String::as_str)
     }
 
@@ -141,7 +143,13 @@ impl Observation {
         let uid = self.uid();
         Intent::of(
             action,
-            Wish { uid: &uid, spec: self.spec(), bmc_address: self.address(), deleting: self.deleting() },
+            Wish {
+                uid: &uid,
+                spec: self.spec(),
+                bmc_address: self.address(),
+                image_digest: self.image_digest.as_deref(),
+                deleting: self.deleting(),
+            },
         )
     }
 
@@ -149,11 +157,17 @@ impl Observation {
         Cause::of(self.spec(), self.secret.as_ref(), self.annotation(names::RECONCILE_REQUESTED_AT))
     }
 
+    /// The tokens that status has as handled.
+    pub(super) fn shown_tokens(&self) -> HandledTokens {
+        HandledTokens {
+            reboot: self.shown().map(|status| status.reboot_tokens.clone()).unwrap_or_default(),
+            reimage: self.shown().map(|status| status.reimage_tokens.clone()).unwrap_or_default(),
+        }
+    }
+
     /// The tokens that count as handled: those of the database and those of status together.
     pub(super) fn handled(&self) -> HandledTokens {
-        let shown = HandledTokens {
-            reboot: self.shown().map(|status| status.reboot_tokens.clone()).unwrap_or_default(),
-        };
+        let shown = self.shown_tokens();
         self.known.as_ref().map_or_else(|| shown.clone(), |known| known.handled.union(&shown))
     }
 

@@ -6,66 +6,14 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
+use super::property_story::{Happens, happens};
 use super::{Command, Observation, decide, events, fixture as f, status};
 use crate::api::hardware::PowerState;
-use crate::api::{DeletionPolicy, FailureScope, Power, Reason, ServerStatus};
+use crate::api::{DeletionPolicy, FailureScope, ImageWish, Provisioning, Reason, ServerStatus, names};
 use crate::job::{
-    Action, FinishedJob, JobId, JobResult, JobState, Known, LiveJob, Problem, StoredFailure, WaitingFor,
+    Action, Contents, FinishedJob, InstalledImage, JobId, JobResult, JobState, Known, LiveJob, Origin,
+    Problem, StoredFailure, TokenKind, WaitingFor,
 };
-
-#[derive(Debug, Clone, Copy)]
-enum Happens {
-    Power(Option<Power>),
-    Token(Option<u8>),
-    Pause(bool),
-    Delete(DeletionPolicy),
-    Address(u8),
-    NewSecret,
-    LostDatabase,
-    Replicated,
-    LostCommits,
-    ButtonPressed,
-    Time(i64),
-    WorkerStarts,
-    WorkerSends,
-    WorkerFinishes,
-    WorkerFails(Reason),
-    WorkerParks(Reason),
-}
-
-fn happens() -> impl Strategy<Value = Happens> {
-    use Happens as H;
-    let failures = prop_oneof![
-        Just(Reason::PowerStateMismatch),
-        Just(Reason::CredentialsInvalid),
-        Just(Reason::IdentityMismatch),
-        Just(Reason::SystemNotFound),
-        Just(Reason::CrashLimit),
-    ];
-    let powers = prop_oneof![Just(None), Just(Some(Power::PoweredOn)), Just(Some(Power::PoweredOff))];
-    let policies = prop_oneof![Just(DeletionPolicy::Retain), Just(DeletionPolicy::PowerOff)];
-    let parks =
-        prop_oneof![Just(Reason::Unreachable), Just(Reason::CredentialsInvalid), Just(Reason::BMCBusy)];
-    // Weighted so that most stories get as far as work that fails.
-    prop_oneof![
-        4 => powers.prop_map(H::Power),
-        3 => proptest::option::of(0_u8..4).prop_map(H::Token),
-        1 => any::<bool>().prop_map(H::Pause),
-        1 => policies.prop_map(H::Delete),
-        1 => (0_u8..2).prop_map(H::Address),
-        1 => Just(H::NewSecret),
-        1 => Just(H::LostDatabase),
-        2 => Just(H::Replicated),
-        1 => Just(H::LostCommits),
-        2 => Just(H::ButtonPressed),
-        2 => (0_i64..1_000_000).prop_map(H::Time),
-        9 => Just(H::WorkerStarts),
-        3 => Just(H::WorkerSends),
-        7 => Just(H::WorkerFinishes),
-        3 => failures.prop_map(H::WorkerFails),
-        2 => parks.prop_map(H::WorkerParks),
-    ]
-}
 
 #[derive(Debug, Clone)]
 struct World {
@@ -74,6 +22,10 @@ struct World {
     next_id: u64,
     gone: bool,
     ended: BTreeSet<JobId>,
+    /// Whether a user asked for an installation since the last one began.
+    asked: bool,
+    /// Whether the last installation that began did not come to its end.
+    half_installed: bool,
     /// What the replica has: it becomes the database when commits are lost.
     replica: (Option<Known>, Option<LiveJob>, crate::job::Visibility, BTreeSet<JobId>),
 }
@@ -89,6 +41,8 @@ impl World {
             next_id: 1,
             gone: false,
             ended: BTreeSet::new(),
+            asked: false,
+            half_installed: false,
             replica: Default::default(),
         }
     }
@@ -103,6 +57,20 @@ impl World {
     }
 
     fn happen(&mut self, what: Happens) {
+        let by_worker = matches!(
+            what,
+            Happens::WorkerStarts
+                | Happens::WorkerSends
+                | Happens::WorkerFinishes
+                | Happens::WorkerFails(_)
+                | Happens::WorkerParks(_)
+        );
+        // Nobody claims before everything was derived again.
+        if by_worker && self.seen.another_history {
+            return;
+        }
+        // Time never stands still.
+        self.seen.now_ms += 1_000;
         match what {
             Happens::Power(power) => {
                 self.seen.server.spec.power = power;
@@ -111,6 +79,31 @@ impl World {
             Happens::Token(token) => {
                 self.seen.server.spec.reboot_token = token.map(|token| token.to_string());
                 self.spec_changed();
+            }
+            Happens::Image(number) => {
+                let wish = number
+                    .map(|number| ImageWish { name: format!("image-{number}"), ..ImageWish::default() });
+                self.asked |= wish.is_some() && wish != self.seen.server.spec.image;
+                self.seen.image_digest = number.map(|number| format!("sha256:{number}"));
+                self.seen.server.spec.image = wish;
+                self.spec_changed();
+            }
+            Happens::Reimage(token) => {
+                let token = token.map(|token| token.to_string());
+                self.asked |= token.is_some() && token != self.seen.server.spec.reimage_token;
+                self.seen.server.spec.reimage_token = token;
+                self.spec_changed();
+            }
+            Happens::Provisioning(provisioning) => {
+                self.seen.server.spec.provisioning = provisioning;
+                self.spec_changed();
+            }
+            Happens::OSImageReplaced(digest) => {
+                self.seen.image_digest = digest.map(|digest| format!("sha256:other-{digest}"));
+            }
+            Happens::Confirmed => {
+                let uid = self.seen.uid().as_str().to_owned();
+                self.seen.server.metadata.annotations = Some([(names::CONFIRM.to_owned(), uid)].into());
             }
             Happens::Pause(paused) => {
                 self.seen.server.spec.paused = Some(paused);
@@ -142,6 +135,7 @@ impl World {
                 let (known, job, visibility, ended) = self.replica.clone();
                 (self.seen.known, self.seen.job, self.seen.visibility) = (known, job, visibility);
                 self.ended = ended;
+                self.seen.another_history = true;
             }
             Happens::ButtonPressed => {
                 self.machine = if self.machine == PowerState::PoweredOn {
@@ -176,17 +170,50 @@ impl World {
         if self.is_handled(&job) {
             return;
         }
-        self.seen.job.as_mut().unwrap().request_stored = true;
-        let token = self.seen.server.spec.reboot_token.clone();
-        if let (Action::Reboot, Some(token), Some(known)) = (job.action, token, self.known()) {
-            known.handled.record_reboot(&token);
+        if job.action.installs() && !job.request_stored {
+            if !self.may_install(&job) {
+                return;
+            }
+            assert!(self.asked || self.half_installed, "installed again, and nobody asked for it");
+            (self.asked, self.half_installed) = (false, true);
         }
+        self.seen.job.as_mut().unwrap().request_stored = true;
+        let kinds: &[TokenKind] = match job.action {
+            Action::Reboot => &[TokenKind::Reboot],
+            action if action.installs() => &[TokenKind::Reimage, TokenKind::Reboot],
+            _ => &[],
+        };
+        let (spec, now_ms) = (self.seen.server.spec.clone(), self.seen.now_ms);
+        let Some(known) = self.known() else { return };
+        for kind in kinds.iter().filter(|_| !job.request_stored) {
+            if let Some(token) = kind.of(&spec) {
+                known.handled.record(*kind, token);
+            }
+        }
+        if job.action.installs() {
+            known.contents = Some(Contents::Unknown { since_ms: now_ms });
+        }
+    }
+
+    /// What a worker asks before the first request of an installation: the second witness, and a person's word.
+    fn may_install(&self, job: &LiveJob) -> bool {
+        let status = self.seen.server.status.as_ref().unwrap();
+        let witnessed = status.job.as_ref().is_some_and(|shown| {
+            shown.id == job.id.to_string()
+                && shown.started_at.is_some()
+                && shown.state != JobState::Cancelling
+        });
+        let somebodys = matches!(super::image::contents(&self.seen), Some(Contents::Foreign { .. }));
+        let confirmed = self.seen.annotation(names::CONFIRM) == Some(self.seen.uid().as_str());
+        witnessed && (!somebodys || confirmed) && !self.seen.paused()
     }
 
     /// Whether the live read shows that a job which sent nothing was done already.
     fn is_handled(&self, job: &LiveJob) -> bool {
         let token = self.seen.server.spec.reboot_token.as_deref();
-        job.action == Action::Reboot && !job.request_stored && self.seen.handled().reboot_is_handled(token)
+        job.action == Action::Reboot
+            && !job.request_stored
+            && self.seen.handled().is_handled(TokenKind::Reboot, token)
     }
 
     fn end(&mut self, job: &LiveJob, result: JobResult, problem: Option<Problem>) {
@@ -227,16 +254,45 @@ impl World {
         if job.cancel.is_none() && !job.request_stored {
             self.send();
         }
+        let begun = self.seen.job.as_ref().is_some_and(|job| job.request_stored);
+        if job.action.installs() && job.cancel.is_none() && !begun {
+            // Waits for its witness, or gives way.
+            return match super::image::wanted(&self.seen) {
+                Some(_) => {}
+                None => {
+                    self.end(&job, JobResult::Superseded, Some(Problem::new(Reason::AlreadyDone, "there")));
+                }
+            };
+        }
+        if let (true, None, Some(wish), Some(digest)) = (
+            job.action.installs(),
+            job.cancel,
+            self.seen.server.spec.image.clone(),
+            self.seen.image_digest.clone(),
+        ) {
+            self.half_installed = false;
+            let at_ms = self.seen.now_ms;
+            if let Some(known) = self.known() {
+                let image = InstalledImage { name: wish.name, digest, at_ms, origin: Origin::Installed };
+                known.contents = Some(Contents::Image(image));
+            }
+        }
         match job.action {
             _ if job.cancel.is_some() && !job.request_stored => {}
             Action::PowerOff => self.machine = PowerState::PoweredOff,
-            Action::PowerOn | Action::Reboot => self.machine = PowerState::PoweredOn,
+            Action::PowerOn | Action::Reboot | Action::Build | Action::Reimage => {
+                self.machine = PowerState::PoweredOn;
+            }
             _ => {}
         }
         let (machine, now_ms) = (self.machine, self.seen.now_ms);
         let result = if job.cancel.is_some() { JobResult::Cancelled } else { JobResult::Succeeded };
         if let Some(known) = self.known() {
-            known.reading = Some(f::reading(machine));
+            let reading = f::reading(machine);
+            if let Some(foreign) = Contents::seen_in(known.contents.as_ref(), &reading, now_ms) {
+                known.contents = Some(foreign);
+            }
+            known.reading = Some(reading);
             known.unanswered = None;
             known.last_good_read_ms = Some(now_ms);
             known.last_try_ms = Some(now_ms);
@@ -288,6 +344,9 @@ impl World {
         self.check(&decision.command);
         self.seen.server.status = Some(shown);
         self.apply(&decision.command);
+        if !matches!(decision.command, Command::Cancel { .. }) {
+            self.seen.another_history = false;
+        }
         if let Command::Enqueue(_) = decision.command {
             let again = decide(&self.seen).command;
             assert!(!matches!(again, Command::Enqueue(_)), "decided twice: {again:?}");
@@ -306,7 +365,21 @@ impl World {
         }
         if work.action == Action::Reboot {
             let token = self.seen.server.spec.reboot_token.as_deref();
-            assert!(!self.seen.handled().reboot_is_handled(token), "a handled token reboots");
+            assert!(!self.seen.handled().is_handled(TokenKind::Reboot, token), "a handled token reboots");
+        }
+        if work.action.installs() {
+            let spec = &self.seen.server.spec;
+            assert_eq!(spec.provisioning, Provisioning::Install, "an adopted machine is installed");
+            let pending = !self.seen.handled().is_handled(TokenKind::Reimage, spec.reimage_token.as_deref());
+            match super::image::contents(&self.seen) {
+                Some(Contents::Image(image)) => {
+                    assert!(pending || Some(&image.name) != spec.image.as_ref().map(|wish| &wish.name));
+                }
+                Some(Contents::Foreign { .. }) => {
+                    assert!(self.seen.server.metadata.annotations.is_some(), "built without a person's word");
+                }
+                Some(Contents::Unknown { .. }) | None => {}
+            }
         }
         if let Some(failure) = &known.failure {
             let same = failure.intent == work.intent && failure.cause == self.seen.cause();
@@ -323,8 +396,9 @@ impl World {
             Command::AddFinalizer => {
                 self.seen.server.metadata.finalizers = Some(vec![crate::api::names::FINALIZER.into()]);
             }
-            Command::Register { handled, .. } => {
-                self.seen.known = Some(Known { version: 1, handled: handled.clone(), ..Known::default() });
+            Command::Register { handled, contents, .. } => {
+                let (handled, contents) = (handled.clone(), contents.clone());
+                self.seen.known = Some(Known { version: 1, handled, contents, ..Known::default() });
             }
             Command::ClaimBmc { address } => {
                 let address = Some(address.clone());
@@ -353,11 +427,25 @@ impl World {
                 }
             }
             Command::Reprioritize { lane, .. } => self.seen.job.as_mut().unwrap().lane = *lane,
-            Command::RecordHandled { reboot_token, .. } => {
-                self.known().unwrap().handled.record_reboot(reboot_token);
+            Command::RecordHandled { token, .. } => {
+                self.known().unwrap().handled.record(token.kind, &token.value);
             }
-            Command::RecordLost { job, .. } => {
-                unreachable!("no action that destroys data has steps yet: {job:?}")
+            Command::RecordContents { contents } => {
+                assert!(self.seen.job.as_ref().is_none_or(|job| !job.action.installs()));
+                self.half_installed = false;
+                self.known().unwrap().contents = Some(contents.clone());
+            }
+            Command::RecordLost { job, cause } => {
+                let failure = StoredFailure {
+                    action: job.action,
+                    intent: job.intent.clone(),
+                    cause: cause.clone(),
+                    problem: job.problem.clone().unwrap(),
+                    at_ms: self.seen.now_ms,
+                };
+                let known = self.known().unwrap();
+                known.version += 1;
+                (known.failure, known.last_job) = (Some(failure), Some(job.clone()));
             }
             Command::Release(_) => self.gone = true,
         }
@@ -424,7 +512,7 @@ proptest! {
         }
         if world.seen.server.metadata.deletion_timestamp.is_none() {
             while !matches!(world.pass(), Command::Register { .. }) {}
-            prop_assert!(world.seen.known.as_ref().unwrap().handled.reboot_is_handled(Some("came-with-it")));
+            prop_assert!(world.seen.known.as_ref().unwrap().handled.is_handled(TokenKind::Reboot, Some("came-with-it")));
             prop_assert!(super::work::wanted(&world.seen).is_none_or(|work| work.action != Action::Reboot));
         }
     }
@@ -470,77 +558,4 @@ proptest! {
         prop_assert!(after.reboot_tokens.len() <= crate::job::HANDLED_TOKENS_KEPT);
         let _ = events(&seen, &decision, &after);
     }
-}
-
-#[test]
-fn a_job_that_waits_for_credentials_wakes_with_a_new_secret_and_only_then() {
-    let mut seen = f::ready();
-    seen.server.spec.power = Some(Power::PoweredOff);
-    seen.server.status.as_mut().unwrap().observed_generation = seen.server.metadata.generation;
-    seen.job = Some(f::parked(&seen, Action::PowerOff, Reason::CredentialsInvalid, 1000));
-    assert!(matches!(decide(&seen).command, Command::Nothing(_)));
-    seen.secret.as_mut().unwrap().resource_version = "8".into();
-    assert!(matches!(decide(&seen).command, Command::WakeJob { .. }));
-}
-
-#[test]
-fn a_job_of_another_release_holds_everything_but_a_deletion_whose_time_is_over() {
-    let mut seen = f::ready();
-    seen.server.spec.power = Some(Power::PoweredOff);
-    seen.unreadable_job = Some(f::unreadable());
-    assert_eq!(decide(&seen).command, Command::Nothing(Reason::UnsupportedJob));
-    let (undo, off) = (seen.settings.undo_wait_ms, seen.settings.power_off_wait_ms);
-    for (policy, paused, ago, released) in [
-        (DeletionPolicy::Retain, true, undo - 1_000, false),
-        (DeletionPolicy::Retain, true, undo, true),
-        (DeletionPolicy::PowerOff, false, undo + off - 1_000, false),
-        (DeletionPolicy::PowerOff, false, undo + off, true),
-        (DeletionPolicy::PowerOff, true, undo + off, false),
-    ] {
-        seen.server.spec.deletion_policy = policy;
-        seen.server.spec.paused = Some(paused);
-        f::delete(&mut seen, ago);
-        let goes = matches!(decide(&seen).command, Command::Release(_));
-        assert_eq!(goes, released, "{policy:?}, paused {paused}, deleted {ago} ms ago");
-    }
-}
-
-#[test]
-fn a_job_that_waits_for_its_bmc_wakes_when_a_look_is_asked_for_and_only_once() {
-    let mut seen = f::ready();
-    seen.server.spec.power = Some(Power::PoweredOff);
-    seen.server.status.as_mut().unwrap().observed_generation = seen.server.metadata.generation;
-    seen.job = Some(f::parked(&seen, Action::PowerOff, Reason::Unreachable, 1000));
-    assert!(matches!(decide(&seen).command, Command::Nothing(_)));
-    let asked = k8s_openapi::jiff::Timestamp::from_millisecond(seen.now_ms).unwrap().to_string();
-    let annotations = [(crate::api::names::RECONCILE_REQUESTED_AT.to_owned(), asked)];
-    seen.server.metadata.annotations = Some(annotations.into());
-    assert!(matches!(decide(&seen).command, Command::WakeJob { .. }));
-    f::known(&mut seen).last_try_ms = Some(seen.now_ms);
-    assert!(matches!(decide(&seen).command, Command::Nothing(_)));
-}
-
-#[test]
-fn a_look_gives_way_to_work_and_another_priority_moves_the_job() {
-    let mut seen = f::ready();
-    seen.job = Some(f::job(&seen, Action::Inspect));
-    assert!(matches!(decide(&seen).command, Command::Nothing(_)));
-    seen.server.spec.power = Some(Power::PoweredOff);
-    assert!(matches!(decide(&seen).command, Command::Cancel { reason: Reason::Replaced, .. }));
-    seen.job = Some(f::job(&seen, Action::PowerOff));
-    assert!(matches!(decide(&seen).command, Command::Nothing(Reason::Queued)));
-    seen.server.spec.priority = Some(crate::api::Priority::Urgent);
-    assert!(matches!(decide(&seen).command, Command::Reprioritize { lane: crate::job::Lane::Urgent, .. }));
-}
-
-#[test]
-fn a_reboot_whose_off_was_sent_runs_to_its_end() {
-    let mut seen = f::ready();
-    seen.server.spec.reboot_token = Some("1".into());
-    let mut job = f::started(&seen, Action::Reboot);
-    job.request_stored = true;
-    seen.job = Some(job);
-    f::known(&mut seen).handled.record_reboot("1");
-    seen.server.spec.power = Some(Power::PoweredOff);
-    assert!(matches!(decide(&seen).command, Command::Nothing(Reason::Rebooting)));
 }

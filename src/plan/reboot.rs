@@ -3,13 +3,12 @@
 use super::{Command, Observation, Work, live_job};
 use crate::api::hardware::PowerState;
 use crate::api::{Power, Reason};
-use crate::job::Action;
-use crate::job::Visibility;
+use crate::job::{Action, TokenKind, TokenValue, Visibility};
 
 /// The token that asks for a reboot.
 pub(super) fn token(seen: &Observation) -> Option<&str> {
     let token = seen.spec().reboot_token.as_deref()?;
-    (!seen.handled().reboot_is_handled(Some(token))).then_some(token)
+    (!seen.handled().is_handled(TokenKind::Reboot, Some(token))).then_some(token)
 }
 
 /// What a reboot means for this machine.
@@ -34,7 +33,10 @@ pub(super) fn not_applicable(seen: &Observation) -> Option<Command> {
     match sense(seen) {
         Sense::MakesNone => Some(match &seen.job {
             Some(job) if job.action == Action::Reboot => live_job::displace(job, Reason::NotApplicable),
-            _ => Command::RecordHandled { reboot_token: token.to_owned(), reason: Reason::NotApplicable },
+            _ => Command::RecordHandled {
+                token: TokenValue { kind: TokenKind::Reboot, value: token.to_owned() },
+                reason: Reason::NotApplicable,
+            },
         }),
         Sense::Makes | Sense::NotKnownYet => None,
     }

@@ -1,11 +1,12 @@
 //! Which situation a server is in: one row of the table in the documentation of `status`.
 
+use super::image::{self, ImageSync};
 use super::power::PowerSync;
 use super::{
     Command, Decision, Farewell, NewRecord, Observation, claims, failure, live_job, power, reboot, work,
 };
 use crate::api::{Phase, Power, Reason};
-use crate::job::{Action, Deleting, LiveJob, Problem, RetryClass};
+use crate::job::{Action, Deleting, LiveJob, Problem, RetryClass, WaitingFor};
 
 /// Whether patience with an unreachable BMC is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +71,8 @@ fn has_reading(seen: &Observation) -> bool {
 
 fn difference(seen: &Observation) -> bool {
     let power = matches!(power::sync(seen), PowerSync::Opposite(_) | PowerSync::NotYet);
-    power || work::pending(seen).is_some()
+    let image = !matches!(image::sync(seen), ImageSync::NoWish | ImageSync::Synced);
+    power || image || work::pending(seen).is_some()
 }
 
 /// What only a person can mend.
@@ -127,6 +129,9 @@ fn with_job(seen: &Observation, job: &LiveJob) -> Situation {
     let first = job.action == Action::Inspect;
     match reason {
         Reason::Queued if first => in_queue(seen, first_look()),
+        Reason::Queued if job.waiting_for == Some(WaitingFor::Permit) => {
+            in_queue(seen, Situation::Queued(waits_for_a_permit()))
+        }
         Reason::Queued => in_queue(seen, Situation::Queued(waits_for_a_worker())),
         _ if first => Situation::Pending(at_step(job, reason)),
         _ => in_queue(seen, Situation::Working(phase(job.action), at_step(job, reason))),
@@ -149,6 +154,13 @@ fn waits_for_a_worker() -> Problem {
     Problem::new(Reason::Queued, "the job waits for a free worker")
 }
 
+fn waits_for_a_permit() -> Problem {
+    Problem::new(
+        Reason::Queued,
+        "as many machines of this site are being installed as may be: the job waits for its turn",
+    )
+}
+
 fn first_look() -> Situation {
     Situation::Pending(Problem::new(Reason::Pending, "the first inspection waits for a free worker"))
 }
@@ -156,7 +168,15 @@ fn first_look() -> Situation {
 fn at_step(job: &LiveJob, reason: Reason) -> Problem {
     let waiting = job.waiting_for.map(|what| format!(", waits for {}", what.as_str())).unwrap_or_default();
     let met = job.problem.as_ref().map(|problem| format!(": {}", problem.message)).unwrap_or_default();
-    Problem::new(reason, format!("{} is at step {}{waiting}{met}", job.action, job.step))
+    Problem::new(reason, format!("{} is at step {}{waiting}{met}{}", job.action, job.step, progress(job)))
+}
+
+fn progress(job: &LiveJob) -> String {
+    match &job.progress {
+        Some(told) if told.line.is_empty() => format!(", {} % done", told.percent),
+        Some(told) => format!(", {} % done: {}", told.percent, told.line),
+        None => String::new(),
+    }
 }
 
 const fn phase(action: Action) -> Phase {
@@ -164,10 +184,10 @@ const fn phase(action: Action) -> Phase {
         Action::PowerOn => Phase::PoweringOn,
         Action::PowerOff => Phase::PoweringOff,
         Action::Reboot => Phase::Rebooting,
-        // These have no steps yet: a job that names one is on its way out.
-        Action::Inspect | Action::Build | Action::Reimage | Action::Wipe | Action::Decommission => {
-            Phase::Queued
-        }
+        Action::Build => Phase::Building,
+        Action::Reimage => Phase::Reimaging,
+        // The last two have no steps yet: a job that names one is on its way out.
+        Action::Inspect | Action::Wipe | Action::Decommission => Phase::Queued,
     }
 }
 
@@ -198,8 +218,11 @@ fn at_rest(seen: &Observation) -> Situation {
             ),
         ),
         (true, _) if reboot::token(seen).is_some() => Situation::Queued(waits_for_a_worker()),
-        (true, _) if silent => Situation::UnreachableIdle,
-        (true, _) => Situation::AsDeclared,
+        (true, _) => match image::sync(seen) {
+            ImageSync::Blocked(problem) => Situation::Stalled(problem),
+            _ if silent => Situation::UnreachableIdle,
+            _ => Situation::AsDeclared,
+        },
     }
 }
 

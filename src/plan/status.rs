@@ -1,11 +1,11 @@
 //! What status shall be: a function of what was observed and of what was decided.
 
 use super::situation::{Situation, situation};
-use super::{Command, Decision, Observation, conditions, history_lost};
+use super::{Command, Decision, Observation, conditions, history_lost, image};
 use crate::api::condition::time;
 use crate::api::hardware::HardwareIdentity;
-use crate::api::{JobStatus, LastJobStatus, Phase, ServerStatus};
-use crate::job::{FinishedJob, LiveJob};
+use crate::api::{JobProgress, JobStatus, LastJobStatus, Phase, ServerStatus};
+use crate::job::{FinishedJob, HandledTokens, LiveJob};
 
 /// The whole status. Equal inputs give equal statuses: a server for which nothing changed is not written.
 pub fn status(seen: &Observation, decision: &Decision) -> ServerStatus {
@@ -13,10 +13,12 @@ pub fn status(seen: &Observation, decision: &Decision) -> ServerStatus {
     let known = seen.known.as_ref();
     let reading = known.and_then(|known| known.reading.as_ref());
     let before = seen.shown();
+    let handled = handled(seen, decision);
     ServerStatus {
         observed_generation: seen.generation(),
         phase: Some(phase(&situation)),
         power: reading.map(|reading| reading.power).or(before.and_then(|before| before.power)),
+        image: image::shown(seen),
         hardware: reading
             .map(|reading| reading.hardware.clone())
             .or_else(|| before.and_then(|before| before.hardware.clone())),
@@ -25,7 +27,8 @@ pub fn status(seen: &Observation, decision: &Decision) -> ServerStatus {
             known.and_then(|known| known.last_job.as_ref()).map(last_job),
             before.and_then(|before| before.last_job.clone()),
         ),
-        reboot_tokens: handled(seen, decision),
+        reboot_tokens: handled.reboot,
+        reimage_tokens: handled.reimage,
         bmc_identity: before
             .and_then(|before| before.bmc_identity.clone())
             .or_else(|| reading.map(|reading| reading.identity.clone()).filter(is_an_identity)),
@@ -47,10 +50,10 @@ fn is_an_identity(identity: &HardwareIdentity) -> bool {
     *identity != HardwareIdentity::default()
 }
 
-fn handled(seen: &Observation, decision: &Decision) -> Vec<String> {
+fn handled(seen: &Observation, decision: &Decision) -> HandledTokens {
     match &decision.command {
-        Command::Register { handled, .. } => handled.reboot.clone(),
-        _ => seen.handled().reboot,
+        Command::Register { handled, .. } => handled.clone(),
+        _ => seen.handled(),
     }
 }
 
@@ -78,6 +81,10 @@ fn job(job: &LiveJob) -> JobStatus {
         enqueued_at: time(job.enqueued_at_ms),
         started_at: job.started_at_ms.map(time),
         waiting_for: job.waiting_for,
+        progress: job
+            .progress
+            .as_ref()
+            .map(|told| JobProgress { percent: i64::from(told.percent), message: told.line.clone() }),
     }
 }
 

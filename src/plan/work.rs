@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Observation, failure, history_lost, inspect, power, reboot};
+use super::{Observation, failure, history_lost, image, inspect, power, reboot};
 use crate::job::{Action, Cause, Intent, Lane, Step, Visibility};
 
 /// A job that should be live.
@@ -44,15 +44,20 @@ pub(super) fn lane(seen: &Observation, action: Action) -> Lane {
     }
 }
 
-/// What changes the machine and is due, whatever failed before.
+/// What changes the machine and is due, whatever failed before; the most important first.
+fn due(seen: &Observation) -> impl Iterator<Item = Work> {
+    let concerns = [history_lost::undo, image::wanted, reboot::wanted, power::wanted];
+    concerns.into_iter().filter_map(move |concern| concern(seen))
+}
+
+/// The most important thing that changes the machine and is due, whatever failed before.
 pub(super) fn pending(seen: &Observation) -> Option<Work> {
-    history_lost::undo(seen).or_else(|| reboot::wanted(seen)).or_else(|| power::wanted(seen))
+    due(seen).next()
 }
 
 /// What should be live now. What failed for good stays away until intent or cause differs; a look still happens.
 pub(super) fn wanted(seen: &Observation) -> Option<Work> {
     seen.secret.as_ref()?;
-    pending(seen)
-        .filter(|work| failure::in_the_way(seen, work).is_none())
-        .or_else(|| inspect::wanted(seen).filter(|work| failure::in_the_way(seen, work).is_none()))
+    let mut all = due(seen).chain(inspect::wanted(seen));
+    all.find(|work| failure::in_the_way(seen, work).is_none())
 }

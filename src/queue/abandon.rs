@@ -8,7 +8,7 @@ use super::cancel::lock;
 use super::complete::{End, end_job};
 use super::row::delete_place;
 use super::transaction::{Ending, Pass, Transaction};
-use super::{Queue, QueueError, Report, now_ms, permit};
+use super::{Queue, QueueError, Report, boot_session, now_ms, permit};
 use crate::job::{Action, Incarnation, JobId, JobResult, Problem, ServerUid};
 
 /// What became of a job that was given up.
@@ -52,6 +52,7 @@ impl Transaction for Abandon {
             problem: Some(self.why.clone()),
             cause: None,
             report: Report::Nothing,
+            installed: None,
         };
         end_job(connection, &job, &end).await?;
         Ok(Ending::Commit(Abandoned::Gone))
@@ -94,6 +95,7 @@ impl Abandon {
             .bind(self.id.0)
             .execute(&mut *connection)
             .await?;
+        boot_session::revoke_all(connection, &[self.uid.as_str()]).await?;
         let text = |column: &str| row.try_get::<String, _>(column);
         sqlx::query(concat!(
             "INSERT INTO job_history (job_id, server_uid, namespace, name, site, action, result, reason, message, step, \

@@ -68,7 +68,7 @@ pub(super) async fn lock(
 }
 
 /// Counts a signal, and wakes the job where it is parked, or waits for a permit that it no longer needs.
-async fn signal(connection: &mut MySqlConnection, job: &JobRow) -> Result<(), QueueError> {
+pub(super) async fn signal(connection: &mut MySqlConnection, job: &JobRow) -> Result<(), QueueError> {
     sqlx::query("UPDATE job SET signals = signals + 1 WHERE server_uid = ?")
         .bind(job.uid.as_str())
         .execute(&mut *connection)
@@ -88,7 +88,8 @@ fn moves(job: &JobRow, from: PlaceInQueue) -> bool {
     }
 }
 
-async fn insert_woken(connection: &mut MySqlConnection, job: &JobRow) -> Result<(), QueueError> {
+/// Inserts the queue row of a job that [`signal`] woke: last of all.
+pub(super) async fn insert_woken(connection: &mut MySqlConnection, job: &JobRow) -> Result<(), QueueError> {
     match job.place {
         Some((place, _)) if moves(job, place) => {
             insert_place(connection, job, job.waits_in(), job.order_key()).await
@@ -123,6 +124,7 @@ impl Transaction for Cancel {
                 problem: Some(problem),
                 cause: None,
                 report: Report::Nothing,
+                installed: None,
             };
             end_job(connection, &job, &end).await?;
             return Ok(Ending::Commit(CancelOutcome::Deleted));

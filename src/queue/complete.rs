@@ -12,8 +12,11 @@ use super::row::JobRow;
 use super::state::{self, Changed, Tell};
 use super::state_row::Locked;
 use super::transaction::{Ending, Pass, Transaction, begin_again};
-use super::{Claim, Fenced, Queue, QueueError, Report, now_ms, permit};
-use crate::job::{Action, Cause, Effect, FinishedJob, JobResult, Problem, ServerUid, StoredFailure};
+use super::{Claim, Fenced, Queue, QueueError, Report, boot_session, now_ms, permit};
+use crate::job::{
+    Action, Cause, Contents, Effect, FinishedJob, InstalledImage, JobResult, Origin, PermitClass, Problem,
+    ServerUid, StoredFailure,
+};
 
 /// How a job ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +29,17 @@ pub struct End {
     pub cause: Option<Cause>,
     /// What was learned about the machine.
     pub report: Report,
+    /// The image that is on the machine now, as `OSImage` name and digest.
+    pub installed: Option<Installed>,
+}
+
+/// An image that a job has put onto its machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Installed {
+    /// The name of its `OSImage`.
+    pub name: String,
+    /// The digest of that `OSImage`'s spec.
+    pub digest: String,
 }
 
 /// Completions that share a transaction.
@@ -143,6 +157,9 @@ pub(super) async fn end_jobs(
 
 /// Records the ends of jobs whose rows are gone.
 async fn end_deleted(connection: &mut MySqlConnection, ended: &[(&JobRow, &End)]) -> Result<(), QueueError> {
+    // Only these publish boot sessions.
+    let booted = ended.iter().filter(|(job, _)| job.permit_class == Some(PermitClass::Install));
+    boot_session::revoke_all(connection, &in_lock_order(booted.map(|(job, _)| &job.uid))).await?;
     let uids = in_lock_order(ended.iter().map(|(job, _)| &job.uid));
     let mut states = state::lock_all(connection, &uids).await?;
     let now_ms = match states.values().next() {
@@ -188,6 +205,14 @@ async fn delete_jobs(connection: &mut MySqlConnection, uids: &[&str]) -> Result<
 fn learn(job: &JobRow, end: &End, locked: &mut Locked) -> Result<bool, QueueError> {
     let changed = locked.absorb(&job.uid, &end.report)?;
     let mut news = false;
+    if let Some(Installed { name, digest }) = &end.installed {
+        locked.contents.set(Some(&Contents::Image(InstalledImage {
+            name: name.clone(),
+            digest: digest.clone(),
+            at_ms: locked.now_ms,
+            origin: Origin::Installed,
+        })));
+    }
     match end.result {
         JobResult::Failed => {
             // A quiet look that fails as the last one did tells nothing new.

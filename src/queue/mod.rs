@@ -1,7 +1,7 @@
 //! All SQL of AutoBuild: the queue of jobs, what is known of each server, and the registry of workers.
 //!
 //! Knows no Kubernetes client. Every transaction is short, is a type of its own in a file named by what it does, and
-//! takes its locks in one order: `queue`, `job`, `server_state`, worker row (shared), `permit`; only the insert of a new
+//! takes its locks in one order: `queue`, `job`, `boot_session`, `server_state`, worker row (shared), `permit`; only the insert of a new
 //! queue row may come last. Every write of a worker names the token of its claim and the revision that it saw, so a worker
 //! that lost its lease changes nothing, and a commit whose answer was lost is recognised when it is repeated.
 //!
@@ -19,6 +19,7 @@ mod abandon;
 mod advance;
 mod batch;
 mod bmc_claim;
+mod boot_session;
 mod cancel;
 mod claim;
 mod complete;
@@ -63,9 +64,10 @@ use present::Present;
 
 pub use abandon::{Abandoned, Farewell};
 pub use bmc_claim::{BmcClaimed, BmcKey, Claimant, Released};
+pub use boot_session::{AtMac, BootSession, CallHome, Heard, NewBootSession};
 pub use cancel::CancelOutcome;
 pub use claim::{Claim, ClaimFrom, Served};
-pub use complete::End;
+pub use complete::{End, Installed};
 pub use connection::{Engine, ServerInfo};
 pub use derive::Derived;
 pub use enqueue::{Enqueued, NewJob};
@@ -81,6 +83,7 @@ pub use observe::{Registered, Seen};
 pub use park::{OwnedJob, ParkAs, Parked};
 pub use permit::Permits;
 pub use reap::{CRASH_LIMIT, Heartbeat, LeaseWatch, Reaped};
+pub use request::{ContentsAfter, Effects};
 pub use row::PlaceInQueue;
 pub use schema::{Migrated, migrate};
 pub use state::Report;

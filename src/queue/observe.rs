@@ -4,7 +4,7 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::head::lane_of;
 use super::row::JobRow;
-use super::{PlaceInQueue, Queue, QueueError, now_ms, state};
+use super::{PlaceInQueue, Queue, QueueError, boot_session, now_ms, state};
 use crate::api::Reason;
 use crate::job::{
     JobId, JobResult, Known, LiveJob, Problem, ServerUid, UnreadableJob, Visibility, WaitingFor,
@@ -45,10 +45,11 @@ impl Queue {
         // Both tables have a server_uid; `read` takes the first one, and the join makes them equal.
         let row = sqlx::query(concat!(
             "SELECT job.*, server_state.*, job.id IS NOT NULL AS has_job, server_state.server_uid AS server_uid, \
-             inventory.content AS inventory, permit.used >= permit.cap AS class_full, ",
+             inventory.content AS inventory, permit.used >= permit.cap AS class_full, boot_session.percent, boot_session.line, ",
             now_ms!(),
             " AS now_ms FROM server_state LEFT JOIN job ON job.server_uid = server_state.server_uid \
              LEFT JOIN inventory ON inventory.server_uid = server_state.server_uid \
+             LEFT JOIN boot_session ON boot_session.server_uid = job.server_uid AND boot_session.job_id = job.id \
              LEFT JOIN permit ON permit.site = job.site AND permit.class = job.permit_class \
              WHERE server_state.server_uid = ?"
         ))
@@ -90,6 +91,7 @@ impl Queue {
             Some((PlaceInQueue::Queued, _)) => Some(WaitingFor::Worker),
             _ => job.live.waiting_for,
         };
+        job.live.progress = boot_session::progress(&row)?;
         let visibility = if job.quiet { Visibility::Quiet } else { Visibility::Shown };
         Ok(Seen { known, visibility, job: Some(job.live), unreadable: None, in_feed, now_ms })
     }

@@ -180,7 +180,8 @@ fn poisoned(job: &JobRow) -> Problem {
     Problem::new(Reason::CrashLimit, message)
 }
 
-const FAILED: End = End { result: JobResult::Failed, problem: None, cause: None, report: Report::Nothing };
+const FAILED: End =
+    End { result: JobResult::Failed, problem: None, cause: None, report: Report::Nothing, installed: None };
 
 /// What is needed to park a row whatever else it holds.
 struct Key {

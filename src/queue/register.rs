@@ -5,13 +5,14 @@ use sqlx::MySqlConnection;
 use super::state::{self, Tell};
 use super::transaction::{Ending, Pass, Transaction};
 use super::{Queue, QueueError, now_ms};
-use crate::job::{HandledTokens, ServerUid};
+use crate::job::{Contents, HandledTokens, ServerUid, TokenValue};
 
 struct Register {
     uid: ServerUid,
     namespace: String,
     name: String,
     handled: String,
+    contents: Option<String>,
 }
 
 impl Transaction for Register {
@@ -21,14 +22,15 @@ impl Transaction for Register {
     async fn run(&self, connection: &mut MySqlConnection, _: Pass) -> Result<Ending<()>, QueueError> {
         // A row that is there already is left alone: whoever made it first decided which tokens count as handled.
         sqlx::query(concat!(
-            "INSERT INTO server_state (server_uid, namespace, name, version, changed_at_ms, handled) VALUES (?, ?, ?, 1, ",
+            "INSERT INTO server_state (server_uid, namespace, name, version, changed_at_ms, handled, contents) VALUES (?, ?, ?, 1, ",
             now_ms!(),
-            ", ?) ON DUPLICATE KEY UPDATE server_uid = server_uid"
+            ", ?, ?) ON DUPLICATE KEY UPDATE server_uid = server_uid"
         ))
         .bind(self.uid.as_str())
         .bind(&self.namespace)
         .bind(&self.name)
         .bind(&self.handled)
+        .bind(&self.contents)
         .execute(connection)
         .await?;
         Ok(Ending::Commit(()))
@@ -37,7 +39,7 @@ impl Transaction for Register {
 
 struct RecordHandled {
     uid: ServerUid,
-    reboot_token: String,
+    token: TokenValue,
     version: i64,
 }
 
@@ -50,45 +52,84 @@ impl Transaction for RecordHandled {
             return Ok(Ending::Rollback(false));
         };
         let handled = locked.handled.get(&self.uid)?.unwrap_or_default();
-        if handled.reboot_is_handled(Some(&self.reboot_token)) {
+        if handled.is_handled(self.token.kind, Some(&self.token.value)) {
             return Ok(Ending::Rollback(true));
         }
         if locked.version != self.version {
             return Ok(Ending::Rollback(false));
         }
-        locked.record_reboot(&self.uid, &self.reboot_token)?;
+        locked.record(&self.uid, std::slice::from_ref(&self.token))?;
+        state::write(connection, &self.uid, locked, Tell::Controller).await?;
+        Ok(Ending::Commit(true))
+    }
+}
+
+struct RecordContents {
+    uid: ServerUid,
+    contents: Contents,
+    version: i64,
+}
+
+impl Transaction for RecordContents {
+    type Output = bool;
+    const NAME: &'static str = "record_contents";
+
+    async fn run(&self, connection: &mut MySqlConnection, _: Pass) -> Result<Ending<bool>, QueueError> {
+        let Some(mut locked) = state::lock(connection, &self.uid).await? else {
+            return Ok(Ending::Rollback(false));
+        };
+        if locked.contents.get(&self.uid)?.as_ref() == Some(&self.contents) {
+            return Ok(Ending::Rollback(true));
+        }
+        // An enqueue raises the version: at this one no job is live.
+        if locked.version != self.version {
+            return Ok(Ending::Rollback(false));
+        }
+        locked.contents.set(Some(&self.contents));
         state::write(connection, &self.uid, locked, Tell::Controller).await?;
         Ok(Ending::Commit(true))
     }
 }
 
 impl Queue {
-    /// Counts a reboot token as handled without a job, because it asks for nothing that applies. `false`: what is
+    /// Records what is on a machine's disks without a job. `false`: what is known changed since `version`; look again.
+    pub async fn record_contents(
+        &self,
+        uid: &ServerUid,
+        contents: &Contents,
+        version: i64,
+    ) -> Result<bool, QueueError> {
+        self.transact(RecordContents { uid: uid.clone(), contents: contents.clone(), version }).await
+    }
+
+    /// Counts a token as handled without a job, because it asks for nothing that applies. `false`: what is
     /// known changed since `version`; look again.
     pub async fn record_handled(
         &self,
         uid: &ServerUid,
-        reboot_token: &str,
+        token: &TokenValue,
         version: i64,
     ) -> Result<bool, QueueError> {
-        let transaction = RecordHandled { uid: uid.clone(), reboot_token: reboot_token.to_owned(), version };
+        let transaction = RecordHandled { uid: uid.clone(), token: token.clone(), version };
         self.transact(transaction).await
     }
 
     /// Makes the row of a server that was not known. `handled`: the tokens that count as handled from the start, so
-    /// that a first sight never acts on one. Does nothing where the row exists.
+    /// that a first sight never acts on one; `contents`: what is on its disks. Does nothing where the row exists.
     pub async fn register(
         &self,
         uid: &ServerUid,
         namespace: &str,
         name: &str,
         handled: &HandledTokens,
+        contents: Option<&Contents>,
     ) -> Result<(), QueueError> {
         self.transact(Register {
             uid: uid.clone(),
             namespace: namespace.to_owned(),
             name: name.to_owned(),
             handled: serde_json::to_string(handled).unwrap_or_default(),
+            contents: contents.map(|contents| serde_json::to_string(contents).unwrap_or_default()),
         })
         .await
     }

@@ -8,8 +8,40 @@ use super::many::{groups, times};
 use super::row::{FILLING, FILLING_VALUES, JobRow};
 use super::state::{self, Changed, Tell};
 use super::transaction::{Ending, Pass, Transaction};
-use super::{Claim, Fenced, Queue, QueueError};
-use crate::job::{ServerUid, StoredRequest};
+use super::{Claim, Fenced, NewBootSession, Queue, QueueError, boot_session};
+use crate::job::{Contents, ServerUid, StoredRequest, TokenValue};
+
+/// What of a machine's disks is known once a request is stored.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ContentsAfter {
+    /// The same as before.
+    #[default]
+    Kept,
+    /// Nothing: the request may lead to their being overwritten.
+    Unknown,
+}
+
+/// What becomes true in the transaction that stores a request.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// These tokens are handled.
+    pub tokens: Vec<TokenValue>,
+    /// This boot session is published.
+    pub session: Option<NewBootSession>,
+    /// What of the disks is known.
+    pub contents: ContentsAfter,
+}
+
+impl Effects {
+    /// Only makes these tokens handled.
+    pub fn handling(tokens: impl IntoIterator<Item = TokenValue>) -> Self {
+        Self { tokens: tokens.into_iter().collect(), ..Self::default() }
+    }
+
+    fn change_state(&self) -> bool {
+        *self != Self::default()
+    }
+}
 
 /// A request that is about to be sent.
 #[derive(Clone)]
@@ -17,7 +49,7 @@ pub(super) struct ToStore {
     claim: Claim,
     request: StoredRequest,
     checkpoint: String,
-    reboot_token: Option<String>,
+    effects: Effects,
 }
 
 /// Stores that share a transaction.
@@ -54,7 +86,12 @@ impl Transaction for StoreRequest {
         }
         stored.sort_by(|(_, a), (_, b)| a.uid.cmp(&b.uid));
         write(connection, stored.iter().map(|(_, job)| job)).await?;
-        record_tokens(connection, &stored).await?;
+        for (item, job) in &stored {
+            if let Some(session) = &item.effects.session {
+                boot_session::publish(connection, job, session).await?;
+            }
+        }
+        record_effects(connection, &stored).await?;
         Ok(Ending::Commit(answers))
     }
 }
@@ -86,22 +123,28 @@ async fn write(
     Ok(())
 }
 
-/// Tells the controller, and makes the tokens handled.
-async fn record_tokens(
+/// Tells the controller, and writes what else becomes true.
+async fn record_effects(
     connection: &mut MySqlConnection,
     stored: &[(&ToStore, JobRow)],
 ) -> Result<(), QueueError> {
-    let with_token = stored.iter().filter(|(item, _)| item.reboot_token.is_some());
-    let uids: Vec<&str> = with_token.map(|(_, job)| job.uid.as_str()).collect();
+    let with_effects = stored.iter().filter(|(item, _)| item.effects.change_state());
+    let uids: Vec<&str> = with_effects.map(|(_, job)| job.uid.as_str()).collect();
     let mut states = state::lock_all(connection, &uids).await?;
     let (mut changed, mut silent) = (Vec::with_capacity(uids.len()), Vec::new());
     for (item, job) in stored {
-        let Some(token) = &item.reboot_token else {
+        if !item.effects.change_state() {
             silent.push(job.uid.as_str());
             continue;
-        };
+        }
         let Some(mut locked) = states.remove(job.uid.as_str()) else { continue };
-        locked.record_reboot(&job.uid, token)?;
+        locked.record(&job.uid, &item.effects.tokens)?;
+        if let Some(session) = &item.effects.session {
+            locked.boot_mac.set(Some(session.mac.clone()));
+        }
+        if item.effects.contents == ContentsAfter::Unknown {
+            locked.contents.set(Some(&Contents::Unknown { since_ms: locked.now_ms }));
+        }
         changed.push(Changed { uid: &job.uid, locked, tell: Tell::Controller });
     }
     state::write_all(connection, &changed).await?;
@@ -170,17 +213,17 @@ impl Batch for CloseRequest {
 }
 
 impl Queue {
-    /// Stores what is about to be sent, and what a successor has to know; in the same transaction `reboot_token`
-    /// becomes handled. Where the job was asked to stop since `claim` was read, nothing is stored and the returned
+    /// Stores what is about to be sent, and what a successor has to know; in the same transaction `effects` become
+    /// true ([`QueueError::Duplicate`]: the MAC address of the session boots another machine right now). Where the job was asked to stop since `claim` was read, nothing is stored and the returned
     /// claim has the cancel mark and no request: nothing may be sent then.
     pub async fn store_request(
         &self,
         claim: Claim,
         request: StoredRequest,
         checkpoint: String,
-        reboot_token: Option<String>,
+        effects: Effects,
     ) -> Result<Fenced<Claim>, QueueError> {
-        self.inner.batchers.store_request.call(ToStore { claim, request, checkpoint, reboot_token }).await
+        self.inner.batchers.store_request.call(ToStore { claim, request, checkpoint, effects }).await
     }
 
     /// Closes the stored request: its answer came, or its settle time has passed and a probe was made. What came of it

@@ -145,6 +145,7 @@ impl JobRow {
             cancel,
             request_stored: row.try_get::<i64, _>("request_stored")? != 0,
             secret_version: row.try_get("secret_version")?,
+            progress: None,
         };
         let permit_class: Option<String> = row.try_get("permit_class")?;
         let request =

@@ -10,7 +10,9 @@ use sqlx::{MySql, Row};
 
 use super::state::Report;
 use super::{QueueError, inventory};
-use crate::job::{ClaimRefusal, FinishedJob, HandledTokens, ServerUid, StoredFailure, Unanswered};
+use crate::job::{
+    ClaimRefusal, Contents, FinishedJob, HandledTokens, ServerUid, StoredFailure, TokenValue, Unanswered,
+};
 
 /// A column that is written where it changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,6 +23,8 @@ pub(super) enum Column {
     LastTryMs,
     Unanswered,
     Handled,
+    Contents,
+    BootMac,
     Failure,
     LastJob,
     ClaimedAddress,
@@ -36,6 +40,8 @@ impl Column {
             Self::LastTryMs => "last_try_ms",
             Self::Unanswered => "unanswered",
             Self::Handled => "handled",
+            Self::Contents => "contents",
+            Self::BootMac => "boot_mac",
             Self::Failure => "failure",
             Self::LastJob => "last_job",
             Self::ClaimedAddress => "claimed_address",
@@ -106,6 +112,8 @@ pub(super) struct Locked {
     last_try_ms: Field<Option<i64>>,
     unanswered: Json<Unanswered>,
     pub handled: Json<HandledTokens>,
+    pub contents: Json<Contents>,
+    pub boot_mac: Field<Option<String>>,
     pub failure: Json<StoredFailure>,
     pub last_job: Json<FinishedJob>,
     pub claimed_address: Field<Option<String>>,
@@ -124,6 +132,8 @@ impl Locked {
             last_try_ms: Field::of(row.try_get("last_try_ms")?),
             unanswered: Json::read(row, Column::Unanswered)?,
             handled: Json::read(row, Column::Handled)?,
+            contents: Json::read(row, Column::Contents)?,
+            boot_mac: Field::of(row.try_get("boot_mac")?),
             failure: Json::read(row, Column::Failure)?,
             last_job: Json::read(row, Column::LastJob)?,
             claimed_address: Field::of(row.try_get("claimed_address")?),
@@ -141,6 +151,8 @@ impl Locked {
             (Column::LastTryMs, self.last_try_ms.changed),
             (Column::Unanswered, self.unanswered.text.changed),
             (Column::Handled, self.handled.text.changed),
+            (Column::Contents, self.contents.text.changed),
+            (Column::BootMac, self.boot_mac.changed),
             (Column::Failure, self.failure.text.changed),
             (Column::LastJob, self.last_job.text.changed),
             (Column::ClaimedAddress, self.claimed_address.changed),
@@ -163,6 +175,8 @@ impl Locked {
             Column::LastTryMs => query.bind(self.last_try_ms.get()),
             Column::Unanswered => query.bind(self.unanswered.text.get()),
             Column::Handled => query.bind(self.handled.text.get().as_deref().unwrap_or_default()),
+            Column::Contents => query.bind(self.contents.text.get()),
+            Column::BootMac => query.bind(self.boot_mac.get()),
             Column::Failure => query.bind(self.failure.text.get()),
             Column::LastJob => query.bind(self.last_job.text.get()),
             Column::ClaimedAddress => query.bind(self.claimed_address.get()),
@@ -175,10 +189,15 @@ impl Locked {
         self.new_inventory.as_deref()
     }
 
-    /// Counts a reboot token as handled.
-    pub(super) fn record_reboot(&mut self, uid: &ServerUid, token: &str) -> Result<(), QueueError> {
+    /// Counts tokens as handled.
+    pub(super) fn record(&mut self, uid: &ServerUid, tokens: &[TokenValue]) -> Result<(), QueueError> {
+        if tokens.is_empty() {
+            return Ok(());
+        }
         let mut handled = self.handled.get(uid)?.unwrap_or_default();
-        handled.record_reboot(token);
+        for token in tokens {
+            handled.record(token.kind, &token.value);
+        }
         self.handled.set(Some(&handled));
         Ok(())
     }
@@ -195,6 +214,11 @@ impl Locked {
                 if other {
                     self.inventory_hash.set(Some(parts.inventory_hash));
                     self.new_inventory = Some(parts.inventory);
+                }
+                if let Some(foreign) =
+                    Contents::seen_in(self.contents.get(uid)?.as_ref(), reading, self.now_ms)
+                {
+                    self.contents.set(Some(&foreign));
                 }
                 self.power.set(Some(parts.power));
                 self.unanswered.set(None);
@@ -237,6 +261,8 @@ mod tests {
             last_try_ms: Field::default(),
             unanswered: empty(Column::Unanswered),
             handled: empty(Column::Handled),
+            contents: empty(Column::Contents),
+            boot_mac: Field::default(),
             failure: empty(Column::Failure),
             last_job: empty(Column::LastJob),
             claimed_address: Field::default(),
@@ -294,7 +320,13 @@ mod tests {
         let mut known = locked();
         assert_eq!(known.changed().count(), 0);
         at(&mut known, 1, &reading(PowerState::PoweredOn));
-        let first = [Column::Reading, Column::InventoryHash, Column::LastGoodReadMs, Column::LastTryMs];
+        let first = [
+            Column::Reading,
+            Column::InventoryHash,
+            Column::LastGoodReadMs,
+            Column::LastTryMs,
+            Column::Contents,
+        ];
         assert_eq!(known.changed().collect::<Vec<_>>(), first);
 
         let mut silent = locked();

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::BmcSpec;
+use crate::api::hardware::PowerState;
+use crate::api::{BmcSpec, BootMethod};
 use crate::job::{JobResult, Problem, RequestKind};
 
 /// A request that the BMC accepted in the present step.
@@ -30,7 +31,7 @@ pub(super) struct Checkpoint {
     /// The BMC that the first request went to: later steps and the undo go to the same one, whatever spec says then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bmc: Option<BmcSpec>,
-    /// The last request of this step that the BMC accepted; in an undo step, also the one that is undone.
+    /// The last request of this step that the BMC accepted; an undo step may have none yet: see `undone`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accepted: Option<Accepted>,
     /// The last request of this step whose answer never came: an undo must reckon with it.
@@ -39,6 +40,27 @@ pub(super) struct Checkpoint {
     /// Present while undo steps run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ending: Option<Ending>,
+    /// While undo steps run: the request that changed the power last, or may have. It may still take effect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub undone: Option<Accepted>,
+    /// What is installed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub install: Option<Install>,
+}
+
+/// What an installation has to know from its first request on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Install {
+    /// The name of the `OSImage`.
+    pub image: String,
+    /// The digest of its spec.
+    pub digest: String,
+    /// The MAC address that boots.
+    pub mac: String,
+    /// How it boots.
+    pub method: BootMethod,
+    /// Whether the machine was on before.
+    pub power_before: PowerState,
 }
 
 impl Checkpoint {
@@ -64,10 +86,15 @@ impl Checkpoint {
         Self { accepted: None, unanswered: None, ..self.clone() }
     }
 
+    /// The last request of this step; in an undo step without one of its own, the one that is undone.
+    pub(super) fn accepted(&self) -> Option<Accepted> {
+        self.accepted.or(self.undone)
+    }
+
     /// The checkpoint of the undo: what was accepted, or may have been, may still take effect.
     pub(super) fn undo_step(&self, ending: Ending) -> Self {
-        let accepted = self.accepted.or(self.unanswered);
-        Self { accepted, unanswered: None, ending: Some(ending), ..self.clone() }
+        let undone = self.accepted.or(self.unanswered);
+        Self { accepted: None, unanswered: None, undone, ending: Some(ending), ..self.clone() }
     }
 }
 
@@ -80,8 +107,7 @@ mod tests {
         let checkpoint = Checkpoint {
             bmc: Some(BmcSpec { address: "redfish+https://192.0.2.1".into(), ..BmcSpec::default() }),
             accepted: Some(Accepted { kind: RequestKind::ForceOff, at_ms: 7 }),
-            unanswered: None,
-            ending: None,
+            ..Checkpoint::default()
         };
         assert_eq!(Checkpoint::parse(&checkpoint.text()), checkpoint);
         for text in ["", "{}", "nonsense", r#"{"accepted": {"kind": "Levitate", "at_ms": 1}}"#] {

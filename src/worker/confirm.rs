@@ -4,10 +4,12 @@
 //! second witness, the live status, which has to show this very job as running.
 
 use super::contact::wish_changed;
-use super::session;
-use crate::api::{Reason, Server, ServerStatus};
+use super::session::{self, Asking};
+use crate::api::hardware::PowerState;
+use crate::api::{Reason, Server, ServerStatus, names};
 use crate::job::{
-    Action, Effect, HandledTokens, Intent, JobId, JobState, Problem, ServerUid, StepOutcome, WaitingFor,
+    Action, Contents, Effect, HandledTokens, Intent, JobId, JobState, Problem, ServerUid, StepOutcome,
+    TokenKind, WaitingFor,
 };
 
 /// Between two looks for the second witness: the controller shows what was claimed within about a second.
@@ -23,11 +25,16 @@ pub(super) struct Asked<'a> {
     pub(super) begun: bool,
     /// The tokens that the database has as handled.
     pub(super) handled: &'a HandledTokens,
+    /// What the database knows of the machine's disks.
+    pub(super) contents: Option<&'a Contents>,
+    /// The power state as it was read last.
+    pub(super) power: Option<PowerState>,
 }
 
 /// Why nothing may be sent now; the step ends like this.
-pub(super) fn objection(asked: &Asked<'_>, server: &Server) -> Option<StepOutcome> {
-    if session::intent(asked.action, asked.uid, server) != *asked.intent {
+pub(super) fn objection(asked: &Asked<'_>, asking: &Asking) -> Option<StepOutcome> {
+    let server = &asking.server;
+    if session::intent(asked.action, asked.uid, asking) != *asked.intent {
         return Some(wish_changed());
     }
     let status = server.status.as_ref();
@@ -39,19 +46,71 @@ pub(super) fn objection(asked: &Asked<'_>, server: &Server) -> Option<StepOutcom
         let problem = Problem::new(Reason::Paused, "spec.paused is true: nothing was sent");
         return Some(StepOutcome::Superseded { problem });
     }
-    let token = server.spec.reboot_token.as_deref().filter(|_| asked.action == Action::Reboot);
-    let shown = status.map(|status| status.reboot_tokens.as_slice()).unwrap_or_default();
-    if let (Some(token), false) = (token, asked.begun) {
-        if asked.handled.reboot_is_handled(Some(token)) {
-            let message = "the token is recorded as handled: nothing was sent";
-            return Some(StepOutcome::Superseded { problem: Problem::new(Reason::AlreadyDone, message) });
-        }
-        if shown.iter().any(|handled| handled == token) {
-            return Some(forgotten("status has the token as handled"));
-        }
+    if !asked.begun
+        && let Some(outcome) = already_handled(asked, server).or_else(|| not_ours(asked, server))
+    {
+        return Some(outcome);
     }
     (!is_witnessed(asked.action, asked.id, status))
         .then_some(StepOutcome::Park { after_ms: WITNESS_PAUSE_MS, waiting_for: WaitingFor::Status })
+}
+
+/// Whether the token of this action is handled, or its image is installed, without this job having begun.
+fn already_handled(asked: &Asked<'_>, server: &Server) -> Option<StepOutcome> {
+    let kind = asked.action.token()?;
+    let token = kind.of(&server.spec);
+    let status = server.status.as_ref();
+    let shown = match kind {
+        TokenKind::Reboot => status.map(|status| status.reboot_tokens.as_slice()),
+        TokenKind::Reimage => status.map(|status| status.reimage_tokens.as_slice()),
+    };
+    let known = asked.handled.is_handled(kind, token);
+    let shown = token.is_some_and(|token| shown.unwrap_or_default().iter().any(|handled| handled == token));
+    if asked.action.installs() {
+        // Another name installs as well, whatever the token says.
+        let there = matches!(
+            (newest(asked, server), &server.spec.image),
+            (Some(Contents::Image(image)), Some(wish)) if image.name == wish.name
+        );
+        return match (known || shown, there) {
+            (true, true) => Some(done_already("the image is installed")),
+            (true, false) if !known => Some(forgotten("status has the token as handled")),
+            _ => None,
+        };
+    }
+    match (token, known, shown) {
+        (None, ..) | (_, false, false) => None,
+        (_, true, _) => Some(done_already("the token is recorded as handled")),
+        (_, false, true) => Some(forgotten("status has the token as handled")),
+    }
+}
+
+fn newest(asked: &Asked<'_>, server: &Server) -> Option<Contents> {
+    Contents::newest(asked.contents, server.status.as_ref().and_then(|status| status.image.as_ref()))
+}
+
+fn done_already(sign: &str) -> StepOutcome {
+    StepOutcome::Superseded {
+        problem: Problem::new(Reason::AlreadyDone, format!("{sign}: nothing was sent")),
+    }
+}
+
+/// A machine that ran before we knew it is built on a person's word alone, whatever the row of the job says.
+fn not_ours(asked: &Asked<'_>, server: &Server) -> Option<StepOutcome> {
+    if !asked.action.installs() {
+        return None;
+    }
+    let somebodys = match newest(asked, server) {
+        Some(Contents::Foreign { .. }) => true,
+        Some(Contents::Image(_) | Contents::Unknown { .. }) => false,
+        None => asked.power != Some(PowerState::PoweredOff),
+    };
+    let annotations = server.metadata.annotations.as_ref();
+    let confirmed = annotations.and_then(|all| all.get(names::CONFIRM)).map(String::as_str);
+    (somebodys && confirmed != Some(asked.uid.as_str())).then(|| {
+        let message = "the machine ran before AutoBuild knew it, and nobody confirmed that it may be built: nothing was sent";
+        StepOutcome::Superseded { problem: Problem::new(Reason::ConfirmBuild, message) }
+    })
 }
 
 /// Whether this job may act: one that destroys data only while the live status shows this very job as running. Parked

@@ -5,11 +5,12 @@ use rstest::rstest;
 
 use super::*;
 use crate::api::condition::time;
-use crate::api::{BmcSpec, JobStatus, LastJobStatus, ServerSpec};
-use crate::job::{JobResult, Step};
+use crate::api::{BmcSpec, ImageStatus, ImageWish, JobStatus, LastJobStatus, ServerSpec};
+use crate::job::{InstalledImage, JobResult, Origin, Step};
 
 const ID: JobId = JobId(7);
 const OTHER: JobId = JobId(8);
+const DIGEST: &str = "sha256:1";
 
 fn uid() -> ServerUid {
     ServerUid("u".into())
@@ -30,17 +31,40 @@ fn server(shown: Option<(JobId, Action, JobState)>) -> Server {
         enqueued_at: time(1),
         started_at: (state != JobState::Queued).then(|| time(2)),
         waiting_for: None,
+        progress: None,
     });
     server.status = Some(ServerStatus { job, ..ServerStatus::default() });
     server
 }
 
-/// What is said of the first request of a job with this id, short.
+/// What is said of the first request of a job with this id, short. Its machine was only ever seen off.
 fn said(action: Action, server: &Server, begun: bool, handled: &[&str]) -> String {
-    let intent = session::intent(action, &uid(), server);
-    let handled = HandledTokens { reboot: handled.iter().map(|token| (*token).to_owned()).collect() };
-    let asked = Asked { uid: &uid(), id: ID, action, intent: &intent, begun, handled: &handled };
-    match objection(&asked, server) {
+    said_of(action, server, begun, handled, None, PowerState::PoweredOff)
+}
+
+fn said_of(
+    action: Action,
+    server: &Server,
+    begun: bool,
+    handled: &[&str],
+    contents: Option<&Contents>,
+    power: PowerState,
+) -> String {
+    let asking = Asking { server: server.clone(), image_digest: Some(DIGEST.into()) };
+    let intent = session::intent(action, &uid(), &asking);
+    let values = || handled.iter().map(|token| (*token).to_owned()).collect();
+    let handled = HandledTokens { reboot: values(), reimage: values() };
+    let asked = Asked {
+        uid: &uid(),
+        id: ID,
+        action,
+        intent: &intent,
+        begun,
+        handled: &handled,
+        contents,
+        power: Some(power),
+    };
+    match objection(&asked, &asking) {
         None => "go on".to_owned(),
         Some(StepOutcome::Park { waiting_for, .. }) => format!("wait for {}", waiting_for.as_str()),
         Some(StepOutcome::Superseded { problem }) => format!("superseded {}", problem.reason),
@@ -114,10 +138,80 @@ fn another_wish_wins_over_everything() {
     let server = server(None);
     let intent = Intent("another".into());
     let handled = HandledTokens::default();
-    let asked =
-        Asked { uid: &uid(), id: ID, action: Action::Wipe, intent: &intent, begun: false, handled: &handled };
+    let asked = Asked {
+        uid: &uid(),
+        id: ID,
+        action: Action::Wipe,
+        intent: &intent,
+        begun: false,
+        handled: &handled,
+        contents: None,
+        power: None,
+    };
     assert!(matches!(
-        objection(&asked, &server),
+        objection(&asked, &Asking { server, image_digest: None }),
         Some(StepOutcome::Superseded { problem }) if problem.reason == Reason::WishChanged
     ));
+}
+
+/// A server that wishes an image, and whose status shows this job as running.
+fn wishing(action: Action) -> Server {
+    let mut server = server(Some((ID, action, JobState::Running)));
+    server.spec.image = Some(ImageWish { name: "debian".into(), ..ImageWish::default() });
+    server.spec.reboot_token = None;
+    server
+}
+
+fn image(name: &str, at_ms: i64) -> Contents {
+    let (name, digest) = (name.to_owned(), DIGEST.to_owned());
+    Contents::Image(InstalledImage { name, digest, at_ms, origin: Origin::Installed })
+}
+
+#[rstest]
+#[case::only_ever_off(None, PowerState::PoweredOff, "go on")]
+#[case::running_and_never_recorded(None, PowerState::PoweredOn, "superseded ConfirmBuild")]
+#[case::ran_before(Some(Contents::Foreign { since_ms: 5 }), PowerState::PoweredOff, "superseded ConfirmBuild")]
+#[case::half_installed(Some(Contents::Unknown { since_ms: 5 }), PowerState::PoweredOn, "go on")]
+#[case::another_image(Some(image("older", 5)), PowerState::PoweredOn, "go on")]
+#[case::the_same_image(Some(image("debian", 5)), PowerState::PoweredOn, "superseded AlreadyDone")]
+fn a_machine_that_ran_before_is_installed_on_a_persons_word_alone(
+    #[case] contents: Option<Contents>,
+    #[case] power: PowerState,
+    #[case] expected: &str,
+) {
+    for action in [Action::Build, Action::Reimage] {
+        let mut server = wishing(action);
+        assert_eq!(said_of(action, &server, false, &[], contents.as_ref(), power), expected, "{action}");
+        // The word of another object is none.
+        let confirm = |uid: &str| Some([(names::CONFIRM.to_owned(), uid.to_owned())].into());
+        server.metadata.annotations = confirm("another");
+        assert_eq!(said_of(action, &server, false, &[], contents.as_ref(), power), expected, "{action}");
+        server.metadata.annotations = confirm("u");
+        let confirmed = if expected == "superseded ConfirmBuild" { "go on" } else { expected };
+        assert_eq!(said_of(action, &server, false, &[], contents.as_ref(), power), confirmed, "{action}");
+    }
+}
+
+#[test]
+fn an_installation_that_status_shows_as_done_is_not_done_again() {
+    let mut server = wishing(Action::Reimage);
+    server.spec.reimage_token = Some("t".into());
+    let off = PowerState::PoweredOff;
+    let say = |server: &Server, handled: &[&str], contents: Option<&Contents>| {
+        said_of(Action::Reimage, server, false, handled, contents, off)
+    };
+    let before = image("debian", 5_000);
+    assert_eq!(say(&server, &[], Some(&before)), "go on", "a new token");
+    assert_eq!(say(&server, &["t"], Some(&before)), "superseded AlreadyDone");
+    // The database lost its last commits.
+    let status = server.status.as_mut().unwrap();
+    status.reimage_tokens = vec!["t".into()];
+    assert_eq!(say(&server, &[], Some(&Contents::Unknown { since_ms: 4_000 })), "superseded HistoryLost");
+    server.status.as_mut().unwrap().image = Some(ImageStatus {
+        name: "debian".into(),
+        digest: DIGEST.into(),
+        installed_at: time(9_000),
+        adopted: false,
+    });
+    assert_eq!(say(&server, &[], Some(&Contents::Unknown { since_ms: 4_000 })), "superseded AlreadyDone");
 }

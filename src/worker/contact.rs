@@ -5,7 +5,7 @@ use super::Halt;
 use super::run::Run;
 use super::session::{self, Expected, Live, NoSession, Session};
 use crate::api::Reason;
-use crate::bmc::{BmcError, BmcErrorKind, Probe};
+use crate::bmc::{BmcError, BmcErrorKind, BootOverride, Probe};
 use crate::job::{Problem, RetryClass, StepOutcome, WaitingFor, backoff};
 use crate::queue::Report;
 
@@ -37,6 +37,15 @@ impl Run<'_> {
         }
     }
 
+    /// Reads the boot override, after a [`Run::probe`] of the same claim. `Err`: the step ends like this.
+    pub(super) async fn boot_override(&mut self) -> Result<Result<BootOverride, StepOutcome>, Halt> {
+        let Some(session) = &self.session else { return Err(Halt::Again) };
+        match session.bmc().boot_override().await {
+            Ok(seen) => Ok(Ok(seen)),
+            Err(error) => Ok(Err(self.met(&error).await?)),
+        }
+    }
+
     /// One whole look at the machine and its inventory.
     pub(super) async fn inspect(&mut self) -> Result<StepOutcome, Halt> {
         if let Err(outcome) = self.open().await? {
@@ -59,15 +68,15 @@ impl Run<'_> {
             Err(problem) => return Ok(Err(self.retry(problem, 0))),
         };
         let begun = self.claim.job().request_stored;
-        self.server = match live {
-            Live::Present(server) => Some(server),
+        self.asking = match live {
+            Live::Present(asking) => Some(asking),
             Live::Gone if begun => None,
             Live::Gone => return Ok(Err(gone())),
         };
         // Stale jobs end here, before their BMC is asked anything.
-        if let Some(server) = &self.server
+        if let Some(asking) = &self.asking
             && !begun
-            && session::intent(self.action(), self.claim.uid(), server) != self.claim.job().intent
+            && session::intent(self.action(), self.claim.uid(), asking) != self.claim.job().intent
         {
             return Ok(Err(wish_changed()));
         }
@@ -76,10 +85,11 @@ impl Run<'_> {
             None => self.around.queue.observe(self.claim.uid()).await?.known,
         };
         if let Some(known) = known {
-            (self.handled, self.reading) = (known.handled, known.reading);
+            (self.handled, self.reading, self.contents) = (known.handled, known.reading, known.contents);
         }
         let Some(bmc) = self.bmc() else { return Ok(Err(gone())) };
-        let expected = Expected { claim: &self.claim, bmc: &bmc, server: self.server.as_deref() };
+        let server = self.asking.as_ref().map(|asking| &asking.server);
+        let expected = Expected { claim: &self.claim, bmc: &bmc, server };
         match Session::open(self.around, &expected, &mut self.circumstances).await? {
             Ok((session, probe)) => {
                 self.session = Some(session);
@@ -93,7 +103,7 @@ impl Run<'_> {
 
     /// Where to: once something was sent the same BMC to the end, with the login that spec gives for it now.
     pub(super) fn bmc(&self) -> Option<crate::api::BmcSpec> {
-        let live = self.server.as_ref().map(|server| &server.spec.bmc);
+        let live = self.server().map(|server| &server.spec.bmc);
         match &self.checkpoint.bmc {
             Some(begun) if self.claim.job().request_stored => {
                 Some(live.filter(|live| live.address == begun.address).unwrap_or(begun).clone())

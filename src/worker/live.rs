@@ -6,7 +6,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client};
 
-use crate::api::{CaRef, CaRefKind, Server};
+use crate::api::{CaRef, CaRefKind, OSImage, Server};
 
 /// Longest time of one read.
 const READ: Duration = Duration::from_secs(10);
@@ -34,6 +34,16 @@ impl LiveReader {
     /// The server; `None`: there is none of that name.
     pub(super) async fn server(&self, namespace: &str, name: &str) -> Result<Option<Server>, Unavailable> {
         self.get("Server", namespace, name).await
+    }
+
+    /// The digest of an `OSImage`; `None`: there is none of that name that boots from the network.
+    pub(super) async fn image_digest(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<String>, Unavailable> {
+        let image: Option<OSImage> = self.get("OSImage", namespace, name).await?;
+        Ok(image.and_then(|image| image.spec.network_digest()))
     }
 
     /// The Secret; `None`: there is none of that name.

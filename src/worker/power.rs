@@ -66,7 +66,13 @@ pub(super) fn off(look: Look, mode: ShutdownMode, patience: Patience) -> Move {
             RequestKind::GracefulShutdown => Move::Send(RequestKind::ForceOff),
             RequestKind::ForceOff => wait_or_fail(look, accepted, patience, Power::PoweredOff),
             // Left by a step before this one.
-            RequestKind::PowerOn => Move::Send(first),
+            RequestKind::PowerOn
+            | RequestKind::BootFromNetworkOnce
+            | RequestKind::BootFromHttpOnce
+            | RequestKind::BootFromMediaOnce
+            | RequestKind::ClearBootOverride
+            | RequestKind::InsertMedia
+            | RequestKind::EjectMedia => Move::Send(first),
         },
     }
 }
@@ -99,7 +105,13 @@ const fn off_takes(kind: RequestKind, patience: Patience) -> Duration {
     match kind {
         RequestKind::GracefulShutdown => patience.shutdown,
         RequestKind::ForceOff => patience.power,
-        RequestKind::PowerOn => Duration::ZERO,
+        RequestKind::PowerOn
+        | RequestKind::BootFromNetworkOnce
+        | RequestKind::BootFromHttpOnce
+        | RequestKind::BootFromMediaOnce
+        | RequestKind::ClearBootOverride
+        | RequestKind::InsertMedia
+        | RequestKind::EjectMedia => Duration::ZERO,
     }
 }
 

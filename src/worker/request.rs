@@ -12,10 +12,12 @@ use super::confirm::{self, Asked};
 use super::contact::gone;
 use super::run::{Flow, Run};
 use super::session::{self, Live};
+use crate::api::Reason;
 use crate::bmc::{BmcErrorKind, Delivery};
 use crate::config::ms;
 use crate::failpoint::crash_point;
-use crate::job::{Action, Problem, RequestKind, StepOutcome, StoredRequest};
+use crate::job::{Action, Problem, RequestKind, StepOutcome, StoredRequest, TokenKind, TokenValue};
+use crate::queue::{ContentsAfter, Effects, NewBootSession, QueueError};
 
 /// What became of a request.
 pub(super) enum Sent {
@@ -64,7 +66,7 @@ impl Run<'_> {
             self.checkpoint.bmc = self.bmc();
         }
         let timeout = self.around.settings.request_timeout;
-        let token = self.token().filter(|_| self.action() == Action::Reboot);
+        let effects = self.effects(kind);
         let stored = loop {
             // Counted from before the row was written: nobody else can have counted from earlier.
             let stored = Instant::now();
@@ -73,8 +75,13 @@ impl Run<'_> {
             let written = self
                 .around
                 .queue
-                .store_request(self.claim.clone(), request, self.checkpoint.text(), token.clone())
-                .await?;
+                .store_request(self.claim.clone(), request, self.checkpoint.text(), effects.clone())
+                .await;
+            let written = match written {
+                // Nothing was stored, and nothing is sent.
+                Err(QueueError::Duplicate(_)) => return Ok(Sent::InVain(self.boots_another())),
+                written => written?,
+            };
             self.to_store = stored.elapsed();
             self.take(written)?;
             if self.claim.request().is_none() {
@@ -115,8 +122,50 @@ impl Run<'_> {
         }
     }
 
-    fn token(&self) -> Option<String> {
-        self.server.as_ref().and_then(|server| server.spec.reboot_token.clone())
+    /// What becomes true together with the stored request. Tokens go with the first one alone: one that comes later is a
+    /// request of its own.
+    fn effects(&self, kind: RequestKind) -> Effects {
+        let mut effects = Effects::default();
+        let kinds: &[TokenKind] = match self.action() {
+            Action::Reboot => &[TokenKind::Reboot],
+            // An installation ends with a start of the machine: it takes a reboot with it.
+            Action::Build | Action::Reimage => &[TokenKind::Reimage, TokenKind::Reboot],
+            Action::Inspect | Action::PowerOn | Action::PowerOff | Action::Wipe | Action::Decommission => &[],
+        };
+        if let (Some(server), false) = (self.server(), self.claim.job().request_stored) {
+            let value =
+                |kind: &TokenKind| Some(TokenValue { kind: *kind, value: kind.of(&server.spec)?.to_owned() });
+            effects.tokens = kinds.iter().filter_map(value).collect();
+        }
+        if let Some(install) = &self.checkpoint.install
+            && !self.undoing()
+        {
+            match kind {
+                RequestKind::BootFromNetworkOnce | RequestKind::BootFromHttpOnce => {
+                    effects.session = Some(NewBootSession {
+                        mac: install.mac.clone(),
+                        image: install.image.clone(),
+                        digest: install.digest.clone(),
+                    });
+                }
+                RequestKind::PowerOn => effects.contents = ContentsAfter::Unknown,
+                RequestKind::GracefulShutdown
+                | RequestKind::ForceOff
+                | RequestKind::ClearBootOverride
+                | RequestKind::BootFromMediaOnce
+                | RequestKind::InsertMedia
+                | RequestKind::EjectMedia => {}
+            }
+        }
+        effects
+    }
+
+    fn boots_another(&self) -> StepOutcome {
+        let mac = self.checkpoint.install.as_ref().map(|install| install.mac.as_str()).unwrap_or_default();
+        let message = format!(
+            "another machine is being installed under the MAC address {mac}: correct spec.bootMACAddress of one of them"
+        );
+        StepOutcome::Failed { problem: Problem::new(Reason::BootMACConflict, message) }
     }
 
     /// Right before a request: the live object must still ask for exactly this, nothing may say that it was done, and
@@ -128,8 +177,8 @@ impl Run<'_> {
         if begun && (!first || self.undoing()) {
             return Ok(None);
         }
-        let server = match session::read(&self.around.live, &self.claim).await {
-            Ok(Live::Present(server)) => server,
+        let asking = match session::read(&self.around.live, &self.claim).await {
+            Ok(Live::Present(asking)) => asking,
             Ok(Live::Gone) => return Ok(Some(gone())),
             Err(problem) => return Ok(Some(self.retry(problem, 0))),
         };
@@ -140,9 +189,11 @@ impl Run<'_> {
             intent: &self.claim.job().intent,
             begun,
             handled: &self.handled,
+            contents: self.contents.as_ref(),
+            power: self.reading.as_ref().map(|reading| reading.power),
         };
-        let objection = confirm::objection(&asked, &server);
-        self.server = Some(server);
+        let objection = confirm::objection(&asked, &asking);
+        self.asking = Some(asking);
         Ok(objection)
     }
 }

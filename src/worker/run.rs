@@ -11,16 +11,17 @@ use std::time::{Duration, Instant};
 
 use super::checkpoint::{Accepted, Checkpoint, Ending};
 use super::power::{Look, Patience};
-use super::session::{Circumstances, Session};
+use super::session::{Asking, Circumstances, Session};
 use super::{Halt, Surroundings, action};
 use crate::api::{Power, Reason, Server, ShutdownMode};
 use crate::bmc::Probe;
 use crate::config::ms;
 use crate::job::{
-    Action, HandledTokens, JobResult, Known, Problem, Reading, RequestKind, Step, StepOutcome, WaitingFor,
+    Action, Contents, HandledTokens, JobResult, Known, Problem, Reading, RequestKind, Step, StepOutcome,
+    WaitingFor,
 };
 use crate::metrics;
-use crate::queue::{CRASH_LIMIT, Claim, End, Fenced, ParkAs, Report};
+use crate::queue::{CRASH_LIMIT, Claim, End, Fenced, Installed, ParkAs, Report};
 
 /// A claim being worked on.
 pub(super) struct Run<'a> {
@@ -31,13 +32,16 @@ pub(super) struct Run<'a> {
     pub(super) clock: (i64, Instant),
     /// What the database knew of the server then, until it is made use of.
     pub(super) known: Option<Known>,
-    pub(super) server: Option<Box<Server>>,
+    pub(super) asking: Option<Box<Asking>>,
     pub(super) session: Option<Session>,
     /// A look that nobody has judged yet.
     pub(super) fresh: Option<Probe>,
     pub(super) circumstances: Circumstances,
     pub(super) handled: HandledTokens,
     pub(super) reading: Option<Reading>,
+    pub(super) contents: Option<Contents>,
+    /// What the machine was found to run: told with the job's end.
+    pub(super) installed: Option<Installed>,
     pub(super) report: Report,
     /// When the open request was stored, if it was by this claim.
     pub(super) stored: Option<Instant>,
@@ -63,12 +67,14 @@ pub(super) async fn run(around: &Surroundings, claim: Claim) -> Result<(), Halt>
         claim,
         clock: (now_ms, taken),
         known: seen.known,
-        server: None,
+        asking: None,
         session: None,
         fresh: None,
         circumstances: Circumstances::default(),
         handled: HandledTokens::default(),
         reading: None,
+        contents: None,
+        installed: None,
         report: Report::Nothing,
         stored: None,
         to_store: answered_in * ANSWERS_TO_STORE,
@@ -97,14 +103,19 @@ impl Run<'_> {
         &self.claim
     }
 
+    /// The object as it was read last.
+    pub(super) fn server(&self) -> Option<&Server> {
+        self.asking.as_ref().map(|asking| &asking.server)
+    }
+
     /// How it is powered off.
     pub(super) fn shutdown_mode(&self) -> ShutdownMode {
-        self.server.as_ref().map(|server| server.spec.shutdown_mode).unwrap_or_default()
+        self.server().map(|server| server.spec.shutdown_mode).unwrap_or_default()
     }
 
     /// The power that spec asks for.
     pub(super) fn wished_power(&self) -> Option<Power> {
-        self.server.as_ref().and_then(|server| server.spec.power)
+        self.server().and_then(|server| server.spec.power)
     }
 
     /// How long is waited for what.
@@ -121,7 +132,7 @@ impl Run<'_> {
     pub(super) fn look(&self, probe: &Probe) -> Look {
         let now_ms = self.now_ms();
         let silent = self.claim.job().problem.is_some();
-        let accepted = self.checkpoint.accepted.map(|accepted| match accepted.kind {
+        let accepted = self.checkpoint.accepted().map(|accepted| match accepted.kind {
             RequestKind::ForceOff | RequestKind::PowerOn if silent => Accepted { at_ms: now_ms, ..accepted },
             _ => accepted,
         });
@@ -165,8 +176,7 @@ impl Run<'_> {
                 return self.end(result, Some(problem)).await;
             }
             let problem = Problem::new(reason, format!("{why}; what had begun was undone"));
-            // A reboot that is on its way up goes to its end: that is also how it is undone.
-            if !self.action().undo().contains(&self.step()) {
+            if !self.action().is_undone_by_going_on(self.step()) {
                 return self.undo(Ending { result, problem }).await;
             }
         }
@@ -224,18 +234,20 @@ impl Run<'_> {
         }
     }
 
-    /// The step after this one; none while undoing.
+    /// The step after this one.
     fn following(&self) -> Option<Step> {
-        if self.undoing() {
-            return None;
-        }
-        let steps = self.action().steps();
+        let steps = match (&self.checkpoint.ending, self.undoing()) {
+            (Some(_), _) => self.action().undo(),
+            (None, true) => return None,
+            (None, false) => self.action().steps(),
+        };
         let here = steps.iter().position(|step| *step == self.step())?;
         steps.get(here + 1).copied()
     }
 
     async fn done(&mut self) -> Result<Flow, Halt> {
         match self.checkpoint.ending.clone() {
+            // The undo has come to its end.
             Some(Ending { result, problem }) => self.end(result, Some(problem)).await,
             None => self.end(JobResult::Succeeded, None).await,
         }
@@ -243,10 +255,11 @@ impl Run<'_> {
 
     /// Ends the job, after its undo steps where something was begun.
     async fn stop(&mut self, result: JobResult, problem: Problem) -> Result<Flow, Halt> {
-        if self.undoing() && self.action().undo().contains(&self.step()) {
+        let goes_on = self.action().is_undone_by_going_on(self.step());
+        if self.checkpoint.ending.is_some() || (goes_on && self.undoing()) {
             return self.end_undone(problem).await;
         }
-        if self.must_undo() && !self.action().undo().contains(&self.step()) {
+        if self.must_undo() && !goes_on {
             return self.undo(Ending { result, problem }).await;
         }
         self.end(result, Some(problem)).await
@@ -254,6 +267,10 @@ impl Run<'_> {
 
     async fn undo(&mut self, ending: Ending) -> Result<Flow, Halt> {
         let Some(step) = self.action().undo().first().copied() else { return Ok(Flow::Again) };
+        if self.action().installs() {
+            // From now on the machine boots from its disk.
+            self.around.queue.revoke_boot(self.claim.uid(), self.claim.job().id).await?;
+        }
         self.advance_with(step, self.checkpoint.undo_step(ending)).await
     }
 
@@ -324,6 +341,7 @@ impl Run<'_> {
             problem: problem.clone(),
             cause: self.circumstances.cause.clone(),
             report: std::mem::take(&mut self.report),
+            installed: self.installed.take().filter(|_| result == JobResult::Succeeded),
         };
         if self.around.queue.complete(self.claim.clone(), end).await? == Fenced::Lost {
             return Err(Halt::Lost);

@@ -30,10 +30,20 @@ pub(super) enum NoSession {
     Wrong(Problem),
 }
 
+/// What is asked for right now.
+#[derive(Debug, Clone)]
+pub(super) struct Asking {
+    /// The object.
+    pub server: Server,
+    /// The digest of the `OSImage` that it names; `None`: it names none, there is none of that name, or the action has
+    /// nothing to do with it.
+    pub image_digest: Option<String>,
+}
+
 /// A `Server` as it stands now, or what is left of it.
 pub(super) enum Live {
     /// It is there.
-    Present(Box<Server>),
+    Present(Box<Asking>),
     /// It is gone, or another one has its name.
     Gone,
 }
@@ -41,12 +51,18 @@ pub(super) enum Live {
 /// Reads the server of a claim.
 pub(super) async fn read(reader: &LiveReader, claim: &Claim) -> Result<Live, Problem> {
     let found = reader.server(claim.namespace(), claim.name()).await.map_err(|error| away(&error))?;
-    Ok(match found {
-        Some(server) if server.metadata.uid.as_deref() == Some(claim.uid().as_str()) => {
-            Live::Present(Box::new(server))
+    let Some(server) = found.filter(|server| server.metadata.uid.as_deref() == Some(claim.uid().as_str()))
+    else {
+        return Ok(Live::Gone);
+    };
+    let image = server.spec.image.as_ref().filter(|_| claim.job().action.installs());
+    let image_digest = match image {
+        Some(image) => {
+            reader.image_digest(claim.namespace(), &image.name).await.map_err(|error| away(&error))?
         }
-        _ => Live::Gone,
-    })
+        None => None,
+    };
+    Ok(Live::Present(Box::new(Asking { server, image_digest })))
 }
 
 /// What is said while the API is away.
@@ -58,7 +74,8 @@ pub(super) fn away(error: &Unavailable) -> Problem {
 }
 
 /// What the live object asks of `action`.
-pub(super) fn intent(action: Action, uid: &ServerUid, server: &Server) -> Intent {
+pub(super) fn intent(action: Action, uid: &ServerUid, asking: &Asking) -> Intent {
+    let Asking { server, image_digest } = asking;
     let deleting = match (&server.metadata.deletion_timestamp, server.spec.deletion_policy) {
         (None, _) => Deleting::No,
         (Some(_), DeletionPolicy::Retain) => Deleting::Retain,
@@ -67,7 +84,8 @@ pub(super) fn intent(action: Action, uid: &ServerUid, server: &Server) -> Intent
     let written = &server.spec.bmc.address;
     let normalised =
         BmcAddress::parse(written).map_or_else(|_| written.clone(), |address| address.normalised());
-    Intent::of(action, Wish { uid, spec: &server.spec, bmc_address: &normalised, deleting })
+    let image_digest = image_digest.as_deref();
+    Intent::of(action, Wish { uid, spec: &server.spec, bmc_address: &normalised, image_digest, deleting })
 }
 
 /// The circumstances of a failure, as they are now.
@@ -226,7 +244,6 @@ async fn prepare(
         NoSession::Wrong(Problem::new(Reason::InvalidAddress, error.to_string()))
     };
     let address = BmcAddress::parse(&expected.bmc.address).map_err(invalid)?;
-    address.require_supported().map_err(invalid)?;
     let missing = |message: String| NoSession::Credentials(Problem::new(Reason::CredentialsMissing, message));
     let secret = found.ok_or_else(|| {
         missing(format!(

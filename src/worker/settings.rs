@@ -33,6 +33,10 @@ pub struct Settings {
     pub power_deadline: Duration,
     /// How soon a power state that was asked for is read again.
     pub power_poll: Duration,
+    /// How long a machine may take from its start until it fetches its boot script.
+    pub boot_deadline: Duration,
+    /// How long an installation may take from then on.
+    pub install_deadline: Duration,
     /// How long a job that was asked to stop tries to undo what it began.
     pub undo_deadline: Duration,
     /// The key of the hashes that tell a changed Secret; the same in every worker.

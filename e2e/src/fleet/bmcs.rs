@@ -128,6 +128,24 @@ impl Bmcs {
         Ok(self.requests(system).await?.iter().filter(refused).count() as u64)
     }
 
+    /// Has every host boot from there when it boots from the network, as DHCP would tell it.
+    pub async fn boot_from(&self, url: &str) -> Result<()> {
+        self.call(reqwest::Method::POST, "boot-url", Some(json!({ "url": url }))).await?;
+        Ok(())
+    }
+
+    /// Adds a rule for what a host does; returns its id.
+    pub async fn host_rule(&self, rule: Value) -> Result<u64> {
+        let answer = self.call(reqwest::Method::POST, "hosts", Some(rule)).await?;
+        answer["id"].as_u64().with_context(|| format!("no id in {answer}"))
+    }
+
+    /// Takes a rule for hosts away.
+    pub async fn end_host_rule(&self, id: u64) -> Result<()> {
+        self.call(reqwest::Method::DELETE, &format!("hosts/{id}"), None).await?;
+        Ok(())
+    }
+
     /// Adds a rule of misbehaviour; returns its id.
     pub async fn fault(&self, rule: Value) -> Result<u64> {
         let answer = self.call(reqwest::Method::POST, "faults", Some(rule)).await?;

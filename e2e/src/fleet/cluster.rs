@@ -18,6 +18,7 @@ pub struct Cluster {
     plane: &'static ControlPlane,
     controller: PathBuf,
     worker: PathBuf,
+    boot: PathBuf,
 }
 
 impl Cluster {
@@ -33,7 +34,8 @@ impl Cluster {
         plane.apply_access(&[]).await?;
         let controller = plane.kubeconfig_for(SYSTEM, "autobuild-controller").await?;
         let worker = plane.kubeconfig_for(SYSTEM, "autobuild-worker").await?;
-        Ok(Self { plane, controller, worker })
+        let boot = plane.kubeconfig_for(SYSTEM, "autobuild-boot").await?;
+        Ok(Self { plane, controller, worker, boot })
     }
 
     /// The control plane.
@@ -49,6 +51,11 @@ impl Cluster {
     /// The kubeconfig of workers: their service account and no more.
     pub fn worker(&self) -> &Path {
         &self.worker
+    }
+
+    /// The kubeconfig of boot services: their service account and no more.
+    pub fn boot(&self) -> &Path {
+        &self.boot
     }
 
     /// Makes a namespace in which the processes have exactly the rights of an installation: the committed roles, and

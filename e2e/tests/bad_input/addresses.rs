@@ -14,7 +14,6 @@ async fn an_address_that_cannot_be_used_is_named_with_the_way_out_and_can_be_cor
     let _worker = fleet.worker("worker").await.unwrap();
     let wrong: &[(&str, &[&str])] = &[
         ("ftp://192.0.2.1", &["spec.bmc.address", "\"ftp\"", "redfish+https://HOST"]),
-        ("ipmi://192.0.2.1", &["spec.bmc.address", "ipmi is not supported yet", "redfish+https://"]),
         ("redfish+https://bad_host", &["spec.bmc.address", "\"bad_host\"", "a DNS name"]),
         ("redfish+https://127.1", &["spec.bmc.address", "\"127.1\"", "an IPv4 address"]),
         ("redfish+https://127.0.0.1:0", &["spec.bmc.address", "port \"0\"", "from 1 to 65535"]),
@@ -40,6 +39,20 @@ async fn an_address_that_cannot_be_used_is_named_with_the_way_out_and_can_be_cor
     fleet.change("wrong-0", json!({ "bmc": { "address": right } })).await.unwrap();
     fleet.wait_ready("wrong-0").await.unwrap();
     assert_eq!(fleet.bmcs().resets("system-0001").await.unwrap(), ["on"]);
+    fleet.end().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ipmi_is_refused_where_the_operator_does_not_allow_it() {
+    let fleet = Fleet::start(1).await.unwrap();
+    let _controller = fleet.controller("controller").await.unwrap();
+    let _worker = fleet.worker("worker").await.unwrap();
+    let mut manifest = fleet.manifest_with("system-0001", &json!({ "power": "PoweredOn" }));
+    manifest["spec"]["bmc"]["address"] = json!("ipmi://127.0.0.1");
+    fleet.apply(&manifest).await.unwrap();
+    let reason = Reason::AddressNotAllowed;
+    let message = fleet.wait_reason("system-0001", ConditionType::Stalled, reason).await.unwrap();
+    says(&message, &["spec.bmc.address", "ipmi", "CVE-2013-4786", "redfish+https", "--allow-ipmi"]).unwrap();
     fleet.end().await.unwrap();
 }
 

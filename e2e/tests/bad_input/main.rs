@@ -11,6 +11,7 @@ mod database;
 mod departures;
 mod duplicates;
 mod manifests;
+mod os_images;
 mod power;
 mod surroundings;
 

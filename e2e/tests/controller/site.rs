@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 use autobuild::api::condition::{ConditionType, find};
 use autobuild::api::hardware::{Hardware, HardwareIdentity, PowerState};
 use autobuild::api::{Server, ServerStatus, names};
-use autobuild::job::{Action, JobResult, Lane, Reading, RequestKind, ServerUid, StoredRequest};
-use autobuild::queue::{Claim, ClaimFrom, End, FeedCursor, Fenced, Heart, PlaceInQueue, Queue, Report};
+use autobuild::job::{Action, JobResult, Lane, Reading, RequestKind, ServerUid, StoredRequest, TokenValue};
+use autobuild::queue::{
+    Claim, ClaimFrom, Effects, End, FeedCursor, Fenced, Heart, PlaceInQueue, Queue, Report,
+};
 use autobuild::shard::{DEFAULT_SHARDS, Shard};
 use e2e::autobuild::{Autobuild, Running};
 use e2e::control_plane::ControlPlane;
@@ -187,7 +189,12 @@ impl Site {
 
     pub async fn open_request(&self, claim: Claim, token: Option<&str>) -> Claim {
         let request = StoredRequest { kind: RequestKind::ForceOff, settle_ms: 1000 };
-        let stored = self.queue.store_request(claim, request, String::new(), token.map(str::to_owned));
+        let stored = self.queue.store_request(
+            claim,
+            request,
+            String::new(),
+            Effects::handling(token.map(TokenValue::reboot)),
+        );
         match stored.await.unwrap() {
             Fenced::Done(claim) => claim,
             Fenced::Lost => panic!("the claim was lost"),
@@ -240,7 +247,7 @@ pub async fn wait<F: AsyncFnMut() -> bool>(what: &str, mut holds: F) {
 }
 
 pub fn succeeded(power: PowerState) -> End {
-    End { result: JobResult::Succeeded, problem: None, cause: None, report: reading(power) }
+    End { result: JobResult::Succeeded, problem: None, cause: None, report: reading(power), installed: None }
 }
 
 pub fn reading(power: PowerState) -> Report {

@@ -63,8 +63,11 @@ async fn a_server_becomes_ready_and_then_nothing_is_written() {
     assert_eq!(site.count("job").await, 0);
     assert!(site.events().await.iter().any(|reason| reason == "TokenAlreadyHandled"));
     // Bad input is said plainly.
-    site.server("two", json!({"bmc": {"address": "ipmi://192.0.2.9", "credentialsRef": {"name": "bmc"}}}))
-        .await;
+    site.server(
+        "two",
+        json!({"bmc": {"address": "redfish+https://192.0.2.9:0", "credentialsRef": {"name": "bmc"}}}),
+    )
+    .await;
     let server = site.until("two", "Stalled", |status| status.phase == Some(Phase::Stalled)).await;
     assert_eq!(condition(&server, ConditionType::Stalled), Some(("True", "InvalidAddress")));
     site.server(

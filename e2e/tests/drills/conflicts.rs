@@ -31,7 +31,7 @@ impl Scene {
         autobuild::queue::migrate(&url, false).await.unwrap();
         let queue = Queue::connect(&url, 4).await.unwrap();
         let uid = ServerUid(format!("uid-{name}"));
-        queue.register(&uid, "ns", name, &HandledTokens::default()).await.unwrap();
+        queue.register(&uid, "ns", name, &HandledTokens::default(), None).await.unwrap();
         let rival = MySqlConnection::connect(&url).await.unwrap();
         Self { queue, rival, onlooker: MySqlConnection::connect(&url).await.unwrap(), uid }
     }

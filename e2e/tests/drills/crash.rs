@@ -65,6 +65,7 @@ async fn whoever_dies_or_freezes_every_job_is_done_and_recorded_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "two fleets beside everything else: make soak"]
 async fn a_fleet_ends_in_trouble_as_it_does_without() {
     let seed = seed();
     say(format!("a run with trouble and one without: SOAK_SEED={seed}"));

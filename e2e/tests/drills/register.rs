@@ -187,7 +187,7 @@ fn fenced<T>(answer: Result<Fenced<T>, autobuild::queue::QueueError>) -> Told {
 }
 
 fn succeeded() -> End {
-    End { result: JobResult::Succeeded, problem: None, cause: None, report: Report::Nothing }
+    End { result: JobResult::Succeeded, problem: None, cause: None, report: Report::Nothing, installed: None }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -200,7 +200,7 @@ async fn what_workers_saw_of_a_job_over_broken_connections_fits_one_order_of_thi
     let queue = Queue::connect(&url, 4).await.unwrap();
     for number in 0..JOBS {
         let uid = ServerUid(format!("uid-{number}"));
-        queue.register(&uid, "ns", &number.to_string(), &HandledTokens::default()).await.unwrap();
+        queue.register(&uid, "ns", &number.to_string(), &HandledTokens::default(), None).await.unwrap();
         queue.enqueue(job(&uid, JobId(number as i64 + 1)), 1).await.unwrap();
     }
     let (proxy, through) = Proxy::before_database(&url).await.unwrap();

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use autobuild::api::Reason;
-use autobuild::job::{Action, JobResult};
+use autobuild::job::{Action, JobResult, Step, WaitingFor};
 use e2e::fleet::{Fleet, Layout};
 use serde_json::json;
 
@@ -104,5 +104,36 @@ async fn of_several_tokens_before_the_start_the_last_one_counts() {
     fresh_look(&fleet, &name).await.unwrap();
     asked_for(&fleet, &name, ONCE).await.unwrap();
     assert_eq!(server.status.unwrap().reboot_tokens, ["three"]);
+    fleet.end().await.unwrap();
+}
+
+/// A value that comes while a reboot for another one is under way is a reboot of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_comes_while_a_reboot_is_under_way_is_another_reboot() {
+    let fleet = Fleet::with(Layout::new(1).emulator(&["--initial-power", "on"])).await.unwrap();
+    let _controller = fleet.controller("controller").await.unwrap();
+    let _worker = fleet.worker("worker").await.unwrap();
+    let name = system(1);
+    fleet.declare(&name, json!({ "power": "PoweredOn" })).await.unwrap();
+    fleet.wait_ready(&name).await.unwrap();
+    // The on takes several claims.
+    let busy = json!({
+        "system": name, "path": "*/Actions/*", "method": "POST", "skip": 1, "count": 3,
+        "behaviour": { "kind": "Status", "status": 503 },
+    });
+    fleet.bmcs().fault(busy).await.unwrap();
+    fleet.change(&name, json!({ "rebootToken": "one" })).await.unwrap();
+    fleet
+        .wait(&name, "on its way up, and waits", |server| {
+            let job = server.status.as_ref().and_then(|status| status.job.as_ref());
+            job.is_some_and(|job| job.step == Step::On && job.waiting_for == Some(WaitingFor::BmcCapacity))
+        })
+        .await
+        .unwrap();
+    fleet.change(&name, json!({ "rebootToken": "two" })).await.unwrap();
+    handled(&fleet, &name, "two").await.unwrap();
+    let done = fleet.records().finished(&name, "Reboot").await.unwrap();
+    assert_eq!(done.len(), 2, "{done:?}");
+    assert_eq!(fleet.bmcs().power(&name).await.unwrap(), "On");
     fleet.end().await.unwrap();
 }

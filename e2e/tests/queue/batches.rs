@@ -1,8 +1,12 @@
 //! Calls that share a transaction: each gets its own answer, and none suffers from another one.
 
 use autobuild::api::Reason;
-use autobuild::job::{Action, JobId, Lane, RequestKind, Step, StoredRequest, WaitingFor};
-use autobuild::queue::{CancelOutcome, Enqueued, Fenced, ParkAs, Parked, PlaceInQueue, QueueError, Report};
+use autobuild::job::{
+    Action, JobId, Lane, RequestKind, Step, StoredRequest, TokenKind, TokenValue, WaitingFor,
+};
+use autobuild::queue::{
+    CancelOutcome, Effects, Enqueued, Fenced, ParkAs, Parked, PlaceInQueue, QueueError, Report,
+};
 use futures::FutureExt as _;
 use futures::future::join_all;
 
@@ -231,14 +235,17 @@ async fn mixed_stores(f: Fixture) {
     lose_and_cancel(&f, &claims).await;
     let answers = join_all(claims.iter().enumerate().map(async |(number, claim)| {
         // A request without a token raises the version as one with a token does.
-        let token = (number % 5 != 2).then(|| format!("t{number}"));
-        f.queue.store_request(claim.clone(), off(), format!("{number}"), token).await.unwrap()
+        let token = (number % 5 != 2).then(|| TokenValue::reboot(format!("t{number}")));
+        f.queue
+            .store_request(claim.clone(), off(), format!("{number}"), Effects::handling(token))
+            .await
+            .unwrap()
     }))
     .await;
     for (number, (answer, before)) in answers.into_iter().zip(&claims).enumerate() {
         let seen = f.queue.observe(before.uid()).await.unwrap();
         let (known, job) = (seen.known.unwrap(), seen.job.unwrap());
-        let handled = known.handled.reboot_is_handled(Some(&format!("t{number}")));
+        let handled = known.handled.is_handled(TokenKind::Reboot, Some(&format!("t{number}")));
         assert_eq!((job.request_stored, handled), (number > 1, number > 1 && number % 5 != 2), "{number}");
         let Fenced::Done(claim) = answer else {
             assert_eq!(number, 0);
@@ -260,7 +267,7 @@ async fn mixed_stores(f: Fixture) {
 
 async fn mixed_closes(f: Fixture) {
     let claims = join_all(claims(&f).await.into_iter().map(async |claim| {
-        done(f.queue.store_request(claim, off(), "stored".to_owned(), None).await.unwrap())
+        done(f.queue.store_request(claim, off(), "stored".to_owned(), Effects::default()).await.unwrap())
     }))
     .await;
     lose_and_cancel(&f, &claims).await;
@@ -287,7 +294,7 @@ async fn refused_store(f: Fixture) {
     let claims = claims(&f).await;
     let answers = join_all(claims.into_iter().enumerate().map(async |(number, claim)| {
         let checkpoint = "x".repeat(if number == 7 { 70_000 } else { 7 });
-        f.queue.store_request(claim, off(), checkpoint, Some("t".to_owned())).await
+        f.queue.store_request(claim, off(), checkpoint, Effects::handling([TokenValue::reboot("t")])).await
     }))
     .await;
     for (number, answer) in answers.into_iter().enumerate() {

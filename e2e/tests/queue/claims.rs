@@ -3,11 +3,12 @@
 use autobuild::api::Reason;
 use autobuild::api::hardware::{Hardware, HardwareIdentity, PowerState};
 use autobuild::job::{
-    Action, JobId, JobResult, JobState, Lane, Problem, Reading, RequestKind, Step, StoredRequest, WaitingFor,
+    Action, JobId, JobResult, JobState, Lane, Problem, Reading, RequestKind, Step, StoredRequest, TokenKind,
+    TokenValue, WaitingFor,
 };
 use autobuild::queue::{
-    CancelOutcome, ClaimFrom, End, Enqueued, Fenced, Front, ParkAs, Parked, PlaceInQueue, QueueError, Report,
-    Room,
+    CancelOutcome, ClaimFrom, Effects, End, Enqueued, Fenced, Front, ParkAs, Parked, PlaceInQueue,
+    QueueError, Report, Room,
 };
 use autobuild::shard::Shard;
 use futures::FutureExt as _;
@@ -172,7 +173,8 @@ async fn open_request(f: Fixture) {
     f.enqueue(&uid, Action::PowerOn, Lane::High).await;
     let worker = f.worker().await;
     let claim = f.claim_one(&worker, PlaceInQueue::Queued).await;
-    let claim = done(f.queue.store_request(claim, on(), "begun".to_owned(), None).await.unwrap());
+    let claim =
+        done(f.queue.store_request(claim, on(), "begun".to_owned(), Effects::default()).await.unwrap());
     assert!(matches!(f.queue.park(claim.clone(), asleep(1)).await, Err(QueueError::Refused(_))));
     assert!(matches!(f.queue.complete(claim.clone(), succeeded()).await, Err(QueueError::Refused(_))));
     // A successor finds the request, too.
@@ -191,10 +193,15 @@ async fn token_handled(f: Fixture) {
     let worker = f.worker().await;
     let claim = f.claim_one(&worker, PlaceInQueue::Queued).await;
     let before = f.queue.observe(&uid).await.unwrap().known.unwrap();
-    assert!(!before.handled.reboot_is_handled(Some("t1")));
-    let claim = done(f.queue.store_request(claim, on(), String::new(), Some("t1".to_owned())).await.unwrap());
+    assert!(!before.handled.is_handled(TokenKind::Reboot, Some("t1")));
+    let claim = done(
+        f.queue
+            .store_request(claim, on(), String::new(), Effects::handling([TokenValue::reboot("t1")]))
+            .await
+            .unwrap(),
+    );
     let after = f.queue.observe(&uid).await.unwrap();
-    assert!(after.known.as_ref().unwrap().handled.reboot_is_handled(Some("t1")));
+    assert!(after.known.as_ref().unwrap().handled.is_handled(TokenKind::Reboot, Some("t1")));
     assert!(after.known.unwrap().version > before.version);
     assert!(after.job.unwrap().request_stored);
     let claim = done(f.queue.advance(claim, Step::On, String::new(), Report::Nothing).await.unwrap());
@@ -207,9 +214,23 @@ async fn cancel_wins(f: Fixture) {
     let worker = f.worker().await;
     let claim = f.claim_one(&worker, PlaceInQueue::Queued).await;
     assert_eq!(f.queue.cancel(&uid, id, Reason::Paused).await.unwrap(), CancelOutcome::Stored);
-    let claim = done(f.queue.store_request(claim, on(), String::new(), Some("t1".to_owned())).await.unwrap());
+    let claim = done(
+        f.queue
+            .store_request(claim, on(), String::new(), Effects::handling([TokenValue::reboot("t1")]))
+            .await
+            .unwrap(),
+    );
     assert_eq!((claim.cancel(), claim.request()), (Some(Reason::Paused), None));
-    assert!(!f.queue.observe(&uid).await.unwrap().known.unwrap().handled.reboot_is_handled(Some("t1")));
+    assert!(
+        !f.queue
+            .observe(&uid)
+            .await
+            .unwrap()
+            .known
+            .unwrap()
+            .handled
+            .is_handled(TokenKind::Reboot, Some("t1"))
+    );
 }
 
 async fn old_claim(f: Fixture) {
@@ -220,7 +241,7 @@ async fn old_claim(f: Fixture) {
     done(f.queue.hand_back(old.clone()).await.unwrap());
     let new = f.claim_one(&worker, PlaceInQueue::Ready).await;
     assert!(matches!(
-        f.queue.store_request(old.clone(), on(), String::new(), None).await.unwrap(),
+        f.queue.store_request(old.clone(), on(), String::new(), Effects::default()).await.unwrap(),
         Fenced::Lost
     ));
     assert!(matches!(f.queue.park(old.clone(), asleep(1)).await.unwrap(), Fenced::Lost));

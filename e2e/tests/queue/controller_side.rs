@@ -1,7 +1,7 @@
 //! Enqueue, cancel, priorities and the feed.
 
 use autobuild::api::Reason;
-use autobuild::job::{Action, HandledTokens, JobId, Lane};
+use autobuild::job::{Action, HandledTokens, JobId, Lane, TokenKind, TokenValue};
 use autobuild::queue::{CancelOutcome, Enqueued, PlaceInQueue};
 use futures::FutureExt as _;
 
@@ -134,8 +134,8 @@ async fn pages(f: Fixture) {
 
 async fn registered_twice(f: Fixture) {
     let uid = f.server("a").await;
-    let handled = HandledTokens { reboot: vec!["x".to_owned()] };
-    f.queue.register(&uid, "ns", "a", &handled).await.unwrap();
+    let handled = HandledTokens { reboot: vec!["x".to_owned()], ..HandledTokens::default() };
+    f.queue.register(&uid, "ns", "a", &handled, None).await.unwrap();
     let known = f.queue.observe(&uid).await.unwrap().known.unwrap();
     assert_eq!((known.version, known.handled), (1, HandledTokens::default()));
 }
@@ -157,10 +157,10 @@ async fn not_migrated(f: Fixture) {
 async fn recorded(f: Fixture) {
     let uid = f.server("a").await;
     let version = f.version(&uid).await;
-    assert!(!f.queue.record_handled(&uid, "t1", version - 1).await.unwrap());
-    assert!(f.queue.record_handled(&uid, "t1", version).await.unwrap());
-    assert!(f.queue.record_handled(&uid, "t1", version).await.unwrap());
+    assert!(!f.queue.record_handled(&uid, &TokenValue::reboot("t1"), version - 1).await.unwrap());
+    assert!(f.queue.record_handled(&uid, &TokenValue::reboot("t1"), version).await.unwrap());
+    assert!(f.queue.record_handled(&uid, &TokenValue::reboot("t1"), version).await.unwrap());
     let known = f.queue.observe(&uid).await.unwrap().known.unwrap();
-    assert!(known.handled.reboot_is_handled(Some("t1")));
+    assert!(known.handled.is_handled(TokenKind::Reboot, Some("t1")));
     assert_eq!(known.version, version + 1);
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use autobuild::api::Reason;
 use autobuild::job::{Action, JobId, Lane, Problem, RequestKind, StoredRequest};
-use autobuild::queue::{Abandoned, Claim, Farewell, Fenced, PlaceInQueue, Released};
+use autobuild::queue::{Abandoned, Claim, Effects, Farewell, Fenced, PlaceInQueue, Released};
 use futures::FutureExt as _;
 
 use crate::Case;
@@ -30,7 +30,7 @@ async fn begun(f: &Fixture, worker: &autobuild::queue::Heart) -> Claim {
     f.enqueue(&uid, Action::Reboot, Lane::High).await;
     let claim = f.claim_one(worker, PlaceInQueue::Queued).await;
     let request = StoredRequest { kind: RequestKind::ForceOff, settle_ms: 30_000 };
-    done(f.queue.store_request(claim, request, String::new(), None).await.unwrap())
+    done(f.queue.store_request(claim, request, String::new(), Effects::default()).await.unwrap())
 }
 
 async fn given_up(f: Fixture) {
@@ -47,7 +47,7 @@ async fn given_up(f: Fixture) {
     assert_eq!(f.queue.complete(claim.clone(), succeeded()).await.unwrap(), Fenced::Lost);
     let request = StoredRequest { kind: RequestKind::PowerOn, settle_ms: 1 };
     assert!(matches!(
-        f.queue.store_request(claim, request, String::new(), None).await.unwrap(),
+        f.queue.store_request(claim, request, String::new(), Effects::default()).await.unwrap(),
         Fenced::Lost
     ));
     assert_eq!(f.queue.abandon(&uid, id, why(), BTreeSet::new()).await.unwrap(), Abandoned::Gone);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use autobuild::job::{Action, JobId, Lane, RequestKind, StoredRequest};
-use autobuild::queue::{Claim, ClaimFrom, Enqueued, Fenced, PlaceInQueue, QueueError};
+use autobuild::queue::{Claim, ClaimFrom, Effects, Enqueued, Fenced, PlaceInQueue, QueueError};
 use autobuild::shard::Shard;
 use e2e::database::{Database, Engine, Special};
 use futures::future::join_all;
@@ -112,7 +112,8 @@ async fn consume(f: Arc<Fixture>) {
 async fn work(f: &Fixture, mut claim: Claim) {
     let off = StoredRequest { kind: RequestKind::ForceOff, settle_ms: 1 };
     while claim.request().is_none() {
-        let stored = f.queue.store_request(claim.clone(), off.clone(), String::new(), None).await;
+        let stored =
+            f.queue.store_request(claim.clone(), off.clone(), String::new(), Effects::default()).await;
         match transient(stored) {
             Some(Fenced::Done(stored)) => claim = stored,
             Some(Fenced::Lost) => return,

@@ -26,7 +26,7 @@ impl Fixture {
     /// Registers a server; its version is then 1.
     pub async fn server(&self, name: &str) -> ServerUid {
         let uid = ServerUid(format!("uid-{name}"));
-        self.queue.register(&uid, "ns", name, &HandledTokens::default()).await.unwrap();
+        self.queue.register(&uid, "ns", name, &HandledTokens::default(), None).await.unwrap();
         uid
     }
 
@@ -72,7 +72,9 @@ impl Fixture {
         use sqlx::Connection as _;
         let mut connection = sqlx::MySqlConnection::connect(&self.url).await.unwrap();
         let text = format!("SELECT COUNT(*) FROM {table}");
-        sqlx::query_scalar(sqlx::AssertSqlSafe(text)).fetch_one(&mut connection).await.unwrap()
+        // Not prepared: the server may be full of prepared statements.
+        let row = sqlx::raw_sql(sqlx::AssertSqlSafe(text)).fetch_one(&mut connection).await.unwrap();
+        sqlx::Row::get(&row, 0)
     }
 }
 
@@ -95,7 +97,7 @@ pub fn job(uid: &ServerUid, action: Action, lane: Lane, id: JobId) -> NewJob {
 }
 
 pub fn succeeded() -> End {
-    End { result: JobResult::Succeeded, problem: None, cause: None, report: Report::Nothing }
+    End { result: JobResult::Succeeded, problem: None, cause: None, report: Report::Nothing, installed: None }
 }
 
 pub fn done<T: std::fmt::Debug>(fenced: Fenced<T>) -> T {

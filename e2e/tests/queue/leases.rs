@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use autobuild::api::Reason;
 use autobuild::job::{Action, JobResult, Lane, RequestKind, StoredRequest};
-use autobuild::queue::{Beat, CRASH_LIMIT, Fenced, Front, LeaseWatch, PlaceInQueue, Reaped, Room};
+use autobuild::queue::{Beat, CRASH_LIMIT, Effects, Fenced, Front, LeaseWatch, PlaceInQueue, Reaped, Room};
 use futures::FutureExt as _;
 
 use crate::Case;
@@ -98,7 +98,12 @@ async fn poison_open(f: Fixture) {
         let doomed = f.worker().await;
         let claim = f.claim_one(&doomed, place).await;
         if crash == 1 {
-            done(f.queue.store_request(claim, request.clone(), String::new(), None).await.unwrap());
+            done(
+                f.queue
+                    .store_request(claim, request.clone(), String::new(), Effects::default())
+                    .await
+                    .unwrap(),
+            );
         }
         reap_all(&f).await;
         place = PlaceInQueue::Ready;

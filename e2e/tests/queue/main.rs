@@ -13,6 +13,7 @@
 
 mod batches;
 mod bmcs;
+mod boot;
 mod claims;
 mod controller_side;
 mod derivation;
@@ -61,6 +62,7 @@ fn main() -> std::process::ExitCode {
             .chain(histories::CASES)
             .chain(derivation::CASES)
             .chain(bmcs::CASES)
+            .chain(boot::CASES)
             .chain(batches::CASES)
             .chain(order::CASES)
             .chain(permits::CASES)

@@ -8,7 +8,7 @@ use autobuild::job::{
     Action, JobId, JobState, Lane, PermitClass, Problem, RequestKind, ServerUid, StoredRequest, WaitingFor,
 };
 use autobuild::queue::{
-    CancelOutcome, Claim, Enqueued, Front, Heart, LeaseWatch, ParkAs, Parked, Report, Room, Served,
+    CancelOutcome, Claim, Effects, Enqueued, Front, Heart, LeaseWatch, ParkAs, Parked, Report, Room, Served,
 };
 use autobuild::shard::Shard;
 use futures::FutureExt as _;
@@ -95,7 +95,7 @@ fn asleep(after_ms: i64) -> ParkAs {
 
 async fn with_request(f: &Fixture, claim: Claim) -> Claim {
     let off = StoredRequest { kind: RequestKind::ForceOff, settle_ms: 1 };
-    let claim = done(f.queue.store_request(claim, off, String::new(), None).await.unwrap());
+    let claim = done(f.queue.store_request(claim, off, String::new(), Effects::default()).await.unwrap());
     done(f.queue.close_request(claim, String::new()).await.unwrap())
 }
 

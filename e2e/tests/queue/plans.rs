@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use autobuild::api::Reason;
 use autobuild::job::{
-    Action, JobId, Lane, PermitClass, Problem, RequestKind, ServerUid, Step, StoredRequest, WaitingFor,
+    Action, InstallProgress, JobId, Lane, PermitClass, Problem, RequestKind, ServerUid, Step, StoredRequest,
+    TokenValue, WaitingFor,
 };
 use autobuild::queue::{
-    BmcKey, Claim, Claimant, Front, LeaseWatch, Newcomer, ParkAs, Past, Report, Room, Served,
+    BmcKey, CallHome, Claim, Claimant, ContentsAfter, Effects, Front, LeaseWatch, NewBootSession, Newcomer,
+    ParkAs, Past, Report, Room, Served,
 };
 use autobuild::shard::Shard;
 use e2e::database::{Database, Engine};
@@ -57,6 +59,18 @@ pub async fn no_statement_scans_or_sorts(engine: Engine) {
     sqlx::raw_sql("SET SESSION explain_format = 'TRADITIONAL'").execute(&mut connection).await.ok();
     let statements = logged(&mut connection).await;
     assert!(statements.len() > 60, "only {} kinds of statements: {:#?}", statements.len(), statements.keys());
+    // The sessions of the workload are gone, and a table without rows is explained as a scan.
+    for number in 0..300 {
+        sqlx::query(
+            "INSERT INTO boot_session (server_uid, job_id, namespace, name, mac, image, digest) \
+             VALUES (?, 1, 'ns', 'a', ?, 'debian', 'sha256:1')",
+        )
+        .bind(format!("uid-busy-90-{number:03}"))
+        .bind(number.to_string())
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    }
     let mut bad = Vec::new();
     for statement in statements.values() {
         if WHOLE_TABLES.iter().any(|(part, _)| statement.contains(part)) {
@@ -161,8 +175,17 @@ async fn workload(f: &Fixture, count: usize) {
         }
         let off = StoredRequest { kind: RequestKind::ForceOff, settle_ms: 1 };
         let claims = join_all(claims.into_iter().map(async |claim| {
-            let claim =
-                done(queue.store_request(claim, off.clone(), String::new(), Some("t".into())).await.unwrap());
+            let claim = done(
+                queue
+                    .store_request(
+                        claim,
+                        off.clone(),
+                        String::new(),
+                        Effects::handling([TokenValue::reboot("t")]),
+                    )
+                    .await
+                    .unwrap(),
+            );
             done(queue.close_request(claim, String::new()).await.unwrap())
         }))
         .await;
@@ -214,7 +237,8 @@ async fn workload(f: &Fixture, count: usize) {
     queue.registered(None, 10).await.unwrap();
     queue.trim_history(now_ms() - 1_000_000, 10).await.unwrap();
     let version = f.version(&servers[0]).await;
-    queue.record_handled(&servers[0], "u", version).await.unwrap();
+    queue.record_handled(&servers[0], &TokenValue::reboot("u"), version).await.unwrap();
+    boots(f, &servers[..servers.len().min(3)]).await;
     // Another history, and its end.
     let past = Past::Lost;
     let quiet = std::time::Duration::ZERO;
@@ -222,6 +246,42 @@ async fn workload(f: &Fixture, count: usize) {
     let (_, mark) = queue.follow().await.unwrap();
     let all = queue.registered(None, 1000).await.unwrap().into_iter().map(|row| row.uid).collect();
     queue.derived(&mark.unwrap(), &["ns".to_owned()], std::sync::Arc::new(all)).await.unwrap();
+}
+
+/// Installations of so many machines, and what they tell.
+async fn boots(f: &Fixture, servers: &[ServerUid]) {
+    let queue = &f.queue;
+    enqueue(f, servers, Action::Reimage, Shard(0)).await;
+    let worker = f.worker().await;
+    let mut front = Front::new(served(), 2);
+    let room = Room { any: servers.len() as u32, urgent: 1 };
+    let claims = claim_mine(f, &mut front, &worker, room, servers).await;
+    for (number, claim) in claims.into_iter().enumerate() {
+        let mac = format!("52:54:00:00:00:{number:02}");
+        let session = NewBootSession { mac: mac.clone(), image: "debian".into(), digest: "sha256:1".into() };
+        let effects =
+            Effects { session: Some(session), contents: ContentsAfter::Unknown, ..Effects::default() };
+        let stored = StoredRequest { kind: RequestKind::PowerOn, settle_ms: 1 };
+        let claim = done(queue.store_request(claim, stored, String::new(), effects).await.unwrap());
+        let claim = done(queue.close_request(claim, String::new()).await.unwrap());
+        let (uid, id) = (claim.uid().clone(), claim.job().id);
+        queue.boot_at_mac(&mac).await.unwrap();
+        queue.boot_at_mac("52:54:00:00:00:ff").await.unwrap();
+        let told = InstallProgress { percent: 5, line: "writing".into() };
+        for what in [
+            CallHome::ScriptFetched { token_hash: format!("{number}") },
+            CallHome::Booted,
+            CallHome::Progress(told),
+            CallHome::Failed { reason: "no disk".into() },
+            CallHome::Installed,
+        ] {
+            queue.boot_by_token(&format!("{number}")).await.unwrap();
+            queue.call_home(&uid, id, None, what).await.unwrap();
+        }
+        queue.boot_evidence(&uid, id).await.unwrap();
+        queue.revoke_boot(&uid, id).await.unwrap();
+        done(queue.complete(claim, succeeded()).await.unwrap());
+    }
 }
 
 /// Claims until the jobs of these servers are in hand.

@@ -93,8 +93,8 @@ pub(super) fn action(route: &Route, what: &str, answer: &Answer) -> Result<(), B
         StatusCode::FORBIDDEN => (
             BmcErrorKind::Credentials,
             format!(
-                "forbids {what} (403){said}: the account of spec.bmc.credentialsRef probably lacks the privilege to \
-                 control the power"
+                "forbids {what} (403){said}: the account of spec.bmc.credentialsRef probably lacks the privilege \
+                 to do it"
             ),
         ),
         StatusCode::NOT_FOUND | StatusCode::GONE => {

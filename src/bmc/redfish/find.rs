@@ -6,8 +6,8 @@ use super::answer::Document;
 use super::line::Line;
 use super::origin::last_segment;
 use super::read::link_of;
-use super::text::printable;
 use crate::bmc::error::{BmcError, BmcErrorKind, Delivery};
+use crate::bmc::text::printable;
 
 /// Where Redfish begins: the only path that is known beforehand.
 const ROOT: &str = "/redfish/v1/";

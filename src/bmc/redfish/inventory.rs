@@ -6,9 +6,9 @@ use serde_json::Value;
 use super::answer::Document;
 use super::line::Line;
 use super::system;
-use super::text::{FIELD_MAX, field, printable, serial};
 use crate::api::hardware::{Disk, Hardware, Nic};
 use crate::bmc::error::BmcError;
+use crate::bmc::text::{FIELD_MAX, field, printable, serial};
 
 const NICS_MAX: usize = 64;
 const DISKS_MAX: usize = 128;

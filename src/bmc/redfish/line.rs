@@ -21,9 +21,9 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use super::origin::Origin;
-use super::text::Voice;
 use crate::bmc::error::{BmcError, BmcErrorKind, Delivery};
 use crate::bmc::gate::Pass;
+use crate::bmc::text::Voice;
 use crate::bmc::tls::{Tls, Trust};
 use crate::metrics;
 
@@ -121,8 +121,9 @@ impl<'a> Line<'a> {
     /// Sends the one request that changes something, over a connection of its own, and never again. Its answer counts
     /// from its head on: the body only makes a message better, and is waited for so that no BMC stumbles over a
     /// connection that ends early.
-    pub(super) async fn post(
+    pub(super) async fn change(
         &mut self,
+        method: Method,
         path: &str,
         body: String,
         if_match: Option<&str>,
@@ -130,7 +131,7 @@ impl<'a> Line<'a> {
         let by = self.deadline();
         self.open = None;
         self.connect(by).await.map_err(|error| BmcError { delivery: Delivery::NotSent, ..error })?;
-        let mut request = self.request(Method::POST, path)?.map(|_| Full::from(body));
+        let mut request = self.request(method, path)?.map(|_| Full::from(body));
         request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(etag) = if_match.and_then(|etag| HeaderValue::from_str(etag).ok()) {
             request.headers_mut().insert(header::IF_MATCH, etag);

@@ -1,20 +1,23 @@
 //! The Redfish backend: a client of the few resources that matter here.
 //!
 //! A call goes: `mod` (the verbs, their time, their metrics) - `find` (which system) - `read` (links, redirects) -
-//! `line` (the wire) - `answer` (what a status means). `system`, `inventory`, `origin` and `text` judge what was read.
+//! `line` (the wire) - `answer` (what a status means). `change` sends what changes the machine. `system`, `boot`,
+//! `media`, `inventory` and `origin` judge what was read.
 #![expect(clippy::disallowed_methods, reason = "requests have deadlines")]
 
 mod answer;
+mod boot;
+mod change;
 mod find;
 mod inventory;
 mod line;
+mod media;
 mod origin;
 mod preconditions;
 mod read;
 mod system;
 #[cfg(test)]
 mod tests;
-mod text;
 
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
@@ -24,22 +27,22 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http::HeaderValue;
 use serde_json::Value;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use self::answer::Document;
 pub(super) use self::line::{Asker, Secured};
 use self::line::{Line, Route};
-use self::origin::{LinkRefused, Origin, last_segment};
+use self::origin::{Origin, last_segment};
 use self::preconditions::Preconditions;
 use self::system::Reset;
-use self::text::Voice;
+use super::call::in_turn;
 use super::credentials::Credentials;
-use super::error::{BmcError, BmcErrorKind, Delivery};
+use super::error::{BmcError, BmcErrorKind};
 use super::gate::Gates;
-use super::{Bmc, Probe};
+use super::text::{Voice, login};
+use super::{Beside, Bmc, BootOverride, Media, Probe};
 use crate::api::bmc_address::BmcAddress;
 use crate::job::{Reading, RequestKind};
-use crate::metrics;
 
 /// How long calls may take.
 #[derive(Debug, Clone, Copy)]
@@ -72,6 +75,9 @@ struct Found {
     path: String,
     etag: Option<String>,
     reset: Option<Reset>,
+    /// What a boot override may name, where the BMC says it.
+    boot_targets: Option<Vec<String>>,
+    media: media::Links,
 }
 
 impl Redfish {
@@ -86,7 +92,7 @@ impl Redfish {
         shared: Shared,
     ) -> Option<Self> {
         let origin = Origin::of(address)?;
-        let mut authorization = HeaderValue::from_str(&format!("Basic {}", text::login(credentials))).ok()?;
+        let mut authorization = HeaderValue::from_str(&format!("Basic {}", login(credentials))).ok()?;
         authorization.set_sensitive(true);
         let route = Route {
             origin,
@@ -113,23 +119,11 @@ impl Redfish {
     where
         W: AsyncFnOnce(&mut Line<'_>) -> Result<T, BmcError>,
     {
-        let result = match timeout_at(turn_by, self.shared.gates.pass(self.route.peer)).await {
-            Ok(pass) => {
-                let start = Instant::now();
-                let mut line = Line::new(&self.route, done_by(start), pass);
-                let result = work(&mut line).await;
-                metrics::BMC_TIME.observe(&[operation], start.elapsed().as_secs_f64());
-                result
-            }
-            Err(_) => Err(self.route.error(
-                BmcErrorKind::Busy(None),
-                Delivery::NotSent,
-                "is taken by other work of this process, one connection at a time",
-            )),
-        };
-        let outcome = result.as_ref().map_or_else(|error| error.kind.class(), |_| "done");
-        metrics::BMC_REQUESTS.one(&[operation, outcome]);
-        result
+        let line = (&self.shared.gates, self.route.peer, self.route.voice.name.as_str());
+        in_turn(line, operation, turn_by, async |pass| {
+            work(&mut Line::new(&self.route, done_by(Instant::now()), pass)).await
+        })
+        .await
     }
 
     /// Reads for as long as `time`, after a turn that may take longer: others of the same BMC may be under inspection.
@@ -170,7 +164,9 @@ impl Redfish {
                 };
         }
         let (path, etag) = (document.path.clone(), document.etag.clone());
-        self.remember(Some(Found { path, etag, reset }));
+        let boot_targets = boot::offered(&document.value);
+        let media = media::Links::of(&document.value);
+        self.remember(Some(Found { path, etag, reset, boot_targets, media }));
         Ok(document)
     }
 
@@ -180,40 +176,6 @@ impl Redfish {
 
     fn remember(&self, found: Option<Found>) {
         *self.found.lock().unwrap_or_else(PoisonError::into_inner) = found;
-    }
-
-    async fn act(&self, kind: RequestKind, within: Duration) -> Result<(), BmcError> {
-        let until = Instant::now() + within;
-        self.call(kind.as_str(), until, |_| until, async |line| self.post(line, kind).await).await
-    }
-
-    async fn post(&self, line: &mut Line<'_>, kind: RequestKind) -> Result<(), BmcError> {
-        let unsent = |kind, text: &str| self.route.error(kind, Delivery::NotSent, text);
-        let Some(found) = self.found() else {
-            return Err(unsent(BmcErrorKind::NotFound, "was not read before something was to be sent to it"));
-        };
-        let Some(reset) = &found.reset else {
-            return Err(unsent(BmcErrorKind::Refused, "offers no reset action for this system"));
-        };
-        let what = system::reset_type(kind, reset.offered.as_deref()).map_err(|offered| {
-            let offered = self.route.voice.quote(&offered);
-            unsent(BmcErrorKind::Refused, &format!("does not offer {} (it offers {offered})", kind.as_str()))
-        })?;
-        let target =
-            self.route.origin.follow(&found.path, &reset.target).map_err(|refused| match refused {
-                LinkRefused::Elsewhere => unsent(
-                    BmcErrorKind::AddressNotAllowed,
-                    "wants its reset action sent to another address, which is refused",
-                ),
-                LinkRefused::Odd => {
-                    unsent(BmcErrorKind::Protocol, "has a reset action without a usable target")
-                }
-            })?;
-        let guard = self.shared.preconditions.guard(self.route.peer, &found.path, found.etag.as_deref());
-        let body = serde_json::json!({"ResetType": what}).to_string();
-        let answer = line.post(&target, body, guard).await?;
-        self.shared.preconditions.learn(self.route.peer, &found.path, guard.is_some(), answer.status);
-        answer::action(&self.route, what, &answer)
     }
 }
 
@@ -246,7 +208,27 @@ impl Bmc for Redfish {
         self.reading("inspect", self.times.inspect, work).boxed()
     }
 
-    fn send(&self, request: RequestKind, within: Duration) -> BoxFuture<'_, Result<(), BmcError>> {
-        self.act(request, within).boxed()
+    fn boot_override(&self) -> BoxFuture<'_, Result<BootOverride, BmcError>> {
+        let work = async |line: &mut Line<'_>| Ok(boot::read(&self.system_document(line).await?.value));
+        self.reading("boot_override", self.times.request * 2, work).boxed()
+    }
+
+    fn media(&self) -> BoxFuture<'_, Result<Media, BmcError>> {
+        let work = async |line: &mut Line<'_>| {
+            let system = self.system_document(line).await?;
+            let links = media::Links::of(&system.value);
+            let drive = media::drive(line, &system.path, &links).await?;
+            Ok(drive.map_or(Media::NoDrive, |drive| media::read(&drive.value)))
+        };
+        self.reading("media", self.times.inspect, work).boxed()
+    }
+
+    fn send_with<'a>(
+        &'a self,
+        request: RequestKind,
+        beside: Beside<'a>,
+        within: Duration,
+    ) -> BoxFuture<'a, Result<(), BmcError>> {
+        self.act(request, beside, within).boxed()
     }
 }

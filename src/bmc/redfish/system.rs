@@ -3,10 +3,9 @@
 use serde_json::Value;
 
 use super::answer::Document;
-use super::text::{printable, serial};
 use crate::api::hardware::{HardwareIdentity, PowerState};
+use crate::bmc::text::{printable, serial};
 use crate::bmc::{Probe, placeholder};
-use crate::job::RequestKind;
 
 /// The longest `LastResetTime` that is kept: a date with time, fraction and zone.
 const TIME_MAX: usize = 64;
@@ -75,19 +74,18 @@ pub(super) fn offered(info: &Document) -> Option<Vec<String>> {
     parameters.iter().find(named)?.get("AllowableValues").and_then(texts)
 }
 
-fn texts(value: &Value) -> Option<Vec<String>> {
+/// A list of texts, without what is none; `None` for an empty one.
+pub(super) fn texts(value: &Value) -> Option<Vec<String>> {
     let all = value.as_array()?.iter().filter_map(Value::as_str);
     let texts: Vec<String> = all.take(TYPES_MAX).map(|text| printable(text, 64)).collect();
     (!texts.is_empty()).then_some(texts)
 }
 
-/// The `ResetType` that stands for a request, or the ones that are offered instead.
-pub(super) fn reset_type(kind: RequestKind, offered: Option<&[String]>) -> Result<&'static str, String> {
-    let candidates: &[&'static str] = match kind {
-        RequestKind::GracefulShutdown => &["GracefulShutdown"],
-        RequestKind::ForceOff => &["ForceOff"],
-        RequestKind::PowerOn => &["On", "ForceOn"],
-    };
+/// The first of the reset types that the BMC offers, or the ones that are offered instead.
+pub(super) fn reset_type(
+    candidates: &[&'static str],
+    offered: Option<&[String]>,
+) -> Result<&'static str, String> {
     let offers = |name: &&&str| offered.is_none_or(|all| all.iter().any(|text| text == **name));
     candidates
         .iter()
@@ -135,17 +133,18 @@ mod tests {
     #[test]
     fn a_reset_type_is_one_that_the_bmc_offers() {
         let some = |all: &[&str]| all.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-        for (kind, offered, expected) in [
-            (RequestKind::PowerOn, None, Ok("On")),
-            (RequestKind::PowerOn, Some(some(&["ForceOff", "ForceOn"])), Ok("ForceOn")),
-            (RequestKind::PowerOn, Some(some(&["ForceOn", "On"])), Ok("On")),
-            (RequestKind::GracefulShutdown, Some(some(&["ForceOff", "On"])), Err("ForceOff, On")),
-            (RequestKind::GracefulShutdown, None, Ok("GracefulShutdown")),
-            (RequestKind::ForceOff, Some(some(&["ForceOff"])), Ok("ForceOff")),
-            (RequestKind::ForceOff, Some(some(&["PushPowerButton"])), Err("PushPowerButton")),
+        let on: &[&'static str] = &["On", "ForceOn"];
+        for (wanted, offered, expected) in [
+            (on, None, Ok("On")),
+            (on, Some(some(&["ForceOff", "ForceOn"])), Ok("ForceOn")),
+            (on, Some(some(&["ForceOn", "On"])), Ok("On")),
+            (&["GracefulShutdown"], Some(some(&["ForceOff", "On"])), Err("ForceOff, On")),
+            (&["GracefulShutdown"], None, Ok("GracefulShutdown")),
+            (&["ForceOff"], Some(some(&["ForceOff"])), Ok("ForceOff")),
+            (&["ForceOff"], Some(some(&["PushPowerButton"])), Err("PushPowerButton")),
         ] {
-            let chosen = reset_type(kind, offered.as_deref());
-            assert_eq!(chosen, expected.map_err(str::to_owned), "{kind:?} {offered:?}");
+            let chosen = reset_type(wanted, offered.as_deref());
+            assert_eq!(chosen, expected.map_err(str::to_owned), "{wanted:?} {offered:?}");
         }
     }
 

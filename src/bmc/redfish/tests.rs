@@ -6,8 +6,10 @@
     reason = "tests stand on the other side of the wall"
 )]
 
+mod boot;
 mod classes;
 mod hostile;
+mod media;
 mod shapes;
 mod tls;
 

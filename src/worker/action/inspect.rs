@@ -9,6 +9,6 @@ use crate::worker::run::Run;
 pub(super) async fn step(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
     match run.claim().job().step {
         Step::Inspect => run.inspect().await,
-        step @ (Step::Off | Step::On) => Ok(unsupported(Action::Inspect, step)),
+        step => Ok(unsupported(Action::Inspect, step)),
     }
 }

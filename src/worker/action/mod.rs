@@ -2,6 +2,7 @@
 //! requests, undo, the end) is the same for all of them and stands in `run`.
 
 mod inspect;
+mod install;
 mod power_off;
 mod power_on;
 mod reboot;
@@ -18,9 +19,8 @@ pub(super) async fn step(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
         Action::PowerOn => power_on::step(run).await,
         Action::PowerOff => power_off::step(run).await,
         Action::Reboot => reboot::step(run).await,
-        action @ (Action::Build | Action::Reimage | Action::Wipe | Action::Decommission) => {
-            Ok(unsupported(action, run.claim().job().step))
-        }
+        Action::Build | Action::Reimage => install::step(run).await,
+        action @ (Action::Wipe | Action::Decommission) => Ok(unsupported(action, run.claim().job().step)),
     }
 }
 

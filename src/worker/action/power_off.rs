@@ -9,6 +9,6 @@ use crate::worker::run::Run;
 pub(super) async fn step(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
     match run.claim().job().step {
         Step::Off => power_step::off(run).await,
-        step @ (Step::On | Step::Inspect) => Ok(unsupported(Action::PowerOff, step)),
+        step => Ok(unsupported(Action::PowerOff, step)),
     }
 }

@@ -9,6 +9,6 @@ use crate::worker::run::Run;
 pub(super) async fn step(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
     match run.claim().job().step {
         Step::On => power_step::on(run).await,
-        step @ (Step::Off | Step::Inspect) => Ok(unsupported(Action::PowerOn, step)),
+        step => Ok(unsupported(Action::PowerOn, step)),
     }
 }

@@ -14,7 +14,7 @@ pub(super) async fn step(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
     match run.claim().job().step {
         Step::Off => off(run).await,
         Step::On => power_step::on(run).await,
-        step @ Step::Inspect => Ok(unsupported(Action::Reboot, step)),
+        step => Ok(unsupported(Action::Reboot, step)),
     }
 }
 

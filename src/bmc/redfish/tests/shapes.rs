@@ -10,10 +10,10 @@ use super::hostile::{Raw, raw, request};
 use super::*;
 
 /// What was asked, in order: the request line, and a line `if-match: …` where there was one.
-type Asked = Arc<Mutex<Vec<String>>>;
+pub(super) type Asked = Arc<Mutex<Vec<String>>>;
 
 /// Serves each document at its path, one connection for each request; a number is a status without a body.
-async fn tree(documents: Value) -> (Raw, Asked) {
+pub(super) async fn tree(documents: Value) -> (Raw, Asked) {
     let documents: Arc<BTreeMap<String, Value>> = Arc::new(serde_json::from_value(documents).unwrap());
     let asked = Asked::default();
     let log = Arc::clone(&asked);
@@ -40,7 +40,7 @@ async fn tree(documents: Value) -> (Raw, Asked) {
 }
 
 #[allow(clippy::needless_pass_by_value)]
-fn with(system: Value, more: Value) -> Value {
+pub(super) fn with(system: Value, more: Value) -> Value {
     let mut all = json!({
         "/redfish/v1/": {"Systems": {"@odata.id": "/rf/all"}},
         "/rf/all": {"Members": [{"@odata.id": "/rf/one"}]},

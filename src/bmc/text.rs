@@ -48,13 +48,23 @@ fn is_invisible(c: char) -> bool {
 
 /// A text property for `status`; nothing where nobody filled it.
 pub(super) fn field(document: &Value, name: &str) -> Option<String> {
-    let text = printable(document.get(name)?.as_str()?, FIELD_MAX);
+    told(document.get(name)?.as_str()?)
+}
+
+/// A text for `status`; nothing where nobody filled it.
+pub(super) fn told(text: &str) -> Option<String> {
+    let text = printable(text, FIELD_MAX);
     (!placeholder::is_placeholder(&text)).then_some(text)
 }
 
 /// A serial number for `status`; nothing where nobody filled it.
 pub(super) fn serial(document: &Value, name: &str) -> Option<String> {
-    field(document, name).filter(|text| !placeholder::is_placeholder_serial(text))
+    identifying(document.get(name)?.as_str()?)
+}
+
+/// A serial number for `status`; nothing where nobody filled it.
+pub(super) fn identifying(text: &str) -> Option<String> {
+    told(text).filter(|text| !placeholder::is_placeholder_serial(text))
 }
 
 /// What speaks of a BMC in messages, and keeps the login out of them.

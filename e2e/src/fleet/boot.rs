@@ -1,0 +1,115 @@
+//! What a fleet needs to be installed: files to boot, `OSImage`s that name them, and the boot service.
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+
+use anyhow::{Context, Result};
+use axum::Router;
+use axum::routing::get;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::{Flags, Fleet};
+use crate::autobuild::Running;
+
+/// A kernel and an initial RAM disk, served over plain HTTP; the bytes mean nothing to emulated hosts.
+#[derive(Debug)]
+pub struct BootFiles {
+    address: String,
+    served: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for BootFiles {
+    fn drop(&mut self) {
+        self.served.abort();
+    }
+}
+
+const FILES: [(&str, &str); 2] = [("kernel", "this is no kernel"), ("initrd", "this is no initial RAM disk")];
+
+impl BootFiles {
+    /// Serves until it is dropped.
+    pub async fn serve() -> Result<Self> {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?.to_string();
+        let routes = FILES.into_iter().fold(Router::new(), |routes, (name, content)| {
+            routes.route(&format!("/{name}"), get(async move || content))
+        });
+        let served = tokio::spawn(async move {
+            let _ = axum::serve(listener, routes).await;
+        });
+        Ok(Self { address, served })
+    }
+
+    /// `host:port`.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The `source` of an `OSImage` with these kernel arguments.
+    pub fn source(&self, args: &[&str]) -> Value {
+        let files: BTreeMap<&str, Value> = FILES
+            .into_iter()
+            .map(|(name, content)| {
+                let url = format!("http://{}/{name}", self.address);
+                (name, json!({ "url": url, "sha256": hex(&Sha256::digest(content)) }))
+            })
+            .collect();
+        json!({ "kernel": files["kernel"], "initrd": files["initrd"], "args": args })
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
+}
+
+impl Fleet {
+    /// Starts a boot service, waits until it is ready, and has the fleet's hosts boot from it.
+    pub async fn boot(&self, name: &str, files: &BootFiles) -> Result<Running> {
+        // Its address is a part of what it hands out, so it has to be known before.
+        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+        let running = self.boot_at(name, &address, files).await?;
+        self.bmcs().boot_from(&format!("http://{address}")).await?;
+        Ok(running)
+    }
+
+    /// The same at a given address, and without telling the hosts.
+    pub async fn boot_at(&self, name: &str, address: &str, files: &BootFiles) -> Result<Running> {
+        let cache = self.dir().join(format!("{name}-cache"));
+        std::fs::create_dir_all(&cache)?;
+        let flags = Flags::new("boot")
+            .set("--boot-listen", address)
+            .set("--public-url", format!("http://{address}"))
+            .set("--cache-dir", cache.display().to_string())
+            .set("--http-source", files.address());
+        let running = self.launch(name, &flags, self.cluster().boot(), &[]).await?;
+        running.wait_ready().await?;
+        Ok(running)
+    }
+
+    /// Creates an `OSImage` whose kernel has these arguments.
+    pub async fn image(&self, name: &str, files: &BootFiles, args: &[&str]) -> Result<()> {
+        let manifest = json!({
+            "apiVersion": "autobuild.dev/v1alpha1",
+            "kind": "OSImage",
+            "metadata": { "name": name, "namespace": self.namespace() },
+            "spec": { "source": files.source(args), "install": { "format": "none" } },
+        });
+        self.kubectl().run_with_input(&["apply", "-f", "-"], &manifest.to_string()).await?;
+        Ok(())
+    }
+
+    /// What is on a system's disk, as its emulator says: `Empty`, `Unknown`, or the digest of an image.
+    pub async fn disk(&self, system: &str) -> Result<String> {
+        let told = self.bmcs().system(system).await?;
+        let disk = &told["disk"];
+        let kind = disk["kind"].as_str().with_context(|| format!("no disk in {told}"))?;
+        Ok(disk["digest"].as_str().unwrap_or(kind).to_owned())
+    }
+
+    /// How often an installer has begun to write to a system's disk.
+    pub async fn installs(&self, system: &str) -> Result<u64> {
+        let told = self.bmcs().system(system).await?;
+        told["installs"].as_u64().with_context(|| format!("no installs in {told}"))
+    }
+}

@@ -1,0 +1,304 @@
+//! Boot sessions: what a machine boots while a job installs it, and what it tells.
+
+use autobuild::api::Reason;
+use autobuild::api::hardware::{Hardware, HardwareIdentity, PowerState};
+use autobuild::job::{
+    Action, Contents, InstallProgress, InstalledImage, JobId, JobState, Lane, Origin, PermitClass, Reading,
+    RequestKind, ServerUid, StoredRequest, TokenKind, TokenValue, WaitingFor,
+};
+use autobuild::queue::{
+    AtMac, CallHome, CancelOutcome, Claim, ContentsAfter, Effects, End, Heard, Heart, Installed,
+    NewBootSession, ParkAs, PlaceInQueue, QueueError, Report,
+};
+use futures::FutureExt as _;
+use futures::future::join_all;
+
+use crate::Case;
+use crate::fixture::{Fixture, SITE, done, succeeded};
+
+pub const CASES: &[Case] = &[
+    ("a boot session serves from its request on, while its job lives without a cancel mark", |f| {
+        serves(f).boxed_local()
+    }),
+    ("the fetch of a script wakes its job, and nobody knows the disks from then on", |f| {
+        fetched(f).boxed_local()
+    }),
+    ("only the newest token opens a session", |f| newest_token(f).boxed_local()),
+    ("progress is kept and shown, and wakes nobody", |f| progress(f).boxed_local()),
+    ("an installation is told once, and what comes later changes nothing", |f| once(f).boxed_local()),
+    ("a call for an older installation of the same machine changes nothing", |f| older(f).boxed_local()),
+    ("a MAC address boots one machine at a time, and the others of the batch are stored", |f| {
+        one_mac(f).boxed_local()
+    }),
+    ("every way out of an installation ends its session", |f| ways_out(f).boxed_local()),
+    ("what was installed is known from the end of the job on", |f| installed(f).boxed_local()),
+    ("a machine that was seen running is never blank again", |f| foreign(f).boxed_local()),
+    ("a power-on of an installation makes the disks unknown in the same transaction", |f| {
+        unknown(f).boxed_local()
+    }),
+];
+
+fn session(mac: &str) -> NewBootSession {
+    NewBootSession { mac: mac.to_owned(), image: "debian".to_owned(), digest: "sha256:1".to_owned() }
+}
+
+const MAC: &str = "52:54:00:00:00:01";
+
+fn publishing(mac: &str) -> Effects {
+    Effects { session: Some(session(mac)), ..Effects::handling([TokenValue::reimage("t")]) }
+}
+
+fn request(kind: RequestKind) -> StoredRequest {
+    StoredRequest { kind, settle_ms: 1000 }
+}
+
+impl Fixture {
+    /// An installation that a worker has begun to look at.
+    async fn begun(&self, name: &str) -> (Heart, Claim) {
+        self.queue.set_permits(SITE, PermitClass::Install, 50).await.unwrap();
+        let uid = self.server(name).await;
+        self.reimage(&uid).await
+    }
+
+    async fn reimage(&self, uid: &ServerUid) -> (Heart, Claim) {
+        self.enqueue(uid, Action::Reimage, Lane::Normal).await;
+        let worker = self.worker().await;
+        let claim = self.claim_one(&worker, PlaceInQueue::QueuedBounded).await;
+        (worker, claim)
+    }
+
+    /// One whose boot session is published.
+    async fn published(&self, name: &str, mac: &str) -> (Heart, Claim) {
+        let (worker, claim) = self.begun(name).await;
+        (worker, self.publish(claim, mac).await)
+    }
+
+    async fn publish(&self, claim: Claim, mac: &str) -> Claim {
+        let stored = request(RequestKind::BootFromNetworkOnce);
+        let claim =
+            done(self.queue.store_request(claim, stored, String::new(), publishing(mac)).await.unwrap());
+        done(self.queue.close_request(claim, String::new()).await.unwrap())
+    }
+
+    async fn park(&self, claim: Claim, waiting_for: WaitingFor) {
+        let how = ParkAs {
+            after_ms: 600_000,
+            waiting_for,
+            problem: None,
+            secret_version: None,
+            checkpoint: String::new(),
+            report: Report::Nothing,
+        };
+        done(self.queue.park(claim, how).await.unwrap());
+    }
+
+    async fn tell(&self, uid: &ServerUid, job: JobId, what: CallHome) -> Heard {
+        self.queue.call_home(uid, job, None, what).await.unwrap()
+    }
+
+    async fn contents(&self, uid: &ServerUid) -> Option<Contents> {
+        self.queue.observe(uid).await.unwrap().known.unwrap().contents
+    }
+
+    async fn serves_at(&self, mac: &str) -> bool {
+        matches!(self.queue.boot_at_mac(mac).await.unwrap(), AtMac::Armed(_))
+    }
+}
+
+fn fetch(hash: &str) -> CallHome {
+    CallHome::ScriptFetched { token_hash: hash.to_owned() }
+}
+
+async fn serves(f: Fixture) {
+    assert_eq!(f.queue.boot_at_mac(MAC).await.unwrap(), AtMac::Unknown);
+    let (_, claim) = f.published("a", MAC).await;
+    let AtMac::Armed(found) = f.queue.boot_at_mac(MAC).await.unwrap() else { panic!("nothing serves") };
+    assert_eq!((&found.uid, found.job, &found.what), (claim.uid(), claim.job().id, &session(MAC)));
+    assert_eq!((found.namespace.as_str(), found.name.as_str()), ("ns", "a"));
+    let known = f.queue.observe(claim.uid()).await.unwrap().known.unwrap();
+    assert!(known.handled.is_handled(TokenKind::Reimage, Some("t")));
+    assert!(!known.handled.is_handled(TokenKind::Reboot, Some("t")));
+    assert_eq!(known.contents, None, "nothing was started yet");
+    let stopped = f.queue.cancel(claim.uid(), claim.job().id, Reason::WishChanged).await.unwrap();
+    assert_eq!(stopped, CancelOutcome::Stored);
+    assert_eq!(f.queue.boot_at_mac(MAC).await.unwrap(), AtMac::Idle);
+    assert_eq!(f.tell(claim.uid(), claim.job().id, fetch("h")).await, Heard::Refused);
+}
+
+async fn fetched(f: Fixture) {
+    let (_, claim) = f.published("a", MAC).await;
+    let (uid, id) = (claim.uid().clone(), claim.job().id);
+    f.park(claim, WaitingFor::NetworkBoot).await;
+    assert_eq!(f.tell(&uid, id, fetch("h1")).await, Heard::Recorded);
+    let seen = f.queue.observe(&uid).await.unwrap();
+    assert_eq!(seen.job.unwrap().state, JobState::Running, "it is ready to be claimed");
+    assert!(matches!(seen.known.unwrap().contents, Some(Contents::Unknown { since_ms }) if since_ms > 0));
+    assert!(seen.in_feed);
+    let first = f.queue.boot_evidence(&uid, id).await.unwrap().unwrap().fetched_at_ms;
+    assert!(first.is_some());
+    // A machine that was reset fetches it again.
+    assert_eq!(f.tell(&uid, id, fetch("h2")).await, Heard::Recorded);
+    assert_eq!(f.queue.boot_evidence(&uid, id).await.unwrap().unwrap().fetched_at_ms, first);
+}
+
+async fn newest_token(f: Fixture) {
+    let (_, claim) = f.published("a", MAC).await;
+    let (uid, id) = (claim.uid().clone(), claim.job().id);
+    assert_eq!(f.queue.boot_by_token("h1").await.unwrap(), None);
+    f.tell(&uid, id, fetch("h1")).await;
+    assert_eq!(f.queue.boot_by_token("h1").await.unwrap().map(|found| found.job), Some(id));
+    f.tell(&uid, id, fetch("h2")).await;
+    assert_eq!(f.queue.boot_by_token("h1").await.unwrap(), None);
+    assert_eq!(f.queue.boot_by_token("h2").await.unwrap().map(|found| found.uid), Some(uid.clone()));
+    // One that was looked up just before another was handed out writes nothing either.
+    for (token, heard) in [("h1", Heard::Refused), ("h2", Heard::Recorded)] {
+        let told = f.queue.call_home(&uid, id, Some(token), CallHome::Installed).await.unwrap();
+        assert_eq!(told, heard, "{token}");
+    }
+}
+
+async fn progress(f: Fixture) {
+    let (_worker, claim) = f.published("a", MAC).await;
+    let (uid, id) = (claim.uid().clone(), claim.job().id);
+    f.tell(&uid, id, fetch("h")).await;
+    for (percent, line) in [(10, "partitioning"), (40, "writing")] {
+        let told = InstallProgress { percent, line: line.to_owned() };
+        assert_eq!(f.tell(&uid, id, CallHome::Progress(told.clone())).await, Heard::Recorded);
+        assert_eq!(f.queue.observe(&uid).await.unwrap().job.unwrap().progress, Some(told));
+    }
+    assert_eq!(f.tell(&uid, id, CallHome::Booted).await, Heard::Recorded);
+    let evidence = f.queue.boot_evidence(&uid, id).await.unwrap().unwrap();
+    assert_eq!(evidence.progress.map(|told| told.percent), Some(40));
+    assert!(evidence.heard_at_ms.is_some() && evidence.installed_at_ms.is_none());
+}
+
+async fn once(f: Fixture) {
+    let (_, claim) = f.published("a", MAC).await;
+    let (uid, id) = (claim.uid().clone(), claim.job().id);
+    f.tell(&uid, id, fetch("h")).await;
+    assert_eq!(f.tell(&uid, id, CallHome::Installed).await, Heard::Recorded);
+    let before = f.queue.boot_evidence(&uid, id).await.unwrap();
+    for what in
+        [CallHome::Installed, CallHome::Booted, CallHome::Failed { reason: "late".to_owned() }, fetch("h2")]
+    {
+        assert_eq!(f.tell(&uid, id, what).await, Heard::Refused);
+    }
+    assert_eq!(f.queue.boot_evidence(&uid, id).await.unwrap(), before);
+    assert_eq!(f.queue.boot_by_token("h").await.unwrap(), None);
+    assert_eq!(f.queue.boot_at_mac(MAC).await.unwrap(), AtMac::Idle, "its machine boots from its disk");
+    done(f.queue.complete(claim, succeeded()).await.unwrap());
+    assert_eq!(f.tell(&uid, id, CallHome::Installed).await, Heard::Refused);
+}
+
+async fn older(f: Fixture) {
+    let (_, claim) = f.published("a", MAC).await;
+    let (uid, first) = (claim.uid().clone(), claim.job().id);
+    f.tell(&uid, first, fetch("h1")).await;
+    done(f.queue.complete(claim, succeeded()).await.unwrap());
+    let (_, claim) = f.reimage(&uid).await;
+    let claim = f.publish(claim, MAC).await;
+    let second = claim.job().id;
+    f.tell(&uid, second, fetch("h2")).await;
+    assert_eq!(f.tell(&uid, first, CallHome::Installed).await, Heard::Refused);
+    assert_eq!(f.queue.boot_by_token("h1").await.unwrap(), None);
+    let evidence = f.queue.boot_evidence(&uid, second).await.unwrap().unwrap();
+    assert_eq!(evidence.installed_at_ms, None);
+    assert_eq!(f.queue.boot_evidence(&uid, first).await.unwrap(), None);
+}
+
+async fn one_mac(f: Fixture) {
+    let (_, holder) = f.published("holder", MAC).await;
+    let mut claims = Vec::new();
+    for name in ["b", "c", "d"] {
+        claims.push(f.begun(name).await.1);
+    }
+    let answers = join_all(claims.into_iter().enumerate().map(async |(number, claim)| {
+        let mac = if number == 1 { MAC.to_owned() } else { format!("52:54:00:00:01:{number:02}") };
+        let stored = request(RequestKind::BootFromNetworkOnce);
+        f.queue.store_request(claim, stored, String::new(), publishing(&mac)).await
+    }))
+    .await;
+    for (number, answer) in answers.into_iter().enumerate() {
+        match (number, answer) {
+            (1, Err(QueueError::Duplicate(_))) => {}
+            (1, other) => panic!("the same MAC address was {other:?}"),
+            (_, answer) => assert!(done(answer.unwrap()).request().is_some()),
+        }
+    }
+    let AtMac::Armed(found) = f.queue.boot_at_mac(MAC).await.unwrap() else { panic!("nothing serves") };
+    assert_eq!(&found.uid, holder.uid());
+}
+
+async fn ways_out(f: Fixture) {
+    let (_, claim) = f.published("completed", MAC).await;
+    done(f.queue.complete(claim, succeeded()).await.unwrap());
+    assert!(!f.serves_at(MAC).await);
+
+    let (worker, claim) = f.published("abandoned", MAC).await;
+    let why = autobuild::job::Problem::new(Reason::ServerGone, "gone");
+    f.queue.abandon(claim.uid(), claim.job().id, why, [worker.incarnation()].into()).await.unwrap();
+    assert!(!f.serves_at(MAC).await);
+
+    let (_, claim) = f.published("undone", MAC).await;
+    f.queue.revoke_boot(claim.uid(), claim.job().id).await.unwrap();
+    assert!(!f.serves_at(MAC).await);
+    assert_eq!(f.tell(claim.uid(), claim.job().id, fetch("h")).await, Heard::Refused);
+    assert_eq!(f.count("boot_session").await, 0);
+}
+
+async fn installed(f: Fixture) {
+    let (_, claim) = f.published("a", MAC).await;
+    let uid = claim.uid().clone();
+    f.tell(&uid, claim.job().id, fetch("h")).await;
+    let what = Installed { name: "debian".to_owned(), digest: "sha256:1".to_owned() };
+    done(f.queue.complete(claim, End { installed: Some(what), ..succeeded() }).await.unwrap());
+    let Some(Contents::Image(InstalledImage { name, digest, at_ms, origin })) = f.contents(&uid).await else {
+        panic!("nothing is known to be installed");
+    };
+    assert_eq!((name.as_str(), digest.as_str(), origin), ("debian", "sha256:1", Origin::Installed));
+    assert!(at_ms > 0);
+}
+
+async fn foreign(f: Fixture) {
+    let reading = |power| {
+        Report::Good(Box::new(Reading {
+            power,
+            identity: HardwareIdentity::default(),
+            hardware: Hardware::default(),
+            last_reset_time: None,
+        }))
+    };
+    let uid = f.server("a").await;
+    let worker = f.worker().await;
+    for (power, known) in
+        [(PowerState::PoweredOff, false), (PowerState::PoweredOn, true), (PowerState::PoweredOff, true)]
+    {
+        f.enqueue(&uid, Action::Inspect, Lane::Background).await;
+        let claim = f.claim_one(&worker, PlaceInQueue::Queued).await;
+        done(f.queue.complete(claim, End { report: reading(power), ..succeeded() }).await.unwrap());
+        let contents = f.contents(&uid).await;
+        assert_eq!(matches!(contents, Some(Contents::Foreign { .. })), known, "{power}: {contents:?}");
+    }
+    // What is recorded by hand is conditional on what was seen.
+    let version = f.version(&uid).await;
+    let image = Contents::Image(InstalledImage {
+        name: "debian".to_owned(),
+        digest: "sha256:1".to_owned(),
+        at_ms: 7,
+        origin: Origin::Adopted,
+    });
+    assert!(!f.queue.record_contents(&uid, &image, version - 1).await.unwrap());
+    assert!(f.queue.record_contents(&uid, &image, version).await.unwrap());
+    assert!(f.queue.record_contents(&uid, &image, version).await.unwrap(), "again is the same");
+    assert_eq!(f.contents(&uid).await, Some(image));
+}
+
+async fn unknown(f: Fixture) {
+    let (_, claim) = f.published("a", MAC).await;
+    let uid = claim.uid().clone();
+    let effects = Effects { contents: ContentsAfter::Unknown, ..Effects::default() };
+    let stored = request(RequestKind::PowerOn);
+    done(f.queue.store_request(claim, stored, String::new(), effects).await.unwrap());
+    assert!(matches!(f.contents(&uid).await, Some(Contents::Unknown { .. })));
+    assert!(f.serves_at(MAC).await, "the session stays");
+}

@@ -1,0 +1,319 @@
+//! The IPMI backend, for machines without Redfish: `ipmitool`, once for each thing that is asked.
+//!
+//! A call goes: `mod` (the verbs, their time) - `tool` (the child process) - `answer` (what its output means) - `told`
+//! (values). `suite` knows the cipher suites.
+//!
+//! A request that changes the machine is one run in which each packet is sent once. It is killed when its time is over.
+//! Where the worker itself dies, the run goes on by itself; its packets have so little patience that all of them together
+//! fit into about the time of the request.
+#![expect(clippy::disallowed_methods, reason = "requests have deadlines")]
+
+mod answer;
+mod suite;
+mod told;
+mod tool;
+
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use secrecy::ExposeSecret as _;
+use tokio::time::Instant;
+
+use self::answer::{Meaning, Verb};
+use self::suite::Suites;
+use self::tool::{NoOutput, PROGRAM, Packets, Tool};
+use super::call::in_turn;
+use super::credentials::Credentials;
+use super::error::{BmcError, BmcErrorKind, Delivery};
+use super::gate::Gates;
+use super::{Beside, Bmc, BootOverride, Media, Probe};
+use crate::api::bmc_address::BmcAddress;
+use crate::api::hardware::HardwareIdentity;
+use crate::job::{Reading, RequestKind};
+
+/// What IPMI 2.0 carries, in bytes.
+const USERNAME_MAX: usize = 16;
+const PASSWORD_MAX: usize = 20;
+
+/// How long calls may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    pub(super) request: Duration,
+    pub(super) inspect: Duration,
+}
+
+/// What a process shares between all of its BMCs.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Shared {
+    gates: Gates,
+    suites: Suites,
+}
+
+/// The machine behind an IPMI BMC.
+#[derive(Debug)]
+pub(super) struct Ipmi {
+    tool: Tool,
+    /// `host:port`.
+    name: String,
+    shared: Shared,
+    times: Times,
+    found: Mutex<Option<HardwareIdentity>>,
+}
+
+/// What a request is for ipmitool.
+enum Change {
+    /// This, after what may be refused.
+    Run(&'static [Verb], Verb),
+    /// IPMI has no such thing.
+    Unknown(&'static str),
+}
+
+impl Change {
+    const fn of(kind: RequestKind) -> Self {
+        const MEDIA: &str = "has no virtual media, because IPMI knows none: use bootMethod PXE, or Redfish";
+        match kind {
+            RequestKind::GracefulShutdown => Self::Run(&[], Verb::SOFT),
+            RequestKind::ForceOff => Self::Run(&[], Verb::OFF),
+            RequestKind::PowerOn => Self::Run(&[], Verb::ON),
+            RequestKind::BootFromNetworkOnce => Self::Run(&[Verb::KEEP_BOOT_FLAGS], Verb::BOOT_PXE),
+            RequestKind::ClearBootOverride => Self::Run(&[], Verb::BOOT_NONE),
+            RequestKind::BootFromHttpOnce => Self::Unknown(
+                "cannot be told to boot over HTTP, because IPMI does not know it: use bootMethod PXE",
+            ),
+            RequestKind::BootFromMediaOnce | RequestKind::InsertMedia | RequestKind::EjectMedia => {
+                Self::Unknown(MEDIA)
+            }
+        }
+    }
+}
+
+impl Ipmi {
+    /// A client for `address` at `peer`. Sends nothing.
+    pub(super) fn new(
+        address: &BmcAddress,
+        peer: SocketAddr,
+        credentials: Credentials,
+        times: Times,
+        shared: Shared,
+    ) -> Result<Self, BmcError> {
+        let Credentials { username, password } = credentials;
+        for (key, text, max) in [
+            ("username", username.as_str(), USERNAME_MAX),
+            ("password", password.expose_secret(), PASSWORD_MAX),
+        ] {
+            if text.len() > max || text.contains('\0') {
+                let message = format!(
+                    "the Secret of spec.bmc.credentialsRef has a {key:?} that IPMI cannot carry: give the account one of at \
+                     most {max} bytes"
+                );
+                return Err(BmcError::new(BmcErrorKind::Credentials, Delivery::NotSent, message));
+            }
+        }
+        Ok(Self {
+            tool: Tool { program: (PROGRAM, &[]), peer, username, password },
+            name: format!("{}:{}", address.host(), address.port()),
+            shared,
+            times,
+            found: Mutex::new(None),
+        })
+    }
+
+    /// One run of ipmitool, or two where the BMC refuses the better cipher suite, after which nothing was sent yet.
+    async fn ask(&self, verb: Verb, packets: Packets, by: Instant) -> Result<String, BmcError> {
+        let peer = self.tool.peer;
+        for suite in self.shared.suites.to_try(peer) {
+            let output = self.tool.run(*suite, packets, verb.arguments, by).await;
+            let output = output.map_err(|none| self.no_output(&none, packets))?;
+            match answer::judge(verb, &output) {
+                Meaning::Done => {
+                    self.shared.suites.accepted(peer, *suite);
+                    return Ok(output.stdout);
+                }
+                Meaning::SuiteRefused => self.shared.suites.refused(peer),
+                Meaning::Failed(failure) => {
+                    return Err(self.error(failure.kind, failure.delivery, &failure.text));
+                }
+            }
+        }
+        let text = "speaks neither of the IPMI cipher suites 17 and 3: enable one of them there";
+        Err(self.error(BmcErrorKind::Tls, Delivery::NotSent, text))
+    }
+
+    /// Reads what has to be there.
+    async fn read(&self, verb: Verb, until: Instant) -> Result<String, BmcError> {
+        self.ask(verb, Packets::Repeated, until.min(Instant::now() + self.times.request)).await
+    }
+
+    /// Reads what a BMC may not have: then it is nothing.
+    async fn optional(&self, verb: Verb, until: Instant) -> Result<String, BmcError> {
+        self.read(verb, until).await.or_else(|error| match (&error.kind, error.delivery) {
+            (BmcErrorKind::Busy(_), _) => Err(error),
+            (_, Delivery::Answered) => Ok(String::new()),
+            _ => Err(error),
+        })
+    }
+
+    async fn probe_by(&self, until: Instant) -> Result<Probe, BmcError> {
+        let power = told::power(&self.read(Verb::POWER_STATUS, until).await?);
+        let uuid = told::uuid(&self.optional(Verb::GUID, until).await?);
+        // Slow to read, and as good as the GUID that it was read with.
+        let known = self.found().filter(|found| found.uuid.is_some() && found.uuid == uuid);
+        let serial_number = match known {
+            Some(known) => known.serial_number,
+            None => told::serial(&self.optional(Verb::FRU, until).await?),
+        };
+        let identity = HardwareIdentity { serial_number, uuid };
+        self.remember(identity.clone());
+        Ok(Probe { power, identity, last_reset_time: None })
+    }
+
+    async fn inspect_by(&self, until: Instant) -> Result<Reading, BmcError> {
+        let power = told::power(&self.read(Verb::POWER_STATUS, until).await?);
+        let uuid = told::uuid(&self.optional(Verb::GUID, until).await?);
+        let fru = self.optional(Verb::FRU, until).await?;
+        let controller = self.optional(Verb::CONTROLLER, until).await?;
+        let identity = HardwareIdentity { serial_number: told::serial(&fru), uuid };
+        self.remember(identity.clone());
+        let hardware = told::hardware(&identity, &fru, &controller);
+        Ok(Reading { power, identity, hardware, last_reset_time: None })
+    }
+
+    async fn boot_override_by(&self, until: Instant) -> Result<BootOverride, BmcError> {
+        told::boot_override(&self.read(Verb::BOOT_FLAGS, until).await?).ok_or_else(|| {
+            self.error(BmcErrorKind::Protocol, Delivery::Answered, "shows boot flags that cannot be read")
+        })
+    }
+
+    async fn act(&self, kind: RequestKind, within: Duration) -> Result<(), BmcError> {
+        let until = Instant::now() + within;
+        let unsent = |kind, text| Err(self.error(kind, Delivery::NotSent, text));
+        let (before, verb) = match Change::of(kind) {
+            Change::Run(before, verb) => (before, verb),
+            Change::Unknown(text) => return unsent(BmcErrorKind::Refused, text),
+        };
+        if self.found().is_none() {
+            return unsent(BmcErrorKind::NotFound, "was not read before something was to be sent to it");
+        }
+        // A session takes some six packets before the first one that counts.
+        let packets = Packets::Once((within / 6).clamp(Duration::from_secs(1), Duration::from_secs(5)));
+        in_turn(self.line(), kind.as_str(), until, async |_pass| {
+            for verb in before {
+                match self.ask(*verb, packets, until).await {
+                    Err(error) if error.delivery != Delivery::Answered => {
+                        // What was asked for was not sent yet.
+                        return Err(BmcError { delivery: Delivery::NotSent, ..error });
+                    }
+                    _ => {}
+                }
+            }
+            self.ask(verb, packets, until).await.map(|_| ())
+        })
+        .await
+    }
+
+    fn line(&self) -> (&Gates, SocketAddr, &str) {
+        (&self.shared.gates, self.tool.peer, &self.name)
+    }
+
+    /// Reads for as long as `time`, after a turn that may take longer.
+    async fn reading<T, W>(&self, operation: &'static str, time: Duration, work: W) -> Result<T, BmcError>
+    where
+        W: AsyncFnOnce(Instant) -> Result<T, BmcError>,
+    {
+        let turn_by = Instant::now() + self.times.inspect * 2;
+        in_turn(self.line(), operation, turn_by, async |_pass| work(Instant::now() + time).await).await
+    }
+
+    fn no_output(&self, none: &NoOutput, packets: Packets) -> BmcError {
+        let (kind, delivery, text) = match none {
+            NoOutput::Missing => (
+                BmcErrorKind::Unreachable,
+                Delivery::NotSent,
+                format!(
+                    "cannot be asked: this worker has no {PROGRAM} in its PATH; install it where workers run (package \
+                     {PROGRAM}), or use a redfish+https:// address"
+                ),
+            ),
+            NoOutput::NotStarted(error) => (
+                BmcErrorKind::Unreachable,
+                Delivery::NotSent,
+                format!("cannot be asked: {PROGRAM} cannot be started on this worker ({})", error.kind()),
+            ),
+            NoOutput::Broken(error) => (
+                BmcErrorKind::Unreachable,
+                Delivery::Unknown,
+                format!("was asked, and the output of {PROGRAM} cannot be read ({})", error.kind()),
+            ),
+            NoOutput::Late => (
+                BmcErrorKind::Timeout,
+                Delivery::Unknown,
+                match packets {
+                    Packets::Repeated => {
+                        format!(
+                            "did not answer in time (--request-timeout is {} s)",
+                            self.times.request.as_secs()
+                        )
+                    }
+                    Packets::Once(_) => "did not answer in time".to_owned(),
+                },
+            ),
+            NoOutput::TooMuch => (
+                BmcErrorKind::Protocol,
+                Delivery::Unknown,
+                "answered with more than a BMC has to say".to_owned(),
+            ),
+        };
+        self.error(kind, delivery, &text)
+    }
+
+    fn error(&self, kind: BmcErrorKind, delivery: Delivery, text: &str) -> BmcError {
+        BmcError::new(kind, delivery, format!("the BMC {} {text}", self.name))
+    }
+
+    fn found(&self) -> Option<HardwareIdentity> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn remember(&self, identity: HardwareIdentity) {
+        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(identity);
+    }
+}
+
+impl Bmc for Ipmi {
+    fn peer(&self) -> SocketAddr {
+        self.tool.peer
+    }
+
+    fn system(&self) -> Option<String> {
+        None
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<Probe, BmcError>> {
+        self.reading("probe", self.times.request * 2, async |until| self.probe_by(until).await).boxed()
+    }
+
+    fn inspect(&self) -> BoxFuture<'_, Result<Reading, BmcError>> {
+        self.reading("inspect", self.times.inspect, async |until| self.inspect_by(until).await).boxed()
+    }
+
+    fn boot_override(&self) -> BoxFuture<'_, Result<BootOverride, BmcError>> {
+        let work = async |until| self.boot_override_by(until).await;
+        self.reading("boot_override", self.times.request * 2, work).boxed()
+    }
+
+    fn media(&self) -> BoxFuture<'_, Result<Media, BmcError>> {
+        futures::future::ready(Ok(Media::NoDrive)).boxed()
+    }
+
+    fn send_with<'a>(
+        &'a self,
+        request: RequestKind,
+        _beside: Beside<'a>,
+        within: Duration,
+    ) -> BoxFuture<'a, Result<(), BmcError>> {
+        self.act(request, within).boxed()
+    }
+}

@@ -1,0 +1,212 @@
+//! The requests that change a machine: one for each call, to where the last read found its place.
+
+use std::time::Duration;
+
+use http::Method;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::answer::{self, Document};
+use super::boot::{self, Wish};
+use super::line::Line;
+use super::media;
+use super::origin::LinkRefused;
+use super::system;
+use super::{Found, Redfish};
+use crate::bmc::error::{BmcError, BmcErrorKind, Delivery};
+use crate::bmc::{Beside, ImageUrl};
+use crate::job::RequestKind;
+
+/// What a request is in Redfish.
+enum Change {
+    /// The reset action, with the first of these types that the BMC offers.
+    Reset(&'static [&'static str]),
+    /// A PATCH of the override of the boot order.
+    Boot(Wish),
+    /// An image for the virtual CD drive.
+    Insert,
+    /// The virtual CD drive is emptied.
+    Eject,
+}
+
+impl Change {
+    const fn of(kind: RequestKind) -> Self {
+        match kind {
+            RequestKind::GracefulShutdown => Self::Reset(&["GracefulShutdown"]),
+            RequestKind::ForceOff => Self::Reset(&["ForceOff"]),
+            RequestKind::PowerOn => Self::Reset(&["On", "ForceOn"]),
+            RequestKind::BootFromNetworkOnce => Self::Boot(Wish::Once("Pxe")),
+            RequestKind::BootFromHttpOnce => Self::Boot(Wish::Once("UefiHttp")),
+            RequestKind::BootFromMediaOnce => Self::Boot(Wish::Once("Cd")),
+            RequestKind::ClearBootOverride => Self::Boot(Wish::Clear),
+            RequestKind::InsertMedia => Self::Insert,
+            RequestKind::EjectMedia => Self::Eject,
+        }
+    }
+}
+
+impl Redfish {
+    /// Sends one request.
+    pub(super) async fn act(
+        &self,
+        kind: RequestKind,
+        beside: Beside<'_>,
+        within: Duration,
+    ) -> Result<(), BmcError> {
+        let until = Instant::now() + within;
+        self.call(kind.as_str(), until, |_| until, async |line| self.change(line, kind, beside).await).await
+    }
+
+    async fn change(
+        &self,
+        line: &mut Line<'_>,
+        kind: RequestKind,
+        beside: Beside<'_>,
+    ) -> Result<(), BmcError> {
+        let Some(found) = self.found() else {
+            return Err(
+                self.unsent(BmcErrorKind::NotFound, "was not read before something was to be sent to it")
+            );
+        };
+        match (Change::of(kind), beside) {
+            (Change::Reset(candidates), _) => self.reset(line, &found, kind, candidates).await,
+            (Change::Boot(wish), _) => self.set_boot(line, &found, kind, wish).await,
+            (Change::Insert, Beside::Image(image)) => self
+                .insert(line, &found, kind, image)
+                .await
+                .map_err(|error| self.without_address(error, kind, image)),
+            (Change::Insert, Beside::Nothing) => {
+                Err(self.unsent(BmcErrorKind::Refused, "was to be given an image without an address"))
+            }
+            (Change::Eject, _) => self.eject(line, &found, kind).await,
+        }
+    }
+
+    async fn reset(
+        &self,
+        line: &mut Line<'_>,
+        found: &Found,
+        kind: RequestKind,
+        candidates: &[&'static str],
+    ) -> Result<(), BmcError> {
+        let Some(reset) = &found.reset else {
+            return Err(self.unsent(BmcErrorKind::Refused, "offers no reset action for this system"));
+        };
+        let what = system::reset_type(candidates, reset.offered.as_deref())
+            .map_err(|offered| self.not_offered(kind, &offered))?;
+        let target = self.target(&found.path, &reset.target, "reset")?;
+        self.guarded(line, place(found), (Method::POST, &target), what, &json!({"ResetType": what})).await
+    }
+
+    async fn set_boot(
+        &self,
+        line: &mut Line<'_>,
+        found: &Found,
+        kind: RequestKind,
+        wish: Wish,
+    ) -> Result<(), BmcError> {
+        let body = boot::body(wish, found.boot_targets.as_deref())
+            .map_err(|offered| self.not_offered(kind, &offered))?;
+        self.guarded(line, place(found), (Method::PATCH, &found.path), kind.as_str(), &body).await
+    }
+
+    async fn insert(
+        &self,
+        line: &mut Line<'_>,
+        found: &Found,
+        kind: RequestKind,
+        image: &ImageUrl,
+    ) -> Result<(), BmcError> {
+        let drive = self.drive(line, found).await?;
+        let what = kind.as_str();
+        let Some((target, info)) = media::action(&drive.value, "#VirtualMedia.InsertMedia") else {
+            let body = media::inserted(image);
+            return self.guarded(line, place_of(&drive), (Method::PATCH, &drive.path), what, &body).await;
+        };
+        let target = self.target(&drive.path, target, "media")?;
+        let info = match info {
+            Some(info) => line.optional(&drive.path, &info).await.map_err(nothing_sent)?,
+            None => None,
+        };
+        let body = media::insertion(image, info.as_ref().map(|info| &info.value));
+        self.guarded(line, (&drive.path, None), (Method::POST, &target), what, &body).await
+    }
+
+    async fn eject(&self, line: &mut Line<'_>, found: &Found, kind: RequestKind) -> Result<(), BmcError> {
+        let drive = self.drive(line, found).await?;
+        let what = kind.as_str();
+        let Some((target, _)) = media::action(&drive.value, "#VirtualMedia.EjectMedia") else {
+            let body = media::ejected();
+            return self.guarded(line, place_of(&drive), (Method::PATCH, &drive.path), what, &body).await;
+        };
+        let target = self.target(&drive.path, target, "media")?;
+        self.guarded(line, (&drive.path, None), (Method::POST, &target), what, &json!({})).await
+    }
+
+    /// A BMC's words about an image may repeat its address, and with it a token.
+    fn without_address(&self, error: BmcError, kind: RequestKind, image: &ImageUrl) -> BmcError {
+        if !image.is_repeated_in(&error.message) {
+            return error;
+        }
+        let text =
+            format!("did not do {}; its words are not shown, because they repeat the address", kind.as_str());
+        self.route.error(error.kind, error.delivery, &text)
+    }
+
+    /// Looks for the virtual CD drive; what goes wrong here has sent nothing.
+    async fn drive(&self, line: &mut Line<'_>, found: &Found) -> Result<Document, BmcError> {
+        let drive = media::drive(line, &found.path, &found.media).await.map_err(nothing_sent)?;
+        drive.ok_or_else(|| self.unsent(BmcErrorKind::Refused, "has no virtual CD drive for this system"))
+    }
+
+    fn target(&self, at: &str, link: &str, action: &str) -> Result<String, BmcError> {
+        self.route.origin.follow(at, link).map_err(|refused| match refused {
+            LinkRefused::Elsewhere => self.unsent(
+                BmcErrorKind::AddressNotAllowed,
+                &format!("wants its {action} action sent to another address, which is refused"),
+            ),
+            LinkRefused::Odd => {
+                self.unsent(BmcErrorKind::Protocol, &format!("has a {action} action without a usable target"))
+            }
+        })
+    }
+
+    /// One request that the BMC refuses when what it changes has changed since it was read, where it can tell.
+    async fn guarded(
+        &self,
+        line: &mut Line<'_>,
+        (changed, etag): (&str, Option<&str>),
+        (method, path): (Method, &str),
+        what: &str,
+        body: &Value,
+    ) -> Result<(), BmcError> {
+        let known = &self.shared.preconditions;
+        let guard = known.guard(self.route.peer, changed, etag);
+        let answer = line.change(method, path, body.to_string(), guard).await?;
+        known.learn(self.route.peer, changed, guard.is_some(), answer.status);
+        answer::action(&self.route, what, &answer)
+    }
+
+    fn unsent(&self, kind: BmcErrorKind, text: &str) -> BmcError {
+        self.route.error(kind, Delivery::NotSent, text)
+    }
+
+    fn not_offered(&self, kind: RequestKind, offered: &str) -> BmcError {
+        let offered = self.route.voice.quote(offered);
+        self.unsent(BmcErrorKind::Refused, &format!("does not offer {} (it offers {offered})", kind.as_str()))
+    }
+}
+
+/// Where the system is, and in which state it was read.
+fn place(found: &Found) -> (&str, Option<&str>) {
+    (&found.path, found.etag.as_deref())
+}
+
+fn place_of(document: &Document) -> (&str, Option<&str>) {
+    (&document.path, document.etag.as_deref())
+}
+
+/// A read before the request failed.
+fn nothing_sent(error: BmcError) -> BmcError {
+    BmcError { delivery: Delivery::NotSent, ..error }
+}

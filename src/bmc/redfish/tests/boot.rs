@@ -1,0 +1,63 @@
+//! Overrides of the boot order.
+
+use super::*;
+use crate::bmc::{BootOverride, OverrideEnabled, OverrideTarget};
+
+#[tokio::test]
+async fn a_boot_override_is_one_patch_and_the_next_start_uses_it_up() {
+    let site = site(|fleet| fleet, settings()).await;
+    let bmc = site.one().await;
+    for (request, target) in [
+        (RequestKind::BootFromNetworkOnce, OverrideTarget::Network),
+        (RequestKind::BootFromHttpOnce, OverrideTarget::Http),
+    ] {
+        let since = site.fleet.entries(Which::Mutating, None, 0).last().map_or(0, |entry| entry.seq);
+        bmc.probe().await.unwrap();
+        bmc.send(request, LONG).await.unwrap();
+        let entries = site.fleet.entries(Which::Mutating, None, since);
+        assert_eq!(entries.len(), 1);
+        assert_eq!(entries[0].action, Some(Action::Patch { properties: vec!["Boot".to_owned()] }));
+        let before = site.requests();
+        let read = bmc.boot_override().await.unwrap();
+        assert_eq!(read, BootOverride { enabled: OverrideEnabled::Once, target });
+        assert_eq!(site.requests() - before, 1, "the read is one request");
+    }
+    bmc.send(RequestKind::PowerOn, LONG).await.unwrap();
+    assert!(bmc.boot_override().await.unwrap().is_clear());
+}
+
+#[tokio::test]
+async fn an_override_can_be_taken_back() {
+    let site = site(|fleet| fleet, settings()).await;
+    let bmc = site.one().await;
+    bmc.probe().await.unwrap();
+    bmc.send(RequestKind::BootFromNetworkOnce, LONG).await.unwrap();
+    bmc.probe().await.unwrap();
+    bmc.send(RequestKind::ClearBootOverride, LONG).await.unwrap();
+    let read = bmc.boot_override().await.unwrap();
+    assert_eq!(read, BootOverride { enabled: OverrideEnabled::Disabled, target: OverrideTarget::None });
+}
+
+#[tokio::test]
+async fn a_system_that_changed_since_the_probe_keeps_its_boot_order() {
+    let site = site(|fleet| fleet, settings()).await;
+    let bmc = site.one().await;
+    bmc.probe().await.unwrap();
+    site.fleet.press("system-0001", ButtonPower::On);
+    let error = bmc.send(RequestKind::BootFromNetworkOnce, LONG).await.unwrap_err();
+    assert_eq!((error.kind, error.delivery), (BmcErrorKind::Busy(None), Delivery::Answered));
+    assert_eq!(site.fleet.counters().applied, 0);
+}
+
+#[tokio::test]
+async fn nobody_knows_whether_an_override_without_an_answer_was_set() {
+    let site = site(|fleet| fleet, settings()).await;
+    let bmc = site.one().await;
+    bmc.probe().await.unwrap();
+    site.behaves(Behaviour::AnswerLost {});
+    let error = bmc.send(RequestKind::BootFromNetworkOnce, LONG).await.unwrap_err();
+    assert_eq!((error.kind, error.delivery), (BmcErrorKind::Unreachable, Delivery::Unknown));
+    site.fleet.clear_faults();
+    assert_eq!(bmc.boot_override().await.unwrap().target, OverrideTarget::Network);
+    assert_eq!(site.fleet.counters().applied, 1, "it was sent once");
+}

@@ -1,0 +1,211 @@
+//! What machines are given: the script, and what an installation needs.
+
+use axum::body::Body;
+use axum::response::{IntoResponse as _, Response};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, Method, Request};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use tower::ServiceExt as _;
+use tower_http::services::ServeFile;
+
+use super::artifacts::Artifacts;
+use super::asked::Need;
+use super::denied::Denied;
+use super::live::LiveReader;
+use super::mac::Mac;
+use super::machine::machine_of;
+use super::public_url::PublicUrl;
+use super::script::{self, LOCAL_BOOT};
+use super::sessions::{Armed, AtMac, Heard, Sessions};
+use super::template::{Around, render};
+use super::token::BootToken;
+use super::wish::{Stage, judge};
+use crate::api::{Artifact, OSImage, Server};
+
+/// What answers are made of.
+#[derive(Clone, Copy)]
+pub(super) struct Stock<'a> {
+    pub(super) base: &'a PublicUrl,
+    pub(super) sessions: &'a dyn Sessions,
+    pub(super) live: &'a LiveReader,
+    pub(super) artifacts: &'a Artifacts,
+}
+
+impl Stock<'_> {
+    pub(super) fn chain(self) -> Response {
+        text(script::chain(self.base))
+    }
+
+    /// The script of one card. Who has that card's address gets it: the token in it is for the machine that boots last.
+    pub(super) async fn script(self, mac: &Mac) -> Result<Response, Denied> {
+        match self.sessions.at_mac(mac).await? {
+            AtMac::Unknown => Err(Denied::refused(format!("no Server boots from {mac}"))),
+            AtMac::Idle => Ok(text(LOCAL_BOOT.to_owned())),
+            AtMac::Armed(armed) => self.install(&armed).await.map_err(|denied| denied.about(&armed)),
+        }
+    }
+
+    async fn install(self, armed: &Armed) -> Result<Response, Denied> {
+        let (_, image) = self.objects(armed, Stage::Script).await?;
+        let source = &image.spec.source;
+        let (Some(kernel), Some(initrd)) = (&source.kernel, &source.initrd) else {
+            return Err(Denied::refused(format!("the OSImage {:?} has no kernel to boot", armed.image)));
+        };
+        let token = BootToken::generate()?;
+        let script = script::install(script::Boot {
+            base: self.base,
+            token: &token,
+            args: &source.args,
+            digest: &armed.digest,
+            format: image.spec.install.format,
+        })?;
+        match self.sessions.hand_out(armed, token.hash()).await? {
+            Heard::Refused => Err(Denied::refused("the boot session is over")),
+            Heard::Recorded => {
+                self.artifacts.prefetch(kernel);
+                self.artifacts.prefetch(initrd);
+                tracing::info!(
+                    namespace = armed.namespace,
+                    server = armed.name,
+                    image = armed.image,
+                    "gave the boot script"
+                );
+                Ok(text(script))
+            }
+        }
+    }
+
+    pub(super) async fn need(
+        self,
+        token: &BootToken,
+        need: Need,
+        method: Method,
+        headers: &HeaderMap,
+    ) -> Result<Response, Denied> {
+        let armed = self.sessions.by_token(&token.hash()).await?;
+        let armed = armed.ok_or_else(|| Denied::refused("no boot session has this token"))?;
+        self.serve(&armed, token, need, method, headers).await.map_err(|denied| denied.about(&armed))
+    }
+
+    async fn serve(
+        self,
+        armed: &Armed,
+        token: &BootToken,
+        need: Need,
+        method: Method,
+        headers: &HeaderMap,
+    ) -> Result<Response, Denied> {
+        let (server, image) = self.objects(armed, Stage::Begun).await?;
+        match need {
+            Need::Kernel => self.file(image.spec.source.kernel.as_ref(), method, headers).await,
+            Need::Initrd => self.file(image.spec.source.initrd.as_ref(), method, headers).await,
+            Need::Install => self.install_data(armed, token, &server, &image).await.map(text),
+            Need::UserData => self.user_data(armed, &server).await,
+            Need::MetaData => Ok(text(meta_data(armed))),
+            Need::VendorData => Ok(text(String::new())),
+        }
+    }
+
+    /// Server and image as they stand, if they still are what the session was armed for.
+    async fn objects(self, armed: &Armed, stage: Stage) -> Result<(Server, OSImage), Denied> {
+        let server = self.live.server(&armed.namespace, &armed.name).await?;
+        let image = self.live.image(&armed.namespace, &armed.image).await?;
+        judge(armed, stage, server.as_ref(), image.as_ref())?;
+        server.zip(image).ok_or_else(|| Denied::refused("an object is gone"))
+    }
+
+    async fn file(
+        self,
+        artifact: Option<&Artifact>,
+        method: Method,
+        headers: &HeaderMap,
+    ) -> Result<Response, Denied> {
+        let artifact = artifact.ok_or_else(|| Denied::refused("the OSImage has no such file"))?;
+        let present = self.artifacts.get(artifact).await?;
+        let mut request = Request::new(Body::empty());
+        *request.method_mut() = method;
+        if let Some(range) = headers.get(http::header::RANGE) {
+            request.headers_mut().insert(http::header::RANGE, range.clone());
+        }
+        let Ok(response) = ServeFile::new(present.path()).oneshot(request).await;
+        if response.status() == http::StatusCode::NOT_FOUND {
+            return Err(Denied::Later("a file of the cache cannot be opened".to_owned()));
+        }
+        let mut response = response.map(Body::new);
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, http::HeaderValue::from_static("application/octet-stream"));
+        Ok(response)
+    }
+
+    async fn install_data(
+        self,
+        armed: &Armed,
+        token: &BootToken,
+        server: &Server,
+        image: &OSImage,
+    ) -> Result<String, Denied> {
+        let install = &image.spec.install;
+        let (Some(reference), Some(sha256)) = (&install.data_ref, &install.sha256) else {
+            return Err(Denied::refused("the OSImage has no install data"));
+        };
+        let (kind, name, key) = (reference.kind.as_str(), &reference.name, &reference.key);
+        let data = self.live.data(&armed.namespace, reference).await?;
+        let data = data.ok_or_else(|| {
+            Denied::refused(format!(
+                "spec.install.dataRef of its OSImage: there is no {kind} {name:?} with a key {key:?} in this namespace: create it"
+            ))
+        })?;
+        verify(&data, sha256).map_err(|found| {
+            Denied::refused(format!(
+                "key {key:?} of {kind} {name:?} has the SHA-256 {found}, and the OSImage says {sha256}: make another OSImage \
+                 for the changed data"
+            ))
+        })?;
+        let around = Around {
+            mac: &armed.mac.to_string(),
+            image: &armed.image,
+            digest: &armed.digest,
+            url: &self.base.session(token),
+        };
+        Ok(render(&data, install.format, &machine_of(server), around)?)
+    }
+
+    /// Read when it is asked for, and kept nowhere.
+    async fn user_data(self, armed: &Armed, server: &Server) -> Result<Response, Denied> {
+        let Some(user_data) = machine_of(server).user_data else { return Ok(text(String::new())) };
+        let (secret, key) = (&user_data.name, &user_data.key);
+        let data = self.live.secret_key(&armed.namespace, secret, key).await?;
+        let data = data.ok_or_else(|| {
+            Denied::refused(format!(
+                "there is no Secret {secret:?} with a key {key:?} for its user data: create it"
+            ))
+        })?;
+        if let Some(sha256) = &user_data.sha256 {
+            verify(&data, sha256).map_err(|_| {
+                Denied::refused(format!(
+                    "key {key:?} of Secret {secret:?} is not what the sha256 of its user data says"
+                ))
+            })?;
+        }
+        Ok(text(data))
+    }
+}
+
+/// JSON, which is YAML too. A new installation is a new instance.
+fn meta_data(armed: &Armed) -> String {
+    let instance = format!("{}-{}", armed.uid, armed.install);
+    format!("{}\n", json!({"instance-id": instance, "local-hostname": armed.name}))
+}
+
+fn verify(data: &[u8], sha256: &str) -> Result<(), String> {
+    let found = format!("{:x}", Sha256::digest(data));
+    if found == sha256 { Ok(()) } else { Err(found) }
+}
+
+/// Plain text that nobody on the way keeps.
+fn text(text: impl Into<Body>) -> Response {
+    let headers = [(CONTENT_TYPE, "text/plain; charset=utf-8"), (CACHE_CONTROL, "no-store")];
+    (headers, text.into()).into_response()
+}

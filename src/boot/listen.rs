@@ -1,0 +1,80 @@
+//! The boot service's own listener, apart from that of metrics.
+#![expect(clippy::disallowed_types, reason = "machines are answered on a port of their own")]
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, State};
+use http::Request;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::service::BootService;
+
+/// The boot service could not be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The address is taken or not ours.
+    #[error("--boot-listen {address} cannot be bound: {source}; give a free address of this host")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It ended.
+    #[error("machines are no longer answered: {0}")]
+    Broken(std::io::Error),
+}
+
+/// A bound port that answers nobody yet.
+#[derive(Debug)]
+pub struct BootListener {
+    listener: TcpListener,
+    /// The bound address.
+    pub address: SocketAddr,
+}
+
+impl BootListener {
+    /// Binds the port; 0 takes a free one.
+    pub async fn bind(address: SocketAddr) -> Result<Self, ListenError> {
+        let failed = |source| ListenError::Bind { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Self { listener, address })
+    }
+
+    /// Answers machines until `stop`; then what was begun has `grace` to end.
+    pub async fn serve(
+        self,
+        service: BootService,
+        stop: CancellationToken,
+        grace: Duration,
+    ) -> Result<(), ListenError> {
+        let router = Router::new().fallback(answer).with_state(service);
+        let make = router.into_make_service_with_connect_info::<SocketAddr>();
+        let asked = stop.clone();
+        let serving = axum::serve(self.listener, make).with_graceful_shutdown(stop.cancelled_owned());
+        let over = async {
+            asked.cancelled().await;
+            tokio::time::sleep(grace).await;
+        };
+        tokio::select! {
+            served = serving => served.map_err(ListenError::Broken),
+            () = over => {
+                tracing::warn!("some machines were still being answered at the end of --grace");
+                Ok(())
+            }
+        }
+    }
+}
+
+async fn answer(
+    State(service): State<BootService>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request<Body>,
+) -> axum::response::Response {
+    service.answer(peer.ip(), request).await
+}

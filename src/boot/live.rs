@@ -1,0 +1,96 @@
+//! What the boot service reads from the API: the `Server` and the `OSImage` as they stand now, and their data.
+#![expect(clippy::disallowed_types, reason = "what is served is read live, and nothing is written")]
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::{Api, Client};
+
+use crate::api::{DataRef, DataRefKind, OSImage, Server};
+
+/// Longest time of one read.
+const READ: Duration = Duration::from_secs(10);
+
+/// The API did not give an answer to decide on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the API server gave no {what}: {why}")]
+pub(super) struct Unavailable {
+    what: &'static str,
+    why: String,
+}
+
+/// Reads by name, in the namespace of a server.
+#[derive(Clone)]
+pub struct LiveReader {
+    client: Client,
+}
+
+impl LiveReader {
+    /// Reads through this client.
+    pub fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// The server; `None`: there is none of that name.
+    pub(super) async fn server(&self, namespace: &str, name: &str) -> Result<Option<Server>, Unavailable> {
+        self.get("Server", namespace, name).await
+    }
+
+    /// The image; `None`: there is none of that name.
+    pub(super) async fn image(&self, namespace: &str, name: &str) -> Result<Option<OSImage>, Unavailable> {
+        self.get("OSImage", namespace, name).await
+    }
+
+    /// The value that a reference names; `None`: there is none.
+    pub(super) async fn data(
+        &self,
+        namespace: &str,
+        reference: &DataRef,
+    ) -> Result<Option<Vec<u8>>, Unavailable> {
+        let DataRef { kind, name, key } = reference;
+        match kind {
+            DataRefKind::ConfigMap => {
+                let map: Option<ConfigMap> = self.get("ConfigMap", namespace, name).await?;
+                let text = map.as_ref().and_then(|map| map.data.as_ref()?.get(key));
+                let bytes = map.as_ref().and_then(|map| map.binary_data.as_ref()?.get(key));
+                Ok(text.map(|text| text.clone().into_bytes()).or(bytes.map(|bytes| bytes.0.clone())))
+            }
+            DataRefKind::Secret => self.secret_key(namespace, name, key).await,
+        }
+    }
+
+    /// The value of a key of a Secret; `None`: there is none.
+    pub(super) async fn secret_key(
+        &self,
+        namespace: &str,
+        name: &str,
+        key: &str,
+    ) -> Result<Option<Vec<u8>>, Unavailable> {
+        let secret: Option<Secret> = self.get("Secret", namespace, name).await?;
+        Ok(secret.and_then(|secret| secret.data?.remove(key)).map(|bytes| bytes.0))
+    }
+
+    async fn get<K>(&self, what: &'static str, namespace: &str, name: &str) -> Result<Option<K>, Unavailable>
+    where
+        K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + std::fmt::Debug
+            + serde::de::DeserializeOwned,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
+        match tokio::time::timeout(READ, api.get_opt(name)).await {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(error)) => Err(Unavailable { what, why: reason(&error) }),
+            Err(_) => Err(Unavailable { what, why: format!("no answer within {} s", READ.as_secs()) }),
+        }
+    }
+}
+
+/// What the API server said, without any object's content.
+fn reason(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
+        kube::Error::SerdeError(_) => "the object is not one that this release can read".to_owned(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,52 @@
+//! The boot service: what machines fetch when they boot from the network, and what they report.
+//!
+//! | file | does | pure |
+//! |---|---|---|
+//! | `asked` | method and path to what is asked for | yes |
+//! | `mac`, `public_url`, `report_form`, `reported`, `sources` | read what others write | yes |
+//! | `token` | the secret in the path, and its hash | chance |
+//! | `script` | the iPXE scripts | yes |
+//! | `template`, `escape`, `machine` | install data of one server | yes |
+//! | `wish` | whether a session is still wanted | yes |
+//! | `sessions` | the trait to the store | yes |
+//! | `live` | reads the API | API |
+//! | `artifacts`, `download`, `shelf` | the cache of kernels and RAM disks | HTTP, disk |
+//! | `peers` | allowed subnets, limit on failures | clock |
+//! | `service`, `give`, `denied` | one request, from admission to answer | through the above |
+//! | `listen` | the listener | sockets |
+
+mod artifacts;
+mod asked;
+mod denied;
+mod download;
+mod escape;
+mod give;
+mod listen;
+mod live;
+mod mac;
+mod machine;
+mod peers;
+mod public_url;
+mod report_form;
+mod reported;
+mod script;
+mod service;
+mod sessions;
+mod shelf;
+mod sources;
+mod template;
+#[cfg(test)]
+mod tests;
+mod token;
+mod wish;
+
+pub use artifacts::{Artifacts, CacheError, CacheSettings};
+pub use listen::{BootListener, ListenError};
+pub use live::LiveReader;
+pub use mac::{Mac, NotAMac};
+pub use machine::{Machine, machine_of};
+pub use public_url::{PublicUrl, PublicUrlError};
+pub use service::BootService;
+pub use sessions::{Armed, AtMac, CallHome, Heard, Sessions, StoreAway};
+pub use sources::{NotASource, Source, Sources};
+pub use token::{BootToken, TokenHash};

@@ -1,0 +1,106 @@
+//! Boot sessions, as the database keeps them: what a machine may boot, and what it has reported.
+
+use futures::future::BoxFuture;
+
+use super::mac::Mac;
+use super::token::TokenHash;
+use crate::job::{JobId, ServerUid};
+
+/// The database gives no answer to decide on. The machine is asked to come again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the database gives no answer: {0}")]
+pub struct StoreAway(pub String);
+
+/// A session that waits for its machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Armed {
+    /// The server.
+    pub uid: ServerUid,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The job that armed the session.
+    pub job: JobId,
+    /// The server's count of installations; tokens are bound to it.
+    pub install: i64,
+    /// Name of the `OSImage`.
+    pub image: String,
+    /// The image's digest as it was when the job was armed.
+    pub digest: String,
+    /// The network card that boots.
+    pub mac: Mac,
+}
+
+/// What is known of a network card.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AtMac {
+    /// No server boots from it.
+    Unknown,
+    /// A server's, and nothing is to be installed.
+    Idle,
+    /// A session waits for it.
+    Armed(Armed),
+}
+
+/// What a machine reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CallHome {
+    /// The installer runs.
+    Booted,
+    /// So far it is.
+    Progress {
+        /// 0 to 100.
+        percent: u8,
+        /// What it does, one line.
+        line: String,
+    },
+    /// It gave up.
+    Failed {
+        /// Why, one line.
+        reason: String,
+    },
+    /// The installed system runs: the session is over.
+    Installed,
+}
+
+impl CallHome {
+    /// The name in paths, logs and metrics.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Booted => "booted",
+            Self::Progress { .. } => "progress",
+            Self::Failed { .. } => "failed",
+            Self::Installed => "installed",
+        }
+    }
+}
+
+/// Whether a write changed anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// It is committed.
+    Recorded,
+    /// The session is over, or is another one by now: nothing was written.
+    Refused,
+}
+
+/// Where sessions are kept.
+pub trait Sessions: Send + Sync {
+    /// What is known of a network card.
+    fn at_mac<'a>(&'a self, mac: &'a Mac) -> BoxFuture<'a, Result<AtMac, StoreAway>>;
+
+    /// Records that the machine fetched its script with a token of this hash; the newest one counts.
+    fn hand_out<'a>(&'a self, armed: &'a Armed, token: TokenHash) -> BoxFuture<'a, Result<Heard, StoreAway>>;
+
+    /// The session whose newest token has this hash.
+    fn by_token<'a>(&'a self, token: &'a TokenHash) -> BoxFuture<'a, Result<Option<Armed>, StoreAway>>;
+
+    /// Records what the machine of that session reports.
+    fn call_home<'a>(
+        &'a self,
+        armed: &'a Armed,
+        token: &'a TokenHash,
+        call: CallHome,
+    ) -> BoxFuture<'a, Result<Heard, StoreAway>>;
+}

@@ -1,0 +1,10 @@
+//! The whole service, against a store, an API server and a source of files that do not exist.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(clippy::disallowed_types, clippy::disallowed_methods)]
+
+mod cluster;
+mod files;
+mod journey;
+mod refusals;
+mod site;
+mod store;

@@ -1,0 +1,126 @@
+//! What machines are not given, and how they are told.
+
+use axum::body::Body;
+use http::{Request, StatusCode};
+
+use super::site::{MAC, Site, server};
+use crate::api::Server;
+
+async fn whole(site: &Site, peer: &str, method: &str, path: &str) -> (StatusCode, String, Vec<u8>) {
+    let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+    let (status, headers, body) = site.send(peer, request).await;
+    (status, format!("{headers:?}"), body)
+}
+
+/// What happens to the cluster or to the session.
+type Change = fn(&Site);
+
+#[tokio::test]
+async fn every_refusal_is_the_same_one() {
+    let site = Site::allowing(&["192.0.2.0/24"]).await;
+    let (_, session) = site.boot().await;
+    let other = format!("/s/{}", "0".repeat(64));
+    let first = whole(&site, "192.0.2.7", "GET", "/").await;
+    assert_eq!(first.0, StatusCode::NOT_FOUND);
+    for (peer, method, path) in [
+        ("198.51.100.1", "GET", format!("/boot/{MAC}")),
+        ("198.51.100.1", "GET", "/boot.ipxe".to_owned()),
+        ("198.51.100.1", "GET", format!("{session}/kernel")),
+        ("192.0.2.7", "GET", "/boot/52-54-00-00-00-01".to_owned()),
+        ("192.0.2.7", "GET", "/boot/nobody".to_owned()),
+        ("192.0.2.7", "GET", "/boot/%ff".to_owned()),
+        ("192.0.2.7", "POST", format!("/boot/{MAC}")),
+        ("192.0.2.7", "DELETE", format!("{session}/kernel")),
+        ("192.0.2.7", "GET", format!("{other}/kernel")),
+        ("192.0.2.7", "GET", format!("{other}/install")),
+        ("192.0.2.7", "POST", format!("{other}/installed")),
+        ("192.0.2.7", "GET", format!("{session}/installed")),
+        ("192.0.2.7", "POST", format!("{session}/progress")),
+        ("192.0.2.7", "GET", "/metrics".to_owned()),
+    ] {
+        assert_eq!(whole(&site, peer, method, &path).await, first, "{peer} {method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_fails_too_often_is_asked_to_wait() {
+    let site = Site::new().await;
+    let mut status = StatusCode::NOT_FOUND;
+    for _ in 0..100 {
+        status = site.get("/boot/52-54-00-00-00-01").await.0;
+    }
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    let elsewhere = whole(&site, "192.0.2.8", "GET", &format!("/boot/{MAC}")).await;
+    assert_eq!(elsewhere.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn what_no_longer_is_as_the_session_says_is_refused() {
+    let changes: [(&str, Change); 6] = [
+        ("another uid", |site| {
+            let mut other = server();
+            other.metadata.uid = Some("u-2".into());
+            site.cluster.put("servers/node-1", other);
+        }),
+        ("paused", |site| {
+            let mut paused: Server = server();
+            paused.spec.paused = Some(true);
+            site.cluster.put("servers/node-1", paused);
+        }),
+        ("no server", |site| {
+            site.cluster.0.lock().unwrap().all.remove("servers/node-1");
+        }),
+        ("no image", |site| {
+            site.cluster.0.lock().unwrap().all.remove("osimages/debian");
+        }),
+        ("another image", |site| {
+            let mut image = site.image.clone();
+            image.spec.source.args.push("debug".into());
+            site.cluster.put("osimages/debian", image);
+        }),
+        ("a line break in an argument", |site| {
+            let mut image = site.image.clone();
+            image.spec.source.args = vec!["a\nchain http://elsewhere".into()];
+            site.store.0.lock().unwrap().armed.as_mut().unwrap().digest = image.spec.digest();
+            site.cluster.put("osimages/debian", image);
+        }),
+    ];
+    let site = Site::new().await;
+    for (what, change) in changes {
+        site.arm();
+        change(&site);
+        assert_eq!(site.get(&format!("/boot/{MAC}")).await.0, StatusCode::NOT_FOUND, "{what}");
+        assert!(site.store.0.lock().unwrap().token.is_none(), "{what}");
+    }
+    site.arm();
+    site.boot().await;
+}
+
+#[tokio::test]
+async fn install_data_that_was_changed_is_not_served() {
+    let site = Site::new().await;
+    let (_, session) = site.boot().await;
+    let changed = serde_json::json!({"data": {"preseed": "late_command reboot"}});
+    site.cluster.put("configmaps/debian", changed);
+    assert_eq!(site.get(&format!("{session}/install")).await.0, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn while_database_or_api_is_away_machines_are_asked_to_come_again() {
+    let site = Site::new().await;
+    let (_, session) = site.boot().await;
+    site.cluster.0.lock().unwrap().away = true;
+    for path in [format!("/boot/{MAC}"), format!("{session}/kernel"), format!("{session}/install")] {
+        assert_eq!(site.get(&path).await.0, StatusCode::SERVICE_UNAVAILABLE, "{path}");
+    }
+    // What a machine reports needs no API server.
+    assert_eq!(site.post(&format!("{session}/booted"), "").await.0, StatusCode::OK);
+    site.cluster.0.lock().unwrap().away = false;
+    site.store.0.lock().unwrap().away = true;
+    let request = Request::post(format!("{session}/installed")).body(Body::empty()).unwrap();
+    let (status, headers, _) = site.send("192.0.2.7", request).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(headers.contains_key("retry-after"));
+    site.store.0.lock().unwrap().away = false;
+    assert_eq!(site.post(&format!("{session}/installed"), "").await.0, StatusCode::OK);
+}

@@ -1,0 +1,181 @@
+//! A boot service with its surroundings, and one machine that asks it.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{Request, StatusCode};
+use k8s_openapi::api::core::v1::ConfigMap;
+use sha2::{Digest as _, Sha256};
+use tokio::net::TcpListener;
+
+use super::cluster::Cluster;
+use super::store::Store;
+use crate::api::{
+    Artifact, DataRef, DataRefKind, ImageSource, Install, InstallFormat, OSImage, OSImageSpec, Server,
+    ServerSpec,
+};
+use crate::boot::{Armed, Artifacts, BootService, CacheSettings, LiveReader, Sources};
+use crate::job::{JobId, ServerUid};
+
+pub(super) const MAC: &str = "52-54-00-12-34-56";
+pub(super) const KERNEL: &[u8] = b"this is the kernel";
+pub(super) const INITRD: &[u8] = b"this is the initial RAM disk";
+pub(super) const DATA: &str = "hostname {{ name }}\npost {{ url }}/installed\n";
+
+/// Where files are from: counts how often it was asked.
+#[derive(Clone, Default)]
+pub(super) struct Mirror {
+    pub(super) asked: Arc<AtomicU32>,
+    pub(super) redirect: Arc<Mutex<Option<String>>>,
+}
+
+pub(super) struct Site {
+    pub(super) store: Arc<Store>,
+    pub(super) cluster: Cluster,
+    pub(super) service: BootService,
+    pub(super) artifacts: Artifacts,
+    pub(super) mirror: Mirror,
+    pub(super) mirror_at: SocketAddr,
+    pub(super) image: OSImage,
+    _folder: tempfile::TempDir,
+}
+
+pub(super) fn sha256(bytes: &[u8]) -> String {
+    format!("{:x}", Sha256::digest(bytes))
+}
+
+pub(super) fn server() -> Server {
+    let mut server = Server::new("node-1", ServerSpec::default());
+    server.metadata.uid = Some("u-1".into());
+    server.metadata.namespace = Some("default".into());
+    server
+}
+
+async fn mirrored(State(mirror): State<Mirror>, request: Request<Body>) -> Response {
+    mirror.asked.fetch_add(1, Ordering::SeqCst);
+    if let Some(to) = &*mirror.redirect.lock().unwrap() {
+        return (StatusCode::FOUND, [("location", to.clone())]).into_response();
+    }
+    match request.uri().path() {
+        "/linux" => KERNEL.into_response(),
+        "/initrd" => INITRD.into_response(),
+        "/large" => vec![b'x'; 5000].into_response(),
+        _ => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+impl Site {
+    pub(super) async fn new() -> Self {
+        Self::allowing(&[]).await
+    }
+
+    pub(super) async fn allowing(cidrs: &[&str]) -> Self {
+        let mirror = Mirror::default();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mirror_at = listener.local_addr().unwrap();
+        let router = Router::new().fallback(mirrored).with_state(mirror.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        let folder = tempfile::tempdir().unwrap();
+        let artifacts = Artifacts::open(CacheSettings {
+            folder: folder.path().to_owned(),
+            size: 4096,
+            largest: 2048,
+            sources: Sources::new(vec![mirror_at.to_string().parse().unwrap()]),
+        })
+        .unwrap();
+        let image = image(mirror_at);
+        let cluster = Cluster::default();
+        let store = Arc::new(Store::default());
+        let service = BootService::new(
+            "http://10.0.0.5:8080".parse().unwrap(),
+            cidrs.iter().map(|net| net.parse().unwrap()).collect(),
+            store.clone(),
+            LiveReader::new(cluster.client()),
+            artifacts.clone(),
+        );
+        let site = Self { store, cluster, service, artifacts, mirror, mirror_at, image, _folder: folder };
+        site.arm();
+        site
+    }
+
+    /// Server, image and data are there, and a session waits for the machine.
+    pub(super) fn arm(&self) {
+        self.cluster.put("servers/node-1", server());
+        self.cluster.put("osimages/debian", &self.image);
+        let data = ConfigMap { data: Some([("preseed".into(), DATA.into())].into()), ..ConfigMap::default() };
+        self.cluster.put("configmaps/debian", data);
+        self.store.0.lock().unwrap().armed = Some(Armed {
+            uid: ServerUid("u-1".into()),
+            namespace: "default".into(),
+            name: "node-1".into(),
+            job: JobId(1),
+            install: 3,
+            image: "debian".into(),
+            digest: self.image.spec.digest(),
+            mac: MAC.parse().unwrap(),
+        });
+    }
+
+    pub(super) async fn send(
+        &self,
+        peer: &str,
+        request: Request<Body>,
+    ) -> (StatusCode, http::HeaderMap, Vec<u8>) {
+        let response = self.service.answer(peer.parse().unwrap(), request).await;
+        let (head, body) = response.into_parts();
+        (head.status, head.headers, to_bytes(body, usize::MAX).await.unwrap().to_vec())
+    }
+
+    pub(super) async fn get(&self, path: &str) -> (StatusCode, String) {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let (status, _, body) = self.send("192.0.2.7", request).await;
+        (status, String::from_utf8(body).unwrap())
+    }
+
+    pub(super) async fn post(&self, path: &str, form: &str) -> (StatusCode, String) {
+        let request = Request::post(path).body(Body::from(form.to_owned())).unwrap();
+        let (status, _, body) = self.send("192.0.2.7", request).await;
+        (status, String::from_utf8(body).unwrap())
+    }
+
+    /// Fetches the script; returns it and the path of the session.
+    pub(super) async fn boot(&self) -> (String, String) {
+        let (status, script) = self.get(&format!("/boot/{MAC}")).await;
+        assert_eq!(status, StatusCode::OK);
+        let token = script.split("/s/").nth(1).expect("a session").split('/').next().unwrap().to_owned();
+        (script, format!("/s/{token}"))
+    }
+}
+
+fn image(mirror: SocketAddr) -> OSImage {
+    let file = |path: &str, bytes: &[u8]| {
+        Some(Artifact { url: format!("http://{mirror}/{path}"), sha256: sha256(bytes) })
+    };
+    let mut image = OSImage::new(
+        "debian",
+        OSImageSpec {
+            source: ImageSource {
+                kernel: file("linux", KERNEL),
+                initrd: file("initrd", INITRD),
+                args: vec!["quiet".into()],
+                iso: None,
+            },
+            install: Install {
+                format: InstallFormat::Preseed,
+                data_ref: Some(DataRef {
+                    kind: DataRefKind::ConfigMap,
+                    name: "debian".into(),
+                    key: "preseed".into(),
+                }),
+                sha256: Some(sha256(DATA.as_bytes())),
+            },
+        },
+    );
+    image.metadata.namespace = Some("default".into());
+    image
+}

@@ -1,0 +1,73 @@
+//! A store in memory.
+
+use std::sync::Mutex;
+
+use futures::future::BoxFuture;
+
+use crate::boot::{Armed, AtMac, CallHome, Heard, Mac, Sessions, StoreAway, TokenHash};
+
+#[derive(Default)]
+pub(super) struct Store(pub(super) Mutex<Kept>);
+
+#[derive(Default)]
+pub(super) struct Kept {
+    pub(super) armed: Option<Armed>,
+    pub(super) idle: Option<Mac>,
+    pub(super) token: Option<TokenHash>,
+    pub(super) heard: Vec<CallHome>,
+    pub(super) away: bool,
+}
+
+impl Store {
+    fn with<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&mut Kept) -> T,
+    ) -> BoxFuture<'static, Result<T, StoreAway>> {
+        let mut kept = self.0.lock().unwrap();
+        let answer = if kept.away { Err(StoreAway("it is away".into())) } else { Ok(act(&mut kept)) };
+        Box::pin(std::future::ready(answer))
+    }
+}
+
+impl Sessions for Store {
+    fn at_mac<'a>(&'a self, mac: &'a Mac) -> BoxFuture<'a, Result<AtMac, StoreAway>> {
+        self.with(|kept| match &kept.armed {
+            Some(armed) if armed.mac == *mac => AtMac::Armed(armed.clone()),
+            _ if kept.idle == Some(*mac) => AtMac::Idle,
+            _ => AtMac::Unknown,
+        })
+    }
+
+    fn hand_out<'a>(&'a self, armed: &'a Armed, token: TokenHash) -> BoxFuture<'a, Result<Heard, StoreAway>> {
+        self.with(|kept| {
+            if kept.armed.as_ref() != Some(armed) {
+                return Heard::Refused;
+            }
+            kept.token = Some(token);
+            Heard::Recorded
+        })
+    }
+
+    fn by_token<'a>(&'a self, token: &'a TokenHash) -> BoxFuture<'a, Result<Option<Armed>, StoreAway>> {
+        self.with(|kept| kept.armed.clone().filter(|_| kept.token == Some(*token)))
+    }
+
+    fn call_home<'a>(
+        &'a self,
+        _: &'a Armed,
+        token: &'a TokenHash,
+        call: CallHome,
+    ) -> BoxFuture<'a, Result<Heard, StoreAway>> {
+        self.with(|kept| {
+            if kept.token != Some(*token) || kept.armed.is_none() {
+                return Heard::Refused;
+            }
+            if call == CallHome::Installed {
+                kept.armed = None;
+                kept.token = None;
+            }
+            kept.heard.push(call);
+            Heard::Recorded
+        })
+    }
+}

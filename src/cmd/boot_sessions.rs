@@ -1,0 +1,107 @@
+//! The boot service's sessions, as the queue keeps them.
+
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+
+use crate::boot::{Armed, AtMac, CallHome, Heard, Mac, Sessions, StoreAway, TokenHash};
+use crate::job::InstallProgress;
+use crate::queue::{self, Queue, QueueError};
+
+/// How often a row that is being worked on is tried before the machine is asked to come again.
+const TRIES: u32 = 20;
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(25);
+
+/// Sessions in a database.
+pub(super) struct QueueSessions(Queue);
+
+impl QueueSessions {
+    pub(super) fn new(queue: Queue) -> Self {
+        Self(queue)
+    }
+
+    async fn tell(
+        &self,
+        armed: &Armed,
+        token: Option<&TokenHash>,
+        what: queue::CallHome,
+    ) -> Result<Heard, StoreAway> {
+        let token = token.map(TokenHash::to_hex);
+        let mut tried = 0;
+        loop {
+            match self.0.call_home(&armed.uid, armed.job, token.as_deref(), what.clone()).await {
+                Ok(queue::Heard::Recorded) => return Ok(Heard::Recorded),
+                Ok(queue::Heard::Refused) => return Ok(Heard::Refused),
+                Err(QueueError::Busy) if tried < TRIES => {
+                    tried += 1;
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Err(error) => return Err(away(&error)),
+            }
+        }
+    }
+}
+
+fn away(error: &QueueError) -> StoreAway {
+    StoreAway(error.to_string())
+}
+
+/// What the database holds was written by us: a MAC address that cannot be read is as good as none.
+fn armed(session: queue::BootSession) -> Option<Armed> {
+    Some(Armed {
+        install: session.job.0,
+        mac: session.what.mac.parse().ok()?,
+        uid: session.uid,
+        namespace: session.namespace,
+        name: session.name,
+        job: session.job,
+        image: session.what.image,
+        digest: session.what.digest,
+    })
+}
+
+impl Sessions for QueueSessions {
+    fn at_mac<'a>(&'a self, mac: &'a Mac) -> BoxFuture<'a, Result<AtMac, StoreAway>> {
+        async move {
+            let found = self.0.boot_at_mac(&mac.to_string().replace('-', ":")).await;
+            Ok(match found.map_err(|error| away(&error))? {
+                queue::AtMac::Unknown => AtMac::Unknown,
+                queue::AtMac::Idle => AtMac::Idle,
+                queue::AtMac::Armed(session) => armed(*session).map_or(AtMac::Unknown, AtMac::Armed),
+            })
+        }
+        .boxed()
+    }
+
+    fn hand_out<'a>(&'a self, armed: &'a Armed, token: TokenHash) -> BoxFuture<'a, Result<Heard, StoreAway>> {
+        let what = queue::CallHome::ScriptFetched { token_hash: token.to_hex() };
+        self.tell(armed, None, what).boxed()
+    }
+
+    fn by_token<'a>(&'a self, token: &'a TokenHash) -> BoxFuture<'a, Result<Option<Armed>, StoreAway>> {
+        async move {
+            let found = self.0.boot_by_token(&token.to_hex()).await.map_err(|error| away(&error))?;
+            Ok(found.and_then(armed))
+        }
+        .boxed()
+    }
+
+    fn call_home<'a>(
+        &'a self,
+        armed: &'a Armed,
+        token: &'a TokenHash,
+        call: CallHome,
+    ) -> BoxFuture<'a, Result<Heard, StoreAway>> {
+        let what = match call {
+            CallHome::Booted => queue::CallHome::Booted,
+            CallHome::Progress { percent, line } => {
+                queue::CallHome::Progress(InstallProgress { percent, line })
+            }
+            CallHome::Failed { reason } => queue::CallHome::Failed { reason },
+            CallHome::Installed => queue::CallHome::Installed,
+        };
+        async move { self.tell(armed, Some(token), what).await }.boxed()
+    }
+}

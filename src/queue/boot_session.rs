@@ -1,0 +1,326 @@
+//! Boot sessions: what a machine boots while a job installs it, and what it tells on the way.
+//!
+//! A session is published with the first request of its job and goes with the job's row, whoever deletes that. It serves
+//! only while that row lives without a cancel mark. What a machine tells is written together with the signal that wakes the
+//! job, so that neither is lost without the other.
+
+use sqlx::mysql::MySqlRow;
+use sqlx::{AssertSqlSafe, MySqlConnection, Row};
+
+use super::cancel::{insert_woken, lock, signal};
+use super::many::{filled, marks};
+use super::row::JobRow;
+use super::state::{self, Tell};
+use super::transaction::{Ending, Pass, Transaction};
+use super::{Queue, QueueError, now_ms};
+use crate::job::{BootEvidence, Contents, InstallProgress, JobId, ServerUid};
+
+/// A session that is about to be published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewBootSession {
+    /// The MAC address that boots: lower case, colons.
+    pub mac: String,
+    /// The name of the `OSImage`.
+    pub image: String,
+    /// The digest of its spec.
+    pub digest: String,
+}
+
+/// A session that serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BootSession {
+    /// The server.
+    pub uid: ServerUid,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The job that published it: a later job of the same server has a session of its own.
+    pub job: JobId,
+    /// What boots.
+    pub what: NewBootSession,
+}
+
+/// What there is for a MAC address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AtMac {
+    /// Nobody knows it.
+    Unknown,
+    /// It belongs to a known machine that has nothing to boot.
+    Idle,
+    /// A session.
+    Armed(Box<BootSession>),
+}
+
+/// What a machine tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CallHome {
+    /// Its script was handed out, with a token of this SHA-256 (hexadecimal): from now on this token counts alone, and its
+    /// disks hold nobody knows what.
+    ScriptFetched {
+        /// The hash.
+        token_hash: String,
+    },
+    /// Its installer runs.
+    Booted,
+    /// How far it is.
+    Progress(InstallProgress),
+    /// Its installer gave up.
+    Failed {
+        /// In its own words, at most 256 characters.
+        reason: String,
+    },
+    /// The installed system runs. Ends the session.
+    Installed,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// It is in the database.
+    Recorded,
+    /// The session serves no more: nothing was changed.
+    Refused,
+}
+
+/// Between two tellings of progress, milliseconds: each is a write of status.
+const PROGRESS_PAUSE_MS: i64 = 5_000;
+
+struct Call {
+    uid: ServerUid,
+    job: JobId,
+    /// The token that the machine showed; a script is fetched without one.
+    token_hash: Option<String>,
+    what: CallHome,
+}
+
+impl Transaction for Call {
+    type Output = Heard;
+    const NAME: &'static str = "call_home";
+
+    async fn run(&self, connection: &mut MySqlConnection, _: Pass) -> Result<Ending<Heard>, QueueError> {
+        let Some(job) = lock(connection, &self.uid, self.job).await? else {
+            return Ok(Ending::Rollback(Heard::Refused));
+        };
+        if job.live.cancel.is_some() {
+            return Ok(Ending::Rollback(Heard::Refused));
+        }
+        let row = sqlx::query(concat!(
+            "SELECT installed_at_ms, fetched_at_ms, told_at_ms, token_hash, ",
+            now_ms!(),
+            " AS now_ms FROM boot_session WHERE server_uid = ? AND job_id = ? FOR UPDATE"
+        ))
+        .bind(self.uid.as_str())
+        .bind(self.job.0)
+        .fetch_optional(&mut *connection)
+        .await?;
+        let Some(row) = row else { return Ok(Ending::Rollback(Heard::Refused)) };
+        let newest: Option<String> = row.try_get("token_hash")?;
+        let showed_another = self.token_hash.is_some() && newest != self.token_hash;
+        if showed_another || row.try_get::<Option<i64>, _>("installed_at_ms")?.is_some() {
+            return Ok(Ending::Rollback(Heard::Refused));
+        }
+        let (now_ms, told): (i64, Option<i64>) = (row.try_get("now_ms")?, row.try_get("told_at_ms")?);
+        let wakes = !matches!(self.what, CallHome::Booted | CallHome::Progress(_));
+        let tells = wakes || told.is_none_or(|told| now_ms - told >= PROGRESS_PAUSE_MS);
+        if wakes {
+            signal(connection, &job).await?;
+        }
+        self.write(connection, now_ms, tells).await?;
+        match &self.what {
+            // Whatever was on the disks may be overwritten from now on.
+            CallHome::ScriptFetched { .. } => {
+                if let Some(mut locked) = state::lock(connection, &self.uid).await? {
+                    locked.contents.set(Some(&Contents::Unknown { since_ms: now_ms }));
+                    state::write(connection, &self.uid, locked, Tell::Controller).await?;
+                }
+            }
+            _ if tells => state::touch(connection, &self.uid, Tell::Controller).await?,
+            _ => {}
+        }
+        if wakes {
+            insert_woken(connection, &job).await?;
+        }
+        Ok(Ending::Commit(Heard::Recorded))
+    }
+}
+
+impl Call {
+    async fn write(
+        &self,
+        connection: &mut MySqlConnection,
+        now_ms: i64,
+        tells: bool,
+    ) -> Result<(), QueueError> {
+        let sets = match &self.what {
+            CallHome::ScriptFetched { .. } => {
+                ", token_hash = ?, fetched_at_ms = COALESCE(fetched_at_ms, heard_at_ms), percent = NULL, line = NULL, \
+                 failed = NULL"
+            }
+            CallHome::Booted => "",
+            CallHome::Progress(_) => ", percent = ?, line = ?",
+            CallHome::Failed { .. } => ", failed = ?",
+            CallHome::Installed => ", installed_at_ms = heard_at_ms",
+        };
+        // MySQL and MariaDB assign from left to right: what follows sees the new heard_at_ms.
+        let text = format!(
+            "UPDATE boot_session SET heard_at_ms = ?, told_at_ms = IF(?, heard_at_ms, told_at_ms){sets} WHERE server_uid = ?"
+        );
+        let mut query = sqlx::query(AssertSqlSafe(text)).bind(now_ms).bind(tells);
+        query = match &self.what {
+            CallHome::ScriptFetched { token_hash } => query.bind(token_hash),
+            CallHome::Progress(told) => query.bind(told.percent).bind(&told.line),
+            CallHome::Failed { reason } => query.bind(reason),
+            CallHome::Booted | CallHome::Installed => query,
+        };
+        query.bind(self.uid.as_str()).execute(connection).await?;
+        Ok(())
+    }
+}
+
+/// Publishes the session of a locked job in place of an earlier one of it. [`QueueError::Duplicate`]: the MAC address boots
+/// another machine right now.
+pub(super) async fn publish(
+    connection: &mut MySqlConnection,
+    job: &JobRow,
+    session: &NewBootSession,
+) -> Result<(), QueueError> {
+    sqlx::query("DELETE FROM boot_session WHERE server_uid = ?")
+        .bind(job.uid.as_str())
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query(
+        "INSERT INTO boot_session (server_uid, job_id, namespace, name, mac, image, digest) VALUES (?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(job.uid.as_str())
+    .bind(job.live.id.0)
+    .bind(&job.namespace)
+    .bind(&job.name)
+    .bind(&session.mac)
+    .bind(&session.image)
+    .bind(&session.digest)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Deletes the sessions of jobs whose rows are gone, given in lock order.
+pub(super) async fn revoke_all(connection: &mut MySqlConnection, uids: &[&str]) -> Result<(), QueueError> {
+    for group in filled(uids) {
+        let text = format!(
+            "DELETE boot_session FROM boot_session FORCE INDEX (PRIMARY) WHERE server_uid IN ({})",
+            marks(group.len())
+        );
+        let mut query = sqlx::query(AssertSqlSafe(text));
+        for uid in group {
+            query = query.bind(uid);
+        }
+        query.execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// The progress of a row that was joined with `boot_session`.
+pub(super) fn progress(row: &MySqlRow) -> Result<Option<InstallProgress>, QueueError> {
+    let percent: Option<i32> = row.try_get("percent")?;
+    let line: Option<String> = row.try_get("line")?;
+    Ok(percent.map(|percent| InstallProgress {
+        percent: percent.clamp(0, 100) as u8,
+        line: line.unwrap_or_default(),
+    }))
+}
+
+fn session(row: &MySqlRow) -> Result<BootSession, QueueError> {
+    Ok(BootSession {
+        uid: ServerUid(row.try_get("server_uid")?),
+        namespace: row.try_get("namespace")?,
+        name: row.try_get("name")?,
+        job: JobId(row.try_get("job_id")?),
+        what: NewBootSession {
+            mac: row.try_get("mac")?,
+            image: row.try_get("image")?,
+            digest: row.try_get("digest")?,
+        },
+    })
+}
+
+/// A session that serves: its job's row lives without a cancel mark, and its machine is not installed yet.
+macro_rules! serving {
+    ($condition:literal) => {
+        concat!(
+            "SELECT boot_session.* FROM boot_session JOIN job ON job.server_uid = boot_session.server_uid \
+             AND job.id = boot_session.job_id AND job.cancel IS NULL WHERE boot_session.installed_at_ms IS NULL AND ",
+            $condition
+        )
+    };
+}
+
+impl Queue {
+    /// What a machine with this MAC address (lower case, colons) shall boot.
+    pub async fn boot_at_mac(&self, mac: &str) -> Result<AtMac, QueueError> {
+        let row = sqlx::query(serving!("boot_session.mac = ?")).bind(mac).fetch_optional(self.pool()).await?;
+        if let Some(row) = row {
+            return Ok(AtMac::Armed(Box::new(session(&row)?)));
+        }
+        let known: Option<String> =
+            sqlx::query_scalar("SELECT server_uid FROM server_state WHERE boot_mac = ? LIMIT 1")
+                .bind(mac)
+                .fetch_optional(self.pool())
+                .await?;
+        Ok(if known.is_some() { AtMac::Idle } else { AtMac::Unknown })
+    }
+
+    /// The session whose newest token has this SHA-256 (hexadecimal).
+    pub async fn boot_by_token(&self, token_hash: &str) -> Result<Option<BootSession>, QueueError> {
+        let row = sqlx::query(serving!("boot_session.token_hash = ?"))
+            .bind(token_hash)
+            .fetch_optional(self.pool())
+            .await?;
+        row.as_ref().map(session).transpose()
+    }
+
+    /// Records what a machine tells, and wakes its job where that is worth it. `token_hash`: the one by which the session
+    /// was found; `None` for the fetch of a script. [`QueueError::Busy`]: try again.
+    pub async fn call_home(
+        &self,
+        uid: &ServerUid,
+        job: JobId,
+        token_hash: Option<&str>,
+        what: CallHome,
+    ) -> Result<Heard, QueueError> {
+        let token_hash = token_hash.map(str::to_owned);
+        self.transact(Call { uid: uid.clone(), job, token_hash, what }).await
+    }
+
+    /// What the machine of a job told; `None`: the job has published no session.
+    pub async fn boot_evidence(
+        &self,
+        uid: &ServerUid,
+        job: JobId,
+    ) -> Result<Option<BootEvidence>, QueueError> {
+        let row = sqlx::query("SELECT * FROM boot_session WHERE server_uid = ? AND job_id = ?")
+            .bind(uid.as_str())
+            .bind(job.0)
+            .fetch_optional(self.pool())
+            .await?;
+        let Some(row) = row else { return Ok(None) };
+        Ok(Some(BootEvidence {
+            job,
+            fetched_at_ms: row.try_get("fetched_at_ms")?,
+            heard_at_ms: row.try_get("heard_at_ms")?,
+            progress: progress(&row)?,
+            failed: row.try_get("failed")?,
+            installed_at_ms: row.try_get("installed_at_ms")?,
+        }))
+    }
+
+    /// Ends the session of a job that undoes what it began: its machine gets nothing more.
+    pub async fn revoke_boot(&self, uid: &ServerUid, job: JobId) -> Result<(), QueueError> {
+        sqlx::query("DELETE FROM boot_session WHERE server_uid = ? AND job_id = ?")
+            .bind(uid.as_str())
+            .bind(job.0)
+            .execute(self.pool())
+            .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,268 @@
+//! `Build` and `Reimage`: the machine boots its installer from the network once, is installed, and calls home.
+//!
+//! The boot session is published with the request for the boot override, and what is on the disks counts as unknown from the
+//! request that starts the machine. The two waits hold nothing: the job is parked, and what the machine tells wakes it.
+
+use std::time::Duration;
+
+use super::{power_step, unsupported};
+use crate::api::hardware::PowerState;
+use crate::api::{BootMethod, Reason};
+use crate::bmc::{BootOverride, OverrideEnabled, OverrideTarget};
+use crate::config::ms;
+use crate::job::{BootEvidence, Problem, RequestKind, Step, StepOutcome, WaitingFor};
+use crate::queue::Installed;
+use crate::worker::Halt;
+use crate::worker::checkpoint::Install;
+use crate::worker::request::Sent;
+use crate::worker::run::Run;
+
+/// What is parked is looked at again after this time at the latest, though everything that is told wakes it.
+const LOOK_AGAIN: Duration = Duration::from_mins(5);
+
+/// One step of an installation, or of its undo.
+pub(super) async fn step(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
+    match run.claim().job().step {
+        Step::SetBootOverride => set_override(run).await,
+        Step::Off => power_step::off(run).await,
+        Step::On if run.undoing() && !was_on(run) => Ok(StepOutcome::Next),
+        Step::On => power_step::on(run).await,
+        Step::AwaitBoot => await_boot(run).await,
+        Step::ClearBootOverride => clear_override(run).await,
+        Step::AwaitInstall => await_install(run).await,
+        step @ Step::Inspect => Ok(unsupported(run.action(), step)),
+    }
+}
+
+fn was_on(run: &Run<'_>) -> bool {
+    run.checkpoint.install.as_ref().is_some_and(|install| install.power_before != PowerState::PoweredOff)
+}
+
+/// Where a machine of this boot method shall boot from, and the request for it.
+const fn target(method: BootMethod) -> (OverrideTarget, RequestKind) {
+    match method {
+        BootMethod::PXE => (OverrideTarget::Network, RequestKind::BootFromNetworkOnce),
+        BootMethod::HTTP => (OverrideTarget::Http, RequestKind::BootFromHttpOnce),
+    }
+}
+
+async fn set_override(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
+    let probe = match run.probe().await? {
+        Ok(probe) => probe,
+        Err(outcome) => return Ok(outcome),
+    };
+    let install = match &run.checkpoint.install {
+        Some(install) => install.clone(),
+        None => match prepared(run, probe.power) {
+            Ok(install) => install,
+            Err(problem) => return Ok(StepOutcome::Failed { problem }),
+        },
+    };
+    let (target, request) = target(install.method);
+    run.checkpoint.install = Some(install);
+    loop {
+        let seen = match run.boot_override().await? {
+            Ok(seen) => seen,
+            Err(outcome) => return Ok(outcome),
+        };
+        // One that was there before is set again: the session is published with the request.
+        if let Some(accepted) = run.checkpoint.accepted.filter(|accepted| accepted.kind == request) {
+            return Ok(if holds(seen, target) {
+                StepOutcome::Next
+            } else if run.now_ms() - accepted.at_ms < ms(run.patience().power) {
+                StepOutcome::Park { after_ms: ms(run.patience().poll), waiting_for: WaitingFor::BootOverride }
+            } else {
+                StepOutcome::Failed { problem: ignored(request, seen) }
+            });
+        }
+        match run.send(request).await? {
+            Sent::Accepted => {}
+            Sent::Refused(problem) => return Ok(StepOutcome::Failed { problem }),
+            Sent::InVain(outcome) => return Ok(outcome),
+        }
+    }
+}
+
+/// Some BMCs answer `Continuous` to `Once`: that boots as well, and is cleared as soon as the script was fetched.
+fn holds(seen: BootOverride, target: OverrideTarget) -> bool {
+    seen.target == target && matches!(seen.enabled, OverrideEnabled::Once | OverrideEnabled::Continuous)
+}
+
+fn ignored(request: RequestKind, seen: BootOverride) -> Problem {
+    Problem::new(
+        Reason::BootOverrideIgnored,
+        format!(
+            "the BMC accepted {} and shows {:?} {:?}: look at its boot settings, or try another spec.bootMethod",
+            request.as_str(),
+            seen.enabled,
+            seen.target
+        ),
+    )
+}
+
+/// What the installation has to know, before anything is sent.
+fn prepared(run: &Run<'_>, power_before: PowerState) -> Result<Install, Problem> {
+    let missing = || {
+        Problem::new(
+            Reason::BootMACMissing,
+            "the BMC reports no network interface with a MAC address: set spec.bootMACAddress to the one that boots",
+        )
+    };
+    let asking = run.asking.as_ref().ok_or_else(missing)?;
+    let spec = &asking.server.spec;
+    let (Some(wish), Some(digest)) = (&spec.image, &asking.image_digest) else {
+        let message = "spec.image names no OSImage that is there: nothing was sent";
+        return Err(Problem::new(Reason::ImageNotFound, message));
+    };
+    let reported = || {
+        let nics = run.reading.as_ref().map(|reading| reading.hardware.nics.as_slice()).unwrap_or_default();
+        nics.iter().find_map(|nic| nic.mac_address.clone())
+    };
+    let mac = spec.boot_mac_address.clone().or_else(reported).ok_or_else(missing)?;
+    Ok(Install {
+        image: wish.name.clone(),
+        digest: digest.clone(),
+        mac: mac.to_ascii_lowercase().replace('-', ":"),
+        method: spec.boot_method,
+        power_before,
+    })
+}
+
+async fn await_boot(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
+    let evidence = match evidence(run).await? {
+        Ok(evidence) => evidence,
+        Err(outcome) => return Ok(outcome),
+    };
+    if evidence.fetched_at_ms.is_some() {
+        return Ok(StepOutcome::Next);
+    }
+    let deadline = run.around.settings.boot_deadline;
+    if let Some(after_ms) = left(run, deadline) {
+        return Ok(StepOutcome::Park { after_ms, waiting_for: WaitingFor::NetworkBoot });
+    }
+    // Not started once more by itself: steps only go forward, so that status can tell a database that lost its last
+    // commits.
+    let mac = run.checkpoint.install.as_ref().map(|install| install.mac.as_str()).unwrap_or_default();
+    let message = format!(
+        "the machine was started and did not fetch its boot script within {} s (MAC address {mac}): look at its console, at \
+         spec.bootMACAddress and spec.bootMethod, and at the DHCP server; then set a new reimageToken",
+        deadline.as_secs()
+    );
+    Ok(StepOutcome::Failed { problem: Problem::new(Reason::NeverBooted, message) })
+}
+
+async fn await_install(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
+    let evidence = match evidence(run).await? {
+        Ok(evidence) => evidence,
+        Err(outcome) => return Ok(outcome),
+    };
+    if evidence.installed_at_ms.is_some() {
+        // Read back once more: what is told with the job's end is what the machine is like now.
+        if let Err(outcome) = run.probe().await? {
+            return Ok(outcome);
+        }
+        let Some(install) = &run.checkpoint.install else { return Ok(no_session()) };
+        run.installed = Some(Installed { name: install.image.clone(), digest: install.digest.clone() });
+        return Ok(StepOutcome::Done);
+    }
+    if let Some(reason) = &evidence.failed {
+        let message = format!(
+            "the installer gave up: {reason}; look at the machine's console, then set a new reimageToken"
+        );
+        return Ok(StepOutcome::Failed { problem: Problem::new(Reason::InstallFailed, message) });
+    }
+    let deadline = run.around.settings.install_deadline;
+    if let Some(after_ms) = left(run, deadline) {
+        return Ok(StepOutcome::Park { after_ms, waiting_for: WaitingFor::Installation });
+    }
+    let message = format!(
+        "the machine was not installed within {} s; {}: look at its console, then set a new reimageToken",
+        deadline.as_secs(),
+        last_seen(&evidence, run.now_ms())
+    );
+    Ok(StepOutcome::Failed { problem: Problem::new(Reason::InstallTimedOut, message) })
+}
+
+/// What the machine told last.
+fn last_seen(evidence: &BootEvidence, now_ms: i64) -> String {
+    let ago = evidence.heard_at_ms.map_or(0, |at| (now_ms - at).max(0) / 1000);
+    match &evidence.progress {
+        Some(told) => format!("it told last, {ago} s ago, that {} % are done ({})", told.percent, told.line),
+        None => format!("it was heard of last {ago} s ago, and never told how far it is"),
+    }
+}
+
+async fn evidence(run: &Run<'_>) -> Result<Result<BootEvidence, StepOutcome>, Halt> {
+    let found = run.around.queue.boot_evidence(run.claim().uid(), run.claim().job().id).await?;
+    Ok(found.ok_or_else(no_session))
+}
+
+/// Nobody deletes the session of a live job: a database that was restored may lack it.
+fn no_session() -> StepOutcome {
+    let message = "the boot session of this job is gone: look at the machine, then set a new reimageToken";
+    StepOutcome::Failed { problem: Problem::new(Reason::HistoryLost, message) }
+}
+
+/// How long to park within a step's deadline; `None`: it is over.
+fn left(run: &Run<'_>, deadline: Duration) -> Option<i64> {
+    let now_ms = run.now_ms();
+    let since_ms = run.claim().step_since_ms().unwrap_or(now_ms);
+    let left_ms = ms(deadline) - (now_ms - since_ms);
+    (left_ms > 0).then(|| left_ms.min(ms(LOOK_AGAIN)))
+}
+
+/// Most often there is nothing to clear: a one-time override is used up by the boot.
+async fn clear_override(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
+    if let Err(outcome) = run.probe().await? {
+        return Ok(outcome);
+    }
+    let seen = match run.boot_override().await? {
+        Ok(seen) => seen,
+        Err(outcome) => return Ok(outcome),
+    };
+    let accepted =
+        run.checkpoint.accepted.is_some_and(|accepted| accepted.kind == RequestKind::ClearBootOverride);
+    if seen.is_clear() || accepted {
+        return Ok(StepOutcome::Next);
+    }
+    match run.send(RequestKind::ClearBootOverride).await? {
+        Sent::Accepted => Ok(StepOutcome::Next),
+        Sent::Refused(problem) => {
+            tracing::warn!(reason = %problem.reason, "the boot override stays: {}", problem.message);
+            Ok(StepOutcome::Next)
+        }
+        Sent::InVain(outcome) => Ok(outcome),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_override_for_good_is_as_good_as_one_for_one_boot_and_another_target_is_none() {
+        let seen = |enabled, target| BootOverride { enabled, target };
+        for (seen, expected) in [
+            (seen(OverrideEnabled::Once, OverrideTarget::Network), true),
+            (seen(OverrideEnabled::Continuous, OverrideTarget::Network), true),
+            (seen(OverrideEnabled::Disabled, OverrideTarget::Network), false),
+            (seen(OverrideEnabled::Once, OverrideTarget::Http), false),
+        ] {
+            assert_eq!(holds(seen, OverrideTarget::Network), expected, "{seen:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_seen_last_is_said_with_its_age() {
+        let evidence = BootEvidence {
+            job: crate::job::JobId(1),
+            fetched_at_ms: Some(0),
+            heard_at_ms: Some(10_000),
+            progress: Some(crate::job::InstallProgress { percent: 40, line: "writing".into() }),
+            failed: None,
+            installed_at_ms: None,
+        };
+        let text = last_seen(&evidence, 70_000);
+        assert!(text.contains("60 s ago") && text.contains("40 %") && text.contains("writing"), "{text}");
+    }
+}
