@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Action, Cause, Contents, Intent, JobId, JobResult, Problem, Step};
 use crate::api::hardware::{Hardware, HardwareIdentity, PowerState};
-use crate::api::{Reason, ServerSpec};
+use crate::api::{Reason, ServerSpec, ServerStatus};
 
 /// How many handled values of each token are kept.
 pub const HANDLED_TOKENS_KEPT: usize = 8;
@@ -143,6 +143,14 @@ impl TokenValue {
 }
 
 impl HandledTokens {
+    /// What a status shows as handled.
+    pub fn shown(status: Option<&ServerStatus>) -> Self {
+        status.map_or_else(Self::default, |status| Self {
+            reboot: status.reboot_tokens.clone(),
+            reimage: status.reimage_tokens.clone(),
+        })
+    }
+
     /// The values of one token, the oldest first.
     pub fn of(&self, kind: TokenKind) -> &[String] {
         match kind {

@@ -1,7 +1,6 @@
 //! Steps: the small durable pieces of an action.
 
 use std::fmt;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -54,30 +53,6 @@ impl Step {
     /// The step of that name; `None` for a name of another release.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|step| step.as_str() == name)
-    }
-
-    /// How long the step may take once the BMC answers, from the first time that it ran; after that the job fails
-    /// for good. `None`: it is tried for ever (an unreachable BMC is no failure of the step).
-    pub const fn deadline(self) -> Option<Duration> {
-        match self {
-            Self::Inspect => None,
-            // A graceful shutdown has its own, shorter deadline before it is forced (`--shutdown-deadline`).
-            Self::Off => Some(Duration::from_mins(10)),
-            Self::On => Some(Duration::from_mins(5)),
-            Self::SetBootOverride | Self::ClearBootOverride => Some(Duration::from_mins(5)),
-            // Large servers test their memory for many minutes before they boot (`--boot-deadline`).
-            Self::AwaitBoot => Some(Duration::from_mins(20)),
-            // `--install-deadline`.
-            Self::AwaitInstall => Some(Duration::from_mins(90)),
-        }
-    }
-
-    /// Whether the step sends requests that change the machine.
-    pub const fn mutates(self) -> bool {
-        match self {
-            Self::Inspect | Self::AwaitBoot | Self::AwaitInstall => false,
-            Self::Off | Self::On | Self::SetBootOverride | Self::ClearBootOverride => true,
-        }
     }
 }
 

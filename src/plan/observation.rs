@@ -159,10 +159,7 @@ impl Observation {
 
     /// The tokens that status has as handled.
     pub(super) fn shown_tokens(&self) -> HandledTokens {
-        HandledTokens {
-            reboot: self.shown().map(|status| status.reboot_tokens.clone()).unwrap_or_default(),
-            reimage: self.shown().map(|status| status.reimage_tokens.clone()).unwrap_or_default(),
-        }
+        HandledTokens::shown(self.shown())
     }
 
     /// The tokens that count as handled: those of the database and those of status together.

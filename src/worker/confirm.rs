@@ -9,7 +9,7 @@ use crate::api::hardware::PowerState;
 use crate::api::{Reason, Server, ServerStatus, names};
 use crate::job::{
     Action, Contents, Effect, HandledTokens, Intent, JobId, JobState, Problem, ServerUid, StepOutcome,
-    TokenKind, WaitingFor,
+    WaitingFor,
 };
 
 /// Between two looks for the second witness: the controller shows what was claimed within about a second.
@@ -59,13 +59,8 @@ pub(super) fn objection(asked: &Asked<'_>, asking: &Asking) -> Option<StepOutcom
 fn already_handled(asked: &Asked<'_>, server: &Server) -> Option<StepOutcome> {
     let kind = asked.action.token()?;
     let token = kind.of(&server.spec);
-    let status = server.status.as_ref();
-    let shown = match kind {
-        TokenKind::Reboot => status.map(|status| status.reboot_tokens.as_slice()),
-        TokenKind::Reimage => status.map(|status| status.reimage_tokens.as_slice()),
-    };
     let known = asked.handled.is_handled(kind, token);
-    let shown = token.is_some_and(|token| shown.unwrap_or_default().iter().any(|handled| handled == token));
+    let shown = token.is_some() && HandledTokens::shown(server.status.as_ref()).is_handled(kind, token);
     if asked.action.installs() {
         // Another name installs as well, whatever the token says.
         let there = matches!(
