@@ -3,6 +3,7 @@
 use super::public_url::PublicUrl;
 use super::token::BootToken;
 use crate::api::InstallFormat;
+use crate::job::BootPurpose;
 
 /// Longest argument and most arguments, as the definition of `OSImage` has them.
 const LONGEST_ARG: usize = 256;
@@ -27,6 +28,8 @@ pub struct Boot<'a> {
     pub args: &'a [String],
     /// The image's digest.
     pub digest: &'a str,
+    /// What it is for.
+    pub purpose: BootPurpose,
     /// How the installer finds its data.
     pub format: InstallFormat,
 }
@@ -49,7 +52,7 @@ pub enum ScriptRefused {
 
 /// The script that starts an installer.
 pub fn install(boot: Boot<'_>) -> Result<String, ScriptRefused> {
-    let Boot { base, token, args, digest, format } = boot;
+    let Boot { base, token, args, digest, purpose, format } = boot;
     if args.len() > MOST_ARGS {
         return Err(ScriptRefused::TooMany(args.len()));
     }
@@ -61,8 +64,12 @@ pub fn install(boot: Boot<'_>) -> Result<String, ScriptRefused> {
     }
     let url = base.session(token);
     let mut line = format!("kernel {url}/kernel");
+    let action = match purpose {
+        BootPurpose::Install => None,
+        BootPurpose::Wipe => Some("autobuild.action=wipe".to_owned()),
+    };
     let own = [format!("autobuild.url={url}"), format!("autobuild.image={digest}")];
-    for arg in args.iter().chain(&own).chain(&data_args(format, &url)) {
+    for arg in args.iter().chain(&own).chain(&action).chain(&data_args(format, &url)) {
         line.push(' ');
         line.push_str(arg);
     }
@@ -93,7 +100,7 @@ fn is_argument(arg: &str) -> bool {
     let (name, value) = arg.split_once('=').unwrap_or((arg, ""));
     let named = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
     let ends = |c: char| c.is_whitespace() || c.is_control() || "\"'\\${};&|<>".contains(c);
-    let own = matches!(name, "autobuild.url" | "autobuild.image");
+    let own = matches!(name, "autobuild.url" | "autobuild.image" | "autobuild.action");
     !name.is_empty()
         && arg.chars().count() <= LONGEST_ARG
         && name.bytes().all(named)
@@ -123,7 +130,8 @@ mod tests {
 
     fn script(args: &[String], format: InstallFormat) -> Result<String, ScriptRefused> {
         let digest = format!("sha256:{}", "cd".repeat(32));
-        install(Boot { base: &base(), token: &token(), args, digest: &digest, format })
+        let purpose = BootPurpose::Install;
+        install(Boot { base: &base(), token: &token(), args, digest: &digest, purpose, format })
     }
 
     #[test]
@@ -175,6 +183,7 @@ mod tests {
             "#!ipxe",
             "autobuild.url=http://elsewhere",
             "autobuild.image=x",
+            "autobuild.action=wipe",
         ] {
             let refused = script(&[bad.to_owned()], InstallFormat::None);
             assert!(matches!(refused, Err(ScriptRefused::Argument(_))), "{bad:?}");
@@ -183,9 +192,19 @@ mod tests {
     }
 
     #[test]
+    fn what_erases_disks_is_told_so() {
+        let digest = format!("sha256:{}", "cd".repeat(32));
+        let (token, purpose, format) = (token(), BootPurpose::Wipe, InstallFormat::None);
+        let boot = Boot { base: &base(), token: &token, args: &[], digest: &digest, purpose, format };
+        let script = install(boot).unwrap();
+        assert!(script.contains(&format!(" autobuild.image={digest} autobuild.action=wipe\n")), "{script}");
+    }
+
+    #[test]
     fn a_digest_is_nothing_else() {
         let digest = "sha256:abc\nboot";
-        let boot = Boot { base: &base(), token: &token(), args: &[], digest, format: InstallFormat::None };
+        let (token, purpose, format) = (token(), BootPurpose::Wipe, InstallFormat::None);
+        let boot = Boot { base: &base(), token: &token, args: &[], digest, purpose, format };
         assert_eq!(install(boot), Err(ScriptRefused::Digest(digest.to_owned())));
     }
 

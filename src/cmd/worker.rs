@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::connect::{self, ClusterError, DatabaseArgs};
 use crate::bmc::network::BmcNetworks;
 use crate::bmc::{Connector, ConnectorSettings, IpmiLan, PlainHttp, UnverifiedTls};
-use crate::config::{duration, is_dns_label};
+use crate::config::{duration, image_name, is_dns_label};
 use crate::http::{self, Readiness};
 use crate::queue::QueueError;
 use crate::worker::{Broken, LiveReader, Settings, Surroundings, pool, serve};
@@ -88,6 +88,12 @@ pub(super) struct Args {
     /// How long an installation may take from then on
     #[arg(long, value_name = "TIME", default_value = "90m", value_parser = duration)]
     install_deadline: Duration,
+    /// How long erasing the disks of a machine may take
+    #[arg(long, value_name = "TIME", default_value = "6h", value_parser = duration)]
+    wipe_deadline: Duration,
+    /// The OSImage that erases disks, in the namespace of each Server; the same for all controllers and workers
+    #[arg(long, value_name = "NAME", default_value = "wipe", value_parser = image_name)]
+    wipe_image: String,
     /// How long a job that was asked to stop tries to undo what it began
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration)]
     undo_deadline: Duration,
@@ -142,6 +148,7 @@ impl Args {
             ("--power-deadline", self.power_deadline, "5m"),
             ("--boot-deadline", self.boot_deadline, "20m"),
             ("--install-deadline", self.install_deadline, "90m"),
+            ("--wipe-deadline", self.wipe_deadline, "6h"),
         ] {
             if time.is_zero() {
                 return Err(Error::Zero { flag, example });
@@ -194,6 +201,8 @@ impl Args {
             power_poll: self.power_poll,
             boot_deadline: self.boot_deadline,
             install_deadline: self.install_deadline,
+            wipe_deadline: self.wipe_deadline,
+            wipe_image: self.wipe_image.clone(),
             undo_deadline: self.undo_deadline,
             login_key: login_key(&self.login_key_file)?,
         })

@@ -5,7 +5,7 @@ use super::context::Context;
 use crate::api::bmc_address::BmcAddress;
 use crate::api::{Reason, Server};
 use crate::job::{Problem, ServerUid};
-use crate::plan::Observation;
+use crate::plan::{Observation, WipeImage};
 use crate::queue::{QueueError, Underived};
 
 /// An observation, and what is not decided on.
@@ -43,6 +43,11 @@ pub(super) async fn observe(
     let mut seen = Observation {
         bmc_address: address(&server.spec.bmc.address).map(|address| address.normalised()),
         image_digest: image_digest(context, &namespace, &server),
+        wipe: WipeImage {
+            name: context.settings.wipe_image.clone(),
+            digest: context.images.digest(&namespace, &context.settings.wipe_image),
+        },
+        budget: context.budgets.left(context, &namespace).await?,
         secret: context.secret(&namespace, &server.spec.bmc.credentials_ref.name),
         site: context.sites.workers(&server.spec.site),
         known: row.known,

@@ -71,8 +71,7 @@ impl Action {
         }
     }
 
-    /// The steps in their order. An action without steps has no executor yet: a job row that names it ends with
-    /// a reason and touches nothing.
+    /// The steps in their order, each at most once: a job only goes forward.
     pub const fn steps(self) -> &'static [Step] {
         match self {
             Self::Inspect => &[Step::Inspect],
@@ -87,25 +86,46 @@ impl Action {
                 Step::ClearBootOverride,
                 Step::AwaitInstall,
             ],
-            Self::Wipe | Self::Decommission => &[],
+            Self::Wipe | Self::Decommission => &[
+                Step::SetBootOverride,
+                Step::Off,
+                Step::On,
+                Step::AwaitBoot,
+                Step::ClearBootOverride,
+                Step::AwaitWipe,
+                Step::OffForGood,
+            ],
         }
     }
 
     /// The steps that undo what was begun when a job is cancelled or fails after `step` stored a request.
     /// A reboot whose off was sent always ends with on; a power change needs no undo, because the controller
-    /// decides again from what is read back. What an installation wrote cannot be undone: the machine no longer boots
-    /// from the network, and is on if it was on before.
+    /// decides again from what is read back. What an installer wrote or erased cannot be undone: the machine no longer
+    /// boots from the network, and is on if it was on before.
     pub const fn undo(self) -> &'static [Step] {
         match self {
             Self::Reboot => &[Step::On],
-            Self::Build | Self::Reimage => &[Step::ClearBootOverride, Step::On],
-            Self::Inspect | Self::PowerOn | Self::PowerOff | Self::Wipe | Self::Decommission => &[],
+            Self::Build | Self::Reimage | Self::Wipe | Self::Decommission => {
+                &[Step::ClearBootOverride, Step::On]
+            }
+            Self::Inspect | Self::PowerOn | Self::PowerOff => &[],
         }
     }
 
     /// Whether a job of this action that is at `step` is undone by going on: a reboot on its way up.
     pub const fn is_undone_by_going_on(self, step: Step) -> bool {
         matches!((self, step), (Self::Reboot, Step::On))
+    }
+
+    /// Whether a job of this action whose first request was stored runs to its end, whatever is wished then. For a reboot
+    /// that is also how it is undone; half-erased disks help nobody.
+    pub const fn runs_to_its_end(self) -> bool {
+        matches!(self, Self::Reboot | Self::Wipe | Self::Decommission)
+    }
+
+    /// Whether the action ends with empty disks.
+    pub const fn wipes(self) -> bool {
+        matches!(self, Self::Wipe | Self::Decommission)
     }
 
     /// Whether the action ends with an image on the machine.

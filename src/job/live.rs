@@ -70,11 +70,13 @@ pub enum WaitingFor {
     NetworkBoot,
     /// The machine to be installed and to call home.
     Installation,
+    /// The machine to erase its disks and to call home.
+    Wipe,
 }
 
 impl WaitingFor {
     /// Every value, in a fixed order.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Worker,
         Self::Permit,
         Self::PowerState,
@@ -87,6 +89,7 @@ impl WaitingFor {
         Self::BootOverride,
         Self::NetworkBoot,
         Self::Installation,
+        Self::Wipe,
     ];
 
     /// The name in the API, the database and logs.
@@ -104,6 +107,7 @@ impl WaitingFor {
             Self::BootOverride => "BootOverride",
             Self::NetworkBoot => "NetworkBoot",
             Self::Installation => "Installation",
+            Self::Wipe => "Wipe",
         }
     }
 

@@ -23,11 +23,15 @@ pub enum Step {
     ClearBootOverride,
     /// Waits until the installed system has called home.
     AwaitInstall,
+    /// Waits until the wipe image has called home.
+    AwaitWipe,
+    /// Powers off for good and reads it back.
+    OffForGood,
 }
 
 impl Step {
     /// Every step, in a fixed order.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Inspect,
         Self::Off,
         Self::On,
@@ -35,6 +39,8 @@ impl Step {
         Self::AwaitBoot,
         Self::ClearBootOverride,
         Self::AwaitInstall,
+        Self::AwaitWipe,
+        Self::OffForGood,
     ];
 
     /// The name in the API, the database, logs and metric labels.
@@ -47,6 +53,8 @@ impl Step {
             Self::AwaitBoot => "AwaitBoot",
             Self::ClearBootOverride => "ClearBootOverride",
             Self::AwaitInstall => "AwaitInstall",
+            Self::AwaitWipe => "AwaitWipe",
+            Self::OffForGood => "OffForGood",
         }
     }
 

@@ -3,11 +3,11 @@
 use autobuild::api::Reason;
 use autobuild::api::hardware::{Hardware, HardwareIdentity, PowerState};
 use autobuild::job::{
-    Action, Contents, InstallProgress, InstalledImage, JobId, JobState, Lane, Origin, PermitClass, Reading,
-    RequestKind, ServerUid, StoredRequest, TokenKind, TokenValue, WaitingFor,
+    Action, BootPurpose, Contents, InstallProgress, InstalledImage, JobId, JobState, Lane, Origin,
+    PermitClass, Reading, RequestKind, ServerUid, StoredRequest, TokenKind, TokenValue, WaitingFor,
 };
 use autobuild::queue::{
-    AtMac, CallHome, CancelOutcome, Claim, ContentsAfter, Effects, End, Heard, Heart, Installed,
+    AtMac, CallHome, CancelOutcome, Claim, ContentsAfter, Disks, Effects, End, Heard, Heart, Installed,
     NewBootSession, ParkAs, PlaceInQueue, QueueError, Report,
 };
 use futures::FutureExt as _;
@@ -39,7 +39,12 @@ pub const CASES: &[Case] = &[
 ];
 
 fn session(mac: &str) -> NewBootSession {
-    NewBootSession { mac: mac.to_owned(), image: "debian".to_owned(), digest: "sha256:1".to_owned() }
+    NewBootSession {
+        mac: mac.to_owned(),
+        image: "debian".to_owned(),
+        digest: "sha256:1".to_owned(),
+        purpose: BootPurpose::Install,
+    }
 }
 
 const MAC: &str = "52:54:00:00:00:01";
@@ -251,7 +256,7 @@ async fn installed(f: Fixture) {
     let uid = claim.uid().clone();
     f.tell(&uid, claim.job().id, fetch("h")).await;
     let what = Installed { name: "debian".to_owned(), digest: "sha256:1".to_owned() };
-    done(f.queue.complete(claim, End { installed: Some(what), ..succeeded() }).await.unwrap());
+    done(f.queue.complete(claim, End { disks: Disks::Installed(what), ..succeeded() }).await.unwrap());
     let Some(Contents::Image(InstalledImage { name, digest, at_ms, origin })) = f.contents(&uid).await else {
         panic!("nothing is known to be installed");
     };

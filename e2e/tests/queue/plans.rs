@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use autobuild::api::Reason;
 use autobuild::job::{
-    Action, InstallProgress, JobId, Lane, PermitClass, Problem, RequestKind, ServerUid, Step, StoredRequest,
-    TokenValue, WaitingFor,
+    Action, BootPurpose, InstallProgress, JobId, Lane, PermitClass, Problem, RequestKind, ServerUid, Step,
+    StoredRequest, TokenValue, WaitingFor,
 };
 use autobuild::queue::{
     BmcKey, CallHome, Claim, Claimant, ContentsAfter, Effects, Front, LeaseWatch, NewBootSession, Newcomer,
@@ -170,7 +170,7 @@ async fn workload(f: &Fixture, count: usize) {
         for uid in &servers {
             // Once to be claimed, once to be found.
             for _ in 0..2 {
-                queue.claim_identity(claimant(uid), identity(uid)).await.unwrap();
+                queue.claim_identity(claimant(uid), identity(uid), None).await.unwrap();
             }
         }
         let off = StoredRequest { kind: RequestKind::ForceOff, settle_ms: 1 };
@@ -258,7 +258,12 @@ async fn boots(f: &Fixture, servers: &[ServerUid]) {
     let claims = claim_mine(f, &mut front, &worker, room, servers).await;
     for (number, claim) in claims.into_iter().enumerate() {
         let mac = format!("52:54:00:00:00:{number:02}");
-        let session = NewBootSession { mac: mac.clone(), image: "debian".into(), digest: "sha256:1".into() };
+        let session = NewBootSession {
+            mac: mac.clone(),
+            image: "debian".into(),
+            digest: "sha256:1".into(),
+            purpose: BootPurpose::Install,
+        };
         let effects =
             Effects { session: Some(session), contents: ContentsAfter::Unknown, ..Effects::default() };
         let stored = StoredRequest { kind: RequestKind::PowerOn, settle_ms: 1 };
