@@ -320,7 +320,7 @@ fn wiping_first(seen: &Observation) -> Situation {
     let failed = || failure::to_show(seen).map(|failure| failure.problem.clone());
     if let Some(problem) = in_the_way.or_else(|| credentials(seen)).or_else(failed).or_else(|| met(seen)) {
         let message = format!(
-            "{}; the object stays until the disks are erased. To let the machine go as it is, set deletionPolicy to Retain; or, \
+            "{} ; the object stays until the disks are erased. To let the machine go as it is, set deletionPolicy to Retain; or, \
              with a line in the history: {}",
             problem.message,
             word::command(seen, names::ABANDON, seen.uid().as_str())
