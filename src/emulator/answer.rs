@@ -62,6 +62,7 @@ pub(super) struct Refusal {
     args: Vec<String>,
     resolution: String,
     related: Option<String>,
+    offers_basic: bool,
 }
 
 impl Refusal {
@@ -73,6 +74,7 @@ impl Refusal {
             args: Vec::new(),
             resolution: "None.".to_owned(),
             related: None,
+            offers_basic: true,
         }
     }
 
@@ -119,6 +121,11 @@ impl Refusal {
             "There is no valid session established with the implementation.",
         )
         .resolution("Establish a session or send valid credentials with the request.")
+    }
+
+    /// 401 of a service without Basic authentication: it offers none.
+    pub(super) fn only_sessions() -> Self {
+        Self { offers_basic: false, ..Self::unauthorized() }
     }
 
     /// `status` because of too many bad logins.
@@ -345,7 +352,9 @@ impl From<Refusal> for Answer {
         }}))
         .status(refusal.status);
         match refusal.status {
-            StatusCode::UNAUTHORIZED => answer.with(header::WWW_AUTHENTICATE, "Basic realm=\"Redfish\""),
+            StatusCode::UNAUTHORIZED if refusal.offers_basic => {
+                answer.with(header::WWW_AUTHENTICATE, "Basic realm=\"Redfish\"")
+            }
             _ => answer,
         }
     }

@@ -127,6 +127,8 @@ pub enum Behaviour {
     },
     /// No password is right.
     WrongPassword {},
+    /// Basic authentication is switched off: only sessions are let in.
+    BasicRefused {},
     /// The BMC is away: every request, logged in or not.
     Offline {
         /// How the client sees it.
@@ -256,6 +258,7 @@ impl Behaviour {
             Self::AsyncDelay { .. } => "AsyncDelay",
             Self::LockOut { .. } => "LockOut",
             Self::WrongPassword {} => "WrongPassword",
+            Self::BasicRefused {} => "BasicRefused",
             Self::Offline { .. } => "Offline",
             Self::Close {} => "Close",
             Self::AnswerLost {} => "AnswerLost",

@@ -227,6 +227,10 @@ impl Asked<'_> {
             return service.open_session(self.body, faults).map_or_else(refused, |answer| (answer, None));
         }
         let public = reading && self.target.is_public();
+        let by_session = self.headers.contains_key("x-auth-token");
+        if !public && !by_session && faults.contains(&Behaviour::BasicRefused {}) {
+            return refused(Refusal::only_sessions());
+        }
         if !public && let Err(refusal) = auth::admit(self.fleet, self.system, self.user, faults, now) {
             return refused(refusal);
         }

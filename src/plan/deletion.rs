@@ -3,7 +3,7 @@
 
 use super::lifecycle::Life;
 use super::{
-    Command, Farewell, Observation, Work, budget, claims, failure, image, lifecycle, live_job, word,
+    Command, Farewell, Observation, Work, budget, claims, failure, image, inspect, lifecycle, live_job, word,
 };
 use crate::api::{FailureScope, Reason, names};
 use crate::job::{Action, Contents, Deleting, Effect, JobResult, LiveJob, Problem, Visibility};
@@ -128,7 +128,8 @@ pub(super) fn with_wipe(seen: &Observation) -> Option<Command> {
     if known.claimed_address.as_deref() != Some(seen.address()) || claims::refusal(seen).is_some() {
         return claims::rule(seen);
     }
-    Some(live_job::settle(seen, wipe(seen)))
+    let wanted = if lifecycle::was_read(seen) { wipe(seen) } else { inspect::wanted(seen) };
+    Some(live_job::settle(seen, wanted.filter(|_| seen.secret.is_some())))
 }
 
 /// Whether the disks were erased and nothing was seen on the machine since.

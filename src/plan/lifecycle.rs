@@ -36,12 +36,17 @@ pub(super) fn is_over(seen: &Observation) -> bool {
     seen.spec().lifecycle == Lifecycle::Decommissioned
 }
 
-/// The end that is due.
+/// The end that is due. The machine is looked at first: what boots it has to be known.
 pub(super) fn wanted(seen: &Observation) -> Option<Work> {
     match life(seen) {
-        Life::ToEnd => Work::new(seen, Action::Decommission, Visibility::Shown),
-        Life::InService | Life::Ended | Life::Blocked(_) => None,
+        Life::ToEnd if was_read(seen) => Work::new(seen, Action::Decommission, Visibility::Shown),
+        Life::InService | Life::Ended | Life::Blocked(_) | Life::ToEnd => None,
     }
+}
+
+/// Whether the machine was ever looked at.
+pub(super) fn was_read(seen: &Observation) -> bool {
+    seen.known.as_ref().is_some_and(|known| known.reading.is_some())
 }
 
 /// What is said where nothing is there that erases disks.
@@ -66,4 +71,67 @@ fn confirm(seen: &Observation) -> Problem {
             word::to_confirm(seen)
         ),
     )
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, missing_docs)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::api::{DeletionPolicy, names};
+    use crate::plan::{Command, decide, fixture as f};
+
+    fn confirmed(mut seen: Observation) -> Observation {
+        let uid = seen.uid().as_str().to_owned();
+        seen.server.metadata.annotations = Some([(names::CONFIRM.to_owned(), uid)].into());
+        seen
+    }
+
+    fn decommissioned(mut seen: Observation) -> Observation {
+        seen.server.spec.lifecycle = Lifecycle::Decommissioned;
+        confirmed(seen)
+    }
+
+    fn deleted(mut seen: Observation) -> Observation {
+        seen.server.spec.deletion_policy = DeletionPolicy::Wipe;
+        f::delete(&mut seen, 1_000);
+        confirmed(seen)
+    }
+
+    fn never_read() -> Observation {
+        let mut seen = f::ready();
+        f::known(&mut seen).reading = None;
+        f::known(&mut seen).last_try_ms = None;
+        seen
+    }
+
+    #[rstest]
+    #[case::decommissioned(decommissioned(never_read()), Action::Inspect)]
+    #[case::deleted_with_wipe(deleted(never_read()), Action::Inspect)]
+    #[case::decommissioned_and_read(decommissioned(f::ready()), Action::Decommission)]
+    #[case::deleted_with_wipe_and_read(deleted(f::ready()), Action::Wipe)]
+    fn a_machine_is_looked_at_before_its_disks_are_erased(#[case] seen: Observation, #[case] action: Action) {
+        let Command::Enqueue(work) = decide(&seen).command else {
+            unreachable!("{:?}", decide(&seen).command)
+        };
+        assert_eq!(work.action, action);
+    }
+
+    #[rstest]
+    #[case::decommission(|seen: &mut Observation| seen.server.spec.lifecycle = Lifecycle::Decommissioned, "ConfirmDecommission")]
+    #[case::deletion(|seen: &mut Observation| {
+        seen.server.spec.deletion_policy = DeletionPolicy::Wipe;
+        f::delete(seen, 1_000);
+    }, "ConfirmWipe")]
+    fn nothing_is_erased_without_a_persons_word(#[case] asked: fn(&mut Observation), #[case] reason: &str) {
+        let mut seen = f::ready();
+        asked(&mut seen);
+        let decision = decide(&seen);
+        assert!(matches!(decision.command, Command::Nothing(_)), "{:?}", decision.command);
+        let shown = crate::plan::status(&seen, &decision);
+        let stalled = shown.conditions.iter().find(|one| one.type_ == "Stalled").unwrap();
+        assert_eq!(stalled.reason, reason);
+        assert!(stalled.message.contains("kubectl annotate server"), "{}", stalled.message);
+    }
 }

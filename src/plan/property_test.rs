@@ -39,11 +39,10 @@ impl World {
         assert_eq!(known.claimed_address.as_deref(), self.seen.bmc_address.as_deref().ok());
         assert!(!self.seen.paused(), "enqueued while paused");
         if self.seen.server.metadata.deletion_timestamp.is_some() {
-            let expected = match self.seen.server.spec.deletion_policy {
-                DeletionPolicy::Wipe => Action::Wipe,
-                _ => Action::PowerOff,
-            };
-            assert_eq!(work.action, expected, "deleting does something else");
+            let wipe = self.seen.server.spec.deletion_policy == DeletionPolicy::Wipe;
+            let expected: &[Action] =
+                if wipe { &[Action::Wipe, Action::Inspect] } else { &[Action::PowerOff] };
+            assert!(expected.contains(&work.action), "deleting does {}", work.action);
         } else if self.seen.server.spec.lifecycle == Lifecycle::Decommissioned {
             assert!(matches!(work.action, Action::Decommission | Action::Inspect), "{}", work.action);
         }

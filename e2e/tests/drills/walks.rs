@@ -189,7 +189,7 @@ impl Last {
         let (disk, power) = (fleet.disk(name).await?, fleet.bmcs().power(name).await?);
         match self {
             Self::Decommissioned => {
-                ensure!(disk == "Empty" && power == "Off", "its disk is {disk}, it is {power}")
+                ensure!(disk == "Empty" && power == "Off", "its disk is {disk}, it is {power}");
             }
             Self::Serving { power: wished, .. } => {
                 let shown = server.status.as_ref().and_then(|status| status.image.as_ref());

@@ -15,11 +15,13 @@ use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
+use secrecy::SecretString;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
+use super::login::{NeedSessions, Signed};
 use super::origin::Origin;
 use crate::bmc::error::{BmcError, BmcErrorKind, Delivery};
 use crate::bmc::gate::Pass;
@@ -43,6 +45,8 @@ pub(super) struct Route {
     /// Absent for plain HTTP.
     pub(super) tls: Option<Secured>,
     pub(super) authorization: HeaderValue,
+    /// What opens a session.
+    pub(super) opening: SecretString,
     pub(super) asker: Asker,
     pub(super) connect_timeout: Duration,
     pub(super) request_timeout: Duration,
@@ -79,7 +83,10 @@ pub(super) struct Answer {
 pub(super) struct Line<'a> {
     pub(super) route: &'a Route,
     /// Nothing is waited for after it.
-    until: Instant,
+    pub(super) until: Instant,
+    /// Who asks.
+    pub(super) signed: Signed,
+    pub(super) need_sessions: NeedSessions,
     open: Option<Open>,
     _pass: Pass,
 }
@@ -98,13 +105,18 @@ impl Drop for Open {
 }
 
 impl<'a> Line<'a> {
-    pub(super) fn new(route: &'a Route, until: Instant, pass: Pass) -> Self {
-        Self { route, until, open: None, _pass: pass }
+    pub(super) fn new(route: &'a Route, until: Instant, need_sessions: NeedSessions, pass: Pass) -> Self {
+        Self { route, until, signed: Signed::Basic, need_sessions, open: None, _pass: pass }
+    }
+
+    /// Whether this BMC was found to need a session.
+    pub(super) fn needs_session(&self) -> bool {
+        self.need_sessions.has(self.route.peer)
     }
 
     /// Reads `path`. A connection that was used before and that the BMC has closed meanwhile is opened anew, once:
     /// many BMCs close it after every answer without saying so.
-    pub(super) async fn get(&mut self, path: &str) -> Result<Answer, BmcError> {
+    pub(super) async fn get_signed(&mut self, path: &str) -> Result<Answer, BmcError> {
         let by = self.deadline();
         let reused = self.connect(by).await?;
         let response = match self.exchange(self.request(Method::GET, path)?, by).await {
@@ -155,7 +167,6 @@ impl<'a> Line<'a> {
             .header(header::ACCEPT, "application/json")
             .header(header::USER_AGENT, concat!("autobuild/", env!("CARGO_PKG_VERSION")))
             .header("odata-version", "4.0")
-            .header(header::AUTHORIZATION, self.route.authorization.clone())
             .body(Full::default())
             .map_err(|_| {
                 self.route.error(
@@ -164,6 +175,7 @@ impl<'a> Line<'a> {
                     &format!("has a link that cannot be requested ({})", self.route.voice.quote(path)),
                 )
             })?;
+        self.signed.sign(&self.route.authorization, request.headers_mut());
         let Asker { worker, request_id } = &self.route.asker;
         for (name, value) in [("x-autobuild-worker", worker), ("x-request-id", request_id)] {
             if let Some(value) = value {

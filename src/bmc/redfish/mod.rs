@@ -1,7 +1,7 @@
 //! The Redfish backend: a client of the few resources that matter here.
 //!
 //! A call goes: `mod` (the verbs, their time, their metrics) - `find` (which system) - `read` (links, redirects) -
-//! `line` (the wire) - `answer` (what a status means). `change` sends what changes the machine. `system`, `boot`,
+//! `login` (Basic, or a session for a turn) - `line` (the wire) - `answer` (what a status means). `change` sends what changes the machine. `system`, `boot`,
 //! `media`, `inventory` and `origin` judge what was read.
 #![expect(clippy::disallowed_methods, reason = "requests have deadlines")]
 
@@ -11,6 +11,7 @@ mod change;
 mod find;
 mod inventory;
 mod line;
+mod login;
 mod media;
 mod origin;
 mod preconditions;
@@ -32,6 +33,7 @@ use tokio::time::Instant;
 use self::answer::Document;
 pub(super) use self::line::{Asker, Secured};
 use self::line::{Line, Route};
+use self::login::NeedSessions;
 use self::origin::{Origin, last_segment};
 use self::preconditions::Preconditions;
 use self::system::Reset;
@@ -39,7 +41,7 @@ use super::call::in_turn;
 use super::credentials::Credentials;
 use super::error::{BmcError, BmcErrorKind};
 use super::gate::Gates;
-use super::text::{Voice, login};
+use super::text::{self, Voice};
 use super::{Beside, Bmc, BootOverride, Media, Probe};
 use crate::api::bmc_address::BmcAddress;
 use crate::job::{Reading, RequestKind};
@@ -57,6 +59,7 @@ pub(super) struct Times {
 pub(super) struct Shared {
     pub(super) gates: Gates,
     pub(super) preconditions: Preconditions,
+    pub(super) need_sessions: NeedSessions,
 }
 
 /// One machine behind a Redfish BMC.
@@ -92,13 +95,14 @@ impl Redfish {
         shared: Shared,
     ) -> Option<Self> {
         let origin = Origin::of(address)?;
-        let mut authorization = HeaderValue::from_str(&format!("Basic {}", login(credentials))).ok()?;
+        let mut authorization = HeaderValue::from_str(&format!("Basic {}", text::login(credentials))).ok()?;
         authorization.set_sensitive(true);
         let route = Route {
             origin,
             peer,
             tls,
             authorization,
+            opening: login::opening(credentials),
             asker,
             connect_timeout: times.connect,
             request_timeout: times.request,
@@ -121,7 +125,14 @@ impl Redfish {
     {
         let line = (&self.shared.gates, self.route.peer, self.route.voice.name.as_str());
         in_turn(line, operation, turn_by, async |pass| {
-            work(&mut Line::new(&self.route, done_by(Instant::now()), pass)).await
+            let need_sessions = self.shared.need_sessions.clone();
+            let mut line = Line::new(&self.route, done_by(Instant::now()), need_sessions, pass);
+            let done = match line.prepare().await {
+                Ok(()) => work(&mut line).await,
+                Err(error) => Err(error),
+            };
+            line.log_out().await;
+            done
         })
         .await
     }

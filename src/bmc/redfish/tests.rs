@@ -10,6 +10,7 @@ mod boot;
 mod classes;
 mod hostile;
 mod media;
+mod sessions;
 mod shapes;
 mod tls;
 
