@@ -9,6 +9,7 @@ use autobuild::api::{Reason, Server};
 use e2e::autobuild::Running;
 use e2e::fleet::{BootFiles, Fleet, Layout, truth};
 use e2e::wait::{Look, wait_for};
+use kube::api::{ListParams, PatchParams};
 use serde_json::{Value, json};
 
 use crate::steps::{at_rest, system};
@@ -65,7 +66,7 @@ impl Site {
     /// Waits until all look so.
     async fn all(&self, what: &str, holds: impl Fn(&Server) -> bool) -> Result<()> {
         wait_for(what, LIMIT, async || {
-            let all = self.fleet.servers().list(&Default::default()).await?.items;
+            let all = self.fleet.servers().list(&ListParams::default()).await?.items;
             let not_yet: Vec<String> =
                 all.iter().filter(|server| !holds(server)).map(e2e::fleet::describe).take(3).collect();
             let done = not_yet.is_empty() && all.len() == MACHINES;
@@ -122,7 +123,7 @@ impl Site {
             let patch = kube::api::Patch::Json::<()>(serde_json::from_value(json!([
                 { "op": "replace", "path": "/status", "value": { "observedGeneration": -1 } }
             ]))?);
-            self.fleet.servers().patch_status(name, &Default::default(), &patch).await?;
+            self.fleet.servers().patch_status(name, &PatchParams::default(), &patch).await?;
         }
         Ok(())
     }
@@ -132,7 +133,7 @@ impl Site {
         let kubectl = self.fleet.kubectl().in_namespace(self.fleet.namespace());
         for name in &self.names {
             let patch = kube::api::Patch::Merge(json!({ "metadata": { "finalizers": null } }));
-            self.fleet.servers().patch(name, &Default::default(), &patch).await?;
+            self.fleet.servers().patch(name, &PatchParams::default(), &patch).await?;
         }
         kubectl.run(&["delete", "servers", "--all", "--wait=true"]).await?;
         Ok(())

@@ -4,6 +4,7 @@
 mod adoption;
 mod at_the_terminal;
 mod by_hand;
+mod call_home;
 mod deletion;
 mod end_of_life;
 mod installation;
