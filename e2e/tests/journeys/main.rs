@@ -17,3 +17,4 @@ mod scraped;
 mod secrets;
 mod silence;
 mod steps;
+mod why;
