@@ -4,6 +4,7 @@ mod bench;
 mod demo;
 mod effects;
 mod examples;
+mod installations;
 mod promises;
 mod rows;
 mod signals;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::fleet::BootFiles;
 use crate::paths;
 use crate::process::Lifetime;
 use crate::wait::say;
@@ -70,6 +72,12 @@ pub async fn up() -> Result<()> {
             Err(error.context(format!("the logs are in {}", dir.join("*/logs").display())))
         }
     }
+}
+
+/// Serves the files that emulated machines boot, until the process ends.
+pub async fn serve_files(address: &str) -> Result<()> {
+    BootFiles::serve_at(address).await?.ended().await;
+    Ok(())
 }
 
 /// Stops exactly what [`up`] started, and removes its folder.

@@ -29,7 +29,7 @@ use crate::paths;
 use crate::process::Lifetime;
 
 pub use bmcs::{Asked, Bmcs};
-pub use boot::BootFiles;
+pub use boot::{BootFiles, source_at};
 pub use cluster::Cluster;
 pub use flags::Flags;
 pub use history::Shown;

@@ -93,7 +93,14 @@ pub(super) fn end(uid: &ServerUid) -> End {
     } else {
         Report::Nothing
     };
-    End { result: JobResult::Succeeded, problem: None, cause: None, report, disks: Disks::default() }
+    End {
+        result: JobResult::Succeeded,
+        problem: None,
+        cause: None,
+        report,
+        disks: Disks::Untouched,
+        step: None,
+    }
 }
 
 /// What a BMC of an ordinary server with two network ports and four disks tells.

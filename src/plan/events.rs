@@ -29,6 +29,12 @@ pub struct EventNote {
     pub note: String,
 }
 
+impl EventNote {
+    fn says_as_much_as(&self, other: &Self) -> bool {
+        self.kind == other.kind && self.reason == other.reason && self.note.contains(&other.note)
+    }
+}
+
 /// The events of one pass: `after` is the status that was just written.
 pub fn events(seen: &Observation, decision: &Decision, after: &ServerStatus) -> Vec<EventNote> {
     let before = seen.shown();
@@ -39,7 +45,9 @@ pub fn events(seen: &Observation, decision: &Decision, after: &ServerStatus) -> 
     let last = before.and_then(|before| before.last_job.as_ref());
     notes
         .extend(after.last_job.as_ref().filter(|job| last.map(|last| &last.id) != Some(&job.id)).map(of_job));
-    notes.extend(of_phase(before, after));
+    // The end of a job that leaves a server stalled tells the same, and more.
+    let phase = of_phase(before, after).filter(|phase| !notes.iter().any(|told| told.says_as_much_as(phase)));
+    notes.extend(phase);
     notes
 }
 

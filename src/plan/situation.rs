@@ -147,7 +147,8 @@ fn with_job(seen: &Observation, job: &LiveJob) -> Situation {
     let first = job.action == Action::Inspect;
     match reason {
         Reason::Queued if first => in_queue(seen, first_look()),
-        Reason::Queued if job.waiting_for == Some(WaitingFor::Permit) => {
+        // It was looked at, gave its permit back while it waited for its witness, and has begun nothing.
+        _ if job.waiting_for == Some(WaitingFor::Permit) && job.cancel.is_none() => {
             in_queue(seen, Situation::Queued(waits_for_a_permit()))
         }
         Reason::Queued => in_queue(seen, Situation::Queued(waits_for_a_worker())),

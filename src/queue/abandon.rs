@@ -53,6 +53,7 @@ impl Transaction for Abandon {
             cause: None,
             report: Report::Nothing,
             disks: Disks::Untouched,
+            step: None,
         };
         end_job(connection, &job, &end).await?;
         Ok(Ending::Commit(Abandoned::Gone))

@@ -125,6 +125,7 @@ impl Transaction for Cancel {
                 cause: None,
                 report: Report::Nothing,
                 disks: Disks::Untouched,
+                step: None,
             };
             end_job(connection, &job, &end).await?;
             return Ok(Ending::Commit(CancelOutcome::Deleted));

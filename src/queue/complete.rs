@@ -15,7 +15,7 @@ use super::transaction::{Ending, Pass, Transaction, begin_again};
 use super::{Claim, Fenced, Queue, QueueError, Report, boot_session, budget, now_ms, permit};
 use crate::job::{
     Action, Cause, Contents, Effect, FinishedJob, InstalledImage, JobResult, Origin, PermitClass, Problem,
-    ServerUid, StoredFailure,
+    ServerUid, Step, StoredFailure,
 };
 
 /// How a job ends.
@@ -31,6 +31,15 @@ pub struct End {
     pub report: Report,
     /// What is on the machine's disks now.
     pub disks: Disks,
+    /// The step in which it came to its end, where undo steps have run since; `None`: the present one.
+    pub step: Option<Step>,
+}
+
+impl End {
+    /// The step that is told.
+    fn step(&self, job: &JobRow) -> Step {
+        self.step.unwrap_or(job.live.step)
+    }
 }
 
 /// What a job has made of its machine's disks.
@@ -293,7 +302,7 @@ fn finished(job: &JobRow, end: &End, now_ms: i64) -> FinishedJob {
         intent: job.live.intent.clone(),
         result: end.result,
         problem: end.problem.clone(),
-        step: job.live.step,
+        step: end.step(job),
         enqueued_at_ms: job.live.enqueued_at_ms,
         started_at_ms: job.live.started_at_ms,
         finished_at_ms: now_ms,
@@ -324,7 +333,7 @@ async fn record(
                 .bind(end.result.as_str())
                 .bind(reason)
                 .bind(end.problem.as_ref().map_or("", |problem| problem.message.as_str()))
-                .bind(job.live.step.as_str())
+                .bind(end.step(job).as_str())
                 .bind(&job.live.intent.0)
                 .bind(&job.requester)
                 .bind(job.live.enqueued_at_ms)

@@ -85,9 +85,14 @@ impl Transaction for Park {
     }
 }
 
+/// How often a job looks for its witness with its permit in hand. They are about a second apart.
+const WITNESS_TRIES: u32 = 10;
+
 fn leave(job: JobRow, how: &ParkAs, signalled: bool, now_ms: i64) -> Leaving<'_> {
-    // What has changed nothing yet keeps nobody else waiting while it sleeps.
-    let gives_back = job.permit_held && !job.live.request_stored;
+    // What has changed nothing yet keeps nobody else waiting while it sleeps, but for the moment that its witness takes:
+    // otherwise every job of a class would be begun and put back before the first one acts.
+    let for_a_moment = how.waiting_for == WaitingFor::Status && job.live.attempt < WITNESS_TRIES;
+    let gives_back = job.permit_held && !job.live.request_stored && !for_a_moment;
     let (place, ord) = if signalled {
         let awake = JobRow { permit_held: job.permit_held && !gives_back, ..job.clone() };
         (awake.waits_in(), job.order_key())

@@ -186,6 +186,7 @@ const FAILED: End = End {
     cause: None,
     report: Report::Nothing,
     disks: Disks::Untouched,
+    step: None,
 };
 
 /// What is needed to park a row whatever else it holds.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::hardware::PowerState;
 use crate::api::{BmcSpec, BootMethod};
-use crate::job::{JobResult, Problem, RequestKind};
+use crate::job::{JobResult, Problem, RequestKind, Step};
 
 /// A request that the BMC accepted in the present step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +22,9 @@ pub(super) struct Ending {
     pub result: JobResult,
     /// Why.
     pub problem: Problem,
+    /// The step in which that was met: the undo steps come after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<Step>,
 }
 
 /// The checkpoint of a job.

@@ -177,7 +177,7 @@ impl Run<'_> {
             }
             let problem = Problem::new(reason, format!("{why}; what had begun was undone"));
             if !self.action().is_undone_by_going_on(self.step()) {
-                return self.undo(Ending { result, problem }).await;
+                return self.undo(Ending { result, problem, step: Some(self.step()) }).await;
             }
         }
         let outcome = action::step(self).await?;
@@ -248,7 +248,7 @@ impl Run<'_> {
     async fn done(&mut self) -> Result<Flow, Halt> {
         match self.checkpoint.ending.clone() {
             // The undo has come to its end.
-            Some(Ending { result, problem }) => self.end(result, Some(problem)).await,
+            Some(Ending { result, problem, .. }) => self.end(result, Some(problem)).await,
             None => self.end(JobResult::Succeeded, None).await,
         }
     }
@@ -260,7 +260,7 @@ impl Run<'_> {
             return self.end_undone(problem).await;
         }
         if self.must_undo() && !goes_on {
-            return self.undo(Ending { result, problem }).await;
+            return self.undo(Ending { result, problem, step: Some(self.step()) }).await;
         }
         self.end(result, Some(problem)).await
     }
@@ -340,6 +340,7 @@ impl Run<'_> {
             result,
             problem: problem.clone(),
             cause: self.circumstances.cause.clone(),
+            step: self.checkpoint.ending.as_ref().and_then(|ending| ending.step),
             report: std::mem::take(&mut self.report),
             disks: if result == JobResult::Succeeded {
                 std::mem::take(&mut self.disks)

@@ -18,8 +18,14 @@ enum Command {
     Up,
     /// Stop exactly what `up` started
     Down,
-    /// Start everything, show ten servers, and stop
+    /// Start everything, show what becomes of some servers, and stop
     Demo,
+    /// Serve what emulated machines boot
+    #[command(hide = true)]
+    ServeFiles {
+        /// Where to listen
+        address: String,
+    },
     /// Measure the queue on a MySQL and on a MariaDB with durable settings
     Bench {
         /// The program to measure: a release build of autobuild with the feature peer-apalis
@@ -41,6 +47,7 @@ fn main() -> ExitCode {
             Command::Up => e2e::dev::up().await,
             Command::Down => e2e::dev::down().await,
             Command::Demo => e2e::dev::demo().await,
+            Command::ServeFiles { address } => e2e::dev::serve_files(&address).await,
             Command::Bench { binary, more } => e2e::dev::bench(&binary, &more).await,
         }
     });

@@ -1,4 +1,4 @@
-//! `make demo`: ten servers become what they should be, or say plainly why not.
+//! `make demo`: servers become what they should be, are installed, or say plainly why not.
 
 use std::io::IsTerminal;
 use std::path::Path;
@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::effects;
 use super::promises::{self, ALL, condition, find};
 use super::rows::Rows;
 use super::signals::Signals;
 use super::stack::{Namespace, Schema, Stack, things_to_try};
+use super::{effects, installations};
 use crate::kubectl::Kubectl;
 use crate::paths;
 use crate::process::Lifetime;
@@ -85,6 +85,7 @@ async fn show(stack: &Stack) -> Result<()> {
     let events = kubectl.run(&["events", "--for", "server/rack1-04"]).await?;
     print(&events);
     ensure!(events.contains("Reboot succeeded"), "the events of rack1-04 do not tell of the reboot");
+    installations::show(stack, &kubectl).await?;
     stack.check_alive()
 }
 
@@ -177,7 +178,7 @@ async fn reboot(stack: &Stack, kubectl: &Kubectl) -> Result<()> {
     Ok(())
 }
 
-async fn patch(kubectl: &Kubectl, name: &str, patch: &str) -> Result<()> {
+pub(super) async fn patch(kubectl: &Kubectl, name: &str, patch: &str) -> Result<()> {
     print(&format!("$ kubectl patch server {name} --type=merge -p '{patch}'"));
     print(&kubectl.run(&["patch", "server", name, "--type=merge", "-p", patch]).await?);
     Ok(())
@@ -202,7 +203,11 @@ async fn wait_server(
 }
 
 /// Waits for a part of the show; the end of one of the processes ends it at once.
-async fn wait(stack: &Stack, what: &str, mut look: impl AsyncFnMut() -> Result<Look<()>>) -> Result<()> {
+pub(super) async fn wait(
+    stack: &Stack,
+    what: &str,
+    mut look: impl AsyncFnMut() -> Result<Look<()>>,
+) -> Result<()> {
     let start = Instant::now();
     let mut said = start;
     loop {
@@ -224,6 +229,6 @@ async fn wait(stack: &Stack, what: &str, mut look: impl AsyncFnMut() -> Result<L
 }
 
 #[expect(clippy::print_stdout, reason = "the show is for the person at the terminal")]
-fn print(text: &str) {
+pub(super) fn print(text: &str) {
     println!("{}", text.trim_end_matches('\n'));
 }

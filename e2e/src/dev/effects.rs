@@ -1,7 +1,7 @@
 //! What the machines were really asked, by the emulator's own log.
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::autobuild::{self, Emulator};
 
@@ -29,6 +29,21 @@ pub(super) async fn power(emulator: &Emulator, system: u32) -> Result<String> {
 /// How many logins were refused in the whole fleet.
 pub(super) async fn bad_logins(emulator: &Emulator) -> Result<u64> {
     read(emulator, "counters").await?["bad_logins"].as_u64().context("no bad_logins")
+}
+
+/// Has a host misbehave from now on.
+pub(super) async fn host_rule(emulator: &Emulator, system: u32, behaviour: &Value) -> Result<()> {
+    let url = format!("http://{}/emulator/hosts", emulator.http());
+    let rule = json!({ "system": name(system), "behaviour": behaviour });
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let answer = client.post(&url).json(&rule).send().await?;
+    ensure!(answer.status().is_success(), "{url} answered {}", answer.status());
+    Ok(())
+}
+
+/// How often an installer has begun to write to a system's disk.
+pub(super) async fn installs(emulator: &Emulator, system: u32) -> Result<u64> {
+    read(emulator, &format!("systems/{}", name(system))).await?["installs"].as_u64().context("no installs")
 }
 
 /// The emulator's name of a system.

@@ -11,7 +11,7 @@ use crate::control_plane::ControlPlane;
 use crate::database::{Database, Durability, Engine};
 use crate::given::{self, OUR_DATABASE_URL, OUR_KUBECONFIG};
 use crate::kubectl::Kubectl;
-use crate::process::{Lifetime, Process};
+use crate::process::{Lifetime, Process, Spec};
 use crate::wait::say;
 
 /// The namespace of AutoBuild's processes.
@@ -53,7 +53,9 @@ pub(super) struct Stack {
     emulator: Emulator,
     password: String,
     services: Vec<Running>,
+    files: Process,
     examples: PathBuf,
+    install_examples: PathBuf,
 }
 
 impl Stack {
@@ -81,10 +83,26 @@ impl Stack {
         plane.apply_access(&[&namespace]).await?;
 
         let password = uuid::Uuid::new_v4().simple().to_string();
-        let mixed = ["--initial-power", "mixed"];
-        let emulator = autobuild.emulator(SYSTEMS, USERNAME, &password, &mixed).await?;
+        let (boot_address, files_address) = (free_address()?, free_address()?);
+        let boot_url = format!("http://{boot_address}");
+        let hosts = [
+            "--initial-power",
+            "mixed",
+            "--boot-url",
+            &boot_url,
+            "--post-delay",
+            "1500",
+            "--install-duration",
+            "8000",
+            "--progress-interval",
+            "1000",
+        ];
+        let emulator = autobuild.emulator(SYSTEMS, USERNAME, &password, &hosts).await?;
+        let files = serve_files(dir, lifetime, &files_address)?;
         let login = examples::Login { username: USERNAME, password: &password };
-        let examples = examples::render(&emulator, login, &dir.join("examples"))?;
+        let render =
+            |folder: &str| examples::render(folder, &emulator, login, &files_address, &dir.join(folder));
+        let (examples, install_examples) = (render("examples")?, render("install-examples")?);
 
         let login_key = dir.join("autobuild/login.key");
         std::fs::write(&login_key, uuid::Uuid::new_v4().simple().to_string().repeat(2))?;
@@ -104,9 +122,28 @@ impl Stack {
             "--allow-plain-http",
             "--login-key-file",
             &login_key,
+            // So few that some wait, and so short that a machine which never boots is told within the show.
+            "--installs",
+            "2",
+            "--boot-deadline",
+            "20s",
+        ];
+        let cache = dir.join("boot-cache");
+        std::fs::create_dir_all(&cache)?;
+        let cache = cache.display().to_string();
+        let boot = [
+            "boot",
+            "--boot-listen",
+            &boot_address,
+            "--public-url",
+            &boot_url,
+            "--cache-dir",
+            &cache,
+            "--http-source",
+            &files_address,
         ];
         let mut services = Vec::new();
-        for (name, args) in [("controller", controller.as_slice()), ("worker", &worker)] {
+        for (name, args) in [("controller", controller.as_slice()), ("worker", &worker), ("boot", &boot)] {
             // Each has the rights that it has once installed, and no more.
             let kubeconfig = plane.kubeconfig_for(SYSTEM, &format!("autobuild-{name}")).await?;
             let env =
@@ -127,13 +164,20 @@ impl Stack {
             emulator,
             password,
             services,
+            files,
             examples,
+            install_examples,
         })
     }
 
     /// `kubectl` as the administrator, in the namespace of the servers.
     pub(super) fn kubectl(&self) -> Kubectl {
         self.plane.kubectl().in_namespace(&self.namespace)
+    }
+
+    /// The namespace of the servers.
+    pub(super) fn namespace(&self) -> &str {
+        &self.namespace
     }
 
     /// The `--namespace` that a person has to type, with a blank before it; nothing if none.
@@ -156,6 +200,11 @@ impl Stack {
         &self.examples
     }
 
+    /// The folder with the rendered examples of installations.
+    pub(super) fn install_examples(&self) -> &Path {
+        &self.install_examples
+    }
+
     /// The first process that has ended although nobody asked it to.
     pub(super) fn check_alive(&self) -> Result<()> {
         for process in self.processes() {
@@ -176,7 +225,7 @@ impl Stack {
         let plane = self.plane.processes().iter();
         let database = self.database.server().ok().map(crate::database::Server::process);
         let services = self.services.iter().map(Running::process);
-        plane.chain(database).chain([self.emulator.process()]).chain(services)
+        plane.chain(database).chain([self.emulator.process(), &self.files]).chain(services)
     }
 
     /// Takes back what was put into a cluster and a database that the user named, and ends everything else, the last
@@ -229,6 +278,23 @@ impl Stack {
             .collect();
         crate::control_plane::write_private(&self.dir.join("env"), &(lines.join("\n") + "\n"))
     }
+}
+
+/// A port that is free right now: an address that has to be known before its process runs.
+fn free_address() -> Result<String> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
+}
+
+/// Starts what serves the files that the emulated machines boot.
+fn serve_files(dir: &Path, lifetime: Lifetime, address: &str) -> Result<Process> {
+    Process::start(Spec {
+        name: "files".to_owned(),
+        program: std::env::current_exe()?,
+        args: vec!["serve-files".to_owned(), address.to_owned()],
+        env: Vec::new(),
+        log_dir: dir.join("autobuild/logs"),
+        lifetime,
+    })
 }
 
 /// The schema's URL, and its name if it is to go at the end.

@@ -19,6 +19,18 @@ pub struct BootFiles {
     served: tokio::task::JoinHandle<()>,
 }
 
+/// The `source` of an `OSImage` whose files are served at an address (`host:port`), with these kernel arguments.
+pub fn source_at(address: &str, args: &[&str]) -> Value {
+    let files: BTreeMap<&str, Value> = FILES
+        .into_iter()
+        .map(|(name, content)| {
+            let url = format!("http://{address}/{name}");
+            (name, json!({ "url": url, "sha256": hex(&Sha256::digest(content)) }))
+        })
+        .collect();
+    json!({ "kernel": files["kernel"], "initrd": files["initrd"], "args": args })
+}
+
 impl Drop for BootFiles {
     fn drop(&mut self) {
         self.served.abort();
@@ -30,7 +42,12 @@ const FILES: [(&str, &str); 2] = [("kernel", "this is no kernel"), ("initrd", "t
 impl BootFiles {
     /// Serves until it is dropped.
     pub async fn serve() -> Result<Self> {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        Self::serve_at("127.0.0.1:0").await
+    }
+
+    /// The same at a given address.
+    pub async fn serve_at(address: &str) -> Result<Self> {
+        let listener = tokio::net::TcpListener::bind(address).await?;
         let address = listener.local_addr()?.to_string();
         let routes = FILES.into_iter().fold(Router::new(), |routes, (name, content)| {
             routes.route(&format!("/{name}"), get(async move || content))
@@ -48,14 +65,12 @@ impl BootFiles {
 
     /// The `source` of an `OSImage` with these kernel arguments.
     pub fn source(&self, args: &[&str]) -> Value {
-        let files: BTreeMap<&str, Value> = FILES
-            .into_iter()
-            .map(|(name, content)| {
-                let url = format!("http://{}/{name}", self.address);
-                (name, json!({ "url": url, "sha256": hex(&Sha256::digest(content)) }))
-            })
-            .collect();
-        json!({ "kernel": files["kernel"], "initrd": files["initrd"], "args": args })
+        source_at(&self.address, args)
+    }
+
+    /// Serves until its process ends.
+    pub async fn ended(mut self) {
+        let _ = (&mut self.served).await;
     }
 }
 

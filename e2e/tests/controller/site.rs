@@ -253,6 +253,7 @@ pub fn succeeded(power: PowerState) -> End {
         cause: None,
         report: reading(power),
         disks: Disks::Untouched,
+        step: None,
     }
 }
 

@@ -193,6 +193,7 @@ fn succeeded() -> End {
         cause: None,
         report: Report::Nothing,
         disks: Disks::Untouched,
+        step: None,
     }
 }
 

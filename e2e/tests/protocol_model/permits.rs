@@ -40,6 +40,8 @@ struct Job {
     cancel: bool,
     /// Its BMC answers no more.
     unreachable: bool,
+    /// It waited for its witness once: the next wait is a long one.
+    waited: bool,
     /// A claim read that a permit was free (only without `PermitWithClaim`).
     saw_free: bool,
 }
@@ -87,6 +89,8 @@ pub(crate) enum Action {
     Claim(usize),
     StoreFirstRequest(usize),
     Park(usize),
+    /// Parks for the moment that status takes to show it: with its permit.
+    AwaitWitness(usize),
     Wake(usize),
     Cancel(usize),
     /// The wish was gone at the live read.
@@ -132,6 +136,13 @@ impl Permits {
                 job.acted = true;
             }
             Action::Park(j) => self.park(state, j)?,
+            Action::AwaitWitness(j) => {
+                let job = &mut state.jobs[j];
+                if job.place != Place::Owned || job.cancel || job.acted || job.unreachable || job.waited {
+                    return None;
+                }
+                (job.place, job.waited) = (Place::Parked, true);
+            }
             Action::Wake(j) => {
                 if state.jobs[j].place != Place::Parked {
                     return None;
@@ -339,6 +350,7 @@ impl Model for Permits {
                 Action::Claim(j),
                 Action::StoreFirstRequest(j),
                 Action::Park(j),
+                Action::AwaitWitness(j),
             ]);
             actions.extend([Action::Wake(j), Action::Cancel(j), Action::Supersede(j), Action::Complete(j)]);
             actions.extend([Action::HandBack(j), Action::HandBackWithPermit(j), Action::LosesBmc(j)]);

@@ -99,7 +99,7 @@ pub(crate) enum Rule {
     LostIsUndone,
     /// A claim takes the permit in its own transaction, and only while one is free under the lock.
     PermitWithClaim,
-    /// A job that parks before its first stored request gives its permit back.
+    /// A job that parks before its first stored request gives its permit back, unless it waits a moment for its witness.
     PermitBackOnPark,
     /// A job that stored a request keeps its permit through park, hand-back and reap.
     PermitKeptOnceActed,

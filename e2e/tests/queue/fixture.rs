@@ -105,6 +105,7 @@ pub fn succeeded() -> End {
         cause: None,
         report: Report::Nothing,
         disks: Disks::Untouched,
+        step: None,
     }
 }
 

@@ -26,6 +26,9 @@ pub const CASES: &[Case] = &[
     ("a job that parks before its first request gives its permit back, and queues for it again", |f| {
         parks_early(f).boxed_local()
     }),
+    ("a job that waits for its witness keeps its permit for a moment, and not for longer", |f| {
+        witness(f).boxed_local()
+    }),
     ("a job that stored a request keeps its permit while it is parked, handed back and taken over", |f| {
         keeps(f).boxed_local()
     }),
@@ -158,6 +161,19 @@ async fn parks_early(f: Fixture) {
     assert_eq!(f.used().await, 1);
     done(f.queue.complete(claims.into_iter().next().unwrap(), succeeded()).await.unwrap());
     assert_eq!(f.all(&worker).await[0].job().id, second);
+}
+
+async fn witness(f: Fixture) {
+    f.permits_are(1).await;
+    let (uid, id) = f.install("first").await;
+    let worker = f.worker().await;
+    let waits = || ParkAs { waiting_for: WaitingFor::Status, ..asleep(3_600_000) };
+    for look in 0..11 {
+        let claim = f.all(&worker).await.pop().unwrap();
+        done(f.queue.park(claim, waits()).await.unwrap());
+        assert_eq!(f.used().await, u32::from(look < 10), "after look {look}");
+        f.queue.signal(&uid, id).await.unwrap();
+    }
 }
 
 async fn keeps(f: Fixture) {
