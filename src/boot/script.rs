@@ -16,6 +16,21 @@ pub fn chain(base: &PublicUrl) -> String {
     format!("#!ipxe\nchain --autofree {base}/boot/${{mac:hexhyp}} || exit\n")
 }
 
+/// Where a session is, for what runs from a medium: the arguments that a kernel from the network would have been given,
+/// one to a line.
+pub fn session(base: &PublicUrl, token: &BootToken, digest: &str) -> Result<String, ScriptRefused> {
+    if !is_digest(digest) {
+        return Err(ScriptRefused::Digest(digest.to_owned()));
+    }
+    let [url, image] = own_args(&base.session(token), digest);
+    Ok(format!("{url}\n{image}\n"))
+}
+
+/// What the boot service tells every installer.
+fn own_args(url: &str, digest: &str) -> [String; 2] {
+    [format!("autobuild.url={url}"), format!("autobuild.image={digest}")]
+}
+
 /// What an installer is started with.
 #[derive(Debug, Clone, Copy)]
 pub struct Boot<'a> {
@@ -61,7 +76,7 @@ pub fn install(boot: Boot<'_>) -> Result<String, ScriptRefused> {
     }
     let url = base.session(token);
     let mut line = format!("kernel {url}/kernel");
-    let own = [format!("autobuild.url={url}"), format!("autobuild.image={digest}")];
+    let own = own_args(&url, digest);
     for arg in args.iter().chain(&own).chain(&data_args(format, &url)) {
         line.push(' ');
         line.push_str(arg);

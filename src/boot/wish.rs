@@ -75,6 +75,7 @@ mod tests {
 
     use super::*;
     use crate::api::{OSImageSpec, ServerSpec};
+    use crate::boot::Medium;
     use crate::job::{JobId, ServerUid};
 
     fn session() -> (Armed, Server, OSImage) {
@@ -90,6 +91,7 @@ mod tests {
             image: "debian".into(),
             digest: image.spec.digest(),
             mac: "52-54-00-12-34-56".parse().unwrap(),
+            medium: Medium::Absent,
         };
         (armed, server, image)
     }

@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::connect::{self, ClusterError, DatabaseArgs};
 use crate::bmc::network::BmcNetworks;
-use crate::bmc::{Connector, ConnectorSettings, IpmiLan, PlainHttp, UnverifiedTls};
+use crate::bmc::{Connector, ConnectorSettings, ImageUrl, IpmiLan, PlainHttp, UnverifiedTls};
+use crate::boot::PublicUrl;
 use crate::config::{duration, is_dns_label};
 use crate::http::{self, Readiness};
 use crate::queue::QueueError;
@@ -88,6 +89,13 @@ pub(super) struct Args {
     /// How long an installation may take from then on
     #[arg(long, value_name = "TIME", default_value = "90m", value_parser = duration)]
     install_deadline: Duration,
+    /// Where BMCs reach the boot service, for spec.bootMethod VirtualMedia: http://HOST[:PORT], most often its --public-url
+    #[arg(long, value_name = "URL")]
+    boot_url: Option<PublicUrl>,
+    /// The boot program that BMCs with an HttpBootUri are told for spec.bootMethod HTTP: an iPXE, http://HOST/snponly.efi;
+    /// without it DHCP tells machines
+    #[arg(long, value_name = "URL", value_parser = ImageUrl::parse)]
+    http_boot_uri: Option<ImageUrl>,
     /// How long a job that was asked to stop tries to undo what it began
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration)]
     undo_deadline: Duration,
@@ -195,6 +203,8 @@ impl Args {
             boot_deadline: self.boot_deadline,
             install_deadline: self.install_deadline,
             undo_deadline: self.undo_deadline,
+            boot_url: self.boot_url.clone(),
+            http_boot_uri: self.http_boot_uri.clone(),
             login_key: login_key(&self.login_key_file)?,
         })
     }

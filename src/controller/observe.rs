@@ -2,6 +2,7 @@
 //! after it, so that an old row is never shown under a new resourceVersion.
 
 use super::context::Context;
+use super::images::SeenImage;
 use crate::api::bmc_address::BmcAddress;
 use crate::api::{Reason, Server};
 use crate::job::{Problem, ServerUid};
@@ -40,9 +41,11 @@ pub(super) async fn observe(
     let namespace = metadata.namespace.clone().unwrap_or_default();
     let name = metadata.name.clone().unwrap_or_default();
     let row = context.queue.observe(&uid).await?;
+    let image = image(context, &namespace, &server);
     let mut seen = Observation {
         bmc_address: address(&server.spec.bmc.address).map(|address| address.normalised()),
-        image_digest: image_digest(context, &namespace, &server),
+        image_kind: image.as_ref().map(|image| image.kind),
+        image_digest: image.map(|image| image.digest),
         secret: context.secret(&namespace, &server.spec.bmc.credentials_ref.name),
         site: context.sites.workers(&server.spec.site),
         known: row.known,
@@ -62,9 +65,9 @@ pub(super) async fn observe(
     Ok(Observed { seen, uid, namespace, name, in_feed: row.in_feed, underived: underived.cloned() })
 }
 
-/// The digest of the `OSImage` that a server names.
-fn image_digest(context: &Context, namespace: &str, server: &Server) -> Option<String> {
-    context.images.digest(namespace, &server.spec.image.as_ref()?.name)
+/// What is known of the `OSImage` that a server names.
+fn image(context: &Context, namespace: &str, server: &Server) -> Option<SeenImage> {
+    context.images.get(namespace, &server.spec.image.as_ref()?.name)
 }
 
 /// `spec.bmc.address`, if it can be used.

@@ -86,6 +86,7 @@ impl Action {
                 Step::AwaitBoot,
                 Step::ClearBootOverride,
                 Step::AwaitInstall,
+                Step::EjectMedia,
             ],
             Self::Wipe | Self::Decommission => &[],
         }
@@ -94,18 +95,19 @@ impl Action {
     /// The steps that undo what was begun when a job is cancelled or fails after `step` stored a request.
     /// A reboot whose off was sent always ends with on; a power change needs no undo, because the controller
     /// decides again from what is read back. What an installation wrote cannot be undone: the machine no longer boots
-    /// from the network, and is on if it was on before.
+    /// from the network or a medium, and is on if it was on before.
     pub const fn undo(self) -> &'static [Step] {
         match self {
             Self::Reboot => &[Step::On],
-            Self::Build | Self::Reimage => &[Step::ClearBootOverride, Step::On],
+            Self::Build | Self::Reimage => &[Step::ClearBootOverride, Step::EjectMedia, Step::On],
             Self::Inspect | Self::PowerOn | Self::PowerOff | Self::Wipe | Self::Decommission => &[],
         }
     }
 
-    /// Whether a job of this action that is at `step` is undone by going on: a reboot on its way up.
+    /// Whether a job of this action that is at `step` is undone by going on: a reboot on its way up, and an installation
+    /// whose system has called home and whose medium is still in its drive.
     pub const fn is_undone_by_going_on(self, step: Step) -> bool {
-        matches!((self, step), (Self::Reboot, Step::On))
+        matches!((self, step), (Self::Reboot, Step::On) | (Self::Build | Self::Reimage, Step::EjectMedia))
     }
 
     /// Whether the action ends with an image on the machine.

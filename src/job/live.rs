@@ -66,7 +66,9 @@ pub enum WaitingFor {
     Status,
     /// The BMC to show the boot override that it accepted.
     BootOverride,
-    /// The machine to fetch its boot script.
+    /// The BMC to show the medium that it accepted, or an empty drive.
+    Media,
+    /// The machine to fetch its boot script, or to ask for its session.
     NetworkBoot,
     /// The machine to be installed and to call home.
     Installation,
@@ -74,7 +76,7 @@ pub enum WaitingFor {
 
 impl WaitingFor {
     /// Every value, in a fixed order.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Worker,
         Self::Permit,
         Self::PowerState,
@@ -85,6 +87,7 @@ impl WaitingFor {
         Self::Credentials,
         Self::Status,
         Self::BootOverride,
+        Self::Media,
         Self::NetworkBoot,
         Self::Installation,
     ];
@@ -102,6 +105,7 @@ impl WaitingFor {
             Self::Credentials => "Credentials",
             Self::Status => "Status",
             Self::BootOverride => "BootOverride",
+            Self::Media => "Media",
             Self::NetworkBoot => "NetworkBoot",
             Self::Installation => "Installation",
         }
@@ -118,6 +122,7 @@ impl WaitingFor {
             Reason::BMCBusy => Self::BmcCapacity,
             Reason::APIUnavailable => Self::ApiServer,
             Reason::CredentialsInvalid | Reason::CredentialsMissing => Self::Credentials,
+            Reason::MediaNotInserted => Self::Media,
             _ => Self::Bmc,
         }
     }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Decision, EventNote, Observation, Settings, SiteWorkers, decide, events, status};
-use crate::api::{Server, ServerStatus};
+use crate::api::{ImageKind, Server, ServerStatus};
 use crate::job::Visibility;
 use crate::job::{Known, LiveJob, Problem, SecretVersion, UnreadableJob};
 
@@ -31,6 +31,8 @@ pub struct Facts {
     pub address: Option<String>,
     /// The digest of the `OSImage` that spec names; absent where there is none.
     pub image_digest: Option<String>,
+    /// How machines boot it: Network or Iso; absent where there is none.
+    pub image_kind: Option<ImageKind>,
     /// The version of the credentials Secret; absent where there is none.
     pub secret: Option<SecretVersion>,
     /// Whether somebody works for the site.
@@ -65,6 +67,7 @@ impl Facts {
             another_history: self.another_history,
             bmc_address: self.bad_address.map_or(Ok(address), Err),
             image_digest: self.image_digest,
+            image_kind: self.image_kind,
             secret: self.secret,
             site: self.site,
             now_ms: self.now_ms,

@@ -3,7 +3,7 @@
 //! Only another name or a new `reimageToken` installs a machine again. A machine that ran before AutoBuild knew it is never
 //! built without a person's word, and what is there as wished needs nothing, not even its `OSImage`.
 
-use super::{Command, Observation, Work};
+use super::{Command, Observation, Work, boot};
 use crate::api::condition::time;
 use crate::api::{ImageStatus, Provisioning, Reason, names};
 use crate::job::{Action, Contents, InstalledImage, Origin, Problem, TokenKind, TokenValue, Visibility};
@@ -46,15 +46,14 @@ pub(super) fn sync(seen: &Observation) -> ImageSync {
             origin: Origin::Adopted,
         });
     }
-    match contents {
-        Some(Contents::Image(_) | Contents::Unknown { .. }) => ImageSync::ToInstall(Action::Reimage),
-        Some(Contents::Foreign { .. }) if is_confirmed(seen) => ImageSync::ToInstall(Action::Build),
-        Some(Contents::Foreign { .. }) => ImageSync::Blocked(confirm_build(seen)),
-        None if seen.known.as_ref().is_some_and(|known| known.reading.is_some()) => {
-            ImageSync::ToInstall(Action::Build)
-        }
-        None => ImageSync::NeverRead,
-    }
+    let action = match contents {
+        Some(Contents::Image(_) | Contents::Unknown { .. }) => Action::Reimage,
+        Some(Contents::Foreign { .. }) if is_confirmed(seen) => Action::Build,
+        Some(Contents::Foreign { .. }) => return ImageSync::Blocked(confirm_build(seen)),
+        None if seen.known.as_ref().is_some_and(|known| known.reading.is_some()) => Action::Build,
+        None => return ImageSync::NeverRead,
+    };
+    boot::obstacle(seen, &wish.name).map_or(ImageSync::ToInstall(action), ImageSync::Blocked)
 }
 
 /// What is on the machine.
@@ -123,9 +122,7 @@ fn is_confirmed(seen: &Observation) -> bool {
 fn not_found(name: &str) -> Problem {
     Problem::new(
         Reason::ImageNotFound,
-        format!(
-            "there is no OSImage {name:?} with a kernel to boot in this namespace: create it, or correct spec.image.name"
-        ),
+        format!("there is no OSImage {name:?} in this namespace: create it, or correct spec.image.name"),
     )
 }
 

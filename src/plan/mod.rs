@@ -20,6 +20,7 @@
 //!
 //! Decommission and wipe come between `claims` and `image` once they have steps.
 
+mod boot;
 mod claims;
 mod conditions;
 mod decision;

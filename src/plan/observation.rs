@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Serialize};
 
-use crate::api::{DeletionPolicy, Server, ServerSpec, ServerStatus, names};
+use crate::api::{DeletionPolicy, ImageKind, Server, ServerSpec, ServerStatus, names};
 use crate::job::Visibility;
 use crate::job::{
     Action, Cause, Deleting, HandledTokens, Intent, Known, LiveJob, Problem, SecretVersion, ServerUid,
@@ -73,6 +73,8 @@ pub struct Observation {
     pub bmc_address: Result<String, Problem>,
     /// The digest of the `OSImage` that `spec.image` names; `None`: none is named, or there is none of that name.
     pub image_digest: Option<String>,
+    /// How machines boot that image; `None`: there is none.
+    pub image_kind: Option<ImageKind>,
     /// The version of the credentials Secret; `None`: there is none of that name and type.
     pub secret: Option<SecretVersion>,
     /// Whether somebody works for its site.

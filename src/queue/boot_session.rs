@@ -24,6 +24,8 @@ pub struct NewBootSession {
     pub image: String,
     /// The digest of its spec.
     pub digest: String,
+    /// The SHA-256 (hexadecimal) of the token by which a BMC reads the medium; `None`: the machine boots from the network.
+    pub media_hash: Option<String>,
 }
 
 /// A session that serves.
@@ -39,6 +41,8 @@ pub struct BootSession {
     pub job: JobId,
     /// What boots.
     pub what: NewBootSession,
+    /// When the BMC first read the medium, milliseconds since the Unix epoch.
+    pub media_read_at_ms: Option<i64>,
 }
 
 /// What there is for a MAC address.
@@ -55,7 +59,7 @@ pub enum AtMac {
 /// What a machine tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CallHome {
-    /// Its script was handed out, with a token of this SHA-256 (hexadecimal): from now on this token counts alone, and its
+    /// Its script was handed out, or where its session is, with a token of this SHA-256 (hexadecimal): from now on this token counts alone, and its
     /// disks hold nobody knows what.
     ScriptFetched {
         /// The hash.
@@ -190,7 +194,8 @@ pub(super) async fn publish(
         .execute(&mut *connection)
         .await?;
     sqlx::query(
-        "INSERT INTO boot_session (server_uid, job_id, namespace, name, mac, image, digest) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO boot_session (server_uid, job_id, namespace, name, mac, image, digest, media_hash) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(job.uid.as_str())
     .bind(job.live.id.0)
@@ -199,6 +204,7 @@ pub(super) async fn publish(
     .bind(&session.mac)
     .bind(&session.image)
     .bind(&session.digest)
+    .bind(&session.media_hash)
     .execute(connection)
     .await?;
     Ok(())
@@ -240,7 +246,9 @@ fn session(row: &MySqlRow) -> Result<BootSession, QueueError> {
             mac: row.try_get("mac")?,
             image: row.try_get("image")?,
             digest: row.try_get("digest")?,
+            media_hash: row.try_get("media_hash")?,
         },
+        media_read_at_ms: row.try_get("media_read_at_ms")?,
     })
 }
 
@@ -279,6 +287,39 @@ impl Queue {
         row.as_ref().map(session).transpose()
     }
 
+    /// The session whose medium is read by the token of this SHA-256 (hexadecimal).
+    pub async fn boot_by_media(&self, media_hash: &str) -> Result<Option<BootSession>, QueueError> {
+        let row = sqlx::query(serving!("boot_session.media_hash = ?"))
+            .bind(media_hash)
+            .fetch_optional(self.pool())
+            .await?;
+        row.as_ref().map(session).transpose()
+    }
+
+    /// Sessions that have a medium, `limit` of them at most. Their jobs may be about to stop.
+    pub async fn boot_media(&self, limit: u32) -> Result<Vec<BootSession>, QueueError> {
+        let rows = sqlx::query(
+            "SELECT * FROM boot_session FORCE INDEX (media_hash) WHERE media_hash IS NOT NULL AND installed_at_ms IS NULL LIMIT ?",
+        )
+        .bind(limit)
+        .fetch_all(self.pool())
+        .await?;
+        rows.iter().map(session).collect()
+    }
+
+    /// Records that a BMC reads the medium by the token of this SHA-256; only the first time is kept.
+    pub async fn media_read(&self, media_hash: &str) -> Result<(), QueueError> {
+        sqlx::query(concat!(
+            "UPDATE boot_session SET media_read_at_ms = ",
+            now_ms!(),
+            " WHERE media_hash = ? AND media_read_at_ms IS NULL"
+        ))
+        .bind(media_hash)
+        .execute(self.pool())
+        .await?;
+        Ok(())
+    }
+
     /// Records what a machine tells, and wakes its job where that is worth it. `token_hash`: the one by which the session
     /// was found; `None` for the fetch of a script. [`QueueError::Busy`]: try again.
     pub async fn call_home(
@@ -306,6 +347,7 @@ impl Queue {
         let Some(row) = row else { return Ok(None) };
         Ok(Some(BootEvidence {
             job,
+            media_read_at_ms: row.try_get("media_read_at_ms")?,
             fetched_at_ms: row.try_get("fetched_at_ms")?,
             heard_at_ms: row.try_get("heard_at_ms")?,
             progress: progress(&row)?,

@@ -5,7 +5,7 @@ use rstest::rstest;
 
 use super::*;
 use crate::api::condition::time;
-use crate::api::{BmcSpec, ImageStatus, ImageWish, JobStatus, LastJobStatus, ServerSpec};
+use crate::api::{BmcSpec, ImageKind, ImageStatus, ImageWish, JobStatus, LastJobStatus, ServerSpec};
 use crate::job::{InstalledImage, JobResult, Origin, Step};
 
 const ID: JobId = JobId(7);
@@ -50,7 +50,11 @@ fn said_of(
     contents: Option<&Contents>,
     power: PowerState,
 ) -> String {
-    let asking = Asking { server: server.clone(), image_digest: Some(DIGEST.into()) };
+    let asking = Asking {
+        server: server.clone(),
+        image_digest: Some(DIGEST.into()),
+        image_kind: Some(ImageKind::Network),
+    };
     let intent = session::intent(action, &uid(), &asking);
     let values = || handled.iter().map(|token| (*token).to_owned()).collect();
     let handled = HandledTokens { reboot: values(), reimage: values() };
@@ -149,7 +153,7 @@ fn another_wish_wins_over_everything() {
         power: None,
     };
     assert!(matches!(
-        objection(&asked, &Asking { server, image_digest: None }),
+        objection(&asked, &Asking { server, image_digest: None, image_kind: None }),
         Some(StepOutcome::Superseded { problem }) if problem.reason == Reason::WishChanged
     ));
 }

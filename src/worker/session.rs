@@ -7,7 +7,7 @@ use super::live::{LiveReader, Unavailable};
 use super::{Halt, Surroundings};
 use crate::api::bmc_address::BmcAddress;
 use crate::api::hardware::HardwareIdentity;
-use crate::api::{BmcSpec, BmcTls, DeletionPolicy, Reason, Server, names};
+use crate::api::{BmcSpec, BmcTls, DeletionPolicy, ImageKind, Reason, Server, names};
 use crate::bmc::credentials::{Credentials, content_hash};
 use crate::bmc::{Bmc, BmcError, BmcErrorKind, Probe, Trust, pin};
 use crate::job::{Action, Cause, Deleting, Intent, Problem, SecretVersion, ServerUid, Wish};
@@ -38,6 +38,8 @@ pub(super) struct Asking {
     /// The digest of the `OSImage` that it names; `None`: it names none, there is none of that name, or the action has
     /// nothing to do with it.
     pub image_digest: Option<String>,
+    /// How machines boot that image.
+    pub image_kind: Option<ImageKind>,
 }
 
 /// A `Server` as it stands now, or what is left of it.
@@ -56,13 +58,13 @@ pub(super) async fn read(reader: &LiveReader, claim: &Claim) -> Result<Live, Pro
         return Ok(Live::Gone);
     };
     let image = server.spec.image.as_ref().filter(|_| claim.job().action.installs());
-    let image_digest = match image {
-        Some(image) => {
-            reader.image_digest(claim.namespace(), &image.name).await.map_err(|error| away(&error))?
-        }
+    let image = match image {
+        Some(image) => reader.image(claim.namespace(), &image.name).await.map_err(|error| away(&error))?,
         None => None,
     };
-    Ok(Live::Present(Box::new(Asking { server, image_digest })))
+    let image_kind = image.as_ref().map(|image| image.spec.kind());
+    let image_digest = image.map(|image| image.spec.digest());
+    Ok(Live::Present(Box::new(Asking { server, image_digest, image_kind })))
 }
 
 /// What is said while the API is away.
@@ -75,7 +77,7 @@ pub(super) fn away(error: &Unavailable) -> Problem {
 
 /// What the live object asks of `action`.
 pub(super) fn intent(action: Action, uid: &ServerUid, asking: &Asking) -> Intent {
-    let Asking { server, image_digest } = asking;
+    let Asking { server, image_digest, .. } = asking;
     let deleting = match (&server.metadata.deletion_timestamp, server.spec.deletion_policy) {
         (None, _) => Deleting::No,
         (Some(_), DeletionPolicy::Retain) => Deleting::Retain,

@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod at_the_terminal;
+mod boot_methods;
 mod by_hand;
 mod deletion;
 mod installation;
