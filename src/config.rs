@@ -29,6 +29,17 @@ pub fn ms(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// The name of an `OSImage` (RFC 1123 subdomain).
+pub fn image_name(text: &str) -> Result<String, String> {
+    if text.len() <= 253 && text.split('.').all(is_dns_label) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "{text:?} is no name of an OSImage: write 1 to 253 lower-case letters, digits, '-' and '.', such as wipe"
+        ))
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, missing_docs)]
 mod tests {

@@ -45,12 +45,12 @@ impl BootMethod {
         match (self, kind) {
             (Self::PXE | Self::HTTP, ImageKind::Network) | (Self::VirtualMedia, ImageKind::Iso) => None,
             (Self::PXE | Self::HTTP, ImageKind::Iso) => Some(format!(
-                "spec.bootMethod is {}, and the OSImage {image:?} of spec.image has spec.source.iso, which no machine boots \
+                "spec.bootMethod is {}, and the OSImage {image:?} has spec.source.iso, which no machine boots \
                  from the network: set spec.bootMethod to VirtualMedia, or name an OSImage with kernel and initrd",
                 self.as_str()
             )),
             (Self::VirtualMedia, ImageKind::Network) => Some(format!(
-                "spec.bootMethod is VirtualMedia, and the OSImage {image:?} of spec.image has spec.source.kernel, which is no \
+                "spec.bootMethod is VirtualMedia, and the OSImage {image:?} has spec.source.kernel, which is no \
                  medium: set spec.bootMethod to PXE or HTTP, or name an OSImage with an iso"
             )),
         }

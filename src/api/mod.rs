@@ -18,7 +18,7 @@ pub use os_image::{
 };
 pub use reason::{FailureScope, Reason};
 pub use server::{
-    BmcSpec, BmcTls, CaRef, CaRefKind, CredentialsRef, DEFAULT_SITE, DeletionPolicy, Power, Priority, Server,
-    ServerSpec, ShutdownMode, TlsVerify,
+    BmcSpec, BmcTls, CaRef, CaRefKind, CredentialsRef, DEFAULT_SITE, DeletionPolicy, Lifecycle, Power,
+    Priority, Server, ServerSpec, ShutdownMode, TlsVerify,
 };
 pub use status::{ImageStatus, JobProgress, JobStatus, LastJobStatus, Phase, ServerStatus};

@@ -11,6 +11,11 @@ pub const RECONCILE_REQUESTED_AT: &str = "autobuild.dev/reconcile-requested-at";
 /// Annotation: confirms what destroys data on a machine that AutoBuild did not install. Its value is the uid of this very
 /// object, so that an old manifest confirms nothing in a new cluster.
 pub const CONFIRM: &str = "autobuild.dev/confirm";
+/// Annotation: ends a deletion with `deletionPolicy: Wipe` although nothing says that the disks were erased. Its value is the
+/// uid of this very object.
+pub const ABANDON: &str = "autobuild.dev/abandon";
+/// Annotation on a new `Server`: brings a decommissioned machine back into service. Its value is the machine's serial number.
+pub const RECOMMISSION: &str = "autobuild.dev/recommission";
 /// Annotation on a credentials Secret: the BMC hosts that it may be used for, separated by commas.
 pub const BMC_HOSTS: &str = "autobuild.dev/bmc-hosts";
 /// The type of a Secret with a BMC's user name and password.

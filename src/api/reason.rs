@@ -65,6 +65,22 @@ reasons! {
     Building,
     /// An operating system is being installed again.
     Reimaging,
+    /// The disks are being erased.
+    Wiping,
+    /// The machine's life is being ended: its disks are being erased.
+    Decommissioning,
+    /// The machine's life has ended: its disks were erased, and nothing is done to it any more.
+    Decommissioned,
+    /// A person must confirm that the machine's life ends here.
+    ConfirmDecommission,
+    /// A person must confirm that the disks are erased before the object goes.
+    ConfirmWipe,
+    /// There is no `OSImage` that erases disks: see `--wipe-image`.
+    WipeImageNotFound,
+    /// As many machines of this namespace had their data destroyed in this hour as may: time to take a mistake back.
+    DestructionBudget,
+    /// The machine was decommissioned under another `Server`: a person must say that it comes back.
+    MachineDecommissioned,
     /// The machine has the image that `spec.image` names.
     ImageInSync,
     /// The machine does not have the image that `spec.image` names yet.
@@ -73,7 +89,7 @@ reasons! {
     ImageNotFound,
     /// The `OSImage` of that name is another one than was installed: the machine is left as it is until the name or the token changes.
     ImageReplaced,
-    /// The machine ran before AutoBuild knew it: a person must confirm that it may be built.
+    /// What is on the machine was not put there for this `Server`: a person must confirm that it may be overwritten.
     ConfirmBuild,
     /// No network interface is known from which the machine could boot.
     BootMACMissing,
@@ -153,6 +169,8 @@ reasons! {
     ReleasedWithoutUndo,
     /// The `Server` was let go although its machine could not be powered off.
     ReleasedWithoutPowerOff,
+    /// The `Server` was let go although nothing says that its disks were erased.
+    ReleasedWithoutWipe,
     /// A certificate is not verified: `spec.bmc.tls.verify` is `Disabled`.
     VerificationDisabled,
     /// The job did what it was for.
@@ -187,6 +205,7 @@ impl Reason {
             | Self::SystemNotFound
             | Self::IdentityMismatch
             | Self::IdentityConflict
+            | Self::MachineDecommissioned
             | Self::BMCClaimed => FailureScope::Bmc,
             _ => FailureScope::Intent,
         }

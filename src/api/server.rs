@@ -60,6 +60,19 @@ pub enum DeletionPolicy {
     Retain,
     /// It is powered off first.
     PowerOff,
+    /// Its disks are erased first, and the object stays until that is verified.
+    Wipe,
+}
+
+/// Whether the machine is in use. Decommissioned erases its disks, powers it off and is for ever: it needs the annotation
+/// autobuild.dev/confirm, and only a new Server can bring the machine back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Lifecycle {
+    /// The machine is in use.
+    #[default]
+    InService,
+    /// The machine's life has ended.
+    Decommissioned,
 }
 
 /// Which Secret holds the BMC's user name and password. There is no namespace field: it is always the Server's own.
@@ -254,6 +267,15 @@ pub struct ServerSpec {
     pub site: String,
     /// The machine's BMC (baseboard management controller): where it is and how to log in.
     pub bmc: BmcSpec,
+    /// InService, or Decommissioned: then the disks are erased, the machine is powered off, and nothing else is done to it
+    /// ever again. Decommissioned needs the annotation autobuild.dev/confirm and cannot be taken back.
+    #[serde(default)]
+    #[x_kube(validation = (
+        "oldSelf != 'Decommissioned' || self == 'Decommissioned'",
+        "lifecycle is Decommissioned for ever: to use the machine again, delete this Server and create a new one with the \
+         annotation autobuild.dev/recommission and the machine's serial number as its value"
+    ))]
+    pub lifecycle: Lifecycle,
     /// The power state that the machine should be in. Without it the power is left alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub power: Option<Power>,
@@ -295,7 +317,8 @@ pub struct ServerSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<bool>,
     /// What happens to the machine when this object is deleted: Retain leaves it as it is, PowerOff powers it off
-    /// first.
+    /// first, Wipe erases its disks first and keeps the object until that is verified. Wipe needs the annotation
+    /// autobuild.dev/confirm.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 }
@@ -344,6 +367,19 @@ mod tests {
         assert!(errors.contains("site cannot be changed"), "{errors}");
         new.spec.site.clone_from(&old.spec.site);
         new.spec.power = Some(Power::PoweredOff);
+        new.validate_cel_update(&old).unwrap();
+    }
+
+    #[test]
+    fn a_decommissioned_server_stays_one_and_the_message_says_how_its_machine_comes_back() {
+        let mut old = server();
+        let mut new = server();
+        new.spec.lifecycle = Lifecycle::Decommissioned;
+        new.validate_cel_update(&old).unwrap();
+        std::mem::swap(&mut old, &mut new);
+        let errors = new.validate_cel_update(&old).unwrap_err().to_string();
+        assert!(errors.contains("autobuild.dev/recommission"), "{errors}");
+        new.spec.lifecycle = Lifecycle::Decommissioned;
         new.validate_cel_update(&old).unwrap();
     }
 

@@ -28,6 +28,12 @@ pub enum Phase {
     Building,
     /// An operating system is being installed again.
     Reimaging,
+    /// The disks are being erased.
+    Wiping,
+    /// The machine's life is being ended: its disks are being erased.
+    Decommissioning,
+    /// The machine's life has ended.
+    Decommissioned,
     /// The BMC does not answer.
     Unreachable,
     /// It needs a person; the condition Stalled says what to do.
@@ -40,7 +46,7 @@ pub enum Phase {
 
 impl Phase {
     /// Every phase, in a fixed order.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::Pending,
         Self::Ready,
         Self::Queued,
@@ -49,6 +55,9 @@ impl Phase {
         Self::Rebooting,
         Self::Building,
         Self::Reimaging,
+        Self::Wiping,
+        Self::Decommissioning,
+        Self::Decommissioned,
         Self::Unreachable,
         Self::Stalled,
         Self::Paused,
@@ -66,6 +75,9 @@ impl Phase {
             Self::Rebooting => "Rebooting",
             Self::Building => "Building",
             Self::Reimaging => "Reimaging",
+            Self::Wiping => "Wiping",
+            Self::Decommissioning => "Decommissioning",
+            Self::Decommissioned => "Decommissioned",
             Self::Unreachable => "Unreachable",
             Self::Stalled => "Stalled",
             Self::Paused => "Paused",
@@ -180,6 +192,9 @@ pub struct ServerStatus {
     /// What is installed; absent while nothing is known to be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<ImageStatus>,
+    /// When the disks were erased, and the installer said so; absent where anything may be on them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wiped_at: Option<Time>,
     /// What is in the machine, as its BMC tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hardware: Option<Hardware>,

@@ -64,6 +64,7 @@ impl Stock<'_> {
             token: &token,
             args: &source.args,
             digest: &armed.digest,
+            purpose: armed.purpose,
             format: image.spec.install.format,
         })?;
         match self.sessions.hand_out(armed, token.hash()).await? {

@@ -102,7 +102,7 @@ impl Stock<'_> {
     async fn begin(self, armed: &Armed) -> Result<Response, Denied> {
         self.objects(armed, Stage::Script).await?;
         let token = BootToken::generate()?;
-        let told = script::session(self.base, &token, &armed.digest)?;
+        let told = script::session(self.base, &token, &armed.digest, armed.purpose)?;
         match self.sessions.hand_out(armed, token.hash()).await? {
             Heard::Refused => Err(Denied::refused("the boot session is over")),
             Heard::Recorded => {

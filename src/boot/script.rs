@@ -3,6 +3,7 @@
 use super::public_url::PublicUrl;
 use super::token::BootToken;
 use crate::api::InstallFormat;
+use crate::job::BootPurpose;
 
 /// Longest argument and most arguments, as the definition of `OSImage` has them.
 const LONGEST_ARG: usize = 256;
@@ -18,17 +19,26 @@ pub fn chain(base: &PublicUrl) -> String {
 
 /// Where a session is, for what runs from a medium: the arguments that a kernel from the network would have been given,
 /// one to a line.
-pub fn session(base: &PublicUrl, token: &BootToken, digest: &str) -> Result<String, ScriptRefused> {
+pub fn session(
+    base: &PublicUrl,
+    token: &BootToken,
+    digest: &str,
+    purpose: BootPurpose,
+) -> Result<String, ScriptRefused> {
     if !is_digest(digest) {
         return Err(ScriptRefused::Digest(digest.to_owned()));
     }
-    let [url, image] = own_args(&base.session(token), digest);
-    Ok(format!("{url}\n{image}\n"))
+    let args = own_args(&base.session(token), digest, purpose);
+    Ok(args.iter().map(|arg| format!("{arg}\n")).collect())
 }
 
 /// What the boot service tells every installer.
-fn own_args(url: &str, digest: &str) -> [String; 2] {
-    [format!("autobuild.url={url}"), format!("autobuild.image={digest}")]
+fn own_args(url: &str, digest: &str, purpose: BootPurpose) -> Vec<String> {
+    let mut args = vec![format!("autobuild.url={url}"), format!("autobuild.image={digest}")];
+    if purpose == BootPurpose::Wipe {
+        args.push("autobuild.action=wipe".to_owned());
+    }
+    args
 }
 
 /// What an installer is started with.
@@ -42,6 +52,8 @@ pub struct Boot<'a> {
     pub args: &'a [String],
     /// The image's digest.
     pub digest: &'a str,
+    /// What it is for.
+    pub purpose: BootPurpose,
     /// How the installer finds its data.
     pub format: InstallFormat,
 }
@@ -64,7 +76,7 @@ pub enum ScriptRefused {
 
 /// The script that starts an installer.
 pub fn install(boot: Boot<'_>) -> Result<String, ScriptRefused> {
-    let Boot { base, token, args, digest, format } = boot;
+    let Boot { base, token, args, digest, purpose, format } = boot;
     if args.len() > MOST_ARGS {
         return Err(ScriptRefused::TooMany(args.len()));
     }
@@ -76,7 +88,7 @@ pub fn install(boot: Boot<'_>) -> Result<String, ScriptRefused> {
     }
     let url = base.session(token);
     let mut line = format!("kernel {url}/kernel");
-    let own = own_args(&url, digest);
+    let own = own_args(&url, digest, purpose);
     for arg in args.iter().chain(&own).chain(&data_args(format, &url)) {
         line.push(' ');
         line.push_str(arg);
@@ -108,7 +120,7 @@ fn is_argument(arg: &str) -> bool {
     let (name, value) = arg.split_once('=').unwrap_or((arg, ""));
     let named = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
     let ends = |c: char| c.is_whitespace() || c.is_control() || "\"'\\${};&|<>".contains(c);
-    let own = matches!(name, "autobuild.url" | "autobuild.image");
+    let own = matches!(name, "autobuild.url" | "autobuild.image" | "autobuild.action");
     !name.is_empty()
         && arg.chars().count() <= LONGEST_ARG
         && name.bytes().all(named)
@@ -138,7 +150,8 @@ mod tests {
 
     fn script(args: &[String], format: InstallFormat) -> Result<String, ScriptRefused> {
         let digest = format!("sha256:{}", "cd".repeat(32));
-        install(Boot { base: &base(), token: &token(), args, digest: &digest, format })
+        let purpose = BootPurpose::Install;
+        install(Boot { base: &base(), token: &token(), args, digest: &digest, purpose, format })
     }
 
     #[test]
@@ -190,6 +203,7 @@ mod tests {
             "#!ipxe",
             "autobuild.url=http://elsewhere",
             "autobuild.image=x",
+            "autobuild.action=wipe",
         ] {
             let refused = script(&[bad.to_owned()], InstallFormat::None);
             assert!(matches!(refused, Err(ScriptRefused::Argument(_))), "{bad:?}");
@@ -198,9 +212,19 @@ mod tests {
     }
 
     #[test]
+    fn what_erases_disks_is_told_so() {
+        let digest = format!("sha256:{}", "cd".repeat(32));
+        let (token, purpose, format) = (token(), BootPurpose::Wipe, InstallFormat::None);
+        let boot = Boot { base: &base(), token: &token, args: &[], digest: &digest, purpose, format };
+        let script = install(boot).unwrap();
+        assert!(script.contains(&format!(" autobuild.image={digest} autobuild.action=wipe\n")), "{script}");
+    }
+
+    #[test]
     fn a_digest_is_nothing_else() {
         let digest = "sha256:abc\nboot";
-        let boot = Boot { base: &base(), token: &token(), args: &[], digest, format: InstallFormat::None };
+        let (token, purpose, format) = (token(), BootPurpose::Wipe, InstallFormat::None);
+        let boot = Boot { base: &base(), token: &token, args: &[], digest, purpose, format };
         assert_eq!(install(boot), Err(ScriptRefused::Digest(digest.to_owned())));
     }
 

@@ -4,7 +4,7 @@ use futures::future::BoxFuture;
 
 use super::mac::Mac;
 use super::token::TokenHash;
-use crate::job::{JobId, ServerUid};
+use crate::job::{BootPurpose, JobId, ServerUid};
 
 /// The database gives no answer to decide on. The machine is asked to come again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,6 +28,8 @@ pub struct Armed {
     pub image: String,
     /// The image's digest as it was when the job was armed.
     pub digest: String,
+    /// What it is for.
+    pub purpose: BootPurpose,
     /// The network card that boots.
     pub mac: Mac,
     /// The medium that it boots from.

@@ -68,6 +68,7 @@ fn armed(session: queue::BootSession) -> Option<Armed> {
         job: session.job,
         image: session.what.image,
         digest: session.what.digest,
+        purpose: session.what.purpose,
     })
 }
 

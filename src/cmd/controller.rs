@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::connect::{self, ClusterError, DatabaseArgs};
-use crate::config::{duration, is_dns_label, ms};
-use crate::controller::{self, ControllerSettings, ElectionSettings};
+use crate::config::{duration, image_name, is_dns_label, ms};
+use crate::controller::{self, ControllerSettings, DestructionBudget, ElectionSettings};
 use crate::http::{self, Readiness, ServeError};
 use crate::plan;
 use crate::queue::QueueError;
@@ -58,6 +58,13 @@ pub(super) struct Args {
     /// The --lease of the workers: one whose heartbeat stands still for so long is dead
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     worker_lease: Duration,
+    /// The OSImage that erases disks, in the namespace of each Server; the same for all controllers and workers
+    #[arg(long, value_name = "NAME", default_value = "wipe", value_parser = image_name)]
+    wipe_image: String,
+    /// How many machines of a namespace may have their data given up in one hour, by reimages, wipes, decommissions and
+    /// builds on machines that are not blank: a number, a share of its Servers such as 10% (and at least 10), or unlimited
+    #[arg(long, value_name = "N|N%|unlimited", default_value = "10%")]
+    destruction_budget: DestructionBudget,
     /// How long ended jobs stay in the history
     #[arg(long, value_name = "TIME", default_value = "90d", value_parser = duration)]
     history_retention: Duration,
@@ -137,6 +144,8 @@ impl Args {
                 power_off_wait_ms: ms(self.power_off_wait),
             },
             worker_lease: self.worker_lease,
+            wipe_image: self.wipe_image,
+            destruction_budget: self.destruction_budget,
             history_retention: self.history_retention,
         }
     }

@@ -11,7 +11,7 @@ use super::connect::{self, ClusterError, DatabaseArgs};
 use crate::bmc::network::BmcNetworks;
 use crate::bmc::{Connector, ConnectorSettings, ImageUrl, IpmiLan, PlainHttp, UnverifiedTls};
 use crate::boot::PublicUrl;
-use crate::config::{duration, is_dns_label};
+use crate::config::{duration, image_name, is_dns_label};
 use crate::http::{self, Readiness};
 use crate::queue::QueueError;
 use crate::worker::{Broken, LiveReader, Settings, Surroundings, pool, serve};
@@ -89,6 +89,12 @@ pub(super) struct Args {
     /// How long an installation may take from then on
     #[arg(long, value_name = "TIME", default_value = "90m", value_parser = duration)]
     install_deadline: Duration,
+    /// How long erasing the disks of a machine may take
+    #[arg(long, value_name = "TIME", default_value = "6h", value_parser = duration)]
+    wipe_deadline: Duration,
+    /// The OSImage that erases disks, in the namespace of each Server; the same for all controllers and workers
+    #[arg(long, value_name = "NAME", default_value = "wipe", value_parser = image_name)]
+    wipe_image: String,
     /// Where BMCs reach the boot service, for spec.bootMethod VirtualMedia: http://HOST[:PORT], most often its --public-url
     #[arg(long, value_name = "URL")]
     boot_url: Option<PublicUrl>,
@@ -150,6 +156,7 @@ impl Args {
             ("--power-deadline", self.power_deadline, "5m"),
             ("--boot-deadline", self.boot_deadline, "20m"),
             ("--install-deadline", self.install_deadline, "90m"),
+            ("--wipe-deadline", self.wipe_deadline, "6h"),
         ] {
             if time.is_zero() {
                 return Err(Error::Zero { flag, example });
@@ -202,6 +209,8 @@ impl Args {
             power_poll: self.power_poll,
             boot_deadline: self.boot_deadline,
             install_deadline: self.install_deadline,
+            wipe_deadline: self.wipe_deadline,
+            wipe_image: self.wipe_image.clone(),
             undo_deadline: self.undo_deadline,
             boot_url: self.boot_url.clone(),
             http_boot_uri: self.http_boot_uri.clone(),

@@ -8,7 +8,7 @@ use super::{finalizer, release, requester};
 use crate::api::Server;
 use crate::job::{JobId, Problem};
 use crate::metrics;
-use crate::plan::{Command, Work};
+use crate::plan::{Command, Share, Work};
 use crate::queue::{BmcClaimed, BmcKey, CancelOutcome, Claimant, Enqueued, LostJob, NewJob, QueueError};
 use crate::shard::shard_of;
 
@@ -92,14 +92,26 @@ async fn carry_out(context: &Context, observed: &Observed, command: &Command) ->
                 BmcClaimed::Unknown => Applied::InTheWay,
             }
         }
+        Command::Recommission => {
+            if queue.recommission(uid).await? {
+                Applied::Changed
+            } else {
+                Applied::InTheWay
+            }
+        }
         Command::Enqueue(work) => {
             let id = JobId::new(seen.now_ms, rand::random());
-            let Some(job) = new_job(observed, work, id, queue.shards()) else {
+            let cap = context.budgets.cap(context, namespace);
+            let Some(job) = new_job(observed, work, id, (queue.shards(), cap)) else {
                 return Ok(Applied::Settled);
             };
             match queue.enqueue(job, observed.version()).await? {
                 Enqueued::Accepted => Applied::Changed,
                 Enqueued::Stale | Enqueued::Occupied => Applied::InTheWay,
+                Enqueued::OverBudget => {
+                    context.budgets.is_spent(namespace);
+                    Applied::InTheWay
+                }
             }
         }
         Command::Cancel { id, reason } => changed(queue.cancel(uid, *id, *reason).await?),
@@ -145,7 +157,7 @@ const fn changed(outcome: CancelOutcome) -> Applied {
 }
 
 /// The job for this work; `None` where the address cannot be read, of which no work is made.
-fn new_job(observed: &Observed, work: &Work, id: JobId, shards: u16) -> Option<NewJob> {
+fn new_job(observed: &Observed, work: &Work, id: JobId, (shards, cap): (u16, Option<i64>)) -> Option<NewJob> {
     let server = &observed.seen.server;
     let host = address(&server.spec.bmc.address).map_err(|_: Problem| ()).ok()?.claim_key().host;
     Some(NewJob {
@@ -162,6 +174,7 @@ fn new_job(observed: &Observed, work: &Work, id: JobId, shards: u16) -> Option<N
         cause: work.cause.clone(),
         visibility: work.visibility,
         requester: requester::of(work.action, server.metadata.managed_fields.as_deref()),
+        budget: cap.filter(|_| work.share == Share::One),
     })
 }
 
@@ -172,6 +185,7 @@ const fn command_name(command: &Command) -> &'static str {
         Command::AddFinalizer => "AddFinalizer",
         Command::Register { .. } => "Register",
         Command::ClaimBmc { .. } => "ClaimBmc",
+        Command::Recommission => "Recommission",
         Command::Enqueue(_) => "Enqueue",
         Command::Cancel { .. } => "Cancel",
         Command::Reprioritize { .. } => "Reprioritize",
@@ -251,11 +265,12 @@ mod tests {
     #[test]
     fn a_job_takes_its_shard_from_site_and_bmc_host_and_its_requester_from_the_spec() {
         let observed = observed("redfish+https://BMC-1.example/redfish/v1/Systems/7");
-        let job = new_job(&observed, &first_look(&observed), JobId(1), 16).unwrap();
+        let job = new_job(&observed, &first_look(&observed), JobId(1), (16, Some(1))).unwrap();
         assert_eq!(job.shard, shard_of("north", "bmc-1.example:443", 16));
         assert_eq!((job.action, job.visibility), (Action::Inspect, Visibility::Shown));
         assert_eq!((job.namespace.as_str(), job.site.as_str()), ("lab", "north"));
         assert_eq!(job.requester, crate::api::names::CONTROLLER);
+        assert_eq!(job.budget, None, "a look destroys nothing");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use kube::runtime::events::{Recorder, Reporter};
 use kube::{Api, Client};
 use tokio::sync::Semaphore;
 
+use super::budgets::Budgets;
 use super::derivation::Derivation;
 use super::fleet::Fleet;
 use super::images::ImageStore;
@@ -32,6 +33,7 @@ pub(super) struct Context {
     pub sites: Sites,
     pub secrets: BTreeMap<String, Secrets>,
     pub images: ImageStore,
+    pub budgets: Budgets,
     pub written: Written,
     pub retries: Retries,
     pub derivation: Derivation,
@@ -53,6 +55,7 @@ impl Context {
             recorder: Recorder::new(client.clone(), reporter),
             turns: Arc::new(Semaphore::new(usize::from(settings.concurrency))),
             images: ImageStore::new(&settings.namespaces),
+            budgets: Budgets::default(),
             sites: Sites::default(),
             written: Written::default(),
             retries: Retries::default(),

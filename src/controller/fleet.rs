@@ -117,6 +117,11 @@ impl Fleet {
         }
     }
 
+    /// How many Servers a namespace has.
+    pub(super) fn count(&self, namespace: &str) -> usize {
+        self.namespaces.get(namespace).map_or(0, |watched| watched.store.len())
+    }
+
     /// The sites that have Servers.
     pub(super) fn sites(&self) -> BTreeSet<String> {
         let mut sites = BTreeSet::new();

@@ -16,6 +16,9 @@ const FORGIVEN: u32 = 200;
 const TRIMMED: u32 = 500;
 const DELETES: u32 = 20;
 
+/// How long spent budgets stay, for people who ask what happened.
+const BUDGETS_KEPT: Duration = Duration::from_hours(48);
+
 /// Tidies for ever.
 pub(super) async fn run(context: &Context) {
     let mut ghosts = Ghosts::default();
@@ -42,6 +45,8 @@ async fn tidy(context: &Context) -> Result<(), QueueError> {
             "BMCs are claimed by nobody any more: their refused Servers try again"
         );
     }
+    let budgets_before_ms = context.queue.now_ms().await? - config::ms(BUDGETS_KEPT);
+    context.queue.trim_budgets(budgets_before_ms, TRIMMED).await?;
     let before_ms = context.queue.now_ms().await? - config::ms(context.settings.history_retention);
     for _ in 0..DELETES {
         if context.queue.trim_history(before_ms, TRIMMED).await? < u64::from(TRIMMED) {

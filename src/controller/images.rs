@@ -14,7 +14,7 @@ use tokio::sync::watch as flag;
 use super::fleet::Fleet;
 use super::listed::Listed;
 use super::watch_error::WatchErrors;
-use crate::api::{ImageKind, OSImage};
+use crate::api::{DeletionPolicy, ImageKind, ImageWish, Lifecycle, OSImage, Server};
 
 /// An `OSImage`, or an object that this release cannot read: that one counts as missing.
 type Guarded = DeserializeGuard<OSImage>;
@@ -67,7 +67,7 @@ impl ImageStore {
         &self,
         client: Client,
         namespace: &str,
-        fleet: &Fleet,
+        (fleet, wipe_image): (&Fleet, &str),
         mut errors: WatchErrors,
     ) {
         let Some(images) = self.0.get(namespace) else { return };
@@ -89,8 +89,10 @@ impl ImageStore {
                         images.synced.send_replace(true);
                     }
                     if !changed.is_empty() {
+                        let wipes = changed.iter().any(|name| name == wipe_image);
                         fleet.wake_where(Some(namespace), |server| {
-                            server.spec.image.as_ref().is_some_and(|image| changed.contains(&image.name))
+                            let names = |image: &ImageWish| changed.contains(&image.name);
+                            server.spec.image.as_ref().is_some_and(names) || (wipes && may_wipe(server))
                         });
                     }
                 }
@@ -98,4 +100,10 @@ impl ImageStore {
             }
         }
     }
+}
+
+/// Whether the disks of its machine may have to be erased.
+fn may_wipe(server: &Server) -> bool {
+    let spec = &server.spec;
+    spec.lifecycle == Lifecycle::Decommissioned || spec.deletion_policy == DeletionPolicy::Wipe
 }

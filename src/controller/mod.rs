@@ -20,6 +20,7 @@
 
 mod api_call;
 mod apply;
+mod budgets;
 mod context;
 mod derivation;
 mod events;
@@ -50,6 +51,7 @@ use std::time::Duration;
 use kube::Client;
 use tokio_util::sync::CancellationToken;
 
+pub use self::budgets::DestructionBudget;
 pub use self::leader::ElectionSettings;
 pub use self::settings::ControllerSettings;
 

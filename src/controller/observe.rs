@@ -4,9 +4,9 @@
 use super::context::Context;
 use super::images::SeenImage;
 use crate::api::bmc_address::BmcAddress;
-use crate::api::{Reason, Server};
+use crate::api::{ImageKind, Reason, Server};
 use crate::job::{Problem, ServerUid};
-use crate::plan::Observation;
+use crate::plan::{Observation, WipeImage};
 use crate::queue::{QueueError, Underived};
 
 /// An observation, and what is not decided on.
@@ -46,6 +46,11 @@ pub(super) async fn observe(
         bmc_address: address(&server.spec.bmc.address).map(|address| address.normalised()),
         image_kind: image.as_ref().map(|image| image.kind),
         image_digest: image.map(|image| image.digest),
+        wipe: WipeImage {
+            name: context.settings.wipe_image.clone(),
+            digest: wipe_digest(context, &namespace),
+        },
+        budget: context.budgets.left(context, &namespace).await?,
         secret: context.secret(&namespace, &server.spec.bmc.credentials_ref.name),
         site: context.sites.workers(&server.spec.site),
         known: row.known,
@@ -68,6 +73,12 @@ pub(super) async fn observe(
 /// What is known of the `OSImage` that a server names.
 fn image(context: &Context, namespace: &str, server: &Server) -> Option<SeenImage> {
     context.images.get(namespace, &server.spec.image.as_ref()?.name)
+}
+
+/// The digest of what erases disks: it boots from the network.
+fn wipe_digest(context: &Context, namespace: &str) -> Option<String> {
+    let image = context.images.get(namespace, &context.settings.wipe_image)?;
+    (image.kind == ImageKind::Network).then_some(image.digest)
 }
 
 /// `spec.bmc.address`, if it can be used.

@@ -26,7 +26,9 @@ pub(super) async fn release(
                 return Ok(Applied::InTheWay);
             }
         }
-        (None, Farewell::WithoutPowerOff) => queue.record_farewell(&in_history(observed, farewell)).await?,
+        (None, Farewell::WithoutPowerOff | Farewell::WithoutWipe) => {
+            queue.record_farewell(&in_history(observed, farewell)).await?;
+        }
         (None, Farewell::Clean | Farewell::WithoutUndo) => {}
     }
     // A job that came in between is decided on first.
@@ -51,6 +53,10 @@ fn why(farewell: Farewell) -> Problem {
             Reason::ReleasedWithoutPowerOff,
             "the Server was deleted and let go although the machine could not be powered off",
         ),
+        Farewell::WithoutWipe => Problem::new(
+            Reason::ReleasedWithoutWipe,
+            "the Server was deleted and let go as autobuild.dev/abandon asked: its disks are not wiped",
+        ),
     }
 }
 
@@ -66,7 +72,7 @@ fn in_history(observed: &Observed, farewell: Farewell) -> crate::queue::Farewell
         namespace: observed.namespace.clone(),
         name: observed.name.clone(),
         site: server.spec.site.clone(),
-        action: Action::PowerOff,
+        action: if farewell == Farewell::WithoutWipe { Action::Wipe } else { Action::PowerOff },
         why: why(farewell),
         requester: names::CONTROLLER.to_owned(),
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::DestructionBudget;
 use super::leader::ElectionSettings;
 use crate::plan;
 
@@ -18,6 +19,10 @@ pub struct ControllerSettings {
     pub plan: plan::Settings,
     /// The lease of workers: one whose heartbeat stands still for so long is dead.
     pub worker_lease: Duration,
+    /// The name of the `OSImage` that erases disks.
+    pub wipe_image: String,
+    /// How many machines of a namespace may have their data given up in one hour.
+    pub destruction_budget: DestructionBudget,
     /// How long ended jobs stay in the history.
     pub history_retention: Duration,
 }

@@ -76,7 +76,8 @@ pub(super) async fn serve(
         let errors = WatchErrors::new("osimages", &namespace, &readiness);
         let context = Arc::clone(&context);
         loops.spawn(async move {
-            context.images.watch(context.client.clone(), &namespace, &context.fleet, errors).await;
+            let concerned = (&context.fleet, context.settings.wipe_image.as_str());
+            context.images.watch(context.client.clone(), &namespace, concerned, errors).await;
         });
     }
     spawn_loops(&mut loops, &context, &readiness);

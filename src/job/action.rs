@@ -71,8 +71,7 @@ impl Action {
         }
     }
 
-    /// The steps in their order. An action without steps has no executor yet: a job row that names it ends with
-    /// a reason and touches nothing.
+    /// The steps in their order, each at most once: a job only goes forward.
     pub const fn steps(self) -> &'static [Step] {
         match self {
             Self::Inspect => &[Step::Inspect],
@@ -88,19 +87,28 @@ impl Action {
                 Step::AwaitInstall,
                 Step::EjectMedia,
             ],
-            Self::Wipe | Self::Decommission => &[],
+            Self::Wipe | Self::Decommission => &[
+                Step::SetBootOverride,
+                Step::Off,
+                Step::On,
+                Step::AwaitBoot,
+                Step::ClearBootOverride,
+                Step::AwaitWipe,
+                Step::OffForGood,
+            ],
         }
     }
 
     /// The steps that undo what was begun when a job is cancelled or fails after `step` stored a request.
     /// A reboot whose off was sent always ends with on; a power change needs no undo, because the controller
-    /// decides again from what is read back. What an installation wrote cannot be undone: the machine no longer boots
-    /// from the network or a medium, and is on if it was on before.
+    /// decides again from what is read back. What an installer wrote or erased cannot be undone: the machine no longer
+    /// boots from the network or a medium, and is on if it was on before.
     pub const fn undo(self) -> &'static [Step] {
         match self {
             Self::Reboot => &[Step::On],
             Self::Build | Self::Reimage => &[Step::ClearBootOverride, Step::EjectMedia, Step::On],
-            Self::Inspect | Self::PowerOn | Self::PowerOff | Self::Wipe | Self::Decommission => &[],
+            Self::Wipe | Self::Decommission => &[Step::ClearBootOverride, Step::On],
+            Self::Inspect | Self::PowerOn | Self::PowerOff => &[],
         }
     }
 
@@ -108,6 +116,17 @@ impl Action {
     /// whose system has called home and whose medium is still in its drive.
     pub const fn is_undone_by_going_on(self, step: Step) -> bool {
         matches!((self, step), (Self::Reboot, Step::On) | (Self::Build | Self::Reimage, Step::EjectMedia))
+    }
+
+    /// Whether a job of this action whose first request was stored runs to its end, whatever is wished then. For a reboot
+    /// that is also how it is undone; half-erased disks help nobody.
+    pub const fn runs_to_its_end(self) -> bool {
+        matches!(self, Self::Reboot | Self::Wipe | Self::Decommission)
+    }
+
+    /// Whether the action ends with empty disks.
+    pub const fn wipes(self) -> bool {
+        matches!(self, Self::Wipe | Self::Decommission)
     }
 
     /// Whether the action ends with an image on the machine.

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{JobId, Reading};
-use crate::api::ImageStatus;
 use crate::api::hardware::PowerState;
+use crate::api::{ImageStatus, Lifecycle, Server};
 
 /// An image that is on a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +26,9 @@ pub enum Origin {
     Installed,
     /// It was there before (`provisioning: Adopt`): nothing was touched.
     Adopted,
+    /// It was recorded for an earlier `Server` of this machine, or is known from a status alone. It is not replaced before a
+    /// person said so, or asked for it once.
+    TakenOver,
 }
 
 /// What is on a machine's disks.
@@ -36,6 +39,16 @@ pub enum Contents {
     /// An installation was begun, and did not come to its end.
     Unknown {
         /// When it was begun, milliseconds since the Unix epoch.
+        since_ms: i64,
+    },
+    /// Nothing: they were erased.
+    Wiped {
+        /// When, milliseconds since the Unix epoch.
+        since_ms: i64,
+    },
+    /// Nothing, and nothing ever again: they were erased, and the machine's life ended.
+    Decommissioned {
+        /// When, milliseconds since the Unix epoch.
         since_ms: i64,
     },
     /// The machine ran before anything was installed by us: whatever is on it is somebody's.
@@ -50,19 +63,56 @@ impl Contents {
     pub const fn since_ms(&self) -> i64 {
         match self {
             Self::Image(image) => image.at_ms,
-            Self::Unknown { since_ms } | Self::Foreign { since_ms } => *since_ms,
+            Self::Unknown { since_ms }
+            | Self::Foreign { since_ms }
+            | Self::Wiped { since_ms }
+            | Self::Decommissioned { since_ms } => *since_ms,
+        }
+    }
+
+    /// What the status of a server says.
+    pub fn shown(server: &Server) -> Option<Self> {
+        let status = server.status.as_ref()?;
+        let since_ms = status.wiped_at.as_ref().map(|at| at.0.as_millisecond());
+        match (&status.image, since_ms, server.spec.lifecycle) {
+            (_, Some(since_ms), Lifecycle::Decommissioned) => Some(Self::Decommissioned { since_ms }),
+            (None, Some(since_ms), Lifecycle::InService) => Some(Self::Wiped { since_ms }),
+            (image, ..) => image.as_ref().map(Self::recorded),
         }
     }
 
     /// The later of what the database and what status says, so that a database that lost its last commits makes nobody
     /// install again.
-    pub fn newest(known: Option<&Self>, shown: Option<&ImageStatus>) -> Option<Self> {
-        let shown = shown.map(Self::recorded);
+    pub fn newest(known: Option<&Self>, shown: Option<Self>) -> Option<Self> {
         match (known, shown) {
+            // A life ends once.
+            (Some(known @ Self::Decommissioned { .. }), _) => Some(known.clone()),
+            (_, Some(shown @ Self::Decommissioned { .. })) => Some(shown),
             // What was installed or adopted since is no longer somebody's, whatever the clocks say.
-            (Some(Self::Foreign { .. }), Some(shown)) => Some(shown),
+            (Some(Self::Foreign { .. }), Some(shown @ Self::Image(_))) => Some(shown),
             (Some(known), Some(shown)) if shown.since_ms() > known.since_ms() => Some(shown),
             (known, shown) => known.cloned().or(shown),
+        }
+    }
+
+    /// What is on a machine of which `before` was recorded for another `Server`, or of which nothing but a status is left:
+    /// nothing of it is replaced without a person's word.
+    #[must_use]
+    pub fn taken_over(before: Self) -> Self {
+        match before {
+            Self::Image(image) => Self::Image(InstalledImage { origin: Origin::TakenOver, ..image }),
+            // The installer may have come to its end unheard.
+            Self::Unknown { since_ms } => Self::Foreign { since_ms },
+            other => other,
+        }
+    }
+
+    /// Whether only a person may say that it is overwritten.
+    pub const fn needs_a_word(&self) -> bool {
+        match self {
+            Self::Foreign { .. } => true,
+            Self::Image(image) => matches!(image.origin, Origin::TakenOver),
+            Self::Unknown { .. } | Self::Wiped { .. } | Self::Decommissioned { .. } => false,
         }
     }
 
@@ -78,8 +128,8 @@ impl Contents {
     /// What has to be recorded after a reading: a machine that is not off runs something, and from then on nobody takes it
     /// for blank, even when it is switched off later.
     pub fn seen_in(before: Option<&Self>, reading: &Reading, now_ms: i64) -> Option<Self> {
-        (before.is_none() && reading.power != PowerState::PoweredOff)
-            .then_some(Self::Foreign { since_ms: now_ms })
+        let blank = matches!(before, None | Some(Self::Wiped { .. }));
+        (blank && reading.power != PowerState::PoweredOff).then_some(Self::Foreign { since_ms: now_ms })
     }
 }
 
@@ -143,9 +193,30 @@ mod tests {
             (Some(unknown(5_000)), unknown(5_000)),
             (Some(Contents::Foreign { since_ms: 6_000 }), image.clone()),
         ] {
-            assert_eq!(Contents::newest(known.as_ref(), Some(&shown)), Some(newest), "{known:?}");
+            assert_eq!(Contents::newest(known.as_ref(), Some(image.clone())), Some(newest), "{known:?}");
         }
         assert_eq!(Contents::newest(None, None), None);
+    }
+
+    #[test]
+    fn a_life_that_ended_has_ended_whoever_says_so_and_whenever() {
+        let ended = Contents::Decommissioned { since_ms: 1 };
+        let image = Contents::recorded(&ImageStatus {
+            name: "debian".into(),
+            digest: "sha256:1".into(),
+            installed_at: crate::api::condition::time(5_000),
+            adopted: false,
+        });
+        assert_eq!(Contents::newest(Some(&ended), Some(image.clone())), Some(ended.clone()));
+        assert_eq!(Contents::newest(Some(&image), Some(ended.clone())), Some(ended));
+    }
+
+    #[test]
+    fn what_was_recorded_for_another_server_is_replaced_by_no_one_without_a_word() {
+        let unknown = Contents::taken_over(Contents::Unknown { since_ms: 4 });
+        assert_eq!(unknown, Contents::Foreign { since_ms: 4 });
+        let wiped = Contents::taken_over(Contents::Wiped { since_ms: 4 });
+        assert_eq!((unknown.needs_a_word(), wiped.needs_a_word()), (true, false));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{Action, ServerUid};
-use crate::api::{Power, Provisioning, ServerSpec};
+use crate::api::{DeletionPolicy, Lifecycle, Power, Provisioning, Server, ServerSpec};
 
 /// SHA-256 over what a job is for, in lower-case hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -60,7 +60,8 @@ pub struct Wish<'a> {
     pub spec: &'a ServerSpec,
     /// The normalised BMC address, or the address as written where it cannot be parsed.
     pub bmc_address: &'a str,
-    /// The digest of the `OSImage` that `spec.image` names; `None`: none is named, or there is none of that name.
+    /// The digest of the `OSImage` that the action boots: what `spec.image` names, or what wipes; `None`: none is named, or
+    /// there is none of that name.
     pub image_digest: Option<&'a str>,
     /// `PowerOff` when the object is being deleted with `deletionPolicy: PowerOff`: then the wished power is off,
     /// whatever the spec says.
@@ -76,6 +77,20 @@ pub enum Deleting {
     Retain,
     /// It is powered off first.
     PowerOff,
+    /// Its disks are erased first.
+    Wipe,
+}
+
+impl Deleting {
+    /// What is asked for a server.
+    pub fn of(server: &Server) -> Self {
+        match (&server.metadata.deletion_timestamp, server.spec.deletion_policy) {
+            (None, _) => Self::No,
+            (Some(_), DeletionPolicy::Retain) => Self::Retain,
+            (Some(_), DeletionPolicy::PowerOff) => Self::PowerOff,
+            (Some(_), DeletionPolicy::Wipe) => Self::Wipe,
+        }
+    }
 }
 
 impl Intent {
@@ -83,8 +98,10 @@ impl Intent {
     pub fn of(action: Action, wish: Wish<'_>) -> Self {
         let token = action.token().and_then(|token| token.of(wish.spec));
         let power = match (action, wish.deleting) {
-            // A look is a look, whatever power is wished; and an installation goes to its end before the power follows.
-            (Action::Inspect | Action::Build | Action::Reimage, _) => None,
+            // A look is a look, whatever power is wished; and what boots an installer goes to its end before the power follows.
+            (Action::Inspect | Action::Build | Action::Reimage | Action::Wipe | Action::Decommission, _) => {
+                None
+            }
             (_, Deleting::PowerOff) => Some(Power::PoweredOff),
             _ => wish.spec.power,
         };
@@ -92,6 +109,7 @@ impl Intent {
             Deleting::No => "",
             Deleting::Retain => "Retain",
             Deleting::PowerOff => "PowerOff",
+            Deleting::Wipe => "Wipe",
         };
         let mut hash = Hash::new("intent/1");
         // One wish, whether it is the first installation or not: what failed as one is not tried as the other.
@@ -108,6 +126,12 @@ impl Intent {
                 Provisioning::Install => "Install",
                 Provisioning::Adopt => "Adopt",
             });
+        }
+        if action.wipes() {
+            hash.optional(wish.image_digest);
+        }
+        if wish.spec.lifecycle == Lifecycle::Decommissioned {
+            hash.text("Decommissioned");
         }
         Self(hash.finish())
     }

@@ -201,13 +201,25 @@ impl HandledTokens {
 /// The BMC, or the machine behind it, is claimed by another `Server`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClaimRefusal {
-    /// [`Reason::BMCClaimed`] or [`Reason::IdentityConflict`].
+    /// [`Reason::BMCClaimed`], [`Reason::IdentityConflict`] or [`Reason::MachineDecommissioned`].
     pub reason: Reason,
     /// The holder's name, only where it lives in the same namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub holder: Option<String>,
     /// The normalised address for which the refusal holds; another address is a new question.
     pub address: String,
+    /// The machine, where its life has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<EndedMachine>,
+}
+
+/// A machine that was decommissioned under another `Server`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndedMachine {
+    /// Its hardware identity, as machines are recorded by.
+    pub identity: String,
+    /// Its serial number, or what it has instead: what a person must repeat to bring it back.
+    pub serial_number: String,
 }
 
 /// A `server_state` row.

@@ -72,6 +72,8 @@ pub enum WaitingFor {
     NetworkBoot,
     /// The machine to be installed and to call home.
     Installation,
+    /// The machine to erase its disks and to call home.
+    Wipe,
 }
 
 impl WaitingFor {
@@ -90,6 +92,7 @@ impl WaitingFor {
         Self::Media,
         Self::NetworkBoot,
         Self::Installation,
+        Self::Wipe,
     ];
 
     /// The name in the API, the database and logs.
@@ -108,6 +111,7 @@ impl WaitingFor {
             Self::Media => "Media",
             Self::NetworkBoot => "NetworkBoot",
             Self::Installation => "Installation",
+            Self::Wipe => "Wipe",
         }
     }
 

@@ -4,6 +4,8 @@
 //! enum in this module; the compiler then lists the places that must learn about it.
 
 mod action;
+mod asked;
+mod boot_purpose;
 mod contents;
 mod ids;
 mod intent;
@@ -17,12 +19,13 @@ mod retry;
 mod step;
 
 pub use action::{Action, Effect};
+pub use boot_purpose::BootPurpose;
 pub use contents::{BootEvidence, Contents, InstallProgress, InstalledImage, Origin};
 pub use ids::{Incarnation, JobId, ServerUid, Token};
 pub use intent::{Cause, Deleting, Intent, SecretVersion, Wish};
 pub use known::{
-    ClaimRefusal, FinishedJob, HANDLED_TOKENS_KEPT, HandledTokens, Known, Reading, StoredFailure, TokenKind,
-    TokenValue, Unanswered,
+    ClaimRefusal, EndedMachine, FinishedJob, HANDLED_TOKENS_KEPT, HandledTokens, Known, Reading,
+    StoredFailure, TokenKind, TokenValue, Unanswered,
 };
 pub use live::{JobState, LiveJob, UnreadableJob, Visibility, WaitingFor};
 pub use outcome::{JobResult, Problem, StepOutcome};

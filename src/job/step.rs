@@ -26,11 +26,15 @@ pub enum Step {
     AwaitInstall,
     /// Takes the medium out of the virtual CD drive, and reads that back. Only where a machine boots from one.
     EjectMedia,
+    /// Waits until the wipe image has called home.
+    AwaitWipe,
+    /// Powers off for good and reads it back.
+    OffForGood,
 }
 
 impl Step {
     /// Every step, in a fixed order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Inspect,
         Self::Off,
         Self::On,
@@ -39,6 +43,8 @@ impl Step {
         Self::ClearBootOverride,
         Self::AwaitInstall,
         Self::EjectMedia,
+        Self::AwaitWipe,
+        Self::OffForGood,
     ];
 
     /// The name in the API, the database, logs and metric labels.
@@ -52,6 +58,8 @@ impl Step {
             Self::ClearBootOverride => "ClearBootOverride",
             Self::AwaitInstall => "AwaitInstall",
             Self::EjectMedia => "EjectMedia",
+            Self::AwaitWipe => "AwaitWipe",
+            Self::OffForGood => "OffForGood",
         }
     }
 

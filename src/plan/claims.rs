@@ -1,7 +1,7 @@
 //! One BMC, one `Server`: nothing is sent before the address is claimed, and nothing where the claim was refused.
 
-use super::{Command, Observation, live_job};
-use crate::api::Reason;
+use super::{Command, Observation, live_job, word};
+use crate::api::{Reason, names};
 use crate::job::{ClaimRefusal, Problem};
 
 /// The refusal that holds for the present address.
@@ -11,7 +11,17 @@ pub(super) fn refusal(seen: &Observation) -> Option<&ClaimRefusal> {
 }
 
 /// What a person should know of a refusal.
-pub(super) fn problem(refusal: &ClaimRefusal) -> Problem {
+pub(super) fn problem(seen: &Observation, refusal: &ClaimRefusal) -> Problem {
+    if let Some(machine) = &refusal.machine {
+        let serial = &machine.serial_number;
+        return Problem::new(
+            refusal.reason,
+            format!(
+                "the machine with the serial number {serial} was decommissioned. If it comes back into service: {}",
+                word::command(seen, names::RECOMMISSION, serial)
+            ),
+        );
+    }
     let holder = match &refusal.holder {
         Some(name) => format!("Server {name:?}"),
         None => "another Server".to_owned(),
@@ -34,6 +44,10 @@ pub(super) fn rule(seen: &Observation) -> Option<Command> {
         Err(problem) => return Some(stand_still(seen, problem.reason)),
     };
     if let Some(refusal) = refusal(seen) {
+        let serial = refusal.machine.as_ref().map(|machine| machine.serial_number.as_str());
+        if serial.is_some() && serial == seen.annotation(names::RECOMMISSION) {
+            return Some(Command::Recommission);
+        }
         return Some(stand_still(seen, refusal.reason));
     }
     let claimed = seen.known.as_ref()?.claimed_address.as_ref();

@@ -49,6 +49,11 @@ fn ready(situation: &Situation) -> Said {
     match situation {
         Situation::Pending(why) => tell(Truth::Unknown, why),
         Situation::AsDeclared => say(Truth::True, Reason::AsDeclared, "the machine is as declared"),
+        Situation::Ended => say(
+            Truth::True,
+            Reason::Decommissioned,
+            "the disks were erased, and nothing is done to the machine any more",
+        ),
         // Not knowing does not make it unready: Reachable and Fresh say that the knowledge is old.
         Situation::UnreachableIdle => {
             say(Truth::True, Reason::AsDeclared, "the machine was as declared when it was last read")

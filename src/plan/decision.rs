@@ -24,6 +24,8 @@ pub enum Farewell {
     WithoutUndo,
     /// `deletionPolicy` asked for a power-off that did not come true.
     WithoutPowerOff,
+    /// `deletionPolicy` asked for erased disks, and nothing says that they are: a person let it go.
+    WithoutWipe,
 }
 
 /// The one thing to do next.
@@ -48,6 +50,8 @@ pub enum Command {
         /// The normalised address.
         address: String,
     },
+    /// Bring the machine, whose life had ended under another `Server`, back into service.
+    Recommission,
     /// Enqueue this, on the version of what is known that was observed.
     Enqueue(Work),
     /// Take a job that never started out of the queue, or ask one that did to stop.

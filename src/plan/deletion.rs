@@ -1,9 +1,12 @@
-//! Letting a machine go. Every way ends: `Retain` at once or after a bounded undo, `PowerOff` after bounded attempts.
+//! Letting a machine go. `Retain` ends at once or after a bounded undo, `PowerOff` after bounded attempts; `Wipe` holds
+//! until the disks are verified clean, or a person lets it go.
 
-use super::{Command, Farewell, Observation, Work, claims, live_job};
-use crate::api::{FailureScope, Reason};
-use crate::job::Visibility;
-use crate::job::{Action, Deleting, Effect, JobResult, LiveJob};
+use super::lifecycle::Life;
+use super::{
+    Command, Farewell, Observation, Work, budget, claims, failure, image, lifecycle, live_job, word,
+};
+use crate::api::{FailureScope, Reason, names};
+use crate::job::{Action, Contents, Deleting, Effect, JobResult, LiveJob, Problem, Visibility};
 
 /// A job of another release is left to that one, whatever is wished: nobody here knows what it has begun. A deletion
 /// waits for its end as long as for an undo, and then goes without it.
@@ -15,6 +18,9 @@ pub(super) fn unreadable(seen: &Observation) -> Option<Command> {
         Deleting::Retain if over(settings.undo_wait_ms) => Command::Release(Farewell::WithoutUndo),
         Deleting::PowerOff if !seen.paused() && over(settings.power_off_wait_ms + settings.undo_wait_ms) => {
             Command::Release(Farewell::WithoutPowerOff)
+        }
+        Deleting::Wipe if word::is_given(seen, names::ABANDON) && over(settings.undo_wait_ms) => {
+            Command::Release(Farewell::WithoutWipe)
         }
         _ => Command::Nothing(job.problem.reason),
     })
@@ -54,6 +60,10 @@ pub(super) fn with_power_off(seen: &Observation) -> Option<Command> {
         return None;
     }
     let known = seen.known.as_ref()?;
+    // What was decommissioned is off, and nothing is done to it any more.
+    if lifecycle::life(seen) == Life::Ended && seen.job.is_none() {
+        return Some(Command::Release(Farewell::Clean));
+    }
     let work = Work::new(seen, Action::PowerOff, Visibility::Shown)?;
     let done = known.last_job.as_ref().is_some_and(|last| {
         let already = last.problem.as_ref().is_some_and(|problem| problem.reason == Reason::AlreadyDone);
@@ -93,4 +103,66 @@ fn hopeless(seen: &Observation, work: &Work) -> bool {
         || (seen.secret.is_none() && for_ms >= seen.settings.undo_wait_ms)
         || seen.bmc_address.is_err()
         || claims::refusal(seen).is_some()
+}
+
+/// With `Wipe` the disks are erased first. Nothing but that, or a person, lets the machine go.
+pub(super) fn with_wipe(seen: &Observation) -> Option<Command> {
+    if seen.deleting() != Deleting::Wipe {
+        return None;
+    }
+    let known = seen.known.as_ref()?;
+    if word::is_given(seen, names::ABANDON) {
+        return Some(match &seen.job {
+            None => Command::Release(Farewell::WithoutWipe),
+            Some(job) => stop_then(seen, job, seen.settings.undo_wait_ms, Farewell::WithoutWipe),
+        });
+    }
+    if is_clean(seen) && seen.job.is_none() {
+        return Some(Command::Release(Farewell::Clean));
+    }
+    if let Some(problem) = wipe_blocked(seen) {
+        let work = seen.job.is_some().then(|| live_job::settle(seen, None));
+        return Some(work.unwrap_or(Command::Nothing(problem.reason)));
+    }
+    // Only a machine whose BMC is claimed for this Server may be erased.
+    if known.claimed_address.as_deref() != Some(seen.address()) || claims::refusal(seen).is_some() {
+        return claims::rule(seen);
+    }
+    Some(live_job::settle(seen, wipe(seen)))
+}
+
+/// Whether the disks were erased and nothing was seen on the machine since.
+fn is_clean(seen: &Observation) -> bool {
+    matches!(image::contents(seen), Some(Contents::Wiped { .. } | Contents::Decommissioned { .. }))
+}
+
+/// What keeps a deletion with `Wipe` from its wipe, where a person is needed.
+pub(super) fn wipe_blocked(seen: &Observation) -> Option<Problem> {
+    if is_clean(seen) {
+        return None;
+    }
+    if !word::is_confirmed(seen) {
+        let message = format!(
+            "deletionPolicy is Wipe: the disks are erased before the object goes. If that is meant: {}",
+            word::to_confirm(seen)
+        );
+        return Some(Problem::new(Reason::ConfirmWipe, message));
+    }
+    lifecycle::wipe_image_missing(seen)
+}
+
+/// The wipe that a deletion is for, where nothing is in its way.
+pub(super) fn wipe(seen: &Observation) -> Option<Work> {
+    seen.secret.as_ref()?;
+    let work = Work::new(seen, Action::Wipe, Visibility::Shown)?;
+    let free = failure::in_the_way(seen, &work).is_none() && budget::in_the_way(seen, &work).is_none();
+    free.then_some(work)
+}
+
+/// What a wipe that is due waits for, where that is the budget.
+pub(super) fn wipe_over_budget(seen: &Observation) -> Option<Problem> {
+    let work = Work::new(seen, Action::Wipe, Visibility::Shown)?;
+    (seen.deleting() == Deleting::Wipe && seen.job.is_none())
+        .then(|| budget::in_the_way(seen, &work))
+        .flatten()
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Command, Decision, Farewell, NewRecord, Observation, history_lost, situation};
+use super::{Command, Decision, Farewell, NewRecord, Observation, history_lost, lifecycle, situation};
 use crate::api::condition::{ConditionType, find};
 use crate::api::{LastJobStatus, Phase, Reason, ServerStatus};
 use crate::job::{Contents, JobResult, TokenKind};
@@ -68,6 +68,7 @@ fn of_command(seen: &Observation, decision: &Decision) -> Option<EventNote> {
         }
         Command::RecordHandled { token, reason } => {
             let why = match token.kind {
+                _ if lifecycle::is_over(seen) => "spec.lifecycle is Decommissioned",
                 TokenKind::Reboot => "the machine is, or shall be, off",
                 TokenKind::Reimage => "spec names no image to install",
             };
@@ -92,6 +93,18 @@ fn of_command(seen: &Observation, decision: &Decision) -> Option<EventNote> {
             Reason::ReleasedWithoutPowerOff,
             "Release",
             "let go although the machine could not be powered off",
+        )),
+        Command::Release(Farewell::WithoutWipe) => Some(note(
+            EventKind::Warning,
+            Reason::ReleasedWithoutWipe,
+            "Release",
+            "let go although nothing says that its disks were erased, as autobuild.dev/abandon asked",
+        )),
+        Command::Recommission => Some(note(
+            EventKind::Normal,
+            Reason::MachineDecommissioned,
+            "Recommission",
+            "the machine, which was decommissioned before, is back in service, as autobuild.dev/recommission asked",
         )),
         _ => None,
     }

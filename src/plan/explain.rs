@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Decision, EventNote, Observation, Settings, SiteWorkers, decide, events, status};
+use super::{
+    Budget, Decision, EventNote, Observation, Settings, SiteWorkers, WipeImage, decide, events, status,
+};
 use crate::api::{ImageKind, Server, ServerStatus};
 use crate::job::Visibility;
 use crate::job::{Known, LiveJob, Problem, SecretVersion, UnreadableJob};
@@ -33,6 +35,10 @@ pub struct Facts {
     pub image_digest: Option<String>,
     /// How machines boot it: Network or Iso; absent where there is none.
     pub image_kind: Option<ImageKind>,
+    /// What erases disks; without a digest there is no such `OSImage`.
+    pub wipe: WipeImage,
+    /// What is left of the namespace's destruction budget.
+    pub budget: Budget,
     /// The version of the credentials Secret; absent where there is none.
     pub secret: Option<SecretVersion>,
     /// Whether somebody works for the site.
@@ -68,6 +74,8 @@ impl Facts {
             bmc_address: self.bad_address.map_or(Ok(address), Err),
             image_digest: self.image_digest,
             image_kind: self.image_kind,
+            wipe: self.wipe,
+            budget: self.budget,
             secret: self.secret,
             site: self.site,
             now_ms: self.now_ms,

@@ -1,7 +1,7 @@
 //! Servers for the tests of this module.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
-use super::{Observation, Settings, SiteWorkers, decide, status};
+use super::{Budget, Observation, Settings, SiteWorkers, WipeImage, decide, status};
 use crate::api::hardware::{Hardware, HardwareIdentity, Nic, PowerState};
 use crate::api::{BmcSpec, CredentialsRef, Reason, Server, ServerSpec, names};
 use crate::job::Visibility;
@@ -42,6 +42,8 @@ pub(super) fn new() -> Observation {
         bmc_address: Ok(ADDRESS.into()),
         image_digest: None,
         image_kind: None,
+        wipe: WipeImage { digest: Some("sha256:wipe".into()), ..WipeImage::default() },
+        budget: Budget::Left,
         secret: Some(SecretVersion { uid: "s".into(), resource_version: "7".into() }),
         site: SiteWorkers::Live,
         now_ms: NOW_MS,

@@ -11,7 +11,7 @@
 //!
 //! What a machine's power state is says nothing about whether a request was sent.
 
-use super::{Command, EventKind, EventNote, Observation, Work};
+use super::{Command, EventKind, EventNote, Observation, Work, lifecycle};
 use crate::api::{JobStatus, Power, Reason, ServerStatus, names};
 use crate::job::{Action, Effect, FinishedJob, JobId, JobResult, JobState, LiveJob, Problem, Visibility};
 
@@ -132,7 +132,7 @@ fn what_to_do(action: Action, id: JobId) -> Problem {
 pub(super) fn undo(seen: &Observation) -> Option<Work> {
     let gone = gone(seen).is_some_and(|(_, shown)| shown.action == Action::Reboot);
     let stopped = stopped(seen).is_some_and(|last| last.action == Action::Reboot);
-    if !(gone || stopped) || seen.spec().power == Some(Power::PoweredOff) {
+    if !(gone || stopped) || seen.spec().power == Some(Power::PoweredOff) || lifecycle::is_over(seen) {
         return None;
     }
     Work::new(seen, Action::PowerOn, Visibility::Shown)
@@ -147,7 +147,8 @@ pub(super) fn kept(seen: &Observation) -> Option<JobStatus> {
         Effect::Power => shown.action == Action::Reboot && seen.job.is_none(),
         Effect::ReadOnly => false,
     };
-    let needless = shown.action == Action::Reboot && seen.spec().power == Some(Power::PoweredOff);
+    let off = seen.spec().power == Some(Power::PoweredOff) || lifecycle::is_over(seen);
+    let needless = shown.action == Action::Reboot && off;
     (keeps && !needless).then(|| shown.clone())
 }
 

@@ -281,11 +281,7 @@ fn a_destructive_job_that_ran_at_the_time_of_another_history_ends_as_lost_for_wh
 fn what_status_shows_as_queued_or_the_database_saw_end_is_not_lost_with_another_history() {
     let mut seen = shown(|seen| never_started(begun(seen, Action::Wipe)));
     seen.another_history = true;
-    assert_eq!(
-        decided(&seen),
-        "cancel WishChanged",
-        "it has not acted: this release merely does not know how"
-    );
+    assert_eq!(decided(&seen), "cancel WishChanged", "it has not acted, and nobody asks for it");
     let mut seen = shown(|seen| begun(seen, Action::Wipe));
     seen.another_history = true;
     let live = seen.job.take().unwrap();

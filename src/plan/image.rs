@@ -3,9 +3,11 @@
 //! Only another name or a new `reimageToken` installs a machine again. A machine that ran before AutoBuild knew it is never
 //! built without a person's word, and what is there as wished needs nothing, not even its `OSImage`.
 
-use super::{Command, Observation, Work, boot};
+use super::{Command, Observation, Work, boot, lifecycle, word};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
 use crate::api::condition::time;
-use crate::api::{ImageStatus, Provisioning, Reason, names};
+use crate::api::{ImageStatus, Provisioning, Reason};
 use crate::job::{Action, Contents, InstalledImage, Origin, Problem, TokenKind, TokenValue, Visibility};
 
 /// How what is installed compares with the wish.
@@ -26,7 +28,9 @@ pub(super) enum ImageSync {
 }
 
 pub(super) fn sync(seen: &Observation) -> ImageSync {
-    let Some(wish) = &seen.spec().image else { return ImageSync::NoWish };
+    let Some(wish) = seen.spec().image.as_ref().filter(|_| !lifecycle::is_over(seen)) else {
+        return ImageSync::NoWish;
+    };
     let contents = contents(seen);
     let adopts = seen.spec().provisioning == Provisioning::Adopt;
     let digest = seen.image_digest.as_deref();
@@ -34,8 +38,14 @@ pub(super) fn sync(seen: &Observation) -> ImageSync {
         && image.name == wish.name
         && !digest.is_some_and(|digest| digest != image.digest && adopts)
     {
-        let replaced = digest.is_some_and(|digest| digest != image.digest);
-        return if replaced { ImageSync::Blocked(replaced_under_its_name(image)) } else { ImageSync::Synced };
+        return match digest {
+            Some(digest) if digest != image.digest => ImageSync::Blocked(replaced_under_its_name(image)),
+            // Asked for again and there: from now on another wish is one.
+            _ if image.origin == Origin::TakenOver => {
+                ImageSync::ToAdopt(InstalledImage { origin: Origin::Adopted, ..image.clone() })
+            }
+            _ => ImageSync::Synced,
+        };
     }
     let Some(digest) = digest else { return ImageSync::Blocked(not_found(&wish.name)) };
     if adopts {
@@ -47,11 +57,19 @@ pub(super) fn sync(seen: &Observation) -> ImageSync {
         });
     }
     let action = match contents {
+        Some(contents) if contents.needs_a_word() && !word::is_confirmed(seen) => {
+            return ImageSync::Blocked(confirm_build(seen, &contents));
+        }
         Some(Contents::Image(_) | Contents::Unknown { .. }) => Action::Reimage,
-        Some(Contents::Foreign { .. }) if is_confirmed(seen) => Action::Build,
-        Some(Contents::Foreign { .. }) => return ImageSync::Blocked(confirm_build(seen)),
-        None if seen.known.as_ref().is_some_and(|known| known.reading.is_some()) => Action::Build,
-        None => return ImageSync::NeverRead,
+        Some(Contents::Foreign { .. }) => Action::Build,
+        // It comes back only under another Server.
+        Some(Contents::Decommissioned { .. }) => return ImageSync::NoWish,
+        Some(Contents::Wiped { .. }) | None
+            if seen.known.as_ref().is_some_and(|known| known.reading.is_some()) =>
+        {
+            Action::Build
+        }
+        Some(Contents::Wiped { .. }) | None => return ImageSync::NeverRead,
     };
     boot::obstacle(seen, &wish.name).map_or(ImageSync::ToInstall(action), ImageSync::Blocked)
 }
@@ -59,7 +77,7 @@ pub(super) fn sync(seen: &Observation) -> ImageSync {
 /// What is on the machine.
 pub(super) fn contents(seen: &Observation) -> Option<Contents> {
     let known = seen.known.as_ref().and_then(|known| known.contents.as_ref());
-    Contents::newest(known, seen.shown().and_then(|status| status.image.as_ref()))
+    Contents::newest(known, Contents::shown(&seen.server))
 }
 
 /// `status.image`.
@@ -69,17 +87,27 @@ pub(super) fn shown(seen: &Observation) -> Option<ImageStatus> {
             name: image.name,
             digest: image.digest,
             installed_at: time(image.at_ms),
-            adopted: image.origin == Origin::Adopted,
+            adopted: image.origin != Origin::Installed,
         }),
-        Contents::Unknown { .. } | Contents::Foreign { .. } => None,
+        _ => None,
+    }
+}
+
+/// `status.wipedAt`.
+pub(super) fn wiped_at(seen: &Observation) -> Option<Time> {
+    match contents(seen)? {
+        Contents::Wiped { since_ms } | Contents::Decommissioned { since_ms } => Some(time(since_ms)),
+        _ => None,
     }
 }
 
 /// What a record that has to be made says of the disks of a machine: of one that was known before and that shows no
-/// image nobody can say that it is blank.
+/// image nobody can say that it is blank. A status may come from a backup, with an older wish beside it.
 pub(super) fn of_new_record(seen: &Observation) -> Option<Contents> {
     let shown_before = seen.shown().is_some_and(crate::api::ServerStatus::was_written);
-    contents(seen).or(shown_before.then_some(Contents::Foreign { since_ms: seen.now_ms }))
+    contents(seen)
+        .map(Contents::taken_over)
+        .or(shown_before.then_some(Contents::Foreign { since_ms: seen.now_ms }))
 }
 
 /// The token that asks for another installation.
@@ -91,7 +119,8 @@ pub(super) fn token(seen: &Observation) -> Option<&str> {
 /// What is recorded without touching the machine: an adopted image, and a token that asks for nothing.
 pub(super) fn rule(seen: &Observation) -> Option<Command> {
     let adopts = seen.spec().provisioning == Provisioning::Adopt;
-    if let Some(token) = token(seen).filter(|_| adopts || seen.spec().image.is_none()) {
+    let applies = !adopts && seen.spec().image.is_some() && !lifecycle::is_over(seen);
+    if let Some(token) = token(seen).filter(|_| !applies) {
         return Some(Command::RecordHandled {
             token: TokenValue { kind: TokenKind::Reimage, value: token.to_owned() },
             reason: Reason::NotApplicable,
@@ -115,10 +144,6 @@ pub(super) fn wanted(seen: &Observation) -> Option<Work> {
     }
 }
 
-fn is_confirmed(seen: &Observation) -> bool {
-    seen.annotation(names::CONFIRM) == Some(seen.uid().as_str())
-}
-
 fn not_found(name: &str) -> Problem {
     Problem::new(
         Reason::ImageNotFound,
@@ -137,17 +162,19 @@ fn replaced_under_its_name(image: &InstalledImage) -> Problem {
     )
 }
 
-fn confirm_build(seen: &Observation) -> Problem {
-    let metadata = &seen.server.metadata;
-    let (name, namespace) =
-        (metadata.name.as_deref().unwrap_or_default(), metadata.namespace.as_deref().unwrap_or_default());
+fn confirm_build(seen: &Observation, contents: &Contents) -> Problem {
+    let what = match contents {
+        Contents::Image(image) => format!(
+            "the machine has the image {:?}, which was not installed for this Server, and spec.image asks for another",
+            image.name
+        ),
+        _ => "the machine ran before AutoBuild knew it".to_owned(),
+    };
     Problem::new(
         Reason::ConfirmBuild,
         format!(
-            "the machine ran before AutoBuild knew it. If its disks may be erased: kubectl annotate server {name} -n \
-             {namespace} {}={} ; if it has this image already: set spec.provisioning to Adopt",
-            names::CONFIRM,
-            seen.uid().as_str()
+            "{what}. If its disks may be erased: {} ; if it has this image already: set spec.provisioning to Adopt",
+            word::to_confirm(seen)
         ),
     )
 }

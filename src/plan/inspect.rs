@@ -2,6 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
+use super::lifecycle::{self, Life};
 use super::power::{self, PowerSync};
 use super::{Observation, Work, reboot};
 use crate::api::hardware::PowerState;
@@ -53,7 +54,8 @@ fn next_turn_ms(seen: &Observation, last_try_ms: i64) -> i64 {
 
 /// The look that is due.
 pub(super) fn wanted(seen: &Observation) -> Option<Work> {
-    if due_at_ms(seen).is_some_and(|due| due > seen.now_ms) {
+    // A machine whose life has ended may be gone: nobody asks for it any more.
+    if lifecycle::life(seen) == Life::Ended || due_at_ms(seen).is_some_and(|due| due > seen.now_ms) {
         return None;
     }
     // One that failed is repeated quietly: it shows when it finds something else.

@@ -1,6 +1,6 @@
 //! What becomes of a job that is there already.
 
-use super::{Command, Observation, Work, work};
+use super::{Command, Observation, Work, budget, work};
 use crate::api::Reason;
 use crate::job::{Action, LiveJob, WaitingFor};
 
@@ -17,13 +17,16 @@ pub(super) fn settle(seen: &Observation, wanted: Option<Work>) -> Command {
 }
 
 fn idle(seen: &Observation) -> Reason {
-    if seen.secret.is_none() { Reason::CredentialsMissing } else { Reason::AsDeclared }
+    if seen.secret.is_none() {
+        return Reason::CredentialsMissing;
+    }
+    let waits = work::pending(seen).and_then(|work| budget::in_the_way(seen, &work));
+    waits.map_or(Reason::AsDeclared, |problem| problem.reason)
 }
 
 /// Why the job should go: its wish is no longer the present one, or something more important came.
 fn displaced_by(seen: &Observation, job: &LiveJob, wanted: Option<&Work>) -> Option<Reason> {
-    let known_how = !job.action.steps().is_empty();
-    if !known_how || job.intent != seen.intent(job.action) {
+    if job.intent != seen.intent(job.action) || !job.action.is_asked_by(&seen.server) {
         return Some(Reason::WishChanged);
     }
     wanted.filter(|work| rank(work.action) < rank(job.action)).map(|_| Reason::Replaced)
@@ -42,12 +45,12 @@ const fn rank(action: Action) -> u8 {
 }
 
 /// Makes a job go: the queue deletes it if it never started, and otherwise asks it to stop. A reboot whose off was
-/// sent runs to its end: that is also how it is undone.
+/// sent runs to its end, which is also how it is undone; so does what began to erase disks.
 pub(super) fn displace(job: &LiveJob, reason: Reason) -> Command {
-    let to_the_end = job.action == Action::Reboot && job.request_stored;
+    let to_the_end = job.action.runs_to_its_end() && job.request_stored;
     match job.cancel {
         Some(_) => Command::Nothing(Reason::Cancelling),
-        None if to_the_end => Command::Nothing(Reason::Rebooting),
+        None if to_the_end => Command::Nothing(in_progress(job)),
         None => Command::Cancel { id: job.id, reason },
     }
 }
@@ -89,6 +92,8 @@ pub(super) const fn in_progress(job: &LiveJob) -> Reason {
         (None, Some(_), Action::Reboot) => Reason::Rebooting,
         (None, Some(_), Action::Build) => Reason::Building,
         (None, Some(_), Action::Reimage) => Reason::Reimaging,
-        (None, Some(_), _) => Reason::Inspecting,
+        (None, Some(_), Action::Wipe) => Reason::Wiping,
+        (None, Some(_), Action::Decommission) => Reason::Decommissioning,
+        (None, Some(_), Action::Inspect) => Reason::Inspecting,
     }
 }

@@ -10,17 +10,19 @@
 //! | `deletion` | letting a machine go; with `Retain` it wins over everything |
 //! | `history_lost` | what status knows of a job and the database forgot |
 //! | `paused` | nothing is begun, what runs is asked to stop |
-//! | `claims` | one BMC, one `Server` |
+//! | `claims` | one BMC, one `Server`, and no machine whose life has ended |
+//! | `lifecycle` | the end of a machine's life: nothing else counts then |
+//! | `budget` | how many machines of a namespace may lose their data in an hour |
 //! | `image`, `reboot`, `power`, `inspect` | what the machine needs, the most important first |
 //! | `failure` | what failed for good is not tried again until something changed |
 //! | `live_job` | what becomes of a job that is there already |
 //! | `recheck` | when to look again although nothing happened |
 //! | `situation`, `conditions`, `status` | what the user sees |
 //! | `events` | what is told once, when it changes |
-//!
-//! Decommission and wipe come between `claims` and `image` once they have steps.
+//! | `word` | what only a person may say |
 
 mod boot;
+mod budget;
 mod claims;
 mod conditions;
 mod decision;
@@ -32,6 +34,7 @@ mod first_sight;
 mod history_lost;
 mod image;
 mod inspect;
+mod lifecycle;
 mod live_job;
 mod observation;
 mod paused;
@@ -40,6 +43,7 @@ mod reboot;
 mod recheck;
 mod situation;
 mod status;
+mod word;
 mod work;
 
 #[cfg(test)]
@@ -57,14 +61,17 @@ mod property_story;
 #[cfg(test)]
 mod property_test;
 #[cfg(test)]
+mod property_world;
+#[cfg(test)]
 mod situation_test;
 
+pub use budget::Budget;
 pub use decision::{Command, Decision, Farewell, NewRecord};
 pub use events::{EventKind, EventNote, events};
 pub use explain::{Explanation, Facts, explain};
-pub use observation::{Observation, Settings, SiteWorkers};
+pub use observation::{Observation, Settings, SiteWorkers, WipeImage};
 pub use status::status;
-pub use work::Work;
+pub use work::{Share, Work};
 
 /// The one thing to do next for this server, and when to look again.
 pub fn decide(seen: &Observation) -> Decision {
@@ -78,6 +85,7 @@ fn command(seen: &Observation) -> Command {
         .or_else(|| history_lost::rule(seen))
         .or_else(|| paused::rule(seen))
         .or_else(|| deletion::with_power_off(seen))
+        .or_else(|| deletion::with_wipe(seen))
         .or_else(|| claims::rule(seen))
         .or_else(|| image::rule(seen))
         .or_else(|| reboot::not_applicable(seen))

@@ -3,7 +3,8 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Serialize};
 
-use crate::api::{DeletionPolicy, ImageKind, Server, ServerSpec, ServerStatus, names};
+use super::Budget;
+use crate::api::{ImageKind, Server, ServerSpec, ServerStatus, names};
 use crate::job::Visibility;
 use crate::job::{
     Action, Cause, Deleting, HandledTokens, Intent, Known, LiveJob, Problem, SecretVersion, ServerUid,
@@ -18,6 +19,22 @@ pub enum SiteWorkers {
     Live,
     /// No live worker serves it.
     None,
+}
+
+/// What erases disks: the `OSImage` that `--wipe-image` names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WipeImage {
+    /// Its name.
+    pub name: String,
+    /// The digest of the one in the namespace of the server; `None`: there is none.
+    pub digest: Option<String>,
+}
+
+impl Default for WipeImage {
+    fn default() -> Self {
+        Self { name: "wipe".to_owned(), digest: None }
+    }
 }
 
 /// Periods and bounds, in milliseconds: set by the operator, not by users.
@@ -75,6 +92,10 @@ pub struct Observation {
     pub image_digest: Option<String>,
     /// How machines boot that image; `None`: there is none.
     pub image_kind: Option<ImageKind>,
+    /// What erases disks.
+    pub wipe: WipeImage,
+    /// What is left of the namespace's destruction budget.
+    pub budget: Budget,
     /// The version of the credentials Secret; `None`: there is none of that name and type.
     pub secret: Option<SecretVersion>,
     /// Whether somebody works for its site.
@@ -108,11 +129,7 @@ impl Observation {
     }
 
     pub(super) fn deleting(&self) -> Deleting {
-        match (&self.server.metadata.deletion_timestamp, self.spec().deletion_policy) {
-            (None, _) => Deleting::No,
-            (Some(_), DeletionPolicy::Retain) => Deleting::Retain,
-            (Some(_), DeletionPolicy::PowerOff) => Deleting::PowerOff,
-        }
+        Deleting::of(&self.server)
     }
 
     /// For how long it has been asked to go.
@@ -143,13 +160,14 @@ impl Observation {
 
     pub(super) fn intent(&self, action: Action) -> Intent {
         let uid = self.uid();
+        let digest = if action.wipes() { &self.wipe.digest } else { &self.image_digest };
         Intent::of(
             action,
             Wish {
                 uid: &uid,
                 spec: self.spec(),
                 bmc_address: self.address(),
-                image_digest: self.image_digest.as_deref(),
+                image_digest: digest.as_deref(),
                 deleting: self.deleting(),
             },
         )

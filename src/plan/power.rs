@@ -1,6 +1,6 @@
 //! `spec.power`: on or off, where something is wished at all.
 
-use super::{Observation, Work};
+use super::{Observation, Work, lifecycle};
 use crate::api::Power;
 use crate::api::hardware::PowerState;
 use crate::job::Action;
@@ -22,7 +22,9 @@ pub(super) enum PowerSync {
 }
 
 pub(super) fn sync(seen: &Observation) -> PowerSync {
-    let Some(wish) = seen.spec().power else { return PowerSync::NoWish };
+    let Some(wish) = seen.spec().power.filter(|_| !lifecycle::is_over(seen)) else {
+        return PowerSync::NoWish;
+    };
     let Some(reading) = seen.known.as_ref().and_then(|known| known.reading.as_ref()) else {
         return PowerSync::NeverRead;
     };

@@ -15,6 +15,10 @@ pub(super) enum Happens {
     Confirmed,
     Pause(bool),
     Delete(DeletionPolicy),
+    Decommission,
+    WipeImage(bool),
+    BudgetSpent(bool),
+    Abandon,
     Address(u8),
     NewSecret,
     LostDatabase,
@@ -39,7 +43,8 @@ pub(super) fn happens() -> impl Strategy<Value = Happens> {
         Just(Reason::CrashLimit),
     ];
     let powers = prop_oneof![Just(None), Just(Some(Power::PoweredOn)), Just(Some(Power::PoweredOff))];
-    let policies = prop_oneof![Just(DeletionPolicy::Retain), Just(DeletionPolicy::PowerOff)];
+    let policies =
+        prop_oneof![Just(DeletionPolicy::Retain), Just(DeletionPolicy::PowerOff), Just(DeletionPolicy::Wipe)];
     let parks =
         prop_oneof![Just(Reason::Unreachable), Just(Reason::CredentialsInvalid), Just(Reason::BMCBusy)];
     // Weighted so that most stories get as far as work that fails.
@@ -53,6 +58,10 @@ pub(super) fn happens() -> impl Strategy<Value = Happens> {
         2 => Just(H::Confirmed),
         1 => any::<bool>().prop_map(H::Pause),
         1 => policies.prop_map(H::Delete),
+        1 => Just(H::Decommission),
+        1 => any::<bool>().prop_map(H::WipeImage),
+        1 => any::<bool>().prop_map(H::BudgetSpent),
+        1 => Just(H::Abandon),
         1 => (0_u8..2).prop_map(H::Address),
         1 => Just(H::NewSecret),
         1 => Just(H::LostDatabase),

@@ -2,339 +2,17 @@
 //! it, a worker carries jobs out or fails, and a user changes the wish in between.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
-use std::collections::BTreeSet;
-
 use proptest::prelude::*;
 
 use super::property_story::{Happens, happens};
-use super::{Command, Observation, decide, events, fixture as f, status};
-use crate::api::hardware::PowerState;
-use crate::api::{DeletionPolicy, FailureScope, ImageWish, Provisioning, Reason, ServerStatus, names};
+use super::property_world::World;
+use super::{Budget, Command, Share, decide, events, fixture as f, status};
+use crate::api::{DeletionPolicy, FailureScope, Lifecycle, Provisioning};
 use crate::job::{
-    Action, Contents, FinishedJob, InstalledImage, JobId, JobResult, JobState, Known, LiveJob, Origin,
-    Problem, StoredFailure, TokenKind, WaitingFor,
+    Action, Contents, JobId, JobResult, JobState, Known, LiveJob, Problem, StoredFailure, TokenKind,
 };
 
-#[derive(Debug, Clone)]
-struct World {
-    seen: Observation,
-    machine: PowerState,
-    next_id: u64,
-    gone: bool,
-    ended: BTreeSet<JobId>,
-    /// Whether a user asked for an installation since the last one began.
-    asked: bool,
-    /// Whether the last installation that began did not come to its end.
-    half_installed: bool,
-    /// What the replica has: it becomes the database when commits are lost.
-    replica: (Option<Known>, Option<LiveJob>, crate::job::Visibility, BTreeSet<JobId>),
-}
-
 impl World {
-    fn new() -> Self {
-        let mut seen = f::new();
-        seen.server.status = Some(ServerStatus { observed_generation: Some(-1), ..ServerStatus::default() });
-        seen.server.metadata.finalizers = None;
-        Self {
-            seen,
-            machine: PowerState::PoweredOn,
-            next_id: 1,
-            gone: false,
-            ended: BTreeSet::new(),
-            asked: false,
-            half_installed: false,
-            replica: Default::default(),
-        }
-    }
-
-    fn spec_changed(&mut self) {
-        self.seen.server.metadata.generation =
-            self.seen.server.metadata.generation.map(|generation| generation + 1);
-    }
-
-    fn known(&mut self) -> Option<&mut Known> {
-        self.seen.known.as_mut()
-    }
-
-    fn happen(&mut self, what: Happens) {
-        let by_worker = matches!(
-            what,
-            Happens::WorkerStarts
-                | Happens::WorkerSends
-                | Happens::WorkerFinishes
-                | Happens::WorkerFails(_)
-                | Happens::WorkerParks(_)
-        );
-        // Nobody claims before everything was derived again.
-        if by_worker && self.seen.another_history {
-            return;
-        }
-        // Time never stands still.
-        self.seen.now_ms += 1_000;
-        match what {
-            Happens::Power(power) => {
-                self.seen.server.spec.power = power;
-                self.spec_changed();
-            }
-            Happens::Token(token) => {
-                self.seen.server.spec.reboot_token = token.map(|token| token.to_string());
-                self.spec_changed();
-            }
-            Happens::Image(number) => {
-                let wish = number
-                    .map(|number| ImageWish { name: format!("image-{number}"), ..ImageWish::default() });
-                self.asked |= wish.is_some() && wish != self.seen.server.spec.image;
-                self.seen.image_digest = number.map(|number| format!("sha256:{number}"));
-                self.seen.server.spec.image = wish;
-                self.spec_changed();
-            }
-            Happens::Reimage(token) => {
-                let token = token.map(|token| token.to_string());
-                self.asked |= token.is_some() && token != self.seen.server.spec.reimage_token;
-                self.seen.server.spec.reimage_token = token;
-                self.spec_changed();
-            }
-            Happens::Provisioning(provisioning) => {
-                self.seen.server.spec.provisioning = provisioning;
-                self.spec_changed();
-            }
-            Happens::OSImageReplaced(digest) => {
-                self.seen.image_digest = digest.map(|digest| format!("sha256:other-{digest}"));
-            }
-            Happens::Confirmed => {
-                let uid = self.seen.uid().as_str().to_owned();
-                self.seen.server.metadata.annotations = Some([(names::CONFIRM.to_owned(), uid)].into());
-            }
-            Happens::Pause(paused) => {
-                self.seen.server.spec.paused = Some(paused);
-                self.spec_changed();
-            }
-            Happens::Delete(policy) => {
-                self.seen.server.spec.deletion_policy = policy;
-                self.seen.server.metadata.deletion_timestamp =
-                    Some(crate::api::condition::time(self.seen.now_ms));
-                self.spec_changed();
-            }
-            Happens::Address(number) => {
-                self.seen.server.spec.bmc.address = format!("redfish+https://192.0.2.1{number}");
-                self.seen.bmc_address = Ok(self.seen.server.spec.bmc.address.clone());
-                self.spec_changed();
-            }
-            Happens::NewSecret => {
-                self.seen.secret.as_mut().unwrap().resource_version.push('1');
-            }
-            Happens::LostDatabase => {
-                self.seen.known = None;
-                self.seen.job = None;
-            }
-            Happens::Replicated => {
-                let Observation { known, job, visibility, .. } = self.seen.clone();
-                self.replica = (known, job, visibility, self.ended.clone());
-            }
-            Happens::LostCommits => {
-                let (known, job, visibility, ended) = self.replica.clone();
-                (self.seen.known, self.seen.job, self.seen.visibility) = (known, job, visibility);
-                self.ended = ended;
-                self.seen.another_history = true;
-            }
-            Happens::ButtonPressed => {
-                self.machine = if self.machine == PowerState::PoweredOn {
-                    PowerState::PoweredOff
-                } else {
-                    PowerState::PoweredOn
-                };
-            }
-            Happens::Time(ms) => self.seen.now_ms += ms,
-            Happens::WorkerStarts => {
-                if let Some(job) = &mut self.seen.job {
-                    job.state = JobState::Running;
-                    job.started_at_ms = Some(self.seen.now_ms);
-                    job.waiting_for = None;
-                }
-            }
-            Happens::WorkerSends => self.send(),
-            Happens::WorkerFinishes => self.finish(),
-            Happens::WorkerFails(reason) => self.fail(reason),
-            Happens::WorkerParks(reason) => self.park(reason),
-        }
-    }
-
-    /// Stores the first request, as a worker does it: only while the live wish is the job's.
-    fn send(&mut self) {
-        let Some(job) = self.seen.job.clone().filter(|job| job.started() && job.cancel.is_none()) else {
-            return;
-        };
-        if job.action == Action::Inspect || job.intent != self.seen.intent(job.action) {
-            return;
-        }
-        if self.is_handled(&job) {
-            return;
-        }
-        if job.action.installs() && !job.request_stored {
-            if !self.may_install(&job) {
-                return;
-            }
-            assert!(self.asked || self.half_installed, "installed again, and nobody asked for it");
-            (self.asked, self.half_installed) = (false, true);
-        }
-        self.seen.job.as_mut().unwrap().request_stored = true;
-        let kinds: &[TokenKind] = match job.action {
-            Action::Reboot => &[TokenKind::Reboot],
-            action if action.installs() => &[TokenKind::Reimage, TokenKind::Reboot],
-            _ => &[],
-        };
-        let (spec, now_ms) = (self.seen.server.spec.clone(), self.seen.now_ms);
-        let Some(known) = self.known() else { return };
-        for kind in kinds.iter().filter(|_| !job.request_stored) {
-            if let Some(token) = kind.of(&spec) {
-                known.handled.record(*kind, token);
-            }
-        }
-        if job.action.installs() {
-            known.contents = Some(Contents::Unknown { since_ms: now_ms });
-        }
-    }
-
-    /// What a worker asks before the first request of an installation: the second witness, and a person's word.
-    fn may_install(&self, job: &LiveJob) -> bool {
-        let status = self.seen.server.status.as_ref().unwrap();
-        let witnessed = status.job.as_ref().is_some_and(|shown| {
-            shown.id == job.id.to_string()
-                && shown.started_at.is_some()
-                && shown.state != JobState::Cancelling
-        });
-        let somebodys = matches!(super::image::contents(&self.seen), Some(Contents::Foreign { .. }));
-        let confirmed = self.seen.annotation(names::CONFIRM) == Some(self.seen.uid().as_str());
-        witnessed && (!somebodys || confirmed) && !self.seen.paused()
-    }
-
-    /// Whether the live read shows that a job which sent nothing was done already.
-    fn is_handled(&self, job: &LiveJob) -> bool {
-        let token = self.seen.server.spec.reboot_token.as_deref();
-        job.action == Action::Reboot
-            && !job.request_stored
-            && self.seen.handled().is_handled(TokenKind::Reboot, token)
-    }
-
-    fn end(&mut self, job: &LiveJob, result: JobResult, problem: Option<Problem>) {
-        let now_ms = self.seen.now_ms;
-        let quiet = self.seen.visibility == crate::job::Visibility::Quiet;
-        self.seen.job = None;
-        if problem.as_ref().is_none_or(|problem| problem.reason != Reason::HistoryLost) {
-            self.ended.insert(job.id);
-        }
-        let Some(known) = self.known() else { return };
-        known.version += 1;
-        if !quiet || result == JobResult::Failed {
-            known.last_job = Some(FinishedJob {
-                id: job.id,
-                action: job.action,
-                intent: job.intent.clone(),
-                result,
-                problem,
-                step: job.step,
-                enqueued_at_ms: job.enqueued_at_ms,
-                started_at_ms: job.started_at_ms,
-                finished_at_ms: now_ms,
-            });
-        }
-    }
-
-    fn finish(&mut self) {
-        let Some(job) = self.seen.job.clone().filter(LiveJob::started) else { return };
-        let superseded =
-            job.cancel.is_none() && !job.request_stored && job.intent != self.seen.intent(job.action);
-        if superseded && job.action != Action::Inspect {
-            return self.end(&job, JobResult::Superseded, Some(Problem::new(Reason::WishChanged, "changed")));
-        }
-        if job.cancel.is_none() && self.is_handled(&job) {
-            let forgot = Problem::new(Reason::HistoryLost, "handled");
-            return self.end(&job, JobResult::Superseded, Some(forgot));
-        }
-        if job.cancel.is_none() && !job.request_stored {
-            self.send();
-        }
-        let begun = self.seen.job.as_ref().is_some_and(|job| job.request_stored);
-        if job.action.installs() && job.cancel.is_none() && !begun {
-            // Waits for its witness, or gives way.
-            return match super::image::wanted(&self.seen) {
-                Some(_) => {}
-                None => {
-                    self.end(&job, JobResult::Superseded, Some(Problem::new(Reason::AlreadyDone, "there")));
-                }
-            };
-        }
-        if let (true, None, Some(wish), Some(digest)) = (
-            job.action.installs(),
-            job.cancel,
-            self.seen.server.spec.image.clone(),
-            self.seen.image_digest.clone(),
-        ) {
-            self.half_installed = false;
-            let at_ms = self.seen.now_ms;
-            if let Some(known) = self.known() {
-                let image = InstalledImage { name: wish.name, digest, at_ms, origin: Origin::Installed };
-                known.contents = Some(Contents::Image(image));
-            }
-        }
-        match job.action {
-            _ if job.cancel.is_some() && !job.request_stored => {}
-            Action::PowerOff => self.machine = PowerState::PoweredOff,
-            Action::PowerOn | Action::Reboot | Action::Build | Action::Reimage => {
-                self.machine = PowerState::PoweredOn;
-            }
-            _ => {}
-        }
-        let (machine, now_ms) = (self.machine, self.seen.now_ms);
-        let result = if job.cancel.is_some() { JobResult::Cancelled } else { JobResult::Succeeded };
-        if let Some(known) = self.known() {
-            let reading = f::reading(machine);
-            if let Some(foreign) = Contents::seen_in(known.contents.as_ref(), &reading, now_ms) {
-                known.contents = Some(foreign);
-            }
-            known.reading = Some(reading);
-            known.unanswered = None;
-            known.last_good_read_ms = Some(now_ms);
-            known.last_try_ms = Some(now_ms);
-            if job.action != Action::Inspect {
-                known.failure = None;
-            }
-        }
-        let problem = job.cancel.map(|reason| Problem::new(reason, "asked to stop"));
-        self.end(&job, result, problem);
-    }
-
-    fn fail(&mut self, reason: Reason) {
-        let Some(job) = self.seen.job.clone().filter(LiveJob::started) else { return };
-        let (cause, now_ms) = (self.seen.cause(), self.seen.now_ms);
-        let problem = Problem::new(reason, "failed");
-        if let Some(known) = self.known() {
-            known.last_try_ms = Some(now_ms);
-            known.failure = Some(StoredFailure {
-                action: job.action,
-                intent: job.intent.clone(),
-                cause,
-                problem: problem.clone(),
-                at_ms: now_ms,
-            });
-        }
-        self.end(&job, JobResult::Failed, Some(problem));
-    }
-
-    fn park(&mut self, reason: Reason) {
-        let (now_ms, secret) = (self.seen.now_ms, self.seen.secret.as_ref().map(ToString::to_string));
-        let Some(job) = self.seen.job.as_mut().filter(|job| job.started()) else { return };
-        job.state = JobState::Waiting;
-        job.waiting_for = Some(WaitingFor::after(reason));
-        job.problem = Some(Problem::new(reason, "met"));
-        job.problem_since_ms = Some(now_ms);
-        job.secret_version = secret;
-        if let Some(known) = self.known() {
-            known.last_try_ms = Some(now_ms);
-            known.unanswered = Some(f::silence(0));
-        }
-    }
-
     /// One pass of the controller: decide, check what must always hold, write status, carry it out.
     fn pass(&mut self) -> Command {
         self.seen.shown_job_ended = self.seen.missing_job().is_some_and(|id| self.ended.contains(&id));
@@ -361,8 +39,16 @@ impl World {
         assert_eq!(known.claimed_address.as_deref(), self.seen.bmc_address.as_deref().ok());
         assert!(!self.seen.paused(), "enqueued while paused");
         if self.seen.server.metadata.deletion_timestamp.is_some() {
-            assert_eq!(work.action, Action::PowerOff, "deleting does anything but power off");
+            let expected = match self.seen.server.spec.deletion_policy {
+                DeletionPolicy::Wipe => Action::Wipe,
+                _ => Action::PowerOff,
+            };
+            assert_eq!(work.action, expected, "deleting does something else");
+        } else if self.seen.server.spec.lifecycle == Lifecycle::Decommissioned {
+            assert!(matches!(work.action, Action::Decommission | Action::Inspect), "{}", work.action);
         }
+        assert!(work.share == Share::Nothing || self.seen.budget == Budget::Left, "over the budget");
+        assert!(!self.ended_for_good, "{} after its end", work.action);
         if work.action == Action::Reboot {
             let token = self.seen.server.spec.reboot_token.as_deref();
             assert!(!self.seen.handled().is_handled(TokenKind::Reboot, token), "a handled token reboots");
@@ -375,10 +61,11 @@ impl World {
                 Some(Contents::Image(image)) => {
                     assert!(pending || Some(&image.name) != spec.image.as_ref().map(|wish| &wish.name));
                 }
+                Some(Contents::Decommissioned { .. }) => panic!("installed after its end"),
                 Some(Contents::Foreign { .. }) => {
                     assert!(self.seen.server.metadata.annotations.is_some(), "built without a person's word");
                 }
-                Some(Contents::Unknown { .. }) | None => {}
+                Some(Contents::Unknown { .. } | Contents::Wiped { .. }) | None => {}
             }
         }
         if let Some(failure) = &known.failure {
@@ -393,6 +80,7 @@ impl World {
     fn apply(&mut self, command: &Command) {
         match command {
             Command::Nothing(_) | Command::WakeJob { .. } => {}
+            Command::Recommission => panic!("nobody refused it"),
             Command::AddFinalizer => {
                 self.seen.server.metadata.finalizers = Some(vec![crate::api::names::FINALIZER.into()]);
             }

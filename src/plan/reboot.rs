@@ -1,6 +1,6 @@
 //! `spec.rebootToken`: a new value is one reboot.
 
-use super::{Command, Observation, Work, live_job};
+use super::{Command, Observation, Work, lifecycle, live_job};
 use crate::api::hardware::PowerState;
 use crate::api::{Power, Reason};
 use crate::job::{Action, TokenKind, TokenValue, Visibility};
@@ -21,13 +21,14 @@ enum Sense {
 fn sense(seen: &Observation) -> Sense {
     let read = seen.known.as_ref().and_then(|known| known.reading.as_ref()).map(|reading| reading.power);
     match (seen.spec().power, read) {
+        _ if lifecycle::is_over(seen) => Sense::MakesNone,
         (Some(Power::PoweredOff), _) | (None, Some(PowerState::PoweredOff)) => Sense::MakesNone,
         (Some(Power::PoweredOn), Some(_)) | (None, Some(PowerState::PoweredOn)) => Sense::Makes,
         (_, None) | (None, Some(_)) => Sense::NotKnownYet,
     }
 }
 
-/// A token for a machine that is, or shall be, off counts as handled. A live reboot for it goes first.
+/// A token for a machine that is, or shall be, off, or whose life is over, counts as handled. A live reboot for it goes first.
 pub(super) fn not_applicable(seen: &Observation) -> Option<Command> {
     let token = token(seen)?;
     match sense(seen) {

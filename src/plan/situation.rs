@@ -1,11 +1,13 @@
 //! Which situation a server is in: one row of the table in the documentation of `status`.
 
 use super::image::{self, ImageSync};
+use super::lifecycle::{self, Life};
 use super::power::PowerSync;
 use super::{
-    Command, Decision, Farewell, NewRecord, Observation, claims, failure, live_job, power, reboot, work,
+    Command, Decision, Farewell, NewRecord, Observation, budget, claims, deletion, failure, live_job, power,
+    reboot, word, work,
 };
-use crate::api::{Phase, Power, Reason};
+use crate::api::{Phase, Power, Reason, names};
 use crate::job::{Action, Deleting, LiveJob, Problem, RetryClass, WaitingFor};
 
 /// Whether patience with an unreachable BMC is over.
@@ -22,6 +24,8 @@ pub(super) enum Situation {
     Pending(Problem),
     /// As declared.
     AsDeclared,
+    /// Its life has ended.
+    Ended,
     /// Work waits for its turn.
     Queued(Problem),
     /// A step runs or is parked.
@@ -55,6 +59,9 @@ pub(super) fn situation(seen: &Observation, decision: &Decision) -> Situation {
     if seen.deleting() != Deleting::No {
         return deleting(seen, decision);
     }
+    if lifecycle::life(seen) == Life::Ended && seen.job.is_none() {
+        return Situation::Ended;
+    }
     if seen.paused() {
         return match (has_reading(seen), difference(seen)) {
             (false, _) => Situation::PausedUnseen,
@@ -72,7 +79,8 @@ fn has_reading(seen: &Observation) -> bool {
 fn difference(seen: &Observation) -> bool {
     let power = matches!(power::sync(seen), PowerSync::Opposite(_) | PowerSync::NotYet);
     let image = !matches!(image::sync(seen), ImageSync::NoWish | ImageSync::Synced);
-    power || image || work::pending(seen).is_some()
+    let life = matches!(lifecycle::life(seen), Life::ToEnd | Life::Blocked(_));
+    power || image || life || work::pending(seen).is_some()
 }
 
 /// What only a person can mend.
@@ -81,7 +89,7 @@ fn stalled(seen: &Observation) -> Option<Problem> {
         return Some(problem.clone());
     }
     if let Some(refusal) = claims::refusal(seen) {
-        return Some(claims::problem(refusal));
+        return Some(claims::problem(seen, refusal));
     }
     credentials(seen).or_else(|| failure::to_show(seen).map(|failure| failure.problem.clone()))
 }
@@ -117,8 +125,18 @@ fn at_work(seen: &Observation, decision: &Decision) -> Option<Situation> {
     Some(match (pending, silence(seen)) {
         (Action::Inspect, None) => in_queue(seen, first_look()),
         (_, Some(silence)) => silence,
-        (_, None) => in_queue(seen, Situation::Queued(waits_for_a_worker())),
+        (_, None) => match over_budget(seen, decision) {
+            Some(problem) => Situation::Queued(problem),
+            None => in_queue(seen, Situation::Queued(waits_for_a_worker())),
+        },
     })
+}
+
+/// What is due and waits for the next hour.
+fn over_budget(seen: &Observation, decision: &Decision) -> Option<Problem> {
+    let enqueues = matches!(&decision.command, Command::Enqueue(work) if work.action != Action::Inspect);
+    let pending = work::pending(seen).filter(|_| !enqueues)?;
+    budget::in_the_way(seen, &pending)
 }
 
 fn with_job(seen: &Observation, job: &LiveJob) -> Situation {
@@ -186,8 +204,9 @@ const fn phase(action: Action) -> Phase {
         Action::Reboot => Phase::Rebooting,
         Action::Build => Phase::Building,
         Action::Reimage => Phase::Reimaging,
-        // The last two have no steps yet: a job that names one is on its way out.
-        Action::Inspect | Action::Wipe | Action::Decommission => Phase::Queued,
+        Action::Wipe => Phase::Wiping,
+        Action::Decommission => Phase::Decommissioning,
+        Action::Inspect => Phase::Queued,
     }
 }
 
@@ -218,8 +237,8 @@ fn at_rest(seen: &Observation) -> Situation {
             ),
         ),
         (true, _) if reboot::token(seen).is_some() => Situation::Queued(waits_for_a_worker()),
-        (true, _) => match image::sync(seen) {
-            ImageSync::Blocked(problem) => Situation::Stalled(problem),
+        (true, _) => match (lifecycle::life(seen), image::sync(seen)) {
+            (Life::Blocked(problem), _) | (_, ImageSync::Blocked(problem)) => Situation::Stalled(problem),
             _ if silent => Situation::UnreachableIdle,
             _ => Situation::AsDeclared,
         },
@@ -260,6 +279,9 @@ fn deleting(seen: &Observation, decision: &Decision) -> Situation {
         Command::Release(Farewell::WithoutPowerOff) => {
             say("the server is let go; it could not be powered off")
         }
+        Command::Release(Farewell::WithoutWipe) => {
+            say("the server is let go; nothing says that its disks were erased")
+        }
         Command::Nothing(Reason::Deleting) => say("another finalizer keeps this object"),
         _ if seen.paused() && seen.deleting() == Deleting::PowerOff => {
             Situation::DeletingStalled(Problem::new(
@@ -268,6 +290,7 @@ fn deleting(seen: &Observation, decision: &Decision) -> Situation {
              let the machine go as it is",
             ))
         }
+        _ if seen.deleting() == Deleting::Wipe => wiping_first(seen),
         _ => match credentials(seen).or_else(|| met(seen)) {
             Some(problem) => Situation::DeletingStalled(Problem::new(
                 problem.reason,
@@ -280,6 +303,35 @@ fn deleting(seen: &Observation, decision: &Decision) -> Situation {
             None => say("waits until what a job had begun is undone"),
         },
     }
+}
+
+/// A deletion with `Wipe`: it holds until the disks are clean, and says what it waits for and how it is given up.
+fn wiping_first(seen: &Observation) -> Situation {
+    if seen.paused() {
+        return Situation::DeletingStalled(Problem::new(
+            Reason::Paused,
+            "deletionPolicy is Wipe and spec.paused is true: set paused to false, or deletionPolicy to Retain to let the \
+             machine go as it is",
+        ));
+    }
+    let claim = claims::refusal(seen).map(|refusal| claims::problem(seen, refusal));
+    let in_the_way =
+        seen.bmc_address.as_ref().err().cloned().or(claim).or_else(|| deletion::wipe_blocked(seen));
+    let failed = || failure::to_show(seen).map(|failure| failure.problem.clone());
+    if let Some(problem) = in_the_way.or_else(|| credentials(seen)).or_else(failed).or_else(|| met(seen)) {
+        let message = format!(
+            "{} ; the object stays until the disks are erased. To let the machine go as it is, set deletionPolicy to Retain; or, \
+             with a line in the history: {}",
+            problem.message,
+            word::command(seen, names::ABANDON, seen.uid().as_str())
+        );
+        return Situation::DeletingStalled(Problem::new(problem.reason, message));
+    }
+    Situation::Deleting(match (&seen.job, deletion::wipe_over_budget(seen)) {
+        (None, Some(problem)) => problem,
+        (Some(job), _) if job.action == Action::Wipe && job.started() => at_step(job, Reason::Wiping),
+        _ => Problem::new(Reason::Deleting, "the disks are erased first"),
+    })
 }
 
 fn met(seen: &Observation) -> Option<Problem> {

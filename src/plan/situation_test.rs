@@ -72,7 +72,7 @@ fn failed(reason: Reason) -> Observation {
 )]
 #[case::identity(failed(Reason::IdentityMismatch), "Stalled False Reachable Fresh Stalled", Kstatus::Failed)]
 #[case::invalid_address(change(f::new(), |s| s.bmc_address = Err(Problem::new(Reason::InvalidAddress, "no host"))), "Stalled False Stalled", Kstatus::Failed)]
-#[case::claimed_by_another(change(registered(), |s| f::known(s).refusal = Some(ClaimRefusal { reason: Reason::BMCClaimed, holder: None, address: f::ADDRESS.into() })), "Stalled False Stalled", Kstatus::Failed)]
+#[case::claimed_by_another(change(registered(), |s| f::known(s).refusal = Some(ClaimRefusal { reason: Reason::BMCClaimed, holder: None, address: f::ADDRESS.into(), machine: None })), "Stalled False Stalled", Kstatus::Failed)]
 #[case::paused(change(f::ready(), |s| s.server.spec.paused = Some(true)), "Paused True Reachable Fresh Paused", Kstatus::Current)]
 #[case::paused_with_a_difference(change(wished_off(), |s| s.server.spec.paused = Some(true)), "Paused False Reachable Fresh Paused", Kstatus::InProgress)]
 #[case::paused_unseen(change(registered(), |s| s.server.spec.paused = Some(true)), "Paused Unknown Paused", Kstatus::InProgress)]

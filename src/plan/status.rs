@@ -19,6 +19,7 @@ pub fn status(seen: &Observation, decision: &Decision) -> ServerStatus {
         phase: Some(phase(&situation)),
         power: reading.map(|reading| reading.power).or(before.and_then(|before| before.power)),
         image: image::shown(seen),
+        wiped_at: image::wiped_at(seen),
         hardware: reading
             .map(|reading| reading.hardware.clone())
             .or_else(|| before.and_then(|before| before.hardware.clone())),
@@ -61,6 +62,7 @@ const fn phase(situation: &Situation) -> Phase {
     match situation {
         Situation::Pending(_) => Phase::Pending,
         Situation::AsDeclared => Phase::Ready,
+        Situation::Ended => Phase::Decommissioned,
         Situation::Queued(_) => Phase::Queued,
         Situation::Working(phase, _) => *phase,
         Situation::UnreachableIdle | Situation::UnreachableAtWork(..) => Phase::Unreachable,

@@ -2,8 +2,28 @@
 
 use serde::Serialize;
 
-use super::{Observation, failure, history_lost, image, inspect, power, reboot};
-use crate::job::{Action, Cause, Intent, Lane, Step, Visibility};
+use super::{Observation, budget, failure, history_lost, image, inspect, lifecycle, power, reboot};
+use crate::job::{Action, Cause, Contents, Intent, Lane, Step, Visibility};
+
+/// What a job takes of its namespace's destruction budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Share {
+    /// Nothing: no data is destroyed.
+    Nothing,
+    /// One machine's.
+    One,
+}
+
+impl Share {
+    /// What an action takes on a machine with these contents: a machine that counts as blank has nothing to lose.
+    fn of(action: Action, contents: Option<&Contents>) -> Self {
+        match (action, contents) {
+            (Action::Build, None | Some(Contents::Wiped { .. })) => Self::Nothing,
+            (Action::Build | Action::Reimage | Action::Wipe | Action::Decommission, _) => Self::One,
+            (Action::Inspect | Action::PowerOn | Action::PowerOff | Action::Reboot, _) => Self::Nothing,
+        }
+    }
+}
 
 /// A job that should be live.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -20,6 +40,8 @@ pub struct Work {
     pub cause: Cause,
     /// Who sees it.
     pub visibility: Visibility,
+    /// What it takes of the destruction budget.
+    pub share: Share,
 }
 
 impl Work {
@@ -32,6 +54,7 @@ impl Work {
             intent: seen.intent(action),
             cause: seen.cause(),
             visibility,
+            share: Share::of(action, image::contents(seen).as_ref()),
         })
     }
 }
@@ -46,7 +69,7 @@ pub(super) fn lane(seen: &Observation, action: Action) -> Lane {
 
 /// What changes the machine and is due, whatever failed before; the most important first.
 fn due(seen: &Observation) -> impl Iterator<Item = Work> {
-    let concerns = [history_lost::undo, image::wanted, reboot::wanted, power::wanted];
+    let concerns = [history_lost::undo, lifecycle::wanted, image::wanted, reboot::wanted, power::wanted];
     concerns.into_iter().filter_map(move |concern| concern(seen))
 }
 
@@ -59,5 +82,5 @@ pub(super) fn pending(seen: &Observation) -> Option<Work> {
 pub(super) fn wanted(seen: &Observation) -> Option<Work> {
     seen.secret.as_ref()?;
     let mut all = due(seen).chain(inspect::wanted(seen));
-    all.find(|work| failure::in_the_way(seen, work).is_none())
+    all.find(|work| failure::in_the_way(seen, work).is_none() && budget::in_the_way(seen, work).is_none())
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use sqlx::{MySqlConnection, Row};
 
 use super::cancel::lock;
-use super::complete::{End, end_job};
+use super::complete::{Disks, End, end_job};
 use super::row::delete_place;
 use super::transaction::{Ending, Pass, Transaction};
 use super::{Queue, QueueError, Report, boot_session, now_ms, permit};
@@ -52,7 +52,7 @@ impl Transaction for Abandon {
             problem: Some(self.why.clone()),
             cause: None,
             report: Report::Nothing,
-            installed: None,
+            disks: Disks::Untouched,
         };
         end_job(connection, &job, &end).await?;
         Ok(Ending::Commit(Abandoned::Gone))

@@ -3,6 +3,7 @@
 use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, MySqlConnection, Row};
 
+use super::machine::{self, MachineKey, Met};
 use super::many::{filled, marks};
 use super::state::{self, Tell};
 use super::transaction::{Ending, Pass, Transaction};
@@ -46,6 +47,8 @@ pub enum BmcClaimed {
 struct ClaimBmc {
     who: Claimant,
     keys: Vec<BmcKey>,
+    /// The machine that answered; `None`: an address is claimed, or the machine tells nothing of itself.
+    machine: Option<MachineKey>,
     by_address: bool,
 }
 
@@ -56,6 +59,11 @@ impl Transaction for ClaimBmc {
     async fn run(&self, connection: &mut MySqlConnection, _: Pass) -> Result<Ending<BmcClaimed>, QueueError> {
         let Some(mut locked) = state::lock(connection, &self.who.uid).await? else {
             return Ok(Ending::Rollback(BmcClaimed::Unknown));
+        };
+        // Before the claims, in lock order. Its own holder is named first where there is one.
+        let met = match &self.machine {
+            Some(machine) => machine::meet(connection, &self.who.uid, machine, &mut locked).await?,
+            None => Met::Known,
         };
         let mut missing = Vec::new();
         for key in &self.keys {
@@ -72,23 +80,25 @@ impl Transaction for ClaimBmc {
                         // A holder in another namespace is nobody's business.
                         holder: (namespace == self.who.namespace).then_some(name),
                         address: self.who.address.clone(),
+                        machine: None,
                     };
-                    if locked.refusal.get(&self.who.uid)?.as_ref() != Some(&refusal) {
-                        locked.refusal.set(Some(&refusal));
-                        state::write(connection, &self.who.uid, locked, Tell::Controller).await?;
-                        remember_host(connection, &self.who.uid, Some(&key.host)).await?;
-                    }
-                    return Ok(Ending::Commit(BmcClaimed::Refused(refusal)));
+                    return self.refuse(connection, refusal, Some(&key.host)).await;
                 }
             }
+        }
+        if let Met::Ended(machine) = met {
+            let (address, reason) = (self.who.address.clone(), Reason::MachineDecommissioned);
+            let refusal = ClaimRefusal { reason, holder: None, address, machine: Some(machine) };
+            return self.refuse(connection, refusal, None).await;
         }
         for key in missing {
             self.insert(connection, key).await?;
         }
         let claimed = self.by_address.then(|| self.who.address.clone());
+        let met_first = self.machine.is_some() && locked.changed().next().is_some();
         let changed =
             locked.refusal.is_set() || claimed.is_some() && *locked.claimed_address.get() != claimed;
-        if changed {
+        if changed || met_first {
             locked.refusal.set(None);
             if claimed.is_some() {
                 locked.claimed_address.set(claimed);
@@ -101,6 +111,25 @@ impl Transaction for ClaimBmc {
 }
 
 impl ClaimBmc {
+    /// Stores a refusal, and nothing else of what was found.
+    async fn refuse(
+        &self,
+        connection: &mut MySqlConnection,
+        refusal: ClaimRefusal,
+        host: Option<&str>,
+    ) -> Result<Ending<BmcClaimed>, QueueError> {
+        let uid = &self.who.uid;
+        let Some(mut locked) = state::lock(connection, uid).await? else {
+            return Ok(Ending::Rollback(BmcClaimed::Unknown));
+        };
+        if locked.refusal.get(uid)?.as_ref() != Some(&refusal) {
+            locked.refusal.set(Some(&refusal));
+            state::write(connection, uid, locked, Tell::Controller).await?;
+            remember_host(connection, uid, host).await?;
+        }
+        Ok(Ending::Commit(BmcClaimed::Refused(refusal)))
+    }
+
     async fn insert(&self, connection: &mut MySqlConnection, key: &BmcKey) -> Result<(), QueueError> {
         let inserted = sqlx::query(
             "INSERT INTO bmc_claim (host, bmc_system, server_uid, namespace, name) VALUES (?, ?, ?, ?, ?)",
@@ -261,32 +290,39 @@ impl Transaction for Release {
 impl Queue {
     /// Claims what a `Server` says its BMC is, by the normalised address in `who`. The first claim wins.
     pub async fn claim_address(&self, who: Claimant, key: BmcKey) -> Result<BmcClaimed, QueueError> {
-        self.transact(ClaimBmc { who, keys: vec![key], by_address: true }).await
+        self.transact(ClaimBmc { who, keys: vec![key], machine: None, by_address: true }).await
     }
 
-    /// Claims what the BMC turned out to be: its resolved address and its machine's identity. No request that changes
+    /// Claims what the BMC turned out to be: its resolved address and its machine's identity (among the keys). What is
+    /// recorded of the machine is what the server knows of it from then on. No request that changes
     /// the machine may be sent before this was granted. For a server with a live job that is the caller's: nobody
     /// releases its claims meanwhile.
     pub async fn claim_identity(
         &self,
         who: Claimant,
         mut keys: Vec<BmcKey>,
+        machine: Option<MachineKey>,
     ) -> Result<BmcClaimed, QueueError> {
         keys.sort();
         // The common case costs one read.
-        if self.holds(&who.uid, &keys).await? {
+        if self.holds(&who.uid, &keys, machine.as_ref()).await? {
             return Ok(BmcClaimed::Granted);
         }
-        self.transact(ClaimBmc { who, keys, by_address: false }).await
+        self.transact(ClaimBmc { who, keys, machine, by_address: false }).await
     }
 
-    /// Whether all of this is claimed for a server that was not refused.
-    async fn holds(&self, uid: &ServerUid, keys: &[BmcKey]) -> Result<bool, QueueError> {
+    /// Whether all of this is claimed for a server that was not refused and knows its machine.
+    async fn holds(
+        &self,
+        uid: &ServerUid,
+        keys: &[BmcKey],
+        machine: Option<&MachineKey>,
+    ) -> Result<bool, QueueError> {
         let hosts: Vec<&str> = keys.iter().map(|key| key.host.as_str()).collect();
         let Some(hosts) = filled(&hosts).next() else { return Ok(false) };
         let text = format!(
-            "SELECT bmc_claim.host, bmc_claim.bmc_system, bmc_claim.server_uid, bmc_claim.namespace, bmc_claim.name \
-             FROM server_state JOIN bmc_claim FORCE INDEX (PRIMARY) ON bmc_claim.host IN ({}) \
+            "SELECT bmc_claim.host, bmc_claim.bmc_system, bmc_claim.server_uid, bmc_claim.namespace, bmc_claim.name, \
+             server_state.machine FROM server_state JOIN bmc_claim FORCE INDEX (PRIMARY) ON bmc_claim.host IN ({}) \
              WHERE server_state.server_uid = ? AND server_state.refusal IS NULL",
             marks(hosts.len())
         );
@@ -295,6 +331,13 @@ impl Queue {
             query = query.bind(host);
         }
         let rows = query.bind(uid.as_str()).fetch_all(self.pool()).await?;
+        if let Some(machine) = machine {
+            for row in &rows {
+                if row.try_get::<Option<String>, _>("machine")?.as_ref() != Some(&machine.identity) {
+                    return Ok(false);
+                }
+            }
+        }
         for key in keys {
             let mut of_host = Vec::with_capacity(1);
             for row in &rows {

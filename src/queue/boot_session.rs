@@ -13,7 +13,7 @@ use super::row::JobRow;
 use super::state::{self, Tell};
 use super::transaction::{Ending, Pass, Transaction};
 use super::{Queue, QueueError, now_ms};
-use crate::job::{BootEvidence, Contents, InstallProgress, JobId, ServerUid};
+use crate::job::{BootEvidence, BootPurpose, Contents, InstallProgress, JobId, ServerUid};
 
 /// A session that is about to be published.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct NewBootSession {
     pub image: String,
     /// The digest of its spec.
     pub digest: String,
+    /// What it boots for.
+    pub purpose: BootPurpose,
     /// The SHA-256 (hexadecimal) of the token by which a BMC reads the medium; `None`: the machine boots from the network.
     pub media_hash: Option<String>,
 }
@@ -194,8 +196,8 @@ pub(super) async fn publish(
         .execute(&mut *connection)
         .await?;
     sqlx::query(
-        "INSERT INTO boot_session (server_uid, job_id, namespace, name, mac, image, digest, media_hash) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO boot_session (server_uid, job_id, namespace, name, mac, image, digest, purpose, media_hash) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(job.uid.as_str())
     .bind(job.live.id.0)
@@ -204,6 +206,7 @@ pub(super) async fn publish(
     .bind(&session.mac)
     .bind(&session.image)
     .bind(&session.digest)
+    .bind(session.purpose.as_str())
     .bind(&session.media_hash)
     .execute(connection)
     .await?;
@@ -237,8 +240,12 @@ pub(super) fn progress(row: &MySqlRow) -> Result<Option<InstallProgress>, QueueE
 }
 
 fn session(row: &MySqlRow) -> Result<BootSession, QueueError> {
+    let uid: String = row.try_get("server_uid")?;
+    let text: String = row.try_get("purpose")?;
+    let purpose = BootPurpose::parse(&text)
+        .ok_or_else(|| QueueError::unknown("boot_session", &uid, "purpose", &text))?;
     Ok(BootSession {
-        uid: ServerUid(row.try_get("server_uid")?),
+        uid: ServerUid(uid),
         namespace: row.try_get("namespace")?,
         name: row.try_get("name")?,
         job: JobId(row.try_get("job_id")?),
@@ -246,6 +253,7 @@ fn session(row: &MySqlRow) -> Result<BootSession, QueueError> {
             mac: row.try_get("mac")?,
             image: row.try_get("image")?,
             digest: row.try_get("digest")?,
+            purpose,
             media_hash: row.try_get("media_hash")?,
         },
         media_read_at_ms: row.try_get("media_read_at_ms")?,

@@ -2,7 +2,7 @@
 
 use sqlx::{MySqlConnection, Row};
 
-use super::complete::{End, end_job};
+use super::complete::{Disks, End, end_job};
 use super::row::{JobRow, delete_place, insert_place};
 use super::state::{Tell, touch};
 use super::transaction::{Ending, Pass, Transaction};
@@ -124,7 +124,7 @@ impl Transaction for Cancel {
                 problem: Some(problem),
                 cause: None,
                 report: Report::Nothing,
-                installed: None,
+                disks: Disks::Untouched,
             };
             end_job(connection, &job, &end).await?;
             return Ok(Ending::Commit(CancelOutcome::Deleted));

@@ -12,7 +12,7 @@ use super::row::JobRow;
 use super::state::{self, Changed, Tell};
 use super::state_row::Locked;
 use super::transaction::{Ending, Pass, Transaction, begin_again};
-use super::{Claim, Fenced, Queue, QueueError, Report, boot_session, now_ms, permit};
+use super::{Claim, Fenced, Queue, QueueError, Report, boot_session, budget, now_ms, permit};
 use crate::job::{
     Action, Cause, Contents, Effect, FinishedJob, InstalledImage, JobResult, Origin, PermitClass, Problem,
     ServerUid, StoredFailure,
@@ -29,8 +29,38 @@ pub struct End {
     pub cause: Option<Cause>,
     /// What was learned about the machine.
     pub report: Report,
-    /// The image that is on the machine now, as `OSImage` name and digest.
-    pub installed: Option<Installed>,
+    /// What is on the machine's disks now.
+    pub disks: Disks,
+}
+
+/// What a job has made of its machine's disks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Disks {
+    /// Nothing that its stored requests do not say.
+    #[default]
+    Untouched,
+    /// This image is on them.
+    Installed(Installed),
+    /// They are empty.
+    Wiped,
+    /// They are empty, and the machine's life has ended.
+    Decommissioned,
+}
+
+impl Disks {
+    fn contents(&self, since_ms: i64) -> Option<Contents> {
+        Some(match self {
+            Self::Untouched => return None,
+            Self::Installed(Installed { name, digest }) => Contents::Image(InstalledImage {
+                name: name.clone(),
+                digest: digest.clone(),
+                at_ms: since_ms,
+                origin: Origin::Installed,
+            }),
+            Self::Wiped => Contents::Wiped { since_ms },
+            Self::Decommissioned => Contents::Decommissioned { since_ms },
+        })
+    }
 }
 
 /// An image that a job has put onto its machine.
@@ -185,6 +215,7 @@ async fn end_deleted(connection: &mut MySqlConnection, ended: &[(&JobRow, &End)]
     changed.sort_by_key(|changed| changed.uid);
     state::write_all(connection, &changed).await?;
     record(connection, &history, now_ms).await?;
+    budget::give_back(connection, ended.iter().map(|(job, _)| *job)).await?;
     permit::give_back(connection, ended.iter().map(|(job, _)| *job)).await
 }
 
@@ -205,13 +236,8 @@ async fn delete_jobs(connection: &mut MySqlConnection, uids: &[&str]) -> Result<
 fn learn(job: &JobRow, end: &End, locked: &mut Locked) -> Result<bool, QueueError> {
     let changed = locked.absorb(&job.uid, &end.report)?;
     let mut news = false;
-    if let Some(Installed { name, digest }) = &end.installed {
-        locked.contents.set(Some(&Contents::Image(InstalledImage {
-            name: name.clone(),
-            digest: digest.clone(),
-            at_ms: locked.now_ms,
-            origin: Origin::Installed,
-        })));
+    if let Some(contents) = end.disks.contents(locked.now_ms) {
+        locked.contents.set(Some(&contents));
     }
     match end.result {
         JobResult::Failed => {

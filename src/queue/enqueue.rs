@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use sqlx::{AssertSqlSafe, MySqlConnection, Row};
 
 use super::batch::{Answers, Batch};
+use super::budget::{self, Shares};
 use super::many::{filled, groups, marks, times};
 use super::row::{QueueRow, insert_places};
 use super::transaction::{Ending, Pass, Transaction, begin_again};
@@ -41,6 +42,8 @@ pub struct NewJob {
     pub visibility: Visibility,
     /// Who asked: a field manager or a part of the controller.
     pub requester: String,
+    /// How many machines of the namespace may have their data given up in one hour, where this job counts among them.
+    pub budget: Option<i64>,
 }
 
 /// What became of an enqueue.
@@ -52,6 +55,8 @@ pub enum Enqueued {
     Stale,
     /// Another job of this server is live: look again.
     Occupied,
+    /// The namespace's budget of this hour is spent: nothing was enqueued.
+    OverBudget,
 }
 
 /// A job, and the version that it was decided on.
@@ -86,6 +91,11 @@ enum Inserted {
     Collided(String),
     /// What is known of some server is no longer at the version that was decided on.
     Outdated,
+    /// So many jobs of a namespace are too many for its budget.
+    Overdrawn {
+        namespace: String,
+        surplus: i64,
+    },
 }
 
 impl Transaction for Enqueue {
@@ -108,6 +118,10 @@ impl Transaction for Enqueue {
                 return Ok(Ending::Rollback(answers.into_iter().map(Ok).collect()));
             }
             match insert(connection, &items).await? {
+                Inserted::Overdrawn { namespace, surplus } => {
+                    begin_again(connection).await?;
+                    refuse_last(&self.items, &mut wanted, &mut answers, (&namespace, surplus));
+                }
                 Inserted::All => return Ok(Ending::Commit(answers.into_iter().map(Ok).collect())),
                 // One of them stands in the way of all. Found by reading again; alone it is simply refused.
                 Inserted::Outdated | Inserted::Collided(_) if items.len() == 1 => {
@@ -190,8 +204,27 @@ impl Enqueue {
     }
 }
 
-/// Inserts queue rows and jobs, and raises the versions of their servers.
+/// Takes as many jobs of a namespace out of the batch as its budget lacks.
+fn refuse_last(
+    items: &[Decided],
+    wanted: &mut Vec<usize>,
+    answers: &mut [Enqueued],
+    (namespace, mut surplus): (&str, i64),
+) {
+    for at in (0..wanted.len()).rev() {
+        let job = &items[wanted[at]].job;
+        if surplus > 0 && job.budget.is_some() && job.namespace == namespace {
+            answers[wanted[at]] = Enqueued::OverBudget;
+            wanted.remove(at);
+            surplus -= 1;
+        }
+    }
+}
+
+/// Inserts queue rows and jobs, raises the versions of their servers, and takes their shares of the budgets.
 async fn insert(connection: &mut MySqlConnection, items: &[&Decided]) -> Result<Inserted, QueueError> {
+    let charged = items.iter().any(|item| item.job.budget.is_some());
+    let hour = if charged { Some(budget::hour(connection).await?) } else { None };
     let places: Vec<QueueRow<'_>> = items
         .iter()
         .map(|item| QueueRow {
@@ -204,7 +237,7 @@ async fn insert(connection: &mut MySqlConnection, items: &[&Decided]) -> Result<
         })
         .collect();
     let inserted = match insert_places(connection, &places).await {
-        Ok(()) => insert_jobs(connection, items).await,
+        Ok(()) => insert_jobs(connection, items, hour).await,
         Err(error) => Err(error),
     };
     match inserted {
@@ -222,15 +255,33 @@ async fn insert(connection: &mut MySqlConnection, items: &[&Decided]) -> Result<
             return Ok(Inserted::Outdated);
         }
     }
+    let Some(hour) = hour else { return Ok(Inserted::All) };
+    let mut shares = Shares::new();
+    for item in items.iter().filter(|item| item.job.budget.is_some()) {
+        *shares.entry(&item.job.namespace).or_default() += 1;
+    }
+    for (namespace, count) in shares {
+        let of = items.iter().filter(|item| item.job.namespace == namespace);
+        let Some(cap) = of.filter_map(|item| item.job.budget).min() else { continue };
+        let used = budget::take(connection, hour, namespace, count).await?;
+        if used > cap {
+            let (namespace, surplus) = (namespace.to_owned(), (used - cap).min(count));
+            return Ok(Inserted::Overdrawn { namespace, surplus });
+        }
+    }
     Ok(Inserted::All)
 }
 
-async fn insert_jobs(connection: &mut MySqlConnection, items: &[&Decided]) -> Result<(), QueueError> {
+async fn insert_jobs(
+    connection: &mut MySqlConnection,
+    items: &[&Decided],
+    hour: Option<i64>,
+) -> Result<(), QueueError> {
     for group in groups(items) {
-        let row = concat!("(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', ?, ?, ", now_ms!(), ")");
+        let row = concat!("(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', ?, ?, ?, ", now_ms!(), ")");
         let text = format!(
             "INSERT INTO job (server_uid, id, namespace, name, site, shard, action, lane, order_ms, q_state, q_ord, \
-             intent, cause, quiet, step, checkpoint, requester, permit_class, enqueued_at_ms) VALUES {}",
+             intent, cause, quiet, step, checkpoint, requester, permit_class, budget_hour, enqueued_at_ms) VALUES {}",
             times(row, group.len(), ", ")
         );
         let mut query = sqlx::query(AssertSqlSafe(text));
@@ -253,7 +304,8 @@ async fn insert_jobs(connection: &mut MySqlConnection, items: &[&Decided]) -> Re
                 .bind(i64::from(job.visibility == Visibility::Quiet))
                 .bind(job.step.as_str())
                 .bind(&job.requester)
-                .bind(job.action.permit_class().map(PermitClass::as_str));
+                .bind(job.action.permit_class().map(PermitClass::as_str))
+                .bind(job.budget.and(hour));
         }
         query.execute(&mut *connection).await?;
     }

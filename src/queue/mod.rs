@@ -1,7 +1,8 @@
 //! All SQL of AutoBuild: the queue of jobs, what is known of each server, and the registry of workers.
 //!
 //! Knows no Kubernetes client. Every transaction is short, is a type of its own in a file named by what it does, and
-//! takes its locks in one order: `queue`, `job`, `boot_session`, `server_state`, worker row (shared), `permit`; only the insert of a new
+//! takes its locks in one order: `queue`, `job`, `boot_session`, `server_state`, `machine`, `bmc_claim`, `budget`, worker row
+//! (shared), `permit`; only the insert of a new
 //! queue row may come last. Every write of a worker names the token of its claim and the revision that it saw, so a worker
 //! that lost its lease changes nothing, and a commit whose answer was lost is recognised when it is repeated.
 //!
@@ -20,6 +21,7 @@ mod advance;
 mod batch;
 mod bmc_claim;
 mod boot_session;
+mod budget;
 mod cancel;
 mod claim;
 mod complete;
@@ -36,6 +38,7 @@ mod inventory;
 mod lease;
 mod login;
 mod lost;
+mod machine;
 mod many;
 pub mod measure;
 mod observe;
@@ -67,7 +70,7 @@ pub use bmc_claim::{BmcClaimed, BmcKey, Claimant, Released};
 pub use boot_session::{AtMac, BootSession, CallHome, Heard, NewBootSession};
 pub use cancel::CancelOutcome;
 pub use claim::{Claim, ClaimFrom, Served};
-pub use complete::{End, Installed};
+pub use complete::{Disks, End, Installed};
 pub use connection::{Engine, ServerInfo};
 pub use derive::Derived;
 pub use enqueue::{Enqueued, NewJob};
@@ -79,6 +82,7 @@ pub use history::Underived;
 pub use lease::{Beat, Followed, Heart, Newcomer, Past};
 pub use login::{LoginEnd, LoginKey, LoginLeave};
 pub use lost::LostJob;
+pub use machine::MachineKey;
 pub use observe::{Registered, Seen};
 pub use park::{OwnedJob, ParkAs, Parked};
 pub use permit::Permits;

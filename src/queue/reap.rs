@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::mysql::MySqlRow;
 use sqlx::{MySqlConnection, Row};
 
-use super::complete::{End, end_job};
+use super::complete::{Disks, End, end_job};
 use super::row::{JobRow, QueueRow, insert_places};
 use super::state::{Tell, touch};
 use super::transaction::{Ending, Pass, Transaction};
@@ -180,8 +180,13 @@ fn poisoned(job: &JobRow) -> Problem {
     Problem::new(Reason::CrashLimit, message)
 }
 
-const FAILED: End =
-    End { result: JobResult::Failed, problem: None, cause: None, report: Report::Nothing, installed: None };
+const FAILED: End = End {
+    result: JobResult::Failed,
+    problem: None,
+    cause: None,
+    report: Report::Nothing,
+    disks: Disks::Untouched,
+};
 
 /// What is needed to park a row whatever else it holds.
 struct Key {

@@ -67,6 +67,8 @@ pub(super) struct JobRow {
     pub step_since_ms: Option<i64>,
     pub permit_class: Option<PermitClass>,
     pub permit_held: bool,
+    /// The hour of whose destruction budget it took a share.
+    pub budget_hour: Option<i64>,
 }
 
 impl JobRow {
@@ -172,6 +174,7 @@ impl JobRow {
                 .map(|text| PermitClass::parse(&text).ok_or_else(|| bad("permit_class", &text)))
                 .transpose()?,
             permit_held: row.try_get::<i64, _>("permit_held")? != 0,
+            budget_hour: row.try_get("budget_hour")?,
             uid: ServerUid(uid),
             live,
         })

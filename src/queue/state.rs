@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, MySqlConnection, Row};
 
 use super::many::{filled, groups, marks, times};
 use super::state_row::{Column, Json, Locked};
-use super::{QueueError, inventory, now_ms};
+use super::{QueueError, inventory, machine, now_ms};
 use crate::job::{Known, Problem, Reading, ServerUid};
 
 /// What a worker learned about a machine since its last write.
@@ -60,7 +60,7 @@ pub(super) async fn lock_all(
     for group in filled(uids) {
         let text = format!(
             "SELECT server_uid, version, reading, inventory_hash, last_good_read_ms, last_try_ms, unanswered, handled, \
-             contents, boot_mac, failure, last_job, claimed_address, refusal, {} AS now_ms FROM server_state FORCE INDEX (PRIMARY) \
+             contents, boot_mac, failure, last_job, claimed_address, refusal, machine, {} AS now_ms FROM server_state FORCE INDEX (PRIMARY) \
              WHERE server_uid IN ({}) FOR UPDATE",
             now_ms!(),
             marks(group.len())
@@ -143,7 +143,9 @@ pub(super) async fn write_all(
     }
     let news: Vec<(&ServerUid, &str)> =
         rows.iter().filter_map(|row| Some((row.uid, row.locked.new_inventory()?))).collect();
-    inventory::write_all(connection, &news).await
+    inventory::write_all(connection, &news).await?;
+    let locked: Vec<(&ServerUid, &Locked)> = rows.iter().map(|row| (row.uid, &row.locked)).collect();
+    machine::write_all(connection, &locked).await
 }
 
 /// Writes a locked row back and raises its version.

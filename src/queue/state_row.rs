@@ -29,6 +29,7 @@ pub(super) enum Column {
     LastJob,
     ClaimedAddress,
     Refusal,
+    Machine,
 }
 
 impl Column {
@@ -46,6 +47,7 @@ impl Column {
             Self::LastJob => "last_job",
             Self::ClaimedAddress => "claimed_address",
             Self::Refusal => "refusal",
+            Self::Machine => "machine",
         }
     }
 }
@@ -118,6 +120,7 @@ pub(super) struct Locked {
     pub last_job: Json<FinishedJob>,
     pub claimed_address: Field<Option<String>>,
     pub refusal: Json<ClaimRefusal>,
+    pub machine: Field<Option<String>>,
     pub now_ms: i64,
 }
 
@@ -138,6 +141,7 @@ impl Locked {
             last_job: Json::read(row, Column::LastJob)?,
             claimed_address: Field::of(row.try_get("claimed_address")?),
             refusal: Json::read(row, Column::Refusal)?,
+            machine: Field::of(row.try_get("machine")?),
             now_ms: row.try_get("now_ms")?,
         })
     }
@@ -157,6 +161,7 @@ impl Locked {
             (Column::LastJob, self.last_job.text.changed),
             (Column::ClaimedAddress, self.claimed_address.changed),
             (Column::Refusal, self.refusal.text.changed),
+            (Column::Machine, self.machine.changed),
         ]
         .into_iter()
         .filter_map(|(column, changed)| changed.then_some(column))
@@ -181,12 +186,20 @@ impl Locked {
             Column::LastJob => query.bind(self.last_job.text.get()),
             Column::ClaimedAddress => query.bind(self.claimed_address.get()),
             Column::Refusal => query.bind(self.refusal.text.get()),
+            Column::Machine => query.bind(self.machine.get()),
         }
     }
 
     /// The inventory, where it is another one than before.
     pub(super) fn new_inventory(&self) -> Option<&str> {
         self.new_inventory.as_deref()
+    }
+
+    /// The machine and its contents as they are stored, where either is another one than before.
+    pub(super) fn machine_news(&self) -> Option<(&str, &str)> {
+        let changed = self.machine.changed || self.contents.text.changed;
+        let (machine, contents) = (self.machine.get().as_deref()?, self.contents.text.get().as_deref()?);
+        changed.then_some((machine, contents))
     }
 
     /// Counts tokens as handled.
@@ -267,6 +280,7 @@ mod tests {
             last_job: empty(Column::LastJob),
             claimed_address: Field::default(),
             refusal: empty(Column::Refusal),
+            machine: Field::default(),
             now_ms: 0,
         }
     }

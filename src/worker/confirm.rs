@@ -46,8 +46,11 @@ pub(super) fn objection(asked: &Asked<'_>, asking: &Asking) -> Option<StepOutcom
         let problem = Problem::new(Reason::Paused, "spec.paused is true: nothing was sent");
         return Some(StepOutcome::Superseded { problem });
     }
+    if !asked.action.is_asked_by(server) {
+        return Some(wish_changed());
+    }
     if !asked.begun
-        && let Some(outcome) = already_handled(asked, server).or_else(|| not_ours(asked, server))
+        && let Some(outcome) = already_handled(asked, server).or_else(|| unconfirmed(asked, server))
     {
         return Some(outcome);
     }
@@ -57,6 +60,11 @@ pub(super) fn objection(asked: &Asked<'_>, asking: &Asking) -> Option<StepOutcom
 
 /// Whether the token of this action is handled, or its image is installed, without this job having begun.
 fn already_handled(asked: &Asked<'_>, server: &Server) -> Option<StepOutcome> {
+    if asked.action.wipes() {
+        let empty =
+            matches!(newest(asked, server), Some(Contents::Decommissioned { .. } | Contents::Wiped { .. }));
+        return empty.then(|| done_already("the disks are erased"));
+    }
     let kind = asked.action.token()?;
     let token = kind.of(&server.spec);
     let known = asked.handled.is_handled(kind, token);
@@ -81,7 +89,7 @@ fn already_handled(asked: &Asked<'_>, server: &Server) -> Option<StepOutcome> {
 }
 
 fn newest(asked: &Asked<'_>, server: &Server) -> Option<Contents> {
-    Contents::newest(asked.contents, server.status.as_ref().and_then(|status| status.image.as_ref()))
+    Contents::newest(asked.contents, Contents::shown(server))
 }
 
 fn done_already(sign: &str) -> StepOutcome {
@@ -90,21 +98,26 @@ fn done_already(sign: &str) -> StepOutcome {
     }
 }
 
-/// A machine that ran before we knew it is built on a person's word alone, whatever the row of the job says.
-fn not_ours(asked: &Asked<'_>, server: &Server) -> Option<StepOutcome> {
-    if !asked.action.installs() {
-        return None;
-    }
-    let somebodys = match newest(asked, server) {
-        Some(Contents::Foreign { .. }) => true,
-        Some(Contents::Image(_) | Contents::Unknown { .. }) => false,
-        None => asked.power != Some(PowerState::PoweredOff),
+/// What we did not put onto a machine, and every life's end, goes on a person's word alone, whatever the row of the job
+/// says.
+fn unconfirmed(asked: &Asked<'_>, server: &Server) -> Option<StepOutcome> {
+    let (needed, reason) = match asked.action {
+        Action::Decommission => (true, Reason::ConfirmDecommission),
+        Action::Wipe => (true, Reason::ConfirmWipe),
+        Action::Build | Action::Reimage => {
+            let somebodys = match newest(asked, server) {
+                Some(Contents::Wiped { .. }) | None => asked.power != Some(PowerState::PoweredOff),
+                Some(contents) => contents.needs_a_word(),
+            };
+            (somebodys, Reason::ConfirmBuild)
+        }
+        Action::Inspect | Action::PowerOn | Action::PowerOff | Action::Reboot => return None,
     };
     let annotations = server.metadata.annotations.as_ref();
     let confirmed = annotations.and_then(|all| all.get(names::CONFIRM)).map(String::as_str);
-    (somebodys && confirmed != Some(asked.uid.as_str())).then(|| {
-        let message = "the machine ran before AutoBuild knew it, and nobody confirmed that it may be built: nothing was sent";
-        StepOutcome::Superseded { problem: Problem::new(Reason::ConfirmBuild, message) }
+    (needed && confirmed != Some(asked.uid.as_str())).then(|| {
+        let message = "nobody confirmed that the data on the machine may be given up: nothing was sent";
+        StepOutcome::Superseded { problem: Problem::new(reason, message) }
     })
 }
 

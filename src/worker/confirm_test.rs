@@ -1,12 +1,16 @@
 //! What a live `Server` has against a first request.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use rstest::rstest;
 
 use super::*;
 use crate::api::condition::time;
-use crate::api::{BmcSpec, ImageKind, ImageStatus, ImageWish, JobStatus, LastJobStatus, ServerSpec};
+use crate::api::{
+    BmcSpec, DeletionPolicy, ImageKind, ImageStatus, ImageWish, JobStatus, LastJobStatus, Lifecycle,
+    Provisioning, ServerSpec,
+};
 use crate::job::{InstalledImage, JobResult, Origin, Step};
+use crate::worker::session::BootImage;
 
 const ID: JobId = JobId(7);
 const OTHER: JobId = JobId(8);
@@ -42,6 +46,23 @@ fn said(action: Action, server: &Server, begun: bool, handled: &[&str]) -> Strin
     said_of(action, server, begun, handled, None, PowerState::PoweredOff)
 }
 
+/// The same server where it asks for this action, with a person's word.
+fn asking_for(action: Action, mut server: Server) -> Server {
+    server.spec.image.get_or_insert_with(|| ImageWish { name: "debian".into(), ..ImageWish::default() });
+    match action {
+        Action::Decommission => server.spec.lifecycle = Lifecycle::Decommissioned,
+        Action::Wipe => {
+            server.spec.deletion_policy = DeletionPolicy::Wipe;
+            server.metadata.deletion_timestamp = Some(time(3));
+        }
+        _ => {}
+    }
+    if action.wipes() {
+        server.metadata.annotations = Some([(names::CONFIRM.to_owned(), uid().0)].into());
+    }
+    server
+}
+
 fn said_of(
     action: Action,
     server: &Server,
@@ -50,11 +71,9 @@ fn said_of(
     contents: Option<&Contents>,
     power: PowerState,
 ) -> String {
-    let asking = Asking {
-        server: server.clone(),
-        image_digest: Some(DIGEST.into()),
-        image_kind: Some(ImageKind::Network),
-    };
+    let server = &asking_for(action, server.clone());
+    let image = BootImage { name: "debian".into(), digest: DIGEST.into(), kind: ImageKind::Network };
+    let asking = Asking { server: server.clone(), image: Some(image) };
     let intent = session::intent(action, &uid(), &asking);
     let values = || handled.iter().map(|token| (*token).to_owned()).collect();
     let handled = HandledTokens { reboot: values(), reimage: values() };
@@ -153,7 +172,7 @@ fn another_wish_wins_over_everything() {
         power: None,
     };
     assert!(matches!(
-        objection(&asked, &Asking { server, image_digest: None, image_kind: None }),
+        objection(&asked, &Asking { server, image: None }),
         Some(StepOutcome::Superseded { problem }) if problem.reason == Reason::WishChanged
     ));
 }
@@ -218,4 +237,68 @@ fn an_installation_that_status_shows_as_done_is_not_done_again() {
         adopted: false,
     });
     assert_eq!(say(&server, &[], Some(&Contents::Unknown { since_ms: 4_000 })), "superseded AlreadyDone");
+}
+
+#[test]
+fn what_destroys_data_is_asked_for_by_the_object_itself_whatever_intent_a_row_has() {
+    for action in Action::ALL.into_iter().filter(|action| action.effect() == Effect::Destructive) {
+        let mut server = asking_for(action, server(Some((ID, action, JobState::Running))));
+        match action {
+            Action::Decommission => server.spec.lifecycle = Lifecycle::InService,
+            Action::Wipe => server.spec.deletion_policy = DeletionPolicy::Retain,
+            _ => server.spec.provisioning = Provisioning::Adopt,
+        }
+        let asking = Asking { server, image: Some(BootImage { name: "wipe".into(), digest: DIGEST.into() }) };
+        let intent = session::intent(action, &uid(), &asking);
+        let handled = HandledTokens::default();
+        let (uid, power) = (uid(), Some(PowerState::PoweredOff));
+        let asked = Asked {
+            uid: &uid,
+            id: ID,
+            action,
+            intent: &intent,
+            begun: false,
+            handled: &handled,
+            contents: None,
+            power,
+        };
+        let Some(StepOutcome::Superseded { problem }) = objection(&asked, &asking) else {
+            panic!("{action} goes on")
+        };
+        assert_eq!(problem.reason, Reason::WishChanged, "{action}");
+    }
+}
+
+#[test]
+fn no_disk_is_erased_without_a_persons_word_and_none_twice() {
+    let running = |action| server(Some((ID, action, JobState::Running)));
+    let said = |action, server: &Server, contents: &Contents| {
+        said_of(action, server, false, &[], Some(contents), PowerState::PoweredOn)
+    };
+    let foreign = Contents::Foreign { since_ms: 1 };
+    for (action, reason) in [(Action::Decommission, "ConfirmDecommission"), (Action::Wipe, "ConfirmWipe")] {
+        let mut server = asking_for(action, running(action));
+        assert_eq!(said(action, &server, &foreign), "go on");
+        assert_eq!(said(action, &server, &Contents::Wiped { since_ms: 1 }), "superseded AlreadyDone");
+        let another = "of-another-object".to_owned();
+        server.metadata.annotations = Some([(names::CONFIRM.to_owned(), another)].into());
+        let image = BootImage { name: "wipe".into(), digest: DIGEST.into() };
+        let asking = Asking { server, image: Some(image) };
+        let (uid, handled) = (uid(), HandledTokens::default());
+        let intent = session::intent(action, &uid, &asking);
+        let asked = Asked {
+            uid: &uid,
+            id: ID,
+            action,
+            intent: &intent,
+            begun: false,
+            handled: &handled,
+            contents: Some(&foreign),
+            power: Some(PowerState::PoweredOn),
+        };
+        let Some(StepOutcome::Superseded { problem }) = objection(&asked, &asking) else {
+            panic!("{action} goes on")
+        };
+        assert_eq!(problem.reason.as_str(), reason);
+    }
 }

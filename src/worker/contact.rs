@@ -72,7 +72,7 @@ impl Run<'_> {
 
     /// Opens the session of this claim, with its first look.
     async fn open(&mut self) -> Result<Result<(), StepOutcome>, Halt> {
-        let live = match session::read(&self.around.live, &self.claim).await {
+        let live = match session::read(self.around, &self.claim).await {
             Ok(live) => live,
             Err(problem) => return Ok(Err(self.retry(problem, 0))),
         };

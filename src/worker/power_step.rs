@@ -4,12 +4,17 @@ use super::Halt;
 use super::power::{self, Move};
 use super::request::Sent;
 use super::run::Run;
-use crate::api::Reason;
+use crate::api::{Reason, ShutdownMode};
 use crate::job::{Problem, RequestKind, StepOutcome};
 
 /// Powers off and reads it back.
 pub(super) async fn off(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
     towards(run, |run, look| power::off(look, run.shutdown_mode(), run.patience())).await
+}
+
+/// Cuts the power and reads it back: nothing is left that would shut down.
+pub(super) async fn off_at_once(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
+    towards(run, |run, look| power::off(look, ShutdownMode::Forced, run.patience())).await
 }
 
 /// Powers on and reads it back.

@@ -16,7 +16,9 @@ use crate::api::Reason;
 use crate::bmc::{Beside, BmcErrorKind, Delivery};
 use crate::config::ms;
 use crate::failpoint::crash_point;
-use crate::job::{Action, Problem, RequestKind, StepOutcome, StoredRequest, TokenKind, TokenValue};
+use crate::job::{
+    Action, BootPurpose, Problem, RequestKind, StepOutcome, StoredRequest, TokenKind, TokenValue,
+};
 use crate::queue::{ContentsAfter, Effects, NewBootSession, QueueError};
 
 /// What became of a request.
@@ -135,6 +137,7 @@ impl Run<'_> {
             Action::Reboot => &[TokenKind::Reboot],
             // An installation ends with a start of the machine: it takes a reboot with it.
             Action::Build | Action::Reimage => &[TokenKind::Reimage, TokenKind::Reboot],
+            // What is wiped is asked for by no token, and ends powered off.
             Action::Inspect | Action::PowerOn | Action::PowerOff | Action::Wipe | Action::Decommission => &[],
         };
         if let (Some(server), false) = (self.server(), self.claim.job().request_stored) {
@@ -153,6 +156,7 @@ impl Run<'_> {
                         mac: install.mac.clone(),
                         image: install.image.clone(),
                         digest: install.digest.clone(),
+                        purpose: if self.action().wipes() { BootPurpose::Wipe } else { BootPurpose::Install },
                         media_hash: install.media_hash.clone(),
                     });
                 }
@@ -184,7 +188,7 @@ impl Run<'_> {
         if begun && (!first || self.undoing()) {
             return Ok(None);
         }
-        let asking = match session::read(&self.around.live, &self.claim).await {
+        let asking = match session::read(self.around, &self.claim).await {
             Ok(Live::Present(asking)) => asking,
             Ok(Live::Gone) => return Ok(Some(gone())),
             Err(problem) => return Ok(Some(self.retry(problem, 0))),

@@ -17,11 +17,11 @@ use crate::api::{BootMethod, Power, Reason, Server, ShutdownMode};
 use crate::bmc::Probe;
 use crate::config::ms;
 use crate::job::{
-    Action, Contents, HandledTokens, JobResult, Known, Problem, Reading, RequestKind, Step, StepOutcome,
-    WaitingFor,
+    Action, Contents, HandledTokens, JobResult, Known, PermitClass, Problem, Reading, RequestKind, Step,
+    StepOutcome, WaitingFor,
 };
 use crate::metrics;
-use crate::queue::{CRASH_LIMIT, Claim, End, Fenced, Installed, ParkAs, Report};
+use crate::queue::{CRASH_LIMIT, Claim, Disks, End, Fenced, ParkAs, Report};
 
 /// A claim being worked on.
 pub(super) struct Run<'a> {
@@ -40,8 +40,8 @@ pub(super) struct Run<'a> {
     pub(super) handled: HandledTokens,
     pub(super) reading: Option<Reading>,
     pub(super) contents: Option<Contents>,
-    /// What the machine was found to run: told with the job's end.
-    pub(super) installed: Option<Installed>,
+    /// What is on the machine's disks now: told with the job's end.
+    pub(super) disks: Disks,
     pub(super) report: Report,
     /// When the open request was stored, if it was by this claim.
     pub(super) stored: Option<Instant>,
@@ -74,7 +74,7 @@ pub(super) async fn run(around: &Surroundings, claim: Claim) -> Result<(), Halt>
         handled: HandledTokens::default(),
         reading: None,
         contents: None,
-        installed: None,
+        disks: Disks::default(),
         report: Report::Nothing,
         stored: None,
         to_store: answered_in * ANSWERS_TO_STORE,
@@ -273,7 +273,7 @@ impl Run<'_> {
 
     async fn undo(&mut self, ending: Ending) -> Result<Flow, Halt> {
         let Some(step) = self.action().undo().first().copied() else { return Ok(Flow::Again) };
-        if self.action().installs() {
+        if self.action().permit_class() == Some(PermitClass::Install) {
             // From now on the machine boots from its disk.
             self.around.queue.revoke_boot(self.claim.uid(), self.claim.job().id).await?;
         }
@@ -347,7 +347,11 @@ impl Run<'_> {
             problem: problem.clone(),
             cause: self.circumstances.cause.clone(),
             report: std::mem::take(&mut self.report),
-            installed: self.installed.take().filter(|_| result == JobResult::Succeeded),
+            disks: if result == JobResult::Succeeded {
+                std::mem::take(&mut self.disks)
+            } else {
+                Disks::default()
+            },
         };
         if self.around.queue.complete(self.claim.clone(), end).await? == Fenced::Lost {
             return Err(Halt::Lost);

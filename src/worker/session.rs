@@ -3,15 +3,15 @@
 
 use k8s_openapi::api::core::v1::Secret;
 
-use super::live::{LiveReader, Unavailable};
+use super::live::Unavailable;
 use super::{Halt, Surroundings};
 use crate::api::bmc_address::BmcAddress;
 use crate::api::hardware::HardwareIdentity;
-use crate::api::{BmcSpec, BmcTls, DeletionPolicy, ImageKind, Reason, Server, names};
+use crate::api::{BmcSpec, BmcTls, ImageKind, Reason, Server, names};
 use crate::bmc::credentials::{Credentials, content_hash};
 use crate::bmc::{Bmc, BmcError, BmcErrorKind, Probe, Trust, pin};
 use crate::job::{Action, Cause, Deleting, Intent, Problem, SecretVersion, ServerUid, Wish};
-use crate::queue::{BmcClaimed, BmcKey, Claim, Claimant, LoginEnd, LoginKey, LoginLeave};
+use crate::queue::{BmcClaimed, BmcKey, Claim, Claimant, LoginEnd, LoginKey, LoginLeave, MachineKey};
 
 /// Why there is no session now.
 #[derive(Debug)]
@@ -35,11 +35,19 @@ pub(super) enum NoSession {
 pub(super) struct Asking {
     /// The object.
     pub server: Server,
-    /// The digest of the `OSImage` that it names; `None`: it names none, there is none of that name, or the action has
-    /// nothing to do with it.
-    pub image_digest: Option<String>,
-    /// How machines boot that image.
-    pub image_kind: Option<ImageKind>,
+    /// The `OSImage` that the action boots; `None`: none is named, there is none of that name, or it boots none.
+    pub image: Option<BootImage>,
+}
+
+/// An `OSImage` that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct BootImage {
+    /// Its name.
+    pub name: String,
+    /// The digest of its spec.
+    pub digest: String,
+    /// How machines boot it.
+    pub kind: ImageKind,
 }
 
 /// A `Server` as it stands now, or what is left of it.
@@ -50,21 +58,27 @@ pub(super) enum Live {
     Gone,
 }
 
-/// Reads the server of a claim.
-pub(super) async fn read(reader: &LiveReader, claim: &Claim) -> Result<Live, Problem> {
+/// Reads the server of a claim, and what its action boots.
+pub(super) async fn read(around: &Surroundings, claim: &Claim) -> Result<Live, Problem> {
+    let reader = &around.live;
     let found = reader.server(claim.namespace(), claim.name()).await.map_err(|error| away(&error))?;
     let Some(server) = found.filter(|server| server.metadata.uid.as_deref() == Some(claim.uid().as_str()))
     else {
         return Ok(Live::Gone);
     };
-    let image = server.spec.image.as_ref().filter(|_| claim.job().action.installs());
-    let image = match image {
-        Some(image) => reader.image(claim.namespace(), &image.name).await.map_err(|error| away(&error))?,
+    let action = claim.job().action;
+    let wished = server.spec.image.as_ref().filter(|_| action.installs()).map(|image| image.name.clone());
+    let name = wished.or_else(|| action.wipes().then(|| around.settings.wipe_image.clone()));
+    let image = match name {
+        Some(name) => {
+            let found = reader.image(claim.namespace(), &name).await.map_err(|error| away(&error))?;
+            found.map(|found| BootImage { name, digest: found.spec.digest(), kind: found.spec.kind() })
+        }
         None => None,
     };
-    let image_kind = image.as_ref().map(|image| image.spec.kind());
-    let image_digest = image.map(|image| image.spec.digest());
-    Ok(Live::Present(Box::new(Asking { server, image_digest, image_kind })))
+    // What erases disks boots from the network.
+    let image = image.filter(|image| action.installs() || image.kind == ImageKind::Network);
+    Ok(Live::Present(Box::new(Asking { server, image })))
 }
 
 /// What is said while the API is away.
@@ -77,16 +91,12 @@ pub(super) fn away(error: &Unavailable) -> Problem {
 
 /// What the live object asks of `action`.
 pub(super) fn intent(action: Action, uid: &ServerUid, asking: &Asking) -> Intent {
-    let Asking { server, image_digest, .. } = asking;
-    let deleting = match (&server.metadata.deletion_timestamp, server.spec.deletion_policy) {
-        (None, _) => Deleting::No,
-        (Some(_), DeletionPolicy::Retain) => Deleting::Retain,
-        (Some(_), DeletionPolicy::PowerOff) => Deleting::PowerOff,
-    };
+    let Asking { server, image } = asking;
+    let deleting = Deleting::of(server);
     let written = &server.spec.bmc.address;
     let normalised =
         BmcAddress::parse(written).map_or_else(|_| written.clone(), |address| address.normalised());
-    let image_digest = image_digest.as_deref();
+    let image_digest = image.as_ref().map(|image| image.digest.as_str());
     Intent::of(action, Wish { uid, spec: &server.spec, bmc_address: &normalised, image_digest, deleting })
 }
 
@@ -190,22 +200,33 @@ impl Session {
         let mut keys =
             vec![BmcKey { host: format!("addr:{peer}"), system: self.bmc.system().unwrap_or_default() }];
         // A UUID alone where there is one: serial numbers of different makers may be equal.
-        match (&identity.uuid, &identity.serial_number) {
-            (Some(uuid), _) => keys.push(whole(format!("hw:uuid:{uuid}"))),
-            (None, Some(serial)) => keys.push(whole(format!("hw:serial:{serial}"))),
-            (None, None) => {}
-        }
+        let machine = match (&identity.uuid, &identity.serial_number) {
+            (Some(uuid), serial) => {
+                let serial_number = serial.as_ref().unwrap_or(uuid).clone();
+                Some(MachineKey { identity: format!("hw:uuid:{uuid}"), serial_number })
+            }
+            (None, Some(serial)) => {
+                Some(MachineKey { identity: format!("hw:serial:{serial}"), serial_number: serial.clone() })
+            }
+            (None, None) => None,
+        };
+        keys.extend(machine.iter().map(|machine| whole(machine.identity.clone())));
         let who = Claimant {
             uid: claim.uid().clone(),
             namespace: claim.namespace().to_owned(),
             name: claim.name().to_owned(),
             address: address.normalised(),
         };
-        Ok(match around.queue.claim_identity(who, keys).await? {
+        Ok(match around.queue.claim_identity(who, keys, machine).await? {
             BmcClaimed::Granted => None,
             BmcClaimed::Refused(refusal) => Some(Problem::new(
                 refusal.reason,
-                "another Server holds this machine: nothing was sent to it",
+                match refusal.reason {
+                    Reason::MachineDecommissioned => {
+                        "this machine was decommissioned: nothing was sent to it"
+                    }
+                    _ => "another Server holds this machine: nothing was sent to it",
+                },
             )),
             BmcClaimed::Unknown => Some(Problem::new(
                 Reason::ServerGone,

@@ -40,6 +40,10 @@ pub struct Settings {
     pub boot_deadline: Duration,
     /// How long an installation may take from then on.
     pub install_deadline: Duration,
+    /// How long erasing the disks may take.
+    pub wipe_deadline: Duration,
+    /// The name of the `OSImage` that erases disks.
+    pub wipe_image: String,
     /// How long a job that was asked to stop tries to undo what it began.
     pub undo_deadline: Duration,
     /// Where BMCs reach the boot service, for virtual media; `None`: no machine is installed by them.

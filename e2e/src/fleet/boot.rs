@@ -105,6 +105,17 @@ impl Fleet {
 
     /// The same at a given address, and without telling the hosts.
     pub async fn boot_at(&self, name: &str, address: &str, files: &BootFiles) -> Result<Running> {
+        self.boot_with(name, address, files, &[]).await
+    }
+
+    /// The same with these variables.
+    pub async fn boot_with(
+        &self,
+        name: &str,
+        address: &str,
+        files: &BootFiles,
+        env: &[(&str, &str)],
+    ) -> Result<Running> {
         let cache = self.dir().join(format!("{name}-cache"));
         std::fs::create_dir_all(&cache)?;
         let flags = Flags::new("boot")
@@ -112,7 +123,7 @@ impl Fleet {
             .set("--public-url", format!("http://{address}"))
             .set("--cache-dir", cache.display().to_string())
             .set("--http-source", files.address());
-        let running = self.launch(name, &flags, self.cluster().boot(), &[]).await?;
+        let running = self.launch(name, &flags, self.cluster().boot(), env).await?;
         running.wait_ready().await?;
         Ok(running)
     }

@@ -7,7 +7,7 @@ use autobuild::api::hardware::{Hardware, HardwareIdentity, PowerState};
 use autobuild::api::{Server, ServerStatus, names};
 use autobuild::job::{Action, JobResult, Lane, Reading, RequestKind, ServerUid, StoredRequest, TokenValue};
 use autobuild::queue::{
-    Claim, ClaimFrom, Effects, End, FeedCursor, Fenced, Heart, PlaceInQueue, Queue, Report,
+    Claim, ClaimFrom, Disks, Effects, End, FeedCursor, Fenced, Heart, PlaceInQueue, Queue, Report,
 };
 use autobuild::shard::{DEFAULT_SHARDS, Shard};
 use e2e::autobuild::{Autobuild, Running};
@@ -247,7 +247,13 @@ pub async fn wait<F: AsyncFnMut() -> bool>(what: &str, mut holds: F) {
 }
 
 pub fn succeeded(power: PowerState) -> End {
-    End { result: JobResult::Succeeded, problem: None, cause: None, report: reading(power), installed: None }
+    End {
+        result: JobResult::Succeeded,
+        problem: None,
+        cause: None,
+        report: reading(power),
+        disks: Disks::Untouched,
+    }
 }
 
 pub fn reading(power: PowerState) -> Report {

@@ -22,4 +22,5 @@ mod priority;
 mod register;
 mod steps;
 mod trouble;
+mod walks;
 mod wishes;

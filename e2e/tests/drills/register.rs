@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use autobuild::job::{Action, Cause, HandledTokens, Intent, JobId, JobResult, Lane, ServerUid, Visibility};
-use autobuild::queue::{ClaimFrom, End, Fenced, NewJob, PlaceInQueue, Queue, Report};
+use autobuild::queue::{ClaimFrom, Disks, End, Fenced, NewJob, PlaceInQueue, Queue, Report};
 use autobuild::shard::Shard;
 use e2e::database::{Database, Engine};
 use e2e::fleet::{LIMIT, Link, Proxy};
@@ -187,7 +187,13 @@ fn fenced<T>(answer: Result<Fenced<T>, autobuild::queue::QueueError>) -> Told {
 }
 
 fn succeeded() -> End {
-    End { result: JobResult::Succeeded, problem: None, cause: None, report: Report::Nothing, installed: None }
+    End {
+        result: JobResult::Succeeded,
+        problem: None,
+        cause: None,
+        report: Report::Nothing,
+        disks: Disks::Untouched,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -262,6 +268,7 @@ pub fn job(uid: &ServerUid, id: JobId) -> NewJob {
         cause: Cause("c".repeat(64)),
         visibility: Visibility::Shown,
         requester: "test".to_owned(),
+        budget: None,
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod controllers;
 mod frozen;
+mod installs;
 mod reboot;
 mod signals;
 mod workers;

@@ -84,8 +84,9 @@ async fn orphan(f: Fixture) {
 
 async fn unnamed(f: Fixture) {
     let (first, second) = (f.server("a").await, f.server("b").await);
-    f.queue.claim_identity(claimant(&first, "theirs"), vec![key("hw:SN1", "")]).await.unwrap();
-    let second = f.queue.claim_identity(claimant(&second, "ours"), vec![key("hw:SN1", "")]).await.unwrap();
+    f.queue.claim_identity(claimant(&first, "theirs"), vec![key("hw:SN1", "")], None).await.unwrap();
+    let second =
+        f.queue.claim_identity(claimant(&second, "ours"), vec![key("hw:SN1", "")], None).await.unwrap();
     assert_eq!(refusal(second), (Reason::IdentityConflict, None));
 }
 
@@ -104,7 +105,7 @@ async fn race(f: Fixture) {
         let queue = f.queue.clone();
         claims.push(tokio::spawn(async move {
             let keys = vec![key("addr:192.0.2.1:443", "/redfish/v1/Systems/1"), key("hw:SN1", "")];
-            queue.claim_identity(claimant(&uid, "ns"), keys).await.unwrap()
+            queue.claim_identity(claimant(&uid, "ns"), keys, None).await.unwrap()
         }));
     }
     let outcomes = futures::future::join_all(claims).await;
@@ -116,7 +117,7 @@ async fn found_again(f: Fixture) {
     let (first, second) = (f.server("a").await, f.server("b").await);
     let claim = async |uid: &ServerUid, hosts: &[&str]| {
         let keys = hosts.iter().map(|host| key(host, "")).collect();
-        f.queue.claim_identity(claimant(uid, "ns"), keys).await.unwrap()
+        f.queue.claim_identity(claimant(uid, "ns"), keys, None).await.unwrap()
     };
     for _ in 0..2 {
         assert_eq!(claim(&first, &["addr:1:443", "hw:uuid:1"]).await, BmcClaimed::Granted);

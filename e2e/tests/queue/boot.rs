@@ -3,11 +3,11 @@
 use autobuild::api::Reason;
 use autobuild::api::hardware::{Hardware, HardwareIdentity, PowerState};
 use autobuild::job::{
-    Action, Contents, InstallProgress, InstalledImage, JobId, JobState, Lane, Origin, PermitClass, Reading,
-    RequestKind, ServerUid, StoredRequest, TokenKind, TokenValue, WaitingFor,
+    Action, BootPurpose, Contents, InstallProgress, InstalledImage, JobId, JobState, Lane, Origin,
+    PermitClass, Reading, RequestKind, ServerUid, StoredRequest, TokenKind, TokenValue, WaitingFor,
 };
 use autobuild::queue::{
-    AtMac, CallHome, CancelOutcome, Claim, ContentsAfter, Effects, End, Heard, Heart, Installed,
+    AtMac, CallHome, CancelOutcome, Claim, ContentsAfter, Disks, Effects, End, Heard, Heart, Installed,
     NewBootSession, ParkAs, PlaceInQueue, QueueError, Report,
 };
 use futures::FutureExt as _;
@@ -43,7 +43,7 @@ pub const CASES: &[Case] = &[
 
 fn session(mac: &str) -> NewBootSession {
     let (mac, image, digest) = (mac.to_owned(), "debian".to_owned(), "sha256:1".to_owned());
-    NewBootSession { mac, image, digest, media_hash: None }
+    NewBootSession { mac, image, digest, purpose: BootPurpose::Install, media_hash: None }
 }
 
 const MAC: &str = "52:54:00:00:00:01";
@@ -288,7 +288,7 @@ async fn installed(f: Fixture) {
     let uid = claim.uid().clone();
     f.tell(&uid, claim.job().id, fetch("h")).await;
     let what = Installed { name: "debian".to_owned(), digest: "sha256:1".to_owned() };
-    done(f.queue.complete(claim, End { installed: Some(what), ..succeeded() }).await.unwrap());
+    done(f.queue.complete(claim, End { disks: Disks::Installed(what), ..succeeded() }).await.unwrap());
     let Some(Contents::Image(InstalledImage { name, digest, at_ms, origin })) = f.contents(&uid).await else {
         panic!("nothing is known to be installed");
     };

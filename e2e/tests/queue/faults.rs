@@ -31,7 +31,7 @@ pub async fn a_killed_database_loses_and_doubles_nothing(engine: Engine) {
                     match f.queue.enqueue(wanted.clone(), 1).await {
                         // Stale: an earlier try was committed, and its job has ended since.
                         Ok(Enqueued::Accepted | Enqueued::Stale) => break,
-                        Ok(Enqueued::Occupied) => panic!("another job of {uid}"),
+                        Ok(Enqueued::OverBudget | Enqueued::Occupied) => panic!("another job of {uid}"),
                         Err(error) => assert!(error.is_transient(), "{error}"),
                     }
                 }

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use autobuild::job::{Action, Cause, HandledTokens, Intent, JobId, JobResult, Lane, ServerUid, Visibility};
 use autobuild::queue::{
-    Claim, ClaimFrom, End, Enqueued, Fenced, Front, Heart, NewJob, PlaceInQueue, Queue, Report, Room, Served,
+    Claim, ClaimFrom, Disks, End, Enqueued, Fenced, Front, Heart, NewJob, PlaceInQueue, Queue, Report, Room,
+    Served,
 };
 use autobuild::shard::Shard;
 use e2e::database::Database;
@@ -93,11 +94,18 @@ pub fn job(uid: &ServerUid, action: Action, lane: Lane, id: JobId) -> NewJob {
         cause: Cause("c".repeat(64)),
         visibility: Visibility::Shown,
         requester: "test".to_owned(),
+        budget: None,
     }
 }
 
 pub fn succeeded() -> End {
-    End { result: JobResult::Succeeded, problem: None, cause: None, report: Report::Nothing, installed: None }
+    End {
+        result: JobResult::Succeeded,
+        problem: None,
+        cause: None,
+        report: Report::Nothing,
+        disks: Disks::Untouched,
+    }
 }
 
 pub fn done<T: std::fmt::Debug>(fenced: Fenced<T>) -> T {

@@ -17,6 +17,7 @@ mod boot;
 mod claims;
 mod controller_side;
 mod derivation;
+mod destruction;
 mod farewell;
 mod faults;
 mod fixture;
@@ -63,6 +64,7 @@ fn main() -> std::process::ExitCode {
             .chain(derivation::CASES)
             .chain(bmcs::CASES)
             .chain(boot::CASES)
+            .chain(destruction::CASES)
             .chain(batches::CASES)
             .chain(order::CASES)
             .chain(permits::CASES)

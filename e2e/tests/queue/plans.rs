@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use autobuild::api::Reason;
 use autobuild::job::{
-    Action, InstallProgress, JobId, Lane, PermitClass, Problem, RequestKind, ServerUid, Step, StoredRequest,
-    TokenValue, WaitingFor,
+    Action, BootPurpose, InstallProgress, JobId, Lane, PermitClass, Problem, RequestKind, ServerUid, Step,
+    StoredRequest, TokenValue, WaitingFor,
 };
 use autobuild::queue::{
-    BmcKey, CallHome, Claim, Claimant, ContentsAfter, Effects, Front, LeaseWatch, NewBootSession, Newcomer,
-    ParkAs, Past, Report, Room, Served,
+    BmcKey, CallHome, Claim, Claimant, ContentsAfter, Effects, Front, LeaseWatch, MachineKey, NewBootSession,
+    Newcomer, ParkAs, Past, Report, Room, Served,
 };
 use autobuild::shard::Shard;
 use e2e::database::{Database, Engine};
@@ -120,6 +120,7 @@ async fn enqueue(f: &Fixture, servers: &[ServerUid], action: Action, shard: Shar
         let version = f.version(uid).await;
         let mut wanted = job(uid, Action::PowerOn, Lane::High, JobId::new(now_ms(), rand::random()));
         (wanted.action, wanted.step, wanted.shard) = (action, Step::Off, shard);
+        wanted.budget = wanted.action.permit_class().map(|_| 1_000_000);
         f.queue.enqueue(wanted, version).await.unwrap()
     });
     join_all(all).await;
@@ -150,6 +151,10 @@ fn identity(uid: &ServerUid) -> Vec<BmcKey> {
     vec![key("addr"), key("hw:uuid")]
 }
 
+fn machine(uid: &ServerUid) -> MachineKey {
+    MachineKey { identity: format!("hw:uuid:{}", uid.as_str()), serial_number: uid.as_str().to_owned() }
+}
+
 /// Everything that processes do to the queue, on so many servers.
 async fn workload(f: &Fixture, count: usize) {
     let queue = &f.queue;
@@ -170,7 +175,7 @@ async fn workload(f: &Fixture, count: usize) {
         for uid in &servers {
             // Once to be claimed, once to be found.
             for _ in 0..2 {
-                queue.claim_identity(claimant(uid), identity(uid)).await.unwrap();
+                queue.claim_identity(claimant(uid), identity(uid), Some(machine(uid))).await.unwrap();
             }
         }
         let off = StoredRequest { kind: RequestKind::ForceOff, settle_ms: 1 };
@@ -234,6 +239,8 @@ async fn workload(f: &Fixture, count: usize) {
     }
     queue.sweep(None).await.unwrap();
     queue.repair_permits(SITE, PermitClass::Install).await.unwrap();
+    queue.budget_used("ns").await.unwrap();
+    queue.trim_budgets(now_ms() - 1_000_000, 10).await.unwrap();
     queue.registered(None, 10).await.unwrap();
     queue.trim_history(now_ms() - 1_000_000, 10).await.unwrap();
     let version = f.version(&servers[0]).await;
@@ -259,9 +266,13 @@ async fn boots(f: &Fixture, servers: &[ServerUid]) {
     for (number, claim) in claims.into_iter().enumerate() {
         let mac = format!("52:54:00:00:00:{number:02}");
         let media_hash = format!("m{number}");
-        let (image, digest) = ("debian".into(), "sha256:1".into());
-        let session =
-            NewBootSession { mac: mac.clone(), image, digest, media_hash: Some(media_hash.clone()) };
+        let session = NewBootSession {
+            mac: mac.clone(),
+            image: "debian".into(),
+            digest: "sha256:1".into(),
+            purpose: BootPurpose::Install,
+            media_hash: Some(media_hash.clone()),
+        };
         let effects =
             Effects { session: Some(session), contents: ContentsAfter::Unknown, ..Effects::default() };
         let stored = StoredRequest { kind: RequestKind::PowerOn, settle_ms: 1 };

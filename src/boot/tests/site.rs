@@ -16,8 +16,8 @@ use tokio::net::TcpListener;
 use super::cluster::Cluster;
 use super::store::Store;
 use crate::api::{
-    Artifact, DataRef, DataRefKind, ImageSource, Install, InstallFormat, OSImage, OSImageSpec, Server,
-    ServerSpec,
+    Artifact, DataRef, DataRefKind, ImageSource, ImageWish, Install, InstallFormat, OSImage, OSImageSpec,
+    Server, ServerSpec,
 };
 use crate::boot::{Armed, Artifacts, BootService, BootToken, CacheSettings, LiveReader, Medium, Sources};
 use crate::job::{JobId, ServerUid};
@@ -50,7 +50,8 @@ pub(super) fn sha256(bytes: &[u8]) -> String {
 }
 
 pub(super) fn server() -> Server {
-    let mut server = Server::new("node-1", ServerSpec::default());
+    let wish = ImageWish { name: "debian".into(), ..ImageWish::default() };
+    let mut server = Server::new("node-1", ServerSpec { image: Some(wish), ..ServerSpec::default() });
     server.metadata.uid = Some("u-1".into());
     server.metadata.namespace = Some("default".into());
     server
@@ -117,6 +118,7 @@ impl Site {
             install: 3,
             image: "debian".into(),
             digest: self.image.spec.digest(),
+            purpose: crate::job::BootPurpose::Install,
             mac: MAC.parse().unwrap(),
             medium: Medium::Absent,
         });

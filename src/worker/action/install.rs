@@ -12,7 +12,7 @@ use crate::api::{BootMethod, Reason};
 use crate::bmc::{Beside, BootOverride, ImageUrl, OverrideEnabled, OverrideTarget};
 use crate::config::ms;
 use crate::job::{BootEvidence, Problem, RequestKind, Step, StepOutcome, WaitingFor};
-use crate::queue::Installed;
+use crate::queue::{Disks, Installed};
 use crate::worker::Halt;
 use crate::worker::checkpoint::Install;
 use crate::worker::request::Sent;
@@ -36,7 +36,7 @@ pub(super) async fn step(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
             StepOutcome::Next => finish(run).await,
             outcome => Ok(outcome),
         },
-        step @ Step::Inspect => Ok(unsupported(run.action(), step)),
+        step @ (Step::Inspect | Step::AwaitWipe | Step::OffForGood) => Ok(unsupported(run.action(), step)),
     }
 }
 
@@ -134,11 +134,16 @@ fn prepared(run: &Run<'_>, power_before: PowerState) -> Result<Install, Problem>
     };
     let asking = run.asking.as_ref().ok_or_else(missing)?;
     let spec = &asking.server.spec;
-    let (Some(wish), Some(digest)) = (&spec.image, &asking.image_digest) else {
-        let message = "spec.image names no OSImage that is there: nothing was sent";
-        return Err(Problem::new(Reason::ImageNotFound, message));
+    let Some(image) = &asking.image else {
+        return Err(if run.action().wipes() {
+            let message = "the OSImage of --wipe-image is not there: nothing was sent";
+            Problem::new(Reason::WipeImageNotFound, message)
+        } else {
+            let message = "spec.image names no OSImage that is there: nothing was sent";
+            Problem::new(Reason::ImageNotFound, message)
+        });
     };
-    if let Some(message) = asking.image_kind.and_then(|kind| spec.boot_method.mismatch(&wish.name, kind)) {
+    if let Some(message) = spec.boot_method.mismatch(&image.name, image.kind) {
         return Err(Problem::new(Reason::BootMethodMismatch, format!("{message}; nothing was sent")));
     }
     let reported = || {
@@ -147,8 +152,8 @@ fn prepared(run: &Run<'_>, power_before: PowerState) -> Result<Install, Problem>
     };
     let mac = spec.boot_mac_address.clone().or_else(reported).ok_or_else(missing)?;
     Ok(Install {
-        image: wish.name.clone(),
-        digest: digest.clone(),
+        image: image.name.clone(),
+        digest: image.digest.clone(),
         mac: mac.to_ascii_lowercase().replace('-', ":"),
         method: spec.boot_method,
         power_before,
@@ -172,18 +177,28 @@ async fn await_boot(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
     // commits.
     let message = match &run.checkpoint.install {
         Some(install) if install.method == BootMethod::VirtualMedia => {
-            medium::never_booted(install, &evidence, deadline)
+            format!("{}; {}", medium::never_booted(install, &evidence, deadline), once_more(run))
         }
         install => {
             let mac = install.as_ref().map(|install| install.mac.as_str()).unwrap_or_default();
             format!(
                 "the machine was started and did not fetch its boot script within {} s (MAC address {mac}): look at its \
-                 console, at spec.bootMACAddress and spec.bootMethod, and at the DHCP server; then set a new reimageToken",
-                deadline.as_secs()
+                 console, at spec.bootMACAddress and spec.bootMethod, and at the DHCP server; {}",
+                deadline.as_secs(),
+                once_more(run)
             )
         }
     };
     Ok(StepOutcome::Failed { problem: Problem::new(Reason::NeverBooted, message) })
+}
+
+/// How a person has it done again.
+pub(super) fn once_more(run: &Run<'_>) -> &'static str {
+    if run.action().wipes() {
+        "then set the annotation autobuild.dev/reconcile-requested-at to the present time"
+    } else {
+        "then set a new reimageToken"
+    }
 }
 
 async fn await_install(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
@@ -192,7 +207,7 @@ async fn await_install(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
         Err(outcome) => return Ok(outcome),
     };
     if evidence.installed_at_ms.is_some() {
-        let Some(install) = &run.checkpoint.install else { return Ok(no_session()) };
+        let Some(install) = &run.checkpoint.install else { return Ok(no_session(run)) };
         return match install.method {
             BootMethod::PXE | BootMethod::HTTP => finish(run).await,
             BootMethod::VirtualMedia => Ok(StepOutcome::Next),
@@ -222,13 +237,13 @@ async fn finish(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
     if let Err(outcome) = run.probe().await? {
         return Ok(outcome);
     }
-    let Some(install) = &run.checkpoint.install else { return Ok(no_session()) };
-    run.installed = Some(Installed { name: install.image.clone(), digest: install.digest.clone() });
+    let Some(install) = &run.checkpoint.install else { return Ok(no_session(run)) };
+    run.disks = Disks::Installed(Installed { name: install.image.clone(), digest: install.digest.clone() });
     Ok(StepOutcome::Done)
 }
 
 /// What the machine told last.
-fn last_seen(evidence: &BootEvidence, now_ms: i64) -> String {
+pub(super) fn last_seen(evidence: &BootEvidence, now_ms: i64) -> String {
     let ago = evidence.heard_at_ms.map_or(0, |at| (now_ms - at).max(0) / 1000);
     match &evidence.progress {
         Some(told) => format!("it told last, {ago} s ago, that {} % are done ({})", told.percent, told.line),
@@ -236,19 +251,19 @@ fn last_seen(evidence: &BootEvidence, now_ms: i64) -> String {
     }
 }
 
-async fn evidence(run: &Run<'_>) -> Result<Result<BootEvidence, StepOutcome>, Halt> {
+pub(super) async fn evidence(run: &Run<'_>) -> Result<Result<BootEvidence, StepOutcome>, Halt> {
     let found = run.around.queue.boot_evidence(run.claim().uid(), run.claim().job().id).await?;
-    Ok(found.ok_or_else(no_session))
+    Ok(found.ok_or_else(|| no_session(run)))
 }
 
 /// Nobody deletes the session of a live job: a database that was restored may lack it.
-fn no_session() -> StepOutcome {
-    let message = "the boot session of this job is gone: look at the machine, then set a new reimageToken";
+fn no_session(run: &Run<'_>) -> StepOutcome {
+    let message = format!("the boot session of this job is gone: look at the machine, {}", once_more(run));
     StepOutcome::Failed { problem: Problem::new(Reason::HistoryLost, message) }
 }
 
 /// How long to park within a step's deadline; `None`: it is over.
-fn left(run: &Run<'_>, deadline: Duration) -> Option<i64> {
+pub(super) fn left(run: &Run<'_>, deadline: Duration) -> Option<i64> {
     let now_ms = run.now_ms();
     let since_ms = run.claim().step_since_ms().unwrap_or(now_ms);
     let left_ms = ms(deadline) - (now_ms - since_ms);

@@ -251,8 +251,7 @@ pub(super) fn never_booted(install: &Install, evidence: &BootEvidence, deadline:
         }
     };
     format!(
-        "the machine was started, and nothing on the ISO asked for the session of its MAC address {} within {} s; {read}; then set a \
-         new reimageToken",
+        "the machine was started, and nothing on the ISO asked for the session of its MAC address {} within {} s; {read}",
         install.mac,
         deadline.as_secs()
     )

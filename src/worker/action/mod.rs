@@ -7,6 +7,7 @@ mod medium;
 mod power_off;
 mod power_on;
 mod reboot;
+mod wipe;
 
 use super::run::Run;
 use super::{Halt, power_step};
@@ -21,7 +22,7 @@ pub(super) async fn step(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
         Action::PowerOff => power_off::step(run).await,
         Action::Reboot => reboot::step(run).await,
         Action::Build | Action::Reimage => install::step(run).await,
-        action @ (Action::Wipe | Action::Decommission) => Ok(unsupported(action, run.claim().job().step)),
+        Action::Wipe | Action::Decommission => wipe::step(run).await,
     }
 }
 
