@@ -78,7 +78,7 @@ pub enum WaitingFor {
 
 impl WaitingFor {
     /// Every value, in a fixed order.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Worker,
         Self::Permit,
         Self::PowerState,
