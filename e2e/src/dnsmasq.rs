@@ -81,7 +81,7 @@ impl Dnsmasq {
             ],
             env: Vec::new(),
             log_dir: dir.to_owned(),
-            lifetime: Lifetime::Owned,
+            lifetime: Lifetime::WithParent,
         })?;
         let dnsmasq = Self { process, port };
         let ipxe = Firmware { vendor: "PXEClient", arch: 0, user_class: Some("iPXE") };
