@@ -111,7 +111,11 @@ fn hints(dir: &Path) {
     for line in [
         "in a shell:".to_owned(),
         format!("  . {}", dir.join("env").display()),
-        format!("  kubectl apply -f {}", dir.join("examples").display()),
+        format!(
+            "  kubectl apply -f {} -f {}",
+            dir.join("examples").display(),
+            dir.join("install-examples").display()
+        ),
         "  kubectl get servers --watch".to_owned(),
     ] {
         say(line);

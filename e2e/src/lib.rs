@@ -7,6 +7,7 @@
 //! | [`autobuild`] | the project's own processes, with their addresses |
 //! | [`sushy`] | `sushy-emulator`: Redfish BMCs that are not ours |
 //! | [`ipmi_sim`] | an IPMI BMC that is not ours |
+//! | [`dnsmasq`] | the DHCP server, with a configuration of `manifests/dnsmasq`, and firmwares that ask it |
 //! | [`process`] | one supervised child: log file, signals, exit |
 //! | [`packages`] | missing Debian and PyPI packages |
 //! | [`fleet`] | one test's own AutoBuild: namespace, schema, BMCs, and the processes it starts |
@@ -23,6 +24,7 @@ pub mod autobuild;
 pub mod control_plane;
 pub mod database;
 pub mod dev;
+pub mod dnsmasq;
 pub mod fleet;
 pub mod given;
 pub mod ipmi_sim;

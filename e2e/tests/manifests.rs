@@ -3,6 +3,7 @@
 
 use clap::Parser;
 use e2e::control_plane::ControlPlane;
+use e2e::dnsmasq::{Dnsmasq, Firmware, Told};
 use e2e::paths;
 
 #[tokio::test]
@@ -24,6 +25,7 @@ async fn the_manifests_apply_cleanly() {
         "deployment.apps/autobuild-controller",
         "deployment.apps/autobuild-worker",
         "deployment.apps/autobuild-boot",
+        "networkpolicy.networking.k8s.io/autobuild-boot",
         "job.batch/autobuild-migrate",
     ] {
         assert!(said.stdout.contains(wanted), "{wanted} is not in\n{}", said.stdout);
@@ -145,4 +147,61 @@ fn a_worker_has_more_time_to_end_than_it_takes() {
     let grace = args.iter().find_map(|arg| arg.as_str()?.strip_prefix("--grace=")).unwrap();
     let grace = autobuild::config::duration(grace).unwrap();
     assert!(pod["terminationGracePeriodSeconds"].as_u64().unwrap() > grace.as_secs());
+}
+
+/// A configuration of `manifests/dnsmasq` with the networks of loopback.
+fn on_loopback(name: &str) -> String {
+    let text = std::fs::read_to_string(paths::root().join("manifests/dnsmasq").join(name)).unwrap();
+    let here = text
+        .replace("192.0.2.0,proxy", "127.0.0.0,proxy")
+        .replace("192.0.2.100,192.0.2.200,255.255.255.0", "127.0.0.100,127.0.0.200,255.0.0.0");
+    assert_ne!(here, text, "{name} has other networks by now");
+    // Its port is no free one, and its folder is not here.
+    here.replace("enable-tftp\ntftp-root=/srv/tftp\n", "")
+}
+
+#[tokio::test]
+async fn the_configurations_of_dnsmasq_are_ones_that_it_takes() {
+    let program = e2e::dnsmasq::program().await.unwrap();
+    for name in ["proxy.conf", "full.conf"] {
+        let file = paths::root().join("manifests/dnsmasq").join(name);
+        let mut command = tokio::process::Command::new(&program);
+        let said = command.arg("--test").arg("-C").arg(&file).output().await.unwrap();
+        assert!(said.status.success(), "{name}: {}", String::from_utf8_lossy(&said.stderr));
+    }
+}
+
+#[tokio::test]
+async fn dnsmasq_leads_each_firmware_to_ipxe_and_ipxe_to_the_boot_service() {
+    let firmware = |vendor, arch| Firmware { vendor, arch, user_class: None };
+    let ipxe = |arch| Firmware { user_class: Some("iPXE"), ..firmware("PXEClient", arch) };
+    let file = |told: Option<Told>| told.map(|told| told.file);
+    let script = Some("http://192.0.2.5:8081/boot.ipxe".to_owned());
+    let dir = paths::private("dnsmasq").unwrap();
+
+    let full = Dnsmasq::start(&dir.join("full"), &on_loopback("full.conf")).await.unwrap();
+    for (arch, program) in [(0, "undionly.kpxe"), (7, "ipxe.efi"), (9, "ipxe.efi")] {
+        let told = full.offer(firmware("PXEClient", arch)).await.unwrap();
+        assert_eq!(file(told).as_deref(), Some(program), "{arch}");
+        assert_eq!(file(full.offer(ipxe(arch)).await.unwrap()), script, "{arch}");
+    }
+    let told = full.offer(firmware("HTTPClient", 16)).await.unwrap().unwrap();
+    assert_eq!(
+        (told.file.as_str(), told.vendor.as_str()),
+        ("http://192.0.2.5:8082/snponly.efi", "HTTPClient")
+    );
+    drop(full);
+
+    let proxy = Dnsmasq::start(&dir.join("proxy"), &on_loopback("proxy.conf")).await.unwrap();
+    // A BIOS takes the first item of the menu, UEFI asks without one.
+    for (arch, item, program) in
+        [(0, Some(0x8000), "undionly.kpxe"), (7, None, "ipxe.efi"), (9, None, "ipxe.efi")]
+    {
+        let offered = proxy.offer(firmware("PXEClient", arch)).await.unwrap();
+        assert_eq!(file(offered).as_deref(), Some(""), "{arch}: the boot server tells");
+        let told = proxy.boot_server(firmware("PXEClient", arch), item).await.unwrap();
+        assert_eq!(file(told).as_deref(), Some(program), "{arch}");
+        assert_eq!(file(proxy.offer(ipxe(arch)).await.unwrap()), script, "{arch}");
+    }
+    assert_eq!(proxy.offer(firmware("HTTPClient", 16)).await.unwrap(), None);
 }

@@ -6,6 +6,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::ImageKind;
+
 /// Whether the named image is put onto the machine.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Provisioning {
@@ -24,6 +26,35 @@ pub enum BootMethod {
     PXE,
     /// From the network by UEFI HTTP boot.
     HTTP,
+    /// From an ISO in the virtual CD drive of its BMC.
+    VirtualMedia,
+}
+
+impl BootMethod {
+    /// The name in the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::PXE => "PXE",
+            Self::HTTP => "HTTP",
+            Self::VirtualMedia => "VirtualMedia",
+        }
+    }
+
+    /// What is wrong with this method for an image of that kind, with the way out; `None`: they fit.
+    pub fn mismatch(self, image: &str, kind: ImageKind) -> Option<String> {
+        match (self, kind) {
+            (Self::PXE | Self::HTTP, ImageKind::Network) | (Self::VirtualMedia, ImageKind::Iso) => None,
+            (Self::PXE | Self::HTTP, ImageKind::Iso) => Some(format!(
+                "spec.bootMethod is {}, and the OSImage {image:?} has spec.source.iso, which no machine boots \
+                 from the network: set spec.bootMethod to VirtualMedia, or name an OSImage with kernel and initrd",
+                self.as_str()
+            )),
+            (Self::VirtualMedia, ImageKind::Network) => Some(format!(
+                "spec.bootMethod is VirtualMedia, and the OSImage {image:?} has spec.source.kernel, which is no \
+                 medium: set spec.bootMethod to PXE or HTTP, or name an OSImage with an iso"
+            )),
+        }
+    }
 }
 
 /// Where the user data of an installation is.
@@ -93,4 +124,28 @@ fn short_texts(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         "maxProperties": 32,
         "additionalProperties": {"type": "string", "maxLength": 256}
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, missing_docs)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_method_and_an_image_that_do_not_fit_are_told_with_both_fields() {
+        for (method, kind) in [
+            (BootMethod::PXE, ImageKind::Iso),
+            (BootMethod::HTTP, ImageKind::Iso),
+            (BootMethod::VirtualMedia, ImageKind::Network),
+        ] {
+            let said = method.mismatch("debian", kind).unwrap();
+            assert!(said.contains(&format!("spec.bootMethod is {}", method.as_str())), "{said}");
+            assert!(said.contains("spec.source.") && said.contains("debian"), "{said}");
+        }
+        assert_eq!(BootMethod::PXE.mismatch("a", ImageKind::Network), None);
+        assert_eq!(BootMethod::VirtualMedia.mismatch("a", ImageKind::Iso), None);
+        for method in [BootMethod::PXE, BootMethod::HTTP, BootMethod::VirtualMedia] {
+            assert_eq!(serde_json::to_value(method).unwrap(), method.as_str());
+        }
+    }
 }

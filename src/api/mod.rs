@@ -15,7 +15,7 @@ mod status;
 
 pub use image_wish::{BootMethod, ImageWish, Provisioning, RootDevice, UserDataRef};
 pub use os_image::{
-    Artifact, DataRef, DataRefKind, ImageSource, Install, InstallFormat, OSImage, OSImageSpec,
+    Artifact, DataRef, DataRefKind, ImageKind, ImageSource, Install, InstallFormat, OSImage, OSImageSpec,
 };
 pub use reason::{FailureScope, Reason};
 pub use remedy::{Answer, Remedy};

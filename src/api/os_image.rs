@@ -65,6 +65,15 @@ pub struct ImageSource {
     pub iso: Option<Artifact>,
 }
 
+/// How machines can boot an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ImageKind {
+    /// From the network: it has a kernel and an initial RAM disk.
+    Network,
+    /// From virtual media: it is an ISO.
+    Iso,
+}
+
 /// How the install data is written, which decides how values are quoted in it and how the installer finds it:
 /// kickstart, preseed, autoinstall, cloud-init, ignition, or none for an installer that needs no data.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -206,9 +215,9 @@ pub struct OSImageSpec {
 }
 
 impl OSImageSpec {
-    /// The digest of an image that machines can boot from the network; `None`: it is an ISO.
-    pub fn network_digest(&self) -> Option<String> {
-        self.source.kernel.as_ref().map(|_| self.digest())
+    /// How machines can boot it.
+    pub const fn kind(&self) -> ImageKind {
+        if self.source.iso.is_some() { ImageKind::Iso } else { ImageKind::Network }
     }
 
     /// The identity of the image: `sha256:` and 64 hexadecimal digits over the spec alone. Every field is written with

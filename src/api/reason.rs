@@ -95,8 +95,12 @@ reasons! {
     BootMACMissing,
     /// Another machine is being installed under the same MAC address.
     BootMACConflict,
+    /// `spec.bootMethod` and the `OSImage` do not fit: an ISO boots from virtual media, a kernel from the network.
+    BootMethodMismatch,
     /// The BMC accepted a boot override and does not show it.
     BootOverrideIgnored,
+    /// The BMC has no virtual CD drive, or does not take the ISO.
+    MediaNotInserted,
     /// The machine did not fetch its boot script in time.
     NeverBooted,
     /// The installer gave up.

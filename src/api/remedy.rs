@@ -115,6 +115,16 @@ impl Reason {
             Self::BootMACMissing => {
                 remedy("Set `spec.bootMACAddress` to the network interface that boots from the network.", &[])
             }
+            Self::BootMethodMismatch => remedy(
+                "Set `spec.bootMethod` to what the image is for (an ISO: VirtualMedia; a kernel: PXE or HTTP), or name another \
+                 image.",
+                &[],
+            ),
+            Self::MediaNotInserted => remedy(
+                "Look whether the BMC reaches the boot service's address, and whether it has a virtual CD drive and the licence \
+                 for it.",
+                &[InstallAgain],
+            ),
             Self::BootMACConflict => remedy(
                 "Correct `spec.bootMACAddress`: two machines cannot have the same; or wait until the other is installed.",
                 &[LookAgain],

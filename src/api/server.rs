@@ -291,7 +291,8 @@ pub struct ServerSpec {
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "bootMACAddress")]
     #[schemars(length(max = 17), regex(pattern = r"^[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}$"))]
     pub boot_mac_address: Option<String>,
-    /// How the machine boots its installer: PXE, or HTTP (UEFI HTTP boot).
+    /// How the machine boots its installer: PXE, HTTP (UEFI HTTP boot), or VirtualMedia, where the BMC shows the ISO of the
+    /// OSImage as a CD. Takes effect with the next installation.
     #[serde(default)]
     pub boot_method: BootMethod,
     /// A new value is one request to install the image again; write it in quotes, a date is a good one ("2026-03-01").

@@ -31,17 +31,20 @@ pub enum OverrideTarget {
 }
 
 /// The override of the boot order, as it was read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BootOverride {
     /// For how long it holds.
     pub enabled: OverrideEnabled,
     /// What it makes the machine boot from.
     pub target: OverrideTarget,
+    /// From where UEFI HTTP boot fetches its boot program, empty where nothing is set; `None`: the BMC has no such setting, and
+    /// DHCP tells.
+    pub http_uri: Option<String>,
 }
 
 impl BootOverride {
     /// Whether the machine boots in its own order for certain.
-    pub fn is_clear(self) -> bool {
+    pub fn is_clear(&self) -> bool {
         self.enabled == OverrideEnabled::Disabled || self.target == OverrideTarget::None
     }
 }

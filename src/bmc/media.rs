@@ -79,6 +79,10 @@ pub enum Beside<'a> {
     Nothing,
     /// The image to insert.
     Image(&'a ImageUrl),
+    /// The boot program of UEFI HTTP boot. Where a BMC has no such setting it is left out, and DHCP tells.
+    BootUri(&'a ImageUrl),
+    /// The boot program of UEFI HTTP boot is taken back.
+    NoBootUri,
 }
 
 /// What is in the virtual CD drive, as it was read.

@@ -21,7 +21,7 @@ use crate::api::Artifact;
 use crate::metrics;
 
 /// How long a machine waits for a download before it is asked to come again.
-const PATIENCE: Duration = Duration::from_mins(1);
+pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 /// The folder of what is not complete yet.
 const PARTIAL: &str = "partial";
 
@@ -112,11 +112,20 @@ impl Artifacts {
 
     /// The file, downloaded where it is not here yet. Who comes while it is being downloaded waits for that one.
     pub async fn get(&self, artifact: &Artifact) -> Result<Present, DownloadError> {
+        self.get_within(artifact, PATIENCE).await
+    }
+
+    /// The same for somebody who waits for a download only so long.
+    pub async fn get_within(
+        &self,
+        artifact: &Artifact,
+        patience: Duration,
+    ) -> Result<Present, DownloadError> {
         // It becomes the name of a file.
         if !is_digest(&artifact.sha256) {
             return Err(DownloadError::NoDigest(artifact.sha256.clone()));
         }
-        tokio::time::timeout(PATIENCE, self.fetched(artifact))
+        tokio::time::timeout(patience, self.fetched(artifact))
             .await
             .unwrap_or(Err(DownloadError::StillRunning))
     }

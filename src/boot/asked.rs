@@ -12,6 +12,10 @@ pub enum Asked {
     Chain,
     /// The script of one network card.
     Script(Mac),
+    /// Where the session of one network card is: what runs from a medium asks for it.
+    Session(Mac),
+    /// The medium, for a BMC.
+    Media(BootToken),
     /// Something that an installation needs.
     Need(BootToken, Need),
     /// A machine reports.
@@ -54,6 +58,8 @@ impl Asked {
         match self {
             Self::Chain => "chain",
             Self::Script(_) => "script",
+            Self::Session(_) => "session",
+            Self::Media(_) => "iso",
             Self::Need(_, Need::Kernel) => "kernel",
             Self::Need(_, Need::Initrd) => "initrd",
             Self::Need(_, Need::Install) => "install",
@@ -75,6 +81,12 @@ pub fn asked(method: &Method, path: &str) -> Option<Asked> {
     match (parts.next()?, parts.next(), parts.next()) {
         ("boot.ipxe", None, None) if gets => Some(Asked::Chain),
         ("boot", Some(mac), None) if gets => Some(Asked::Script(mac.parse().ok()?)),
+        // Every answer is another token: only who wants to have it asks.
+        ("boot", Some(mac), Some("session")) if *method == Method::GET => {
+            Some(Asked::Session(mac.parse().ok()?))
+        }
+        // Many BMCs insert nothing whose name does not end so.
+        ("s", Some(token), Some("iso" | "boot.iso")) if gets => Some(Asked::Media(BootToken::parse(token)?)),
         ("s", Some(token), Some(rest)) if gets => Some(Asked::Need(BootToken::parse(token)?, need(rest)?)),
         ("s", Some(token), Some(rest)) if *method == Method::POST => {
             Some(Asked::Report(BootToken::parse(token)?, report(rest)?))
@@ -119,6 +131,8 @@ mod tests {
             ("/boot.ipxe".to_owned(), "chain"),
             ("/boot/52-54-00-12-34-56".to_owned(), "script"),
             (format!("/s/{token}/kernel"), "kernel"),
+            (format!("/s/{token}/iso"), "iso"),
+            (format!("/s/{token}/boot.iso"), "iso"),
             (format!("/s/{token}/install"), "install"),
             (format!("/s/{token}/install/user-data"), "install"),
             (format!("/s/{token}/install/meta-data"), "meta-data"),
@@ -128,6 +142,9 @@ mod tests {
             assert_eq!(of(Method::HEAD, &path), Some(name), "{path}");
             assert_eq!(of(Method::POST, &path), None, "{path}");
         }
+        let session = "/boot/52-54-00-12-34-56/session";
+        assert_eq!(of(Method::GET, session), Some("session"));
+        assert_eq!(of(Method::HEAD, session), None);
         for name in ["booted", "progress", "failed", "installed"] {
             let path = format!("/s/{token}/{name}");
             assert_eq!(of(Method::POST, &path), Some(name));

@@ -1,5 +1,7 @@
 //! What machines are given: the script, and what an installation needs.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -9,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use tower::ServiceExt as _;
 use tower_http::services::ServeFile;
 
-use super::artifacts::Artifacts;
+use super::artifacts::{Artifacts, PATIENCE};
 use super::asked::Need;
 use super::denied::Denied;
 use super::live::LiveReader;
@@ -17,7 +19,7 @@ use super::mac::Mac;
 use super::machine::machine_of;
 use super::public_url::PublicUrl;
 use super::script::{self, LOCAL_BOOT};
-use super::sessions::{Armed, AtMac, Heard, Sessions};
+use super::sessions::{Armed, AtMac, Heard, Medium, Sessions};
 use super::template::{Around, render};
 use super::token::BootToken;
 use super::wish::{Stage, judge};
@@ -47,6 +49,10 @@ impl Stock<'_> {
     }
 
     async fn install(self, armed: &Armed) -> Result<Response, Denied> {
+        if armed.medium != Medium::Absent {
+            // Its next device is the virtual CD drive, or its disk.
+            return Ok(text(LOCAL_BOOT.to_owned()));
+        }
         let (_, image) = self.objects(armed, Stage::Script).await?;
         let source = &image.spec.source;
         let (Some(kernel), Some(initrd)) = (&source.kernel, &source.initrd) else {
@@ -99,8 +105,8 @@ impl Stock<'_> {
     ) -> Result<Response, Denied> {
         let (server, image) = self.objects(armed, Stage::Begun).await?;
         match need {
-            Need::Kernel => self.file(image.spec.source.kernel.as_ref(), method, headers).await,
-            Need::Initrd => self.file(image.spec.source.initrd.as_ref(), method, headers).await,
+            Need::Kernel => self.file(image.spec.source.kernel.as_ref(), PATIENCE, method, headers).await,
+            Need::Initrd => self.file(image.spec.source.initrd.as_ref(), PATIENCE, method, headers).await,
             Need::Install => self.install_data(armed, token, &server, &image).await.map(text),
             Need::UserData => self.user_data(armed, &server).await,
             Need::MetaData => Ok(text(meta_data(armed))),
@@ -109,21 +115,22 @@ impl Stock<'_> {
     }
 
     /// Server and image as they stand, if they still are what the session was armed for.
-    async fn objects(self, armed: &Armed, stage: Stage) -> Result<(Server, OSImage), Denied> {
+    pub(super) async fn objects(self, armed: &Armed, stage: Stage) -> Result<(Server, OSImage), Denied> {
         let server = self.live.server(&armed.namespace, &armed.name).await?;
         let image = self.live.image(&armed.namespace, &armed.image).await?;
         judge(armed, stage, server.as_ref(), image.as_ref())?;
         server.zip(image).ok_or_else(|| Denied::refused("an object is gone"))
     }
 
-    async fn file(
+    pub(super) async fn file(
         self,
         artifact: Option<&Artifact>,
+        patience: Duration,
         method: Method,
         headers: &HeaderMap,
     ) -> Result<Response, Denied> {
         let artifact = artifact.ok_or_else(|| Denied::refused("the OSImage has no such file"))?;
-        let present = self.artifacts.get(artifact).await?;
+        let present = self.artifacts.get_within(artifact, patience).await?;
         let mut request = Request::new(Body::empty());
         *request.method_mut() = method;
         if let Some(range) = headers.get(http::header::RANGE) {
@@ -206,7 +213,7 @@ fn verify(data: &[u8], sha256: &str) -> Result<(), String> {
 }
 
 /// Plain text that nobody on the way keeps.
-fn text(text: impl Into<Body>) -> Response {
+pub(super) fn text(text: impl Into<Body>) -> Response {
     let headers = [(CONTENT_TYPE, "text/plain; charset=utf-8"), (CACHE_CONTROL, "no-store")];
     (headers, text.into()).into_response()
 }

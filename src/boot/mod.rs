@@ -10,11 +10,14 @@
 //! | `wish` | whether a session is still wanted | yes |
 //! | `sessions` | the trait to the store | yes |
 //! | `live` | reads the API | API |
-//! | `artifacts`, `download`, `shelf` | the cache of kernels and RAM disks | HTTP, disk |
+//! | `artifacts`, `download`, `shelf` | the cache of kernels, RAM disks and ISOs | HTTP, disk |
+//! | `ahead` | downloads ISOs as soon as a session has one | clock, through `give` |
+//! | `media` | ISOs for BMCs, and sessions for what runs from them | through `give` |
 //! | `peers` | allowed subnets, limit on failures | clock |
 //! | `service`, `give`, `denied` | one request, from admission to answer | through the above |
 //! | `listen` | the listener | sockets |
 
+mod ahead;
 mod artifacts;
 mod asked;
 mod denied;
@@ -25,6 +28,7 @@ mod listen;
 mod live;
 mod mac;
 mod machine;
+mod media;
 mod peers;
 mod public_url;
 mod report_form;
@@ -47,6 +51,6 @@ pub use mac::{Mac, NotAMac};
 pub use machine::{Machine, machine_of};
 pub use public_url::{PublicUrl, PublicUrlError};
 pub use service::BootService;
-pub use sessions::{Armed, AtMac, CallHome, Heard, Sessions, StoreAway};
+pub use sessions::{Armed, AtMac, CallHome, Heard, Medium, Sessions, StoreAway};
 pub use sources::{NotASource, Source, Sources};
 pub use token::{BootToken, TokenHash};

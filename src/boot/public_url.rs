@@ -48,6 +48,11 @@ impl FromStr for PublicUrl {
 }
 
 impl PublicUrl {
+    /// Where a BMC reads the medium of one session. Its token is none for what runs from the medium.
+    pub fn medium(&self, token: &BootToken) -> String {
+        format!("{}/boot.iso", self.session(token))
+    }
+
     /// Where everything of one session is.
     pub(super) fn session(&self, token: &BootToken) -> String {
         format!("{}/s/{}", self.0, token.reveal())

@@ -17,6 +17,30 @@ pub fn chain(base: &PublicUrl) -> String {
     format!("#!ipxe\nchain --autofree {base}/boot/${{mac:hexhyp}} || exit\n")
 }
 
+/// Where a session is, for what runs from a medium: the arguments that a kernel from the network would have been given,
+/// one to a line.
+pub fn session(
+    base: &PublicUrl,
+    token: &BootToken,
+    digest: &str,
+    purpose: BootPurpose,
+) -> Result<String, ScriptRefused> {
+    if !is_digest(digest) {
+        return Err(ScriptRefused::Digest(digest.to_owned()));
+    }
+    let args = own_args(&base.session(token), digest, purpose);
+    Ok(args.iter().map(|arg| format!("{arg}\n")).collect())
+}
+
+/// What the boot service tells every installer.
+fn own_args(url: &str, digest: &str, purpose: BootPurpose) -> Vec<String> {
+    let mut args = vec![format!("autobuild.url={url}"), format!("autobuild.image={digest}")];
+    if purpose == BootPurpose::Wipe {
+        args.push("autobuild.action=wipe".to_owned());
+    }
+    args
+}
+
 /// What an installer is started with.
 #[derive(Debug, Clone, Copy)]
 pub struct Boot<'a> {
@@ -64,12 +88,8 @@ pub fn install(boot: Boot<'_>) -> Result<String, ScriptRefused> {
     }
     let url = base.session(token);
     let mut line = format!("kernel {url}/kernel");
-    let action = match purpose {
-        BootPurpose::Install => None,
-        BootPurpose::Wipe => Some("autobuild.action=wipe".to_owned()),
-    };
-    let own = [format!("autobuild.url={url}"), format!("autobuild.image={digest}")];
-    for arg in args.iter().chain(&own).chain(&action).chain(&data_args(format, &url)) {
+    let own = own_args(&url, digest, purpose);
+    for arg in args.iter().chain(&own).chain(&data_args(format, &url)) {
         line.push(' ');
         line.push_str(arg);
     }

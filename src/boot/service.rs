@@ -15,6 +15,7 @@ use super::asked::{Asked, Report, asked};
 use super::denied::Denied;
 use super::give::Stock;
 use super::live::LiveReader;
+use super::media::Media;
 use super::peers::{Admission, Counted, Peers};
 use super::public_url::PublicUrl;
 use super::report_form;
@@ -36,6 +37,7 @@ struct Inner {
     sessions: Arc<dyn Sessions>,
     live: LiveReader,
     artifacts: Artifacts,
+    media: Media,
     peers: Peers,
 }
 
@@ -48,7 +50,8 @@ impl BootService {
         live: LiveReader,
         artifacts: Artifacts,
     ) -> Self {
-        Self(Arc::new(Inner { base, sessions, live, artifacts, peers: Peers::new(allowed) }))
+        let (media, peers) = (Media::default(), Peers::new(allowed));
+        Self(Arc::new(Inner { base, sessions, live, artifacts, media, peers }))
     }
 
     /// The answer to one request.
@@ -91,13 +94,19 @@ impl BootService {
         response
     }
 
-    async fn give(&self, asked: &Asked, request: Request<Body>) -> Result<Response, Denied> {
+    pub(super) fn stock(&self) -> Stock<'_> {
         let Inner { base, sessions, live, artifacts, .. } = &*self.0;
+        Stock { base, sessions: &**sessions, live, artifacts }
+    }
+
+    async fn give(&self, asked: &Asked, request: Request<Body>) -> Result<Response, Denied> {
         let (head, body) = request.into_parts();
-        let stock = Stock { base, sessions: &**sessions, live, artifacts };
+        let stock = self.stock();
         match asked {
             Asked::Chain => Ok(stock.chain()),
             Asked::Script(mac) => stock.script(mac).await,
+            Asked::Session(mac) => stock.session(mac).await,
+            Asked::Media(token) => stock.medium(&self.0.media, token, head.method, &head.headers).await,
             Asked::Need(token, need) => stock.need(token, *need, head.method, &head.headers).await,
             Asked::Report(token, report) => self.hear(token, *report, body).await,
         }

@@ -32,6 +32,19 @@ pub struct Armed {
     pub purpose: BootPurpose,
     /// The network card that boots.
     pub mac: Mac,
+    /// The medium that it boots from.
+    pub medium: Medium,
+}
+
+/// Whether a session has a medium for its machine's virtual CD drive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Medium {
+    /// It has none: its machine boots from the network.
+    Absent,
+    /// It has one, which was not read yet.
+    Unread,
+    /// It has one, which its BMC has begun to read.
+    Read,
 }
 
 /// What is known of a network card.
@@ -92,11 +105,21 @@ pub trait Sessions: Send + Sync {
     /// What is known of a network card.
     fn at_mac<'a>(&'a self, mac: &'a Mac) -> BoxFuture<'a, Result<AtMac, StoreAway>>;
 
-    /// Records that the machine fetched its script with a token of this hash; the newest one counts.
+    /// Records that the machine fetched its script, or where its session is, with a token of this hash; the newest one
+    /// counts.
     fn hand_out<'a>(&'a self, armed: &'a Armed, token: TokenHash) -> BoxFuture<'a, Result<Heard, StoreAway>>;
 
     /// The session whose newest token has this hash.
     fn by_token<'a>(&'a self, token: &'a TokenHash) -> BoxFuture<'a, Result<Option<Armed>, StoreAway>>;
+
+    /// The session whose medium is read by a token of this hash.
+    fn by_media<'a>(&'a self, token: &'a TokenHash) -> BoxFuture<'a, Result<Option<Armed>, StoreAway>>;
+
+    /// Sessions with media, as many as a process looks after at once.
+    fn with_media(&self) -> BoxFuture<'_, Result<Vec<Armed>, StoreAway>>;
+
+    /// Records that its BMC reads the medium.
+    fn media_read<'a>(&'a self, token: &'a TokenHash) -> BoxFuture<'a, Result<(), StoreAway>>;
 
     /// Records what the machine of that session reports.
     fn call_home<'a>(

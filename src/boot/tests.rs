@@ -5,6 +5,7 @@
 mod cluster;
 mod files;
 mod journey;
+mod media;
 mod refusals;
 mod site;
 mod store;

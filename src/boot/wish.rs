@@ -120,6 +120,7 @@ mod tests {
 
     use super::*;
     use crate::api::{DeletionPolicy, ImageWish, OSImageSpec, ServerSpec};
+    use crate::boot::Medium;
     use crate::job::{JobId, ServerUid};
 
     fn session() -> (Armed, Server, OSImage) {
@@ -137,6 +138,7 @@ mod tests {
             digest: image.spec.digest(),
             purpose: BootPurpose::Install,
             mac: "52-54-00-12-34-56".parse().unwrap(),
+            medium: Medium::Absent,
         };
         (armed, server, image)
     }

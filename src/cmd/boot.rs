@@ -129,7 +129,8 @@ pub(super) async fn run(args: Args, stop: CancellationToken) -> Result<(), Error
     let service =
         BootService::new(args.public_url.clone(), args.boot_cidr.clone(), sessions, live, artifacts);
     tracing::info!(address = %listener.address, url = %args.public_url, "answering machines");
-    let served = listener.serve(service, stop, args.grace).await;
+    let ahead = service.fetch_ahead(stop.clone());
+    let (served, ()) = tokio::join!(listener.serve(service.clone(), stop, args.grace), ahead);
     queue.close().await;
     endpoints_stop.cancel();
     Ok(served?)

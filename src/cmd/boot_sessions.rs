@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
-use crate::boot::{Armed, AtMac, CallHome, Heard, Mac, Sessions, StoreAway, TokenHash};
+use crate::boot::{Armed, AtMac, CallHome, Heard, Mac, Medium, Sessions, StoreAway, TokenHash};
 use crate::job::InstallProgress;
 use crate::queue::{self, Queue, QueueError};
 
@@ -13,6 +13,9 @@ use crate::queue::{self, Queue, QueueError};
 const TRIES: u32 = 20;
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(25);
+
+/// So many sessions with media are looked after at once: more are never installed at once by default.
+const MEDIA: u32 = 100;
 
 /// Sessions in a database.
 pub(super) struct QueueSessions(Queue);
@@ -50,8 +53,14 @@ fn away(error: &QueueError) -> StoreAway {
 
 /// What the database holds was written by us: a MAC address that cannot be read is as good as none.
 fn armed(session: queue::BootSession) -> Option<Armed> {
+    let medium = match (&session.what.media_hash, session.media_read_at_ms) {
+        (None, _) => Medium::Absent,
+        (Some(_), None) => Medium::Unread,
+        (Some(_), Some(_)) => Medium::Read,
+    };
     Some(Armed {
         install: session.job.0,
+        medium,
         mac: session.what.mac.parse().ok()?,
         uid: session.uid,
         namespace: session.namespace,
@@ -87,6 +96,26 @@ impl Sessions for QueueSessions {
             Ok(found.and_then(armed))
         }
         .boxed()
+    }
+
+    fn by_media<'a>(&'a self, token: &'a TokenHash) -> BoxFuture<'a, Result<Option<Armed>, StoreAway>> {
+        async move {
+            let found = self.0.boot_by_media(&token.to_hex()).await.map_err(|error| away(&error))?;
+            Ok(found.and_then(armed))
+        }
+        .boxed()
+    }
+
+    fn with_media(&self) -> BoxFuture<'_, Result<Vec<Armed>, StoreAway>> {
+        async move {
+            let found = self.0.boot_media(MEDIA).await.map_err(|error| away(&error))?;
+            Ok(found.into_iter().filter_map(armed).collect())
+        }
+        .boxed()
+    }
+
+    fn media_read<'a>(&'a self, token: &'a TokenHash) -> BoxFuture<'a, Result<(), StoreAway>> {
+        async move { self.0.media_read(&token.to_hex()).await.map_err(|error| away(&error)) }.boxed()
     }
 
     fn call_home<'a>(

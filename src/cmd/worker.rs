@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::connect::{self, ClusterError, DatabaseArgs};
 use crate::bmc::network::BmcNetworks;
-use crate::bmc::{Connector, ConnectorSettings, IpmiLan, PlainHttp, UnverifiedTls};
+use crate::bmc::{Connector, ConnectorSettings, ImageUrl, IpmiLan, PlainHttp, UnverifiedTls};
+use crate::boot::PublicUrl;
 use crate::config::{duration, image_name, is_dns_label};
 use crate::http::{self, Readiness};
 use crate::queue::QueueError;
@@ -94,6 +95,13 @@ pub(super) struct Args {
     /// The OSImage that erases disks, in the namespace of each Server; the same for all controllers and workers
     #[arg(long, value_name = "NAME", default_value = "wipe", value_parser = image_name)]
     wipe_image: String,
+    /// Where BMCs reach the boot service, for spec.bootMethod VirtualMedia: http://HOST[:PORT], most often its --public-url
+    #[arg(long, value_name = "URL")]
+    boot_url: Option<PublicUrl>,
+    /// The boot program that BMCs with an HttpBootUri are told for spec.bootMethod HTTP: an iPXE, http://HOST/snponly.efi;
+    /// without it DHCP tells machines
+    #[arg(long, value_name = "URL", value_parser = ImageUrl::parse)]
+    http_boot_uri: Option<ImageUrl>,
     /// How long a job that was asked to stop tries to undo what it began
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration)]
     undo_deadline: Duration,
@@ -204,6 +212,8 @@ impl Args {
             wipe_deadline: self.wipe_deadline,
             wipe_image: self.wipe_image.clone(),
             undo_deadline: self.undo_deadline,
+            boot_url: self.boot_url.clone(),
+            http_boot_uri: self.http_boot_uri.clone(),
             login_key: login_key(&self.login_key_file)?,
         })
     }

@@ -1,4 +1,4 @@
-//! Which digest each `OSImage` has.
+//! Which digest each `OSImage` has, and how machines boot it.
 #![expect(clippy::disallowed_types, reason = "OSImages are watched")]
 
 use std::collections::BTreeMap;
@@ -14,20 +14,29 @@ use tokio::sync::watch as flag;
 use super::fleet::Fleet;
 use super::listed::Listed;
 use super::watch_error::WatchErrors;
-use crate::api::{DeletionPolicy, ImageWish, Lifecycle, OSImage, Server};
+use crate::api::{DeletionPolicy, ImageKind, ImageWish, Lifecycle, OSImage, Server};
 
 /// An `OSImage`, or an object that this release cannot read: that one counts as missing.
 type Guarded = DeserializeGuard<OSImage>;
 
+/// What of an `OSImage` decides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct SeenImage {
+    /// The digest of its spec.
+    pub(super) digest: String,
+    /// How machines boot it.
+    pub(super) kind: ImageKind,
+}
+
 /// The `OSImage`s of one namespace.
 struct Images {
-    digests: Mutex<Listed<String>>,
+    seen: Mutex<Listed<SeenImage>>,
     synced: flag::Sender<bool>,
 }
 
 impl Default for Images {
     fn default() -> Self {
-        Self { digests: Mutex::default(), synced: flag::Sender::new(false) }
+        Self { seen: Mutex::default(), synced: flag::Sender::new(false) }
     }
 }
 
@@ -40,10 +49,10 @@ impl ImageStore {
         Self(namespaces.iter().map(|name| (name.clone(), Images::default())).collect())
     }
 
-    /// The digest of an `OSImage`; `None`: there is none of that name.
-    pub(super) fn digest(&self, namespace: &str, name: &str) -> Option<String> {
-        let digests = self.0.get(namespace)?.digests.lock().unwrap_or_else(PoisonError::into_inner);
-        digests.get(name).cloned()
+    /// What is known of an `OSImage`; `None`: there is none of that name.
+    pub(super) fn get(&self, namespace: &str, name: &str) -> Option<SeenImage> {
+        let seen = self.0.get(namespace)?.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.get(name).cloned()
     }
 
     /// Waits for the first list: before it every image would look missing.
@@ -69,10 +78,13 @@ impl ImageStore {
                 Ok(event) => {
                     errors.over();
                     let done = matches!(event, Event::InitDone);
-                    let digest = |image: &Guarded| image.0.as_ref().ok()?.spec.network_digest();
-                    let mut digests = images.digests.lock().unwrap_or_else(PoisonError::into_inner);
-                    let changed = digests.take(event, digest);
-                    drop(digests);
+                    let of = |image: &Guarded| {
+                        let spec = &image.0.as_ref().ok()?.spec;
+                        Some(SeenImage { digest: spec.digest(), kind: spec.kind() })
+                    };
+                    let mut seen = images.seen.lock().unwrap_or_else(PoisonError::into_inner);
+                    let changed = seen.take(event, of);
+                    drop(seen);
                     if done {
                         images.synced.send_replace(true);
                     }

@@ -2,8 +2,9 @@
 //! after it, so that an old row is never shown under a new resourceVersion.
 
 use super::context::Context;
+use super::images::SeenImage;
 use crate::api::bmc_address::BmcAddress;
-use crate::api::{Reason, Server};
+use crate::api::{ImageKind, Reason, Server};
 use crate::job::{Problem, ServerUid};
 use crate::plan::{Observation, WipeImage};
 use crate::queue::{QueueError, Underived};
@@ -40,12 +41,14 @@ pub(super) async fn observe(
     let namespace = metadata.namespace.clone().unwrap_or_default();
     let name = metadata.name.clone().unwrap_or_default();
     let row = context.queue.observe(&uid).await?;
+    let image = image(context, &namespace, &server);
     let mut seen = Observation {
         bmc_address: address(&server.spec.bmc.address).map(|address| address.normalised()),
-        image_digest: image_digest(context, &namespace, &server),
+        image_kind: image.as_ref().map(|image| image.kind),
+        image_digest: image.map(|image| image.digest),
         wipe: WipeImage {
             name: context.settings.wipe_image.clone(),
-            digest: context.images.digest(&namespace, &context.settings.wipe_image),
+            digest: wipe_digest(context, &namespace),
         },
         budget: context.budgets.left(context, &namespace).await?,
         secret: context.secret(&namespace, &server.spec.bmc.credentials_ref.name),
@@ -67,9 +70,15 @@ pub(super) async fn observe(
     Ok(Observed { seen, uid, namespace, name, in_feed: row.in_feed, underived: underived.cloned() })
 }
 
-/// The digest of the `OSImage` that a server names.
-fn image_digest(context: &Context, namespace: &str, server: &Server) -> Option<String> {
-    context.images.digest(namespace, &server.spec.image.as_ref()?.name)
+/// What is known of the `OSImage` that a server names.
+fn image(context: &Context, namespace: &str, server: &Server) -> Option<SeenImage> {
+    context.images.get(namespace, &server.spec.image.as_ref()?.name)
+}
+
+/// The digest of what erases disks: it boots from the network.
+fn wipe_digest(context: &Context, namespace: &str) -> Option<String> {
+    let image = context.images.get(namespace, &context.settings.wipe_image)?;
+    (image.kind == ImageKind::Network).then_some(image.digest)
 }
 
 /// `spec.bmc.address`, if it can be used.

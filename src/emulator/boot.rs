@@ -92,9 +92,8 @@ impl Boot {
                 "BootSourceOverrideTarget" => next.target = one_of(name, value, &TARGETS)?,
                 "BootSourceOverrideMode" => next.mode = one_of(name, value, &MODES)?,
                 "HttpBootUri" => {
-                    value
-                        .as_str()
-                        .ok_or_else(|| Refusal::property_value_type(name, value))?
+                    let uri = if value.is_null() { Some("") } else { value.as_str() };
+                    uri.ok_or_else(|| Refusal::property_value_type(name, value))?
                         .clone_into(&mut next.http_boot_uri);
                 }
                 _ => return Err(Refusal::property_unknown(&format!("Boot/{name}"))),

@@ -62,7 +62,7 @@ pub(super) fn render(path: &str, image: Option<&str>) -> Value {
     })
 }
 
-/// Reads the image of a request to insert one. It is never fetched.
+/// Reads the image of a request to insert one. Only a host that boots from it fetches it.
 fn image_asked(body: &[u8]) -> Result<String, Refusal> {
     const ACTION: &str = "VirtualMedia.InsertMedia";
     let body: Map<String, Value> = serde_json::from_slice(body).map_err(|_| Refusal::malformed())?;

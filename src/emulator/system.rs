@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use super::boot::{Boot, BootTarget};
-use super::host::{Booted, Disk, Host, Shared};
+use super::host::{Booted, Disk, Host, Shared, StartFrom};
 use super::inventory::Inventory;
 use super::media::Media;
 use super::power::{Delays, Happening, Power, PowerState};
@@ -190,12 +190,14 @@ impl System {
             match happening {
                 Happening::Reset(at) => {
                     state.take_boots(at);
+                    state.media.advance(at);
                     state.last_reset = Some(at);
                     state.resets += 1;
                     self.start(state, at);
                 }
                 Happening::Restored(at) => {
-                    state.host.start(self.place(), BootTarget::None, &state.boot, at, &self.hosts);
+                    state.media.advance(at);
+                    self.boot(state, BootTarget::None, at);
                 }
                 Happening::Changed(PowerState::On) => {}
                 Happening::Changed(_) => state.host.stop(),
@@ -213,7 +215,12 @@ impl System {
     fn start(&self, state: &mut State, at: Millis) {
         let target = state.boot.start();
         state.booted_from = Some(target);
-        state.host.start(self.place(), target, &state.boot, at, &self.hosts);
+        self.boot(state, target, at);
+    }
+
+    fn boot(&self, state: &mut State, target: BootTarget, at: Millis) {
+        let State { host, boot, media, .. } = state;
+        host.start(self.place(), StartFrom { target, boot, media: media.image() }, at, &self.hosts);
     }
 
     /// The host starts again by itself.

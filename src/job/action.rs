@@ -85,6 +85,7 @@ impl Action {
                 Step::AwaitBoot,
                 Step::ClearBootOverride,
                 Step::AwaitInstall,
+                Step::EjectMedia,
             ],
             Self::Wipe | Self::Decommission => &[
                 Step::SetBootOverride,
@@ -101,20 +102,20 @@ impl Action {
     /// The steps that undo what was begun when a job is cancelled or fails after `step` stored a request.
     /// A reboot whose off was sent always ends with on; a power change needs no undo, because the controller
     /// decides again from what is read back. What an installer wrote or erased cannot be undone: the machine no longer
-    /// boots from the network, and is on if it was on before.
+    /// boots from the network or a medium, and is on if it was on before.
     pub const fn undo(self) -> &'static [Step] {
         match self {
             Self::Reboot => &[Step::On],
-            Self::Build | Self::Reimage | Self::Wipe | Self::Decommission => {
-                &[Step::ClearBootOverride, Step::On]
-            }
+            Self::Build | Self::Reimage => &[Step::ClearBootOverride, Step::EjectMedia, Step::On],
+            Self::Wipe | Self::Decommission => &[Step::ClearBootOverride, Step::On],
             Self::Inspect | Self::PowerOn | Self::PowerOff => &[],
         }
     }
 
-    /// Whether a job of this action that is at `step` is undone by going on: a reboot on its way up.
+    /// Whether a job of this action that is at `step` is undone by going on: a reboot on its way up, and an installation
+    /// whose system has called home and whose medium is still in its drive.
     pub const fn is_undone_by_going_on(self, step: Step) -> bool {
-        matches!((self, step), (Self::Reboot, Step::On))
+        matches!((self, step), (Self::Reboot, Step::On) | (Self::Build | Self::Reimage, Step::EjectMedia))
     }
 
     /// Whether a job of this action whose first request was stored runs to its end, whatever is wished then. For a reboot

@@ -147,7 +147,9 @@ pub struct InstallProgress {
 pub struct BootEvidence {
     /// The job that published it.
     pub job: JobId,
-    /// When the machine fetched its script first.
+    /// When the BMC first read the medium.
+    pub media_read_at_ms: Option<i64>,
+    /// When the machine fetched its script, or what runs from its medium asked for its session, first.
     pub fetched_at_ms: Option<i64>,
     /// When the machine was heard of last.
     pub heard_at_ms: Option<i64>,

@@ -66,7 +66,9 @@ pub enum WaitingFor {
     Status,
     /// The BMC to show the boot override that it accepted.
     BootOverride,
-    /// The machine to fetch its boot script.
+    /// The BMC to show the medium that it accepted, or an empty drive.
+    Media,
+    /// The machine to fetch its boot script, or to ask for its session.
     NetworkBoot,
     /// The machine to be installed and to call home.
     Installation,
@@ -76,7 +78,7 @@ pub enum WaitingFor {
 
 impl WaitingFor {
     /// Every value, in a fixed order.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Worker,
         Self::Permit,
         Self::PowerState,
@@ -87,6 +89,7 @@ impl WaitingFor {
         Self::Credentials,
         Self::Status,
         Self::BootOverride,
+        Self::Media,
         Self::NetworkBoot,
         Self::Installation,
         Self::Wipe,
@@ -105,6 +108,7 @@ impl WaitingFor {
             Self::Credentials => "Credentials",
             Self::Status => "Status",
             Self::BootOverride => "BootOverride",
+            Self::Media => "Media",
             Self::NetworkBoot => "NetworkBoot",
             Self::Installation => "Installation",
             Self::Wipe => "Wipe",
@@ -122,6 +126,7 @@ impl WaitingFor {
             Reason::BMCBusy => Self::BmcCapacity,
             Reason::APIUnavailable => Self::ApiServer,
             Reason::CredentialsInvalid | Reason::CredentialsMissing => Self::Credentials,
+            Reason::MediaNotInserted => Self::Media,
             _ => Self::Bmc,
         }
     }

@@ -15,14 +15,17 @@ pub enum Step {
     /// Powers on and reads it back.
     #[serde(rename = "PowerOn")]
     On,
-    /// Has the machine boot from the network once, and reads that back. The boot session is published with its request.
+    /// Has the machine boot its installer once, from the network or from the medium that is inserted before, and reads that
+    /// back. The boot session is published with its first request.
     SetBootOverride,
-    /// Waits until the machine has fetched its boot script.
+    /// Waits until the machine has fetched its boot script, or what runs from its medium has asked for its session.
     AwaitBoot,
     /// Takes the boot override away where it outlived its one boot, and reads that back.
     ClearBootOverride,
     /// Waits until the installed system has called home.
     AwaitInstall,
+    /// Takes the medium out of the virtual CD drive, and reads that back. Only where a machine boots from one.
+    EjectMedia,
     /// Waits until the wipe image has called home.
     AwaitWipe,
     /// Powers off for good and reads it back.
@@ -31,7 +34,7 @@ pub enum Step {
 
 impl Step {
     /// Every step, in a fixed order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Inspect,
         Self::Off,
         Self::On,
@@ -39,6 +42,7 @@ impl Step {
         Self::AwaitBoot,
         Self::ClearBootOverride,
         Self::AwaitInstall,
+        Self::EjectMedia,
         Self::AwaitWipe,
         Self::OffForGood,
     ];
@@ -53,6 +57,7 @@ impl Step {
             Self::AwaitBoot => "AwaitBoot",
             Self::ClearBootOverride => "ClearBootOverride",
             Self::AwaitInstall => "AwaitInstall",
+            Self::EjectMedia => "EjectMedia",
             Self::AwaitWipe => "AwaitWipe",
             Self::OffForGood => "OffForGood",
         }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Budget, Decision, EventNote, Observation, Settings, SiteWorkers, WipeImage, decide, events, status,
 };
-use crate::api::{Server, ServerStatus};
+use crate::api::{ImageKind, Server, ServerStatus};
 use crate::job::Visibility;
 use crate::job::{Known, LiveJob, Problem, SecretVersion, UnreadableJob};
 
@@ -33,6 +33,8 @@ pub struct Facts {
     pub address: Option<String>,
     /// The digest of the `OSImage` that spec names; absent where there is none.
     pub image_digest: Option<String>,
+    /// How machines boot it: Network or Iso; absent where there is none.
+    pub image_kind: Option<ImageKind>,
     /// What erases disks; without a digest there is no such `OSImage`.
     pub wipe: WipeImage,
     /// What is left of the namespace's destruction budget.
@@ -71,6 +73,7 @@ impl Facts {
             another_history: self.another_history,
             bmc_address: self.bad_address.map_or(Ok(address), Err),
             image_digest: self.image_digest,
+            image_kind: self.image_kind,
             wipe: self.wipe,
             budget: self.budget,
             secret: self.secret,

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 use super::{Budget, Observation, Settings, SiteWorkers, WipeImage, decide, status};
-use crate::api::hardware::{Hardware, HardwareIdentity, PowerState};
+use crate::api::hardware::{Hardware, HardwareIdentity, Nic, PowerState};
 use crate::api::{BmcSpec, CredentialsRef, Reason, Server, ServerSpec, names};
 use crate::job::Visibility;
 use crate::job::{
@@ -41,6 +41,7 @@ pub(super) fn new() -> Observation {
         another_history: false,
         bmc_address: Ok(ADDRESS.into()),
         image_digest: None,
+        image_kind: None,
         wipe: WipeImage { digest: Some("sha256:wipe".into()), ..WipeImage::default() },
         budget: Budget::Left,
         secret: Some(SecretVersion { uid: "s".into(), resource_version: "7".into() }),
@@ -54,7 +55,11 @@ pub(super) fn reading(power: PowerState) -> Reading {
     Reading {
         power,
         identity: HardwareIdentity { serial_number: Some("S1".into()), uuid: None },
-        hardware: Hardware { serial_number: Some("S1".into()), ..Hardware::default() },
+        hardware: Hardware {
+            serial_number: Some("S1".into()),
+            nics: vec![Nic { mac_address: Some("52:54:00:12:34:56".into()), ..Nic::default() }],
+            ..Hardware::default()
+        },
         last_reset_time: None,
     }
 }

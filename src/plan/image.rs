@@ -3,7 +3,7 @@
 //! Only another name or a new `reimageToken` installs a machine again. A machine that ran before AutoBuild knew it is never
 //! built without a person's word, and what is there as wished needs nothing, not even its `OSImage`.
 
-use super::{Command, Observation, Work, lifecycle, word};
+use super::{Command, Observation, Work, boot, lifecycle, word};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::condition::time;
@@ -56,21 +56,22 @@ pub(super) fn sync(seen: &Observation) -> ImageSync {
             origin: Origin::Adopted,
         });
     }
-    match contents {
+    let action = match contents {
         Some(contents) if contents.needs_a_word() && !word::is_confirmed(seen) => {
-            ImageSync::Blocked(confirm_build(seen, &contents))
+            return ImageSync::Blocked(confirm_build(seen, &contents));
         }
-        Some(Contents::Image(_) | Contents::Unknown { .. }) => ImageSync::ToInstall(Action::Reimage),
-        Some(Contents::Foreign { .. }) => ImageSync::ToInstall(Action::Build),
+        Some(Contents::Image(_) | Contents::Unknown { .. }) => Action::Reimage,
+        Some(Contents::Foreign { .. }) => Action::Build,
         // It comes back only under another Server.
-        Some(Contents::Decommissioned { .. }) => ImageSync::NoWish,
+        Some(Contents::Decommissioned { .. }) => return ImageSync::NoWish,
         Some(Contents::Wiped { .. }) | None
             if seen.known.as_ref().is_some_and(|known| known.reading.is_some()) =>
         {
-            ImageSync::ToInstall(Action::Build)
+            Action::Build
         }
-        Some(Contents::Wiped { .. }) | None => ImageSync::NeverRead,
-    }
+        Some(Contents::Wiped { .. }) | None => return ImageSync::NeverRead,
+    };
+    boot::obstacle(seen, &wish.name).map_or(ImageSync::ToInstall(action), ImageSync::Blocked)
 }
 
 /// What is on the machine.
@@ -146,9 +147,7 @@ pub(super) fn wanted(seen: &Observation) -> Option<Work> {
 fn not_found(name: &str) -> Problem {
     Problem::new(
         Reason::ImageNotFound,
-        format!(
-            "there is no OSImage {name:?} with a kernel to boot in this namespace: create it, or correct spec.image.name"
-        ),
+        format!("there is no OSImage {name:?} in this namespace: create it, or correct spec.image.name"),
     )
 }
 

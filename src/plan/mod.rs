@@ -21,6 +21,7 @@
 //! | `events` | what is told once, when it changes |
 //! | `word` | what only a person may say |
 
+mod boot;
 mod budget;
 mod claims;
 mod conditions;

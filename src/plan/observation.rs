@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Serialize};
 
 use super::Budget;
-use crate::api::{Server, ServerSpec, ServerStatus, names};
+use crate::api::{ImageKind, Server, ServerSpec, ServerStatus, names};
 use crate::job::Visibility;
 use crate::job::{
     Action, Cause, Deleting, HandledTokens, Intent, Known, LiveJob, Problem, SecretVersion, ServerUid,
@@ -90,6 +90,8 @@ pub struct Observation {
     pub bmc_address: Result<String, Problem>,
     /// The digest of the `OSImage` that `spec.image` names; `None`: none is named, or there is none of that name.
     pub image_digest: Option<String>,
+    /// How machines boot that image; `None`: there is none.
+    pub image_kind: Option<ImageKind>,
     /// What erases disks.
     pub wipe: WipeImage,
     /// What is left of the namespace's destruction budget.

@@ -26,6 +26,8 @@ pub struct NewBootSession {
     pub digest: String,
     /// What it boots for.
     pub purpose: BootPurpose,
+    /// The SHA-256 (hexadecimal) of the token by which a BMC reads the medium; `None`: the machine boots from the network.
+    pub media_hash: Option<String>,
 }
 
 /// A session that serves.
@@ -41,6 +43,8 @@ pub struct BootSession {
     pub job: JobId,
     /// What boots.
     pub what: NewBootSession,
+    /// When the BMC first read the medium, milliseconds since the Unix epoch.
+    pub media_read_at_ms: Option<i64>,
 }
 
 /// What there is for a MAC address.
@@ -57,7 +61,7 @@ pub enum AtMac {
 /// What a machine tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CallHome {
-    /// Its script was handed out, with a token of this SHA-256 (hexadecimal): from now on this token counts alone, and its
+    /// Its script was handed out, or where its session is, with a token of this SHA-256 (hexadecimal): from now on this token counts alone, and its
     /// disks hold nobody knows what.
     ScriptFetched {
         /// The hash.
@@ -192,7 +196,8 @@ pub(super) async fn publish(
         .execute(&mut *connection)
         .await?;
     sqlx::query(
-        "INSERT INTO boot_session (server_uid, job_id, namespace, name, mac, image, digest, purpose) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO boot_session (server_uid, job_id, namespace, name, mac, image, digest, purpose, media_hash) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(job.uid.as_str())
     .bind(job.live.id.0)
@@ -202,6 +207,7 @@ pub(super) async fn publish(
     .bind(&session.image)
     .bind(&session.digest)
     .bind(session.purpose.as_str())
+    .bind(&session.media_hash)
     .execute(connection)
     .await?;
     Ok(())
@@ -248,7 +254,9 @@ fn session(row: &MySqlRow) -> Result<BootSession, QueueError> {
             image: row.try_get("image")?,
             digest: row.try_get("digest")?,
             purpose,
+            media_hash: row.try_get("media_hash")?,
         },
+        media_read_at_ms: row.try_get("media_read_at_ms")?,
     })
 }
 
@@ -287,6 +295,39 @@ impl Queue {
         row.as_ref().map(session).transpose()
     }
 
+    /// The session whose medium is read by the token of this SHA-256 (hexadecimal).
+    pub async fn boot_by_media(&self, media_hash: &str) -> Result<Option<BootSession>, QueueError> {
+        let row = sqlx::query(serving!("boot_session.media_hash = ?"))
+            .bind(media_hash)
+            .fetch_optional(self.pool())
+            .await?;
+        row.as_ref().map(session).transpose()
+    }
+
+    /// Sessions that have a medium, `limit` of them at most. Their jobs may be about to stop.
+    pub async fn boot_media(&self, limit: u32) -> Result<Vec<BootSession>, QueueError> {
+        let rows = sqlx::query(
+            "SELECT * FROM boot_session FORCE INDEX (media_hash) WHERE media_hash IS NOT NULL AND installed_at_ms IS NULL LIMIT ?",
+        )
+        .bind(limit)
+        .fetch_all(self.pool())
+        .await?;
+        rows.iter().map(session).collect()
+    }
+
+    /// Records that a BMC reads the medium by the token of this SHA-256; only the first time is kept.
+    pub async fn media_read(&self, media_hash: &str) -> Result<(), QueueError> {
+        sqlx::query(concat!(
+            "UPDATE boot_session SET media_read_at_ms = ",
+            now_ms!(),
+            " WHERE media_hash = ? AND media_read_at_ms IS NULL"
+        ))
+        .bind(media_hash)
+        .execute(self.pool())
+        .await?;
+        Ok(())
+    }
+
     /// Records what a machine tells, and wakes its job where that is worth it. `token_hash`: the one by which the session
     /// was found; `None` for the fetch of a script. [`QueueError::Busy`]: try again.
     pub async fn call_home(
@@ -314,6 +355,7 @@ impl Queue {
         let Some(row) = row else { return Ok(None) };
         Ok(Some(BootEvidence {
             job,
+            media_read_at_ms: row.try_get("media_read_at_ms")?,
             fetched_at_ms: row.try_get("fetched_at_ms")?,
             heard_at_ms: row.try_get("heard_at_ms")?,
             progress: progress(&row)?,

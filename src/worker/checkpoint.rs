@@ -64,6 +64,9 @@ pub(super) struct Install {
     pub method: BootMethod,
     /// Whether the machine was on before.
     pub power_before: PowerState,
+    /// The SHA-256 (hexadecimal) of the token in the address of the medium that was inserted last, or is about to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media_hash: Option<String>,
 }
 
 impl Checkpoint {

@@ -6,8 +6,8 @@ use rstest::rstest;
 use super::*;
 use crate::api::condition::time;
 use crate::api::{
-    BmcSpec, DeletionPolicy, ImageStatus, ImageWish, JobStatus, LastJobStatus, Lifecycle, Provisioning,
-    ServerSpec,
+    BmcSpec, DeletionPolicy, ImageKind, ImageStatus, ImageWish, JobStatus, LastJobStatus, Lifecycle,
+    Provisioning, ServerSpec,
 };
 use crate::job::{InstalledImage, JobResult, Origin, Step};
 use crate::worker::session::BootImage;
@@ -72,7 +72,7 @@ fn said_of(
     power: PowerState,
 ) -> String {
     let server = &asking_for(action, server.clone());
-    let image = BootImage { name: "debian".into(), digest: DIGEST.into() };
+    let image = BootImage { name: "debian".into(), digest: DIGEST.into(), kind: ImageKind::Network };
     let asking = Asking { server: server.clone(), image: Some(image) };
     let intent = session::intent(action, &uid(), &asking);
     let values = || handled.iter().map(|token| (*token).to_owned()).collect();
@@ -248,7 +248,10 @@ fn what_destroys_data_is_asked_for_by_the_object_itself_whatever_intent_a_row_ha
             Action::Wipe => server.spec.deletion_policy = DeletionPolicy::Retain,
             _ => server.spec.provisioning = Provisioning::Adopt,
         }
-        let asking = Asking { server, image: Some(BootImage { name: "wipe".into(), digest: DIGEST.into() }) };
+        let asking = Asking {
+            server,
+            image: Some(BootImage { name: "wipe".into(), digest: DIGEST.into(), kind: ImageKind::Network }),
+        };
         let intent = session::intent(action, &uid(), &asking);
         let handled = HandledTokens::default();
         let (uid, power) = (uid(), Some(PowerState::PoweredOff));
@@ -282,7 +285,7 @@ fn no_disk_is_erased_without_a_persons_word_and_none_twice() {
         assert_eq!(said(action, &server, &Contents::Wiped { since_ms: 1 }), "superseded AlreadyDone");
         let another = "of-another-object".to_owned();
         server.metadata.annotations = Some([(names::CONFIRM.to_owned(), another)].into());
-        let image = BootImage { name: "wipe".into(), digest: DIGEST.into() };
+        let image = BootImage { name: "wipe".into(), digest: DIGEST.into(), kind: ImageKind::Network };
         let asking = Asking { server, image: Some(image) };
         let (uid, handled) = (uid(), HandledTokens::default());
         let intent = session::intent(action, &uid, &asking);

@@ -5,7 +5,7 @@ use super::Halt;
 use super::run::Run;
 use super::session::{self, Expected, Live, NoSession, Session};
 use crate::api::Reason;
-use crate::bmc::{BmcError, BmcErrorKind, BootOverride, Probe};
+use crate::bmc::{BmcError, BmcErrorKind, BootOverride, Media, Probe};
 use crate::job::{Problem, RetryClass, StepOutcome, WaitingFor, backoff};
 use crate::queue::Report;
 
@@ -41,6 +41,15 @@ impl Run<'_> {
     pub(super) async fn boot_override(&mut self) -> Result<Result<BootOverride, StepOutcome>, Halt> {
         let Some(session) = &self.session else { return Err(Halt::Again) };
         match session.bmc().boot_override().await {
+            Ok(seen) => Ok(Ok(seen)),
+            Err(error) => Ok(Err(self.met(&error).await?)),
+        }
+    }
+
+    /// Reads what is in the virtual CD drive, after a [`Run::probe`] of the same claim. `Err`: the step ends like this.
+    pub(super) async fn media(&mut self) -> Result<Result<Media, StepOutcome>, Halt> {
+        let Some(session) = &self.session else { return Err(Halt::Again) };
+        match session.bmc().media().await {
             Ok(seen) => Ok(Ok(seen)),
             Err(error) => Ok(Err(self.met(&error).await?)),
         }

@@ -36,14 +36,9 @@ impl LiveReader {
         self.get("Server", namespace, name).await
     }
 
-    /// The digest of an `OSImage`; `None`: there is none of that name that boots from the network.
-    pub(super) async fn image_digest(
-        &self,
-        namespace: &str,
-        name: &str,
-    ) -> Result<Option<String>, Unavailable> {
-        let image: Option<OSImage> = self.get("OSImage", namespace, name).await?;
-        Ok(image.and_then(|image| image.spec.network_digest()))
+    /// The `OSImage`; `None`: there is none of that name.
+    pub(super) async fn image(&self, namespace: &str, name: &str) -> Result<Option<OSImage>, Unavailable> {
+        self.get("OSImage", namespace, name).await
     }
 
     /// The Secret; `None`: there is none of that name.

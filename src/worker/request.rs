@@ -13,7 +13,7 @@ use super::contact::gone;
 use super::run::{Flow, Run};
 use super::session::{self, Live};
 use crate::api::Reason;
-use crate::bmc::{BmcErrorKind, Delivery};
+use crate::bmc::{Beside, BmcErrorKind, Delivery};
 use crate::config::ms;
 use crate::failpoint::crash_point;
 use crate::job::{
@@ -61,6 +61,11 @@ impl Run<'_> {
 
     /// Stores a request and sends it.
     pub(super) async fn send(&mut self, kind: RequestKind) -> Result<Sent, Halt> {
+        self.send_with(kind, Beside::Nothing).await
+    }
+
+    /// The same for a request that needs something beside its kind, which is not stored.
+    pub(super) async fn send_with(&mut self, kind: RequestKind, beside: Beside<'_>) -> Result<Sent, Halt> {
         if let Some(outcome) = self.confirm().await? {
             return Ok(Sent::InVain(outcome));
         }
@@ -98,7 +103,7 @@ impl Run<'_> {
         let Some(session) = &self.session else { return Err(Halt::Again) };
         tracing::info!(request = kind.as_str(), "sending a request to the BMC");
         crash_point("worker.send.before");
-        let answer = session.bmc().send(kind, timeout).await;
+        let answer = session.bmc().send_with(kind, beside, timeout).await;
         crash_point("worker.send.after");
         match answer {
             Ok(()) => {
@@ -144,12 +149,15 @@ impl Run<'_> {
             && !self.undoing()
         {
             match kind {
-                RequestKind::BootFromNetworkOnce | RequestKind::BootFromHttpOnce => {
+                RequestKind::BootFromNetworkOnce
+                | RequestKind::BootFromHttpOnce
+                | RequestKind::InsertMedia => {
                     effects.session = Some(NewBootSession {
                         mac: install.mac.clone(),
                         image: install.image.clone(),
                         digest: install.digest.clone(),
                         purpose: if self.action().wipes() { BootPurpose::Wipe } else { BootPurpose::Install },
+                        media_hash: install.media_hash.clone(),
                     });
                 }
                 RequestKind::PowerOn => effects.contents = ContentsAfter::Unknown,
@@ -157,7 +165,6 @@ impl Run<'_> {
                 | RequestKind::ForceOff
                 | RequestKind::ClearBootOverride
                 | RequestKind::BootFromMediaOnce
-                | RequestKind::InsertMedia
                 | RequestKind::EjectMedia => {}
             }
         }

@@ -13,7 +13,7 @@ use super::checkpoint::{Accepted, Checkpoint, Ending};
 use super::power::{Look, Patience};
 use super::session::{Asking, Circumstances, Session};
 use super::{Halt, Surroundings, action};
-use crate::api::{Power, Reason, Server, ShutdownMode};
+use crate::api::{BootMethod, Power, Reason, Server, ShutdownMode};
 use crate::bmc::Probe;
 use crate::config::ms;
 use crate::job::{
@@ -242,7 +242,13 @@ impl Run<'_> {
             (None, false) => self.action().steps(),
         };
         let here = steps.iter().position(|step| *step == self.step())?;
-        steps.get(here + 1).copied()
+        steps.iter().skip(here + 1).copied().find(|step| self.applies(*step))
+    }
+
+    /// Whether this job has something to do at that step.
+    fn applies(&self, step: Step) -> bool {
+        let method = self.checkpoint.install.as_ref().map(|install| install.method);
+        step != Step::EjectMedia || method == Some(BootMethod::VirtualMedia)
     }
 
     async fn done(&mut self) -> Result<Flow, Halt> {

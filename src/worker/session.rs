@@ -7,7 +7,7 @@ use super::live::Unavailable;
 use super::{Halt, Surroundings};
 use crate::api::bmc_address::BmcAddress;
 use crate::api::hardware::HardwareIdentity;
-use crate::api::{BmcSpec, BmcTls, Reason, Server, names};
+use crate::api::{BmcSpec, BmcTls, ImageKind, Reason, Server, names};
 use crate::bmc::credentials::{Credentials, content_hash};
 use crate::bmc::{Bmc, BmcError, BmcErrorKind, Probe, Trust, pin};
 use crate::job::{Action, Cause, Deleting, Intent, Problem, SecretVersion, ServerUid, Wish};
@@ -46,6 +46,8 @@ pub(super) struct BootImage {
     pub name: String,
     /// The digest of its spec.
     pub digest: String,
+    /// How machines boot it.
+    pub kind: ImageKind,
 }
 
 /// A `Server` as it stands now, or what is left of it.
@@ -69,11 +71,13 @@ pub(super) async fn read(around: &Surroundings, claim: &Claim) -> Result<Live, P
     let name = wished.or_else(|| action.wipes().then(|| around.settings.wipe_image.clone()));
     let image = match name {
         Some(name) => {
-            let digest = reader.image_digest(claim.namespace(), &name).await.map_err(|error| away(&error))?;
-            digest.map(|digest| BootImage { name, digest })
+            let found = reader.image(claim.namespace(), &name).await.map_err(|error| away(&error))?;
+            found.map(|found| BootImage { name, digest: found.spec.digest(), kind: found.spec.kind() })
         }
         None => None,
     };
+    // What erases disks boots from the network.
+    let image = image.filter(|image| action.installs() || image.kind == ImageKind::Network);
     Ok(Live::Present(Box::new(Asking { server, image })))
 }
 

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use crate::bmc::ImageUrl;
+use crate::boot::PublicUrl;
+
 /// Settings of one worker process.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -43,6 +46,10 @@ pub struct Settings {
     pub wipe_image: String,
     /// How long a job that was asked to stop tries to undo what it began.
     pub undo_deadline: Duration,
+    /// Where BMCs reach the boot service, for virtual media; `None`: no machine is installed by them.
+    pub boot_url: Option<PublicUrl>,
+    /// The boot program that BMCs are told for UEFI HTTP boot; `None`: DHCP tells.
+    pub http_boot_uri: Option<ImageUrl>,
     /// The key of the hashes that tell a changed Secret; the same in every worker.
     pub login_key: Vec<u8>,
 }

@@ -108,6 +108,16 @@ impl Bmcs {
         Ok(())
     }
 
+    /// Puts an image into its virtual CD drive, as a person with a remote console does.
+    pub async fn insert(&self, system: &str, image: &str) -> Result<()> {
+        let path = format!("redfish/v1/Managers/{system}/VirtualMedia/CD1/Actions/VirtualMedia.InsertMedia");
+        let url = format!("http://{}/{path}", self.emulator.http());
+        let request = self.client.post(&url).basic_auth("admin", Some("password"));
+        let answer = request.json(&json!({ "Image": image })).send().await?;
+        anyhow::ensure!(answer.status().is_success(), "{url} answered {}", answer.status());
+        Ok(())
+    }
+
     /// Gives a BMC another user name and password.
     pub async fn set_credentials(&self, system: &str, username: &str, password: &str) -> Result<()> {
         let body = json!({ "username": username, "password": password });

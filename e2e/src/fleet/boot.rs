@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result};
 use axum::Router;
@@ -12,23 +14,28 @@ use sha2::{Digest, Sha256};
 use super::{Flags, Fleet};
 use crate::autobuild::Running;
 
-/// A kernel and an initial RAM disk, served over plain HTTP; the bytes mean nothing to emulated hosts.
+/// A kernel, an initial RAM disk and an ISO, served over plain HTTP; the bytes mean nothing to emulated hosts.
 #[derive(Debug)]
 pub struct BootFiles {
     address: String,
+    asked: Arc<AtomicU64>,
     served: tokio::task::JoinHandle<()>,
 }
 
 /// The `source` of an `OSImage` whose files are served at an address (`host:port`), with these kernel arguments.
 pub fn source_at(address: &str, args: &[&str]) -> Value {
-    let files: BTreeMap<&str, Value> = FILES
+    let files = files_at(address);
+    json!({ "kernel": files["kernel"], "initrd": files["initrd"], "args": args })
+}
+
+fn files_at(address: &str) -> BTreeMap<&'static str, Value> {
+    FILES
         .into_iter()
         .map(|(name, content)| {
             let url = format!("http://{address}/{name}");
             (name, json!({ "url": url, "sha256": hex(&Sha256::digest(content)) }))
         })
-        .collect();
-    json!({ "kernel": files["kernel"], "initrd": files["initrd"], "args": args })
+        .collect()
 }
 
 impl Drop for BootFiles {
@@ -37,7 +44,8 @@ impl Drop for BootFiles {
     }
 }
 
-const FILES: [(&str, &str); 2] = [("kernel", "this is no kernel"), ("initrd", "this is no initial RAM disk")];
+const FILES: [(&str, &str); 3] =
+    [("kernel", "this is no kernel"), ("initrd", "this is no initial RAM disk"), ("iso", "this is no ISO")];
 
 impl BootFiles {
     /// Serves until it is dropped.
@@ -49,13 +57,19 @@ impl BootFiles {
     pub async fn serve_at(address: &str) -> Result<Self> {
         let listener = tokio::net::TcpListener::bind(address).await?;
         let address = listener.local_addr()?.to_string();
+        let asked = Arc::new(AtomicU64::new(0));
         let routes = FILES.into_iter().fold(Router::new(), |routes, (name, content)| {
-            routes.route(&format!("/{name}"), get(async move || content))
+            let asked = Arc::clone(&asked);
+            let answer = move || {
+                asked.fetch_add(1, Ordering::Relaxed);
+                std::future::ready(content)
+            };
+            routes.route(&format!("/{name}"), get(answer))
         });
         let served = tokio::spawn(async move {
             let _ = axum::serve(listener, routes).await;
         });
-        Ok(Self { address, served })
+        Ok(Self { address, asked, served })
     }
 
     /// `host:port`.
@@ -63,9 +77,19 @@ impl BootFiles {
         &self.address
     }
 
+    /// How often a file was asked for.
+    pub fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
+    }
+
     /// The `source` of an `OSImage` with these kernel arguments.
     pub fn source(&self, args: &[&str]) -> Value {
         source_at(&self.address, args)
+    }
+
+    /// The `source` of an `OSImage` that is an ISO.
+    pub fn iso(&self) -> Value {
+        json!({ "iso": files_at(&self.address)["iso"] })
     }
 
     /// Serves until its process ends.
@@ -81,11 +105,17 @@ fn hex(bytes: &[u8]) -> String {
 impl Fleet {
     /// Starts a boot service, waits until it is ready, and has the fleet's hosts boot from it.
     pub async fn boot(&self, name: &str, files: &BootFiles) -> Result<Running> {
+        Ok(self.boot_and_url(name, files).await?.0)
+    }
+
+    /// The same, with its `--public-url`.
+    pub async fn boot_and_url(&self, name: &str, files: &BootFiles) -> Result<(Running, String)> {
         // Its address is a part of what it hands out, so it has to be known before.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
         let running = self.boot_at(name, &address, files).await?;
-        self.bmcs().boot_from(&format!("http://{address}")).await?;
-        Ok(running)
+        let url = format!("http://{address}");
+        self.bmcs().boot_from(&url).await?;
+        Ok((running, url))
     }
 
     /// The same at a given address, and without telling the hosts.
@@ -115,11 +145,16 @@ impl Fleet {
 
     /// Creates an `OSImage` whose kernel has these arguments.
     pub async fn image(&self, name: &str, files: &BootFiles, args: &[&str]) -> Result<()> {
+        self.image_of(name, &files.source(args)).await
+    }
+
+    /// Creates an `OSImage` of a `source`.
+    pub async fn image_of(&self, name: &str, source: &Value) -> Result<()> {
         let manifest = json!({
             "apiVersion": "autobuild.dev/v1alpha1",
             "kind": "OSImage",
             "metadata": { "name": name, "namespace": self.namespace() },
-            "spec": { "source": files.source(args), "install": { "format": "none" } },
+            "spec": { "source": source, "install": { "format": "none" } },
         });
         self.kubectl().run_with_input(&["apply", "-f", "-"], &manifest.to_string()).await?;
         Ok(())

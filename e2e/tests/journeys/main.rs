@@ -3,6 +3,7 @@
 
 mod adoption;
 mod at_the_terminal;
+mod boot_methods;
 mod by_hand;
 mod call_home;
 mod deletion;

@@ -24,6 +24,9 @@ pub const CASES: &[Case] = &[
         fetched(f).boxed_local()
     }),
     ("only the newest token opens a session", |f| newest_token(f).boxed_local()),
+    ("a medium is read by a token of its own, and only its first reading is told", |f| {
+        medium(f).boxed_local()
+    }),
     ("progress is kept and shown, and wakes nobody", |f| progress(f).boxed_local()),
     ("an installation is told once, and what comes later changes nothing", |f| once(f).boxed_local()),
     ("a call for an older installation of the same machine changes nothing", |f| older(f).boxed_local()),
@@ -39,12 +42,8 @@ pub const CASES: &[Case] = &[
 ];
 
 fn session(mac: &str) -> NewBootSession {
-    NewBootSession {
-        mac: mac.to_owned(),
-        image: "debian".to_owned(),
-        digest: "sha256:1".to_owned(),
-        purpose: BootPurpose::Install,
-    }
+    let (mac, image, digest) = (mac.to_owned(), "debian".to_owned(), "sha256:1".to_owned());
+    NewBootSession { mac, image, digest, purpose: BootPurpose::Install, media_hash: None }
 }
 
 const MAC: &str = "52:54:00:00:00:01";
@@ -160,6 +159,39 @@ async fn newest_token(f: Fixture) {
         let told = f.queue.call_home(&uid, id, Some(token), CallHome::Installed).await.unwrap();
         assert_eq!(told, heard, "{token}");
     }
+}
+
+async fn medium(f: Fixture) {
+    let (_, claim) = f.begun("a").await;
+    let (uid, id) = (claim.uid().clone(), claim.job().id);
+    let with = |hash: &str| NewBootSession { media_hash: Some(hash.to_owned()), ..session(MAC) };
+    let publish = async |claim, hash| {
+        let effects = Effects { session: Some(with(hash)), ..Effects::default() };
+        let stored = request(RequestKind::InsertMedia);
+        let claim = done(f.queue.store_request(claim, stored, String::new(), effects).await.unwrap());
+        done(f.queue.close_request(claim, String::new()).await.unwrap())
+    };
+    let claim = publish(claim, "m1").await;
+    // Inserted again, with another token.
+    let claim = publish(claim, "m2").await;
+    assert_eq!(f.queue.boot_by_media("m1").await.unwrap(), None);
+    let found = f.queue.boot_by_media("m2").await.unwrap().unwrap();
+    assert_eq!((&found.uid, found.job, &found.what), (&uid, id, &with("m2")));
+    assert_eq!(found.media_read_at_ms, None);
+    assert_eq!(f.queue.boot_media(100).await.unwrap(), [found]);
+    f.queue.media_read("m2").await.unwrap();
+    let first = f.queue.boot_evidence(&uid, id).await.unwrap().unwrap();
+    assert!(first.media_read_at_ms.is_some() && first.fetched_at_ms.is_none(), "{first:?}");
+    f.queue.media_read("m2").await.unwrap();
+    assert_eq!(f.queue.boot_evidence(&uid, id).await.unwrap().unwrap(), first);
+    // What runs from it has its own token, and the medium is read on.
+    assert_eq!(f.tell(&uid, id, fetch("h1")).await, Heard::Recorded);
+    assert_eq!(f.queue.boot_by_token("m2").await.unwrap(), None);
+    assert!(f.queue.boot_by_token("h1").await.unwrap().is_some());
+    assert!(f.queue.boot_by_media("m2").await.unwrap().is_some());
+    done(f.queue.complete(claim, succeeded()).await.unwrap());
+    assert_eq!(f.queue.boot_by_media("m2").await.unwrap(), None);
+    assert_eq!(f.queue.boot_media(100).await.unwrap(), []);
 }
 
 async fn progress(f: Fixture) {

@@ -265,11 +265,13 @@ async fn boots(f: &Fixture, servers: &[ServerUid]) {
     let claims = claim_mine(f, &mut front, &worker, room, servers).await;
     for (number, claim) in claims.into_iter().enumerate() {
         let mac = format!("52:54:00:00:00:{number:02}");
+        let media_hash = format!("m{number}");
         let session = NewBootSession {
             mac: mac.clone(),
             image: "debian".into(),
             digest: "sha256:1".into(),
             purpose: BootPurpose::Install,
+            media_hash: Some(media_hash.clone()),
         };
         let effects =
             Effects { session: Some(session), contents: ContentsAfter::Unknown, ..Effects::default() };
@@ -279,6 +281,9 @@ async fn boots(f: &Fixture, servers: &[ServerUid]) {
         let (uid, id) = (claim.uid().clone(), claim.job().id);
         queue.boot_at_mac(&mac).await.unwrap();
         queue.boot_at_mac("52:54:00:00:00:ff").await.unwrap();
+        queue.boot_by_media(&media_hash).await.unwrap();
+        queue.media_read(&media_hash).await.unwrap();
+        queue.boot_media(100).await.unwrap();
         let told = InstallProgress { percent: 5, line: "writing".into() };
         for what in [
             CallHome::ScriptFetched { token_hash: format!("{number}") },

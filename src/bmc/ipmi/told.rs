@@ -56,6 +56,7 @@ pub(super) fn boot_override(stdout: &str) -> Option<BootOverride> {
             5 | 8 => OverrideTarget::Cd,
             _ => OverrideTarget::Other,
         },
+        http_uri: None,
     })
 }
 
@@ -136,7 +137,11 @@ mod tests {
                 "Boot parameter version: 1\nBoot parameter 5 is valid/unlocked\nBoot parameter data: {data}\n \
                  Boot Flags :\n   - Boot Device Selector : Force PXE\n"
             );
-            assert_eq!(boot_override(&told).unwrap(), BootOverride { enabled, target }, "{data}");
+            assert_eq!(
+                boot_override(&told).unwrap(),
+                BootOverride { enabled, target, http_uri: None },
+                "{data}"
+            );
         }
         assert_eq!(boot_override("Boot parameter data: 8\n"), None);
         assert_eq!(boot_override("Boot parameter data: ääää\n"), None);

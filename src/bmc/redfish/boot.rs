@@ -9,11 +9,14 @@ use crate::bmc::{BootOverride, OverrideEnabled, OverrideTarget};
 /// An override that is to be set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wish {
-    /// For the next start, from this Redfish target.
-    Once(&'static str),
+    /// For the next start, from the first of these Redfish targets that the BMC offers.
+    Once(&'static [&'static str]),
     /// None any more.
     Clear,
 }
+
+/// The longest address that is read back.
+const URI_MAX: usize = 1024;
 
 /// What the document tells of the override.
 pub(super) fn read(system: &Value) -> BootOverride {
@@ -29,11 +32,19 @@ pub(super) fn read(system: &Value) -> BootOverride {
             Some("None") => OverrideTarget::None,
             Some("Pxe") => OverrideTarget::Network,
             Some("UefiHttp") => OverrideTarget::Http,
-            Some("Cd") => OverrideTarget::Cd,
+            // Where virtual media are a CD drive on USB, and no other is offered.
+            Some("Cd" | "UsbCd") => OverrideTarget::Cd,
             Some("Hdd") => OverrideTarget::Disk,
             _ => OverrideTarget::Other,
         },
+        http_uri: http_uri(system),
     }
+}
+
+/// `HttpBootUri`, where the BMC has it.
+pub(super) fn http_uri(system: &Value) -> Option<String> {
+    let told = system.get("Boot")?.get("HttpBootUri")?;
+    Some(told.as_str().map(|uri| printable(uri, URI_MAX)).unwrap_or_default())
 }
 
 /// The targets that the BMC offers; `None` where it does not say.
@@ -41,19 +52,24 @@ pub(super) fn offered(system: &Value) -> Option<Vec<String>> {
     system.get("Boot")?.get("BootSourceOverrideTarget@Redfish.AllowableValues").and_then(texts)
 }
 
-/// The body of the PATCH, or the targets that are offered instead.
-pub(super) fn body(wish: Wish, offered: Option<&[String]>) -> Result<Value, String> {
+/// The body of the PATCH, or the targets that are offered instead. `uri`: what `HttpBootUri` becomes.
+pub(super) fn body(wish: Wish, offered: Option<&[String]>, uri: Option<&str>) -> Result<Value, String> {
     let (enabled, target) = match wish {
-        Wish::Once(target) => match offered {
-            Some(offered) if !offered.iter().any(|text| text == target) => {
-                return Err(printable(&offered.join(", "), 240));
+        Wish::Once(targets) => {
+            let known = |target: &&str| offered.is_none_or(|all| all.iter().any(|text| text == target));
+            match targets.iter().copied().find(known) {
+                Some(target) => ("Once", target),
+                None => return Err(printable(&offered.unwrap_or_default().join(", "), 240)),
             }
-            _ => ("Once", target),
-        },
+        }
         // Sent although some BMCs do not list it: others do nothing without a target.
         Wish::Clear => ("Disabled", "None"),
     };
-    Ok(json!({"Boot": {"BootSourceOverrideEnabled": enabled, "BootSourceOverrideTarget": target}}))
+    let mut boot = json!({"BootSourceOverrideEnabled": enabled, "BootSourceOverrideTarget": target});
+    if let Some(uri) = uri {
+        boot["HttpBootUri"] = json!(uri);
+    }
+    Ok(json!({"Boot": boot}))
 }
 
 #[cfg(test)]
@@ -87,7 +103,8 @@ mod tests {
                 OverrideTarget::Other,
             ),
         ] {
-            assert_eq!(read(&json!({"Boot": boot})), BootOverride { enabled, target }, "{boot}");
+            let expected = BootOverride { enabled, target, http_uri: None };
+            assert_eq!(read(&json!({"Boot": boot})), expected, "{boot}");
         }
         assert_eq!(read(&json!({})).enabled, OverrideEnabled::Unknown);
     }
@@ -97,9 +114,32 @@ mod tests {
         let offered: Vec<String> = ["Pxe", "Cd"].map(str::to_owned).into();
         let expected =
             json!({"Boot": {"BootSourceOverrideEnabled": "Once", "BootSourceOverrideTarget": "Pxe"}});
-        assert_eq!(body(Wish::Once("Pxe"), Some(&offered)), Ok(expected.clone()));
-        assert_eq!(body(Wish::Once("Pxe"), None), Ok(expected));
-        assert_eq!(body(Wish::Once("UefiHttp"), Some(&offered)), Err("Pxe, Cd".to_owned()));
-        assert!(body(Wish::Clear, Some(&offered)).is_ok());
+        assert_eq!(body(Wish::Once(&["Pxe"]), Some(&offered), None), Ok(expected.clone()));
+        assert_eq!(body(Wish::Once(&["Pxe"]), None, None), Ok(expected));
+        assert_eq!(body(Wish::Once(&["UefiHttp"]), Some(&offered), None), Err("Pxe, Cd".to_owned()));
+        assert!(body(Wish::Clear, Some(&offered), None).is_ok());
+        let media = |offered: &[&str]| {
+            let offered: Vec<String> = offered.iter().map(|&text| text.to_owned()).collect();
+            let body = body(Wish::Once(&["Cd", "UsbCd"]), Some(&offered), None);
+            body.map(|body| body["Boot"]["BootSourceOverrideTarget"].clone())
+        };
+        assert_eq!(media(&["Pxe", "UsbCd", "Cd"]), Ok(json!("Cd")));
+        assert_eq!(media(&["Pxe", "UsbCd"]), Ok(json!("UsbCd")));
+        assert!(media(&["Pxe"]).is_err());
+    }
+
+    #[test]
+    fn the_address_of_the_boot_program_is_told_apart_from_a_bmc_without_one() {
+        for (boot, expected) in [
+            (json!({}), None),
+            (json!({"HttpBootUri": null}), Some("")),
+            (json!({"HttpBootUri": "http://a/ipxe.efi"}), Some("http://a/ipxe.efi")),
+        ] {
+            assert_eq!(http_uri(&json!({"Boot": boot})).as_deref(), expected);
+        }
+        let set = body(Wish::Once(&["UefiHttp"]), None, Some("http://a/ipxe.efi"));
+        assert_eq!(set.map(|body| body["Boot"]["HttpBootUri"].clone()), Ok(json!("http://a/ipxe.efi")));
+        let kept = body(Wish::Clear, None, None);
+        assert_eq!(kept.map(|body| body["Boot"].get("HttpBootUri").is_none()), Ok(true));
     }
 }

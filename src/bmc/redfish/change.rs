@@ -35,9 +35,9 @@ impl Change {
             RequestKind::GracefulShutdown => Self::Reset(&["GracefulShutdown"]),
             RequestKind::ForceOff => Self::Reset(&["ForceOff"]),
             RequestKind::PowerOn => Self::Reset(&["On", "ForceOn"]),
-            RequestKind::BootFromNetworkOnce => Self::Boot(Wish::Once("Pxe")),
-            RequestKind::BootFromHttpOnce => Self::Boot(Wish::Once("UefiHttp")),
-            RequestKind::BootFromMediaOnce => Self::Boot(Wish::Once("Cd")),
+            RequestKind::BootFromNetworkOnce => Self::Boot(Wish::Once(&["Pxe"])),
+            RequestKind::BootFromHttpOnce => Self::Boot(Wish::Once(&["UefiHttp"])),
+            RequestKind::BootFromMediaOnce => Self::Boot(Wish::Once(&["Cd", "UsbCd"])),
             RequestKind::ClearBootOverride => Self::Boot(Wish::Clear),
             RequestKind::InsertMedia => Self::Insert,
             RequestKind::EjectMedia => Self::Eject,
@@ -70,12 +70,12 @@ impl Redfish {
         };
         match (Change::of(kind), beside) {
             (Change::Reset(candidates), _) => self.reset(line, &found, kind, candidates).await,
-            (Change::Boot(wish), _) => self.set_boot(line, &found, kind, wish).await,
+            (Change::Boot(wish), beside) => self.set_boot(line, &found, kind, wish, beside).await,
             (Change::Insert, Beside::Image(image)) => self
                 .insert(line, &found, kind, image)
                 .await
                 .map_err(|error| self.without_address(error, kind, image)),
-            (Change::Insert, Beside::Nothing) => {
+            (Change::Insert, _) => {
                 Err(self.unsent(BmcErrorKind::Refused, "was to be given an image without an address"))
             }
             (Change::Eject, _) => self.eject(line, &found, kind).await,
@@ -104,8 +104,14 @@ impl Redfish {
         found: &Found,
         kind: RequestKind,
         wish: Wish,
+        beside: Beside<'_>,
     ) -> Result<(), BmcError> {
-        let body = boot::body(wish, found.boot_targets.as_deref())
+        let uri = match (beside, &found.http_uri) {
+            (Beside::BootUri(uri), Some(_)) => Some(uri.as_str()),
+            (Beside::NoBootUri, Some(_)) => Some(""),
+            (_, None) | (Beside::Nothing | Beside::Image(_), _) => None,
+        };
+        let body = boot::body(wish, found.boot_targets.as_deref(), uri)
             .map_err(|offered| self.not_offered(kind, &offered))?;
         self.guarded(line, place(found), (Method::PATCH, &found.path), kind.as_str(), &body).await
     }

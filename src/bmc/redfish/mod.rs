@@ -80,6 +80,8 @@ struct Found {
     reset: Option<Reset>,
     /// What a boot override may name, where the BMC says it.
     boot_targets: Option<Vec<String>>,
+    /// From where it boots by UEFI HTTP; `None`: it has no such setting.
+    http_uri: Option<String>,
     media: media::Links,
 }
 
@@ -177,7 +179,8 @@ impl Redfish {
         let (path, etag) = (document.path.clone(), document.etag.clone());
         let boot_targets = boot::offered(&document.value);
         let media = media::Links::of(&document.value);
-        self.remember(Some(Found { path, etag, reset, boot_targets, media }));
+        let http_uri = boot::http_uri(&document.value);
+        self.remember(Some(Found { path, etag, reset, boot_targets, http_uri, media }));
         Ok(document)
     }
 

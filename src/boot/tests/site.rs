@@ -19,7 +19,7 @@ use crate::api::{
     Artifact, DataRef, DataRefKind, ImageSource, ImageWish, Install, InstallFormat, OSImage, OSImageSpec,
     Server, ServerSpec,
 };
-use crate::boot::{Armed, Artifacts, BootService, CacheSettings, LiveReader, Sources};
+use crate::boot::{Armed, Artifacts, BootService, BootToken, CacheSettings, LiveReader, Medium, Sources};
 use crate::job::{JobId, ServerUid};
 
 pub(super) const MAC: &str = "52-54-00-12-34-56";
@@ -120,7 +120,22 @@ impl Site {
             digest: self.image.spec.digest(),
             purpose: crate::job::BootPurpose::Install,
             mac: MAC.parse().unwrap(),
+            medium: Medium::Absent,
         });
+    }
+
+    /// The same with an ISO, for a BMC with this token.
+    pub(super) fn arm_with_iso(&self, token: &BootToken) {
+        let mut image = self.image.clone();
+        let url = format!("http://{}/linux", self.mirror_at);
+        let iso = Some(Artifact { url, sha256: sha256(KERNEL) });
+        image.spec.source = ImageSource { iso, ..ImageSource::default() };
+        self.cluster.put("osimages/debian", &image);
+        let mut kept = self.store.0.lock().unwrap();
+        kept.media = Some(token.hash());
+        if let Some(armed) = &mut kept.armed {
+            (armed.digest, armed.medium) = (image.spec.digest(), Medium::Unread);
+        }
     }
 
     pub(super) async fn send(

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use futures::future::BoxFuture;
 
-use crate::boot::{Armed, AtMac, CallHome, Heard, Mac, Sessions, StoreAway, TokenHash};
+use crate::boot::{Armed, AtMac, CallHome, Heard, Mac, Medium, Sessions, StoreAway, TokenHash};
 
 #[derive(Default)]
 pub(super) struct Store(pub(super) Mutex<Kept>);
@@ -14,6 +14,7 @@ pub(super) struct Kept {
     pub(super) armed: Option<Armed>,
     pub(super) idle: Option<Mac>,
     pub(super) token: Option<TokenHash>,
+    pub(super) media: Option<TokenHash>,
     pub(super) heard: Vec<CallHome>,
     pub(super) away: bool,
 }
@@ -50,6 +51,25 @@ impl Sessions for Store {
 
     fn by_token<'a>(&'a self, token: &'a TokenHash) -> BoxFuture<'a, Result<Option<Armed>, StoreAway>> {
         self.with(|kept| kept.armed.clone().filter(|_| kept.token == Some(*token)))
+    }
+
+    fn by_media<'a>(&'a self, token: &'a TokenHash) -> BoxFuture<'a, Result<Option<Armed>, StoreAway>> {
+        self.with(|kept| kept.armed.clone().filter(|_| kept.media == Some(*token)))
+    }
+
+    fn with_media(&self) -> BoxFuture<'_, Result<Vec<Armed>, StoreAway>> {
+        self.with(|kept| {
+            let armed = kept.armed.iter().filter(|armed| armed.medium != Medium::Absent);
+            armed.cloned().collect()
+        })
+    }
+
+    fn media_read<'a>(&'a self, token: &'a TokenHash) -> BoxFuture<'a, Result<(), StoreAway>> {
+        self.with(|kept| {
+            if let Some(armed) = kept.armed.as_mut().filter(|_| kept.media == Some(*token)) {
+                armed.medium = Medium::Read;
+            }
+        })
     }
 
     fn call_home<'a>(

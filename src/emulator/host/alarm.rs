@@ -32,6 +32,11 @@ pub(super) enum Source {
         /// The address that the BMC was given; empty: as the network tells.
         uri: String,
     },
+    /// From the image in the virtual CD drive.
+    Media {
+        /// Its address.
+        image: String,
+    },
 }
 
 #[derive(Debug, Default)]

@@ -42,7 +42,7 @@ pub enum HostBehaviour {
     },
     /// It never gets past its self-test.
     StayInPost {},
-    /// It boots from its disk although the override says network; the override is used up.
+    /// It boots from its disk although the override says network or CD; the override is used up.
     ForgetOverride {},
     /// It does not react to a reset that its BMC accepted.
     IgnoreReset {},
@@ -96,7 +96,7 @@ const fn half() -> u8 {
 pub(super) enum Occasion {
     /// The host starts.
     Start,
-    /// It starts with an override that says network.
+    /// It starts with an override that says network, or CD with an image in the drive.
     NetworkStart,
     /// Its BMC accepted a reset.
     Reset,

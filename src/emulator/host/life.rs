@@ -1,5 +1,7 @@
 //! One life of a host that talks to the boot service, from its self-test on.
 
+use url::Url;
+
 use super::super::fleet::Fleet;
 use super::super::power::ResetType;
 use super::super::system::{State, System};
@@ -44,14 +46,14 @@ impl<'a> Life<'a> {
     pub(super) async fn run(&self) {
         let Some(system) = self.fleet.0.systems.get(self.start.index) else { return };
         self.sleep_until(self.start.tested).await;
-        let uri = match &self.start.source {
+        let end = match &self.start.source {
             Source::Disk => return self.first_boot(system).await,
-            Source::Network { uri } => uri,
-        };
-        let end = match self.boot_script(system, uri).await {
-            Ok(Some(boot)) => self.install(system, &boot).await.err(),
-            Ok(None) => None,
-            Err(end) => Some(end),
+            Source::Network { uri } => match self.boot_script(system, uri).await {
+                Ok(Some(boot)) => self.boot_kernel(system, &boot).await.err(),
+                Ok(None) => None,
+                Err(end) => Some(end),
+            },
+            Source::Media { image } => self.boot_media(system, image).await.err(),
         };
         match end {
             Some(End::Here) => return,
@@ -99,7 +101,7 @@ impl<'a> Life<'a> {
             let base = self.fleet.0.hosts.boot_url().ok_or(Why::NoBootService)?;
             Ok(base.script(&hexhyp(&mac)))
         };
-        let own = url::Url::parse(uri).ok().filter(|url| url.scheme() == "http");
+        let own = Url::parse(uri).ok().filter(|url| url.scheme() == "http");
         let mut by_bmc = own.is_some();
         let mut address = match own {
             Some(own) => own,
@@ -122,22 +124,58 @@ impl<'a> Life<'a> {
         Err(gave_up(Why::NotUnderstood { error: format!("more than {CHAINS} scripts in a chain") }))
     }
 
-    /// Starts the kernel, and does what its installer does.
-    async fn install(&self, system: &System, boot: &Boot) -> Result<(), End> {
-        let pretend = self.fleet.0.hosts.settings.payloads == Payloads::Pretend;
-        let payload = if pretend { Ask::Head } else { Ask::Payload };
-        for url in std::iter::once(&boot.kernel).chain(&boot.initrds) {
-            let got = self.network.ask(url, &payload).await;
-            got.map_err(|why| End::GaveUp(Stage::Payload, why))?;
-        }
-        let nth = self.act(system, |state, now| {
+    fn pretends(&self) -> bool {
+        self.fleet.0.hosts.settings.payloads == Payloads::Pretend
+    }
+
+    async fn payload(&self, url: &Url) -> Result<(), End> {
+        let payload = if self.pretends() { Ask::Head } else { Ask::Payload };
+        let got = self.network.ask(url, &payload).await;
+        got.map(|_| ()).map_err(|why| End::GaveUp(Stage::Payload, why))
+    }
+
+    fn installer_runs(&self, system: &System) -> Result<u64, End> {
+        self.act(system, |state, now| {
             self.record(system, now, HostAct::InstallerStarted);
             state.host.run_installer()
-        })?;
-        let Orders { session, task } = orders(&boot.args)
+        })
+    }
+
+    /// Starts the kernel, and does what its installer does.
+    async fn boot_kernel(&self, system: &System, boot: &Boot) -> Result<(), End> {
+        for url in std::iter::once(&boot.kernel).chain(&boot.initrds) {
+            self.payload(url).await?;
+        }
+        let nth = self.installer_runs(system)?;
+        self.install(system, &boot.args, nth).await
+    }
+
+    /// Starts the ISO, whose BMC fetches it, and does what its installer does: it asks the boot service that it was made for,
+    /// here the one of the network, for its session.
+    async fn boot_media(&self, system: &System, image: &str) -> Result<(), End> {
+        let gave_up = |why| End::GaveUp(Stage::Session, why);
+        let url = Url::parse(image).ok().filter(|url| url.scheme() == "http");
+        let url = url.ok_or(End::GaveUp(
+            Stage::Payload,
+            Why::NotUnderstood { error: "the image has no http:// address".to_owned() },
+        ))?;
+        self.payload(&url).await?;
+        let nth = self.installer_runs(system)?;
+        let inventory = self.act(system, |state, _| system.inventory(self.fleet.0.seed, state))?;
+        let mac = inventory.nics.first().map(|nic| nic.mac.clone()).unwrap_or_default();
+        let base = self.fleet.0.hosts.boot_url().ok_or(gave_up(Why::NoBootService))?;
+        let told = self.network.ask(&base.session(&hexhyp(&mac)), &Ask::Text).await.map_err(gave_up)?;
+        let told = String::from_utf8_lossy(&told);
+        let args: Vec<String> = told.split_whitespace().map(str::to_owned).collect();
+        self.install(system, &args, nth).await
+    }
+
+    /// Does what an installer does that was given these arguments.
+    async fn install(&self, system: &System, args: &[String], nth: u64) -> Result<(), End> {
+        let Orders { session, task } = orders(args)
             .map_err(|error| End::GaveUp(Stage::Orders, Why::NotUnderstood { error: error.to_string() }))?;
         self.post(&session, Stage::Booted, Vec::new()).await?;
-        if !pretend {
+        if !self.pretends() {
             for name in INSTALL_DATA {
                 match self.network.ask(&session.at(name), &Ask::Text).await {
                     Ok(_) | Err(Why::Refused { .. }) => {}
@@ -224,7 +262,9 @@ impl<'a> Life<'a> {
             Stage::Progress => "progress",
             Stage::Failed => "failed",
             Stage::Installed => "installed",
-            Stage::Script | Stage::Payload | Stage::Orders | Stage::InstallData => return Ok(()),
+            Stage::Script | Stage::Session | Stage::Payload | Stage::Orders | Stage::InstallData => {
+                return Ok(());
+            }
         });
         match self.network.ask(&url, &Ask::Post(fields)).await {
             Ok(_) => Ok(()),

@@ -34,4 +34,4 @@ pub use rules::ActiveHostRule;
 pub use settings::{AfterWipe, BootUrl, BootUrlError, HostSettings, Payloads};
 pub(super) use shared::Shared;
 pub use state::Booted;
-pub(super) use state::Host;
+pub(super) use state::{Host, StartFrom};

@@ -63,7 +63,9 @@ impl HostAct {
 pub enum Stage {
     /// The boot script.
     Script,
-    /// The kernel and the initial RAM disks.
+    /// The session of what runs from virtual media.
+    Session,
+    /// The kernel and the initial RAM disks, or the ISO.
     Payload,
     /// The kernel's arguments.
     Orders,

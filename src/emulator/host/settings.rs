@@ -8,7 +8,7 @@ use url::Url;
 
 use super::disk::Disk;
 
-/// What a host does about a kernel and an initial RAM disk.
+/// What a host does about a kernel, an initial RAM disk and an ISO.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Payloads {
     /// Downloads them and throws them away; fetches its install data too.
@@ -86,8 +86,17 @@ pub struct BootUrlError(String);
 impl BootUrl {
     /// What the boot service says to the machine with that MAC address (lower case, with hyphens).
     pub(super) fn script(&self, mac: &str) -> Url {
+        self.at(&format!("boot/{mac}"))
+    }
+
+    /// Where it tells what runs from virtual media its session.
+    pub(super) fn session(&self, mac: &str) -> Url {
+        self.at(&format!("boot/{mac}/session"))
+    }
+
+    fn at(&self, name: &str) -> Url {
         let mut url = self.0.clone();
-        url.set_path(&format!("{}/boot/{mac}", self.0.path().trim_end_matches('/')));
+        url.set_path(&format!("{}/{name}", self.0.path().trim_end_matches('/')));
         url
     }
 }

@@ -16,7 +16,7 @@ use super::shared::{Lasting, Shared};
 pub enum Booted {
     /// Nothing: it is off, in its self-test, or found nothing to boot.
     Nothing,
-    /// An installer from the network.
+    /// An installer from the network or from virtual media.
     Installer,
     /// The image on its disk.
     DiskImage,
@@ -28,6 +28,16 @@ enum Running {
     Installer,
     /// What is on the disk, from that time on.
     Disk(Millis),
+}
+
+/// What a start boots from.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::emulator) struct StartFrom<'a> {
+    /// What the override said before this start used it up.
+    pub(in crate::emulator) target: BootTarget,
+    pub(in crate::emulator) boot: &'a Boot,
+    /// The image in the virtual CD drive.
+    pub(in crate::emulator) media: Option<&'a str>,
 }
 
 /// A host.
@@ -100,12 +110,11 @@ impl Host {
         hosts.rules.meet(system, Occasion::Reset, self.accepted, now).is_empty()
     }
 
-    /// A new life begins. `target` is what the override said before this start used it up.
+    /// A new life begins.
     pub(in crate::emulator) fn start(
         &mut self,
         (index, system): (usize, &str),
-        target: BootTarget,
-        boot: &Boot,
+        StartFrom { target, boot, media }: StartFrom<'_>,
         now: Millis,
         hosts: &Shared,
     ) {
@@ -117,14 +126,15 @@ impl Host {
             return;
         }
         let tested = now.saturating_add(hosts.lasts(Lasting::Post, system, self.life, &habits));
-        let network = match target {
-            BootTarget::Pxe => Some(String::new()),
-            BootTarget::UefiHttp => Some(boot.http_boot_uri.clone()),
-            BootTarget::None | BootTarget::Cd | BootTarget::Hdd => None,
+        let source = match target {
+            BootTarget::Pxe => Some(Source::Network { uri: String::new() }),
+            BootTarget::UefiHttp => Some(Source::Network { uri: boot.http_boot_uri.clone() }),
+            BootTarget::Cd => media.map(|image| Source::Media { image: image.to_owned() }),
+            BootTarget::None | BootTarget::Hdd => None,
         };
-        let network =
-            network.filter(|_| hosts.rules.meet(system, Occasion::NetworkStart, self.life, now).is_empty());
-        let source = network.map_or(Source::Disk, |uri| Source::Network { uri });
+        let source = source
+            .filter(|_| hosts.rules.meet(system, Occasion::NetworkStart, self.life, now).is_empty())
+            .unwrap_or(Source::Disk);
         if source == Source::Disk {
             self.running = Running::Disk(tested);
         }

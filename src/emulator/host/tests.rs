@@ -9,6 +9,7 @@
 mod boot_server;
 mod control;
 mod install;
+mod media;
 mod misbehaviour;
 
 use std::time::Duration;

@@ -1,14 +1,15 @@
-//! `Build` and `Reimage`: the machine boots its installer from the network once, is installed, and calls home.
+//! `Build` and `Reimage`: the machine boots its installer once, from the network or from a medium, is installed, and calls
+//! home.
 //!
-//! The boot session is published with the request for the boot override, and what is on the disks counts as unknown from the
+//! The boot session is published with the request for the boot override or the one that inserts the medium, and what is on the disks counts as unknown from the
 //! request that starts the machine. The two waits hold nothing: the job is parked, and what the machine tells wakes it.
 
 use std::time::Duration;
 
-use super::{power_step, unsupported};
+use super::{medium, power_step, unsupported};
 use crate::api::hardware::PowerState;
 use crate::api::{BootMethod, Reason};
-use crate::bmc::{BootOverride, OverrideEnabled, OverrideTarget};
+use crate::bmc::{Beside, BootOverride, ImageUrl, OverrideEnabled, OverrideTarget};
 use crate::config::ms;
 use crate::job::{BootEvidence, Problem, RequestKind, Step, StepOutcome, WaitingFor};
 use crate::queue::{Disks, Installed};
@@ -23,13 +24,18 @@ const LOOK_AGAIN: Duration = Duration::from_mins(5);
 /// One step of an installation, or of its undo.
 pub(super) async fn step(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
     match run.claim().job().step {
-        Step::SetBootOverride => set_override(run).await,
+        Step::SetBootOverride => begin(run).await,
         Step::Off => power_step::off(run).await,
         Step::On if run.undoing() && !was_on(run) => Ok(StepOutcome::Next),
         Step::On => power_step::on(run).await,
         Step::AwaitBoot => await_boot(run).await,
         Step::ClearBootOverride => clear_override(run).await,
         Step::AwaitInstall => await_install(run).await,
+        Step::EjectMedia if run.checkpoint.ending.is_some() => medium::eject(run).await,
+        Step::EjectMedia => match medium::eject(run).await? {
+            StepOutcome::Next => finish(run).await,
+            outcome => Ok(outcome),
+        },
         step @ (Step::Inspect | Step::AwaitWipe | Step::OffForGood) => Ok(unsupported(run.action(), step)),
     }
 }
@@ -38,15 +44,8 @@ fn was_on(run: &Run<'_>) -> bool {
     run.checkpoint.install.as_ref().is_some_and(|install| install.power_before != PowerState::PoweredOff)
 }
 
-/// Where a machine of this boot method shall boot from, and the request for it.
-const fn target(method: BootMethod) -> (OverrideTarget, RequestKind) {
-    match method {
-        BootMethod::PXE => (OverrideTarget::Network, RequestKind::BootFromNetworkOnce),
-        BootMethod::HTTP => (OverrideTarget::Http, RequestKind::BootFromHttpOnce),
-    }
-}
-
-async fn set_override(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
+/// Has the machine boot its installer with its next start.
+async fn begin(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
     let probe = match run.probe().await? {
         Ok(probe) => probe,
         Err(outcome) => return Ok(outcome),
@@ -58,8 +57,22 @@ async fn set_override(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
             Err(problem) => return Ok(StepOutcome::Failed { problem }),
         },
     };
-    let (target, request) = target(install.method);
+    let method = install.method;
     run.checkpoint.install = Some(install);
+    match method {
+        BootMethod::PXE => set_override(run, OverrideTarget::Network, RequestKind::BootFromNetworkOnce).await,
+        BootMethod::HTTP => set_override(run, OverrideTarget::Http, RequestKind::BootFromHttpOnce).await,
+        BootMethod::VirtualMedia => medium::insert(run).await,
+    }
+}
+
+async fn set_override(
+    run: &mut Run<'_>,
+    target: OverrideTarget,
+    request: RequestKind,
+) -> Result<StepOutcome, Halt> {
+    let program = run.around.settings.http_boot_uri.clone().filter(|_| target == OverrideTarget::Http);
+    let beside = program.as_ref().map_or(Beside::Nothing, Beside::BootUri);
     loop {
         let seen = match run.boot_override().await? {
             Ok(seen) => seen,
@@ -67,15 +80,15 @@ async fn set_override(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
         };
         // One that was there before is set again: the session is published with the request.
         if let Some(accepted) = run.checkpoint.accepted.filter(|accepted| accepted.kind == request) {
-            return Ok(if holds(seen, target) {
+            return Ok(if holds(&seen, target) && fetches(&seen, program.as_ref()) {
                 StepOutcome::Next
             } else if run.now_ms() - accepted.at_ms < ms(run.patience().power) {
                 StepOutcome::Park { after_ms: ms(run.patience().poll), waiting_for: WaitingFor::BootOverride }
             } else {
-                StepOutcome::Failed { problem: ignored(request, seen) }
+                StepOutcome::Failed { problem: ignored(request, &seen) }
             });
         }
-        match run.send(request).await? {
+        match run.send_with(request, beside).await? {
             Sent::Accepted => {}
             Sent::Refused(problem) => return Ok(StepOutcome::Failed { problem }),
             Sent::InVain(outcome) => return Ok(outcome),
@@ -84,15 +97,25 @@ async fn set_override(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
 }
 
 /// Some BMCs answer `Continuous` to `Once`: that boots as well, and is cleared as soon as the script was fetched.
-fn holds(seen: BootOverride, target: OverrideTarget) -> bool {
+pub(super) fn holds(seen: &BootOverride, target: OverrideTarget) -> bool {
     seen.target == target && matches!(seen.enabled, OverrideEnabled::Once | OverrideEnabled::Continuous)
 }
 
-fn ignored(request: RequestKind, seen: BootOverride) -> Problem {
+/// Whether UEFI HTTP boot fetches this program, as far as the BMC has a say in it.
+fn fetches(seen: &BootOverride, program: Option<&ImageUrl>) -> bool {
+    match (&seen.http_uri, program) {
+        (Some(shown), Some(program)) => ImageUrl::parse(shown).as_ref() == Ok(program),
+        (None, _) | (_, None) => true,
+    }
+}
+
+pub(super) fn ignored(request: RequestKind, seen: &BootOverride) -> Problem {
+    let shown = seen.http_uri.as_deref().filter(|_| seen.target == OverrideTarget::Http);
+    let shown = shown.map(|uri| format!(" with HttpBootUri {uri:?}")).unwrap_or_default();
     Problem::new(
         Reason::BootOverrideIgnored,
         format!(
-            "the BMC accepted {} and shows {:?} {:?}: look at its boot settings, or try another spec.bootMethod",
+            "the BMC accepted {} and shows {:?} {:?}{shown}: look at its boot settings, or try another spec.bootMethod",
             request.as_str(),
             seen.enabled,
             seen.target
@@ -105,7 +128,8 @@ fn prepared(run: &Run<'_>, power_before: PowerState) -> Result<Install, Problem>
     let missing = || {
         Problem::new(
             Reason::BootMACMissing,
-            "the BMC reports no network interface with a MAC address: set spec.bootMACAddress to the one that boots",
+            "the BMC tells of no network interface with a MAC address (over IPMI none does): set spec.bootMACAddress to the one \
+             that boots",
         )
     };
     let asking = run.asking.as_ref().ok_or_else(missing)?;
@@ -119,6 +143,9 @@ fn prepared(run: &Run<'_>, power_before: PowerState) -> Result<Install, Problem>
             Problem::new(Reason::ImageNotFound, message)
         });
     };
+    if let Some(message) = spec.boot_method.mismatch(&image.name, image.kind) {
+        return Err(Problem::new(Reason::BootMethodMismatch, format!("{message}; nothing was sent")));
+    }
     let reported = || {
         let nics = run.reading.as_ref().map(|reading| reading.hardware.nics.as_slice()).unwrap_or_default();
         nics.iter().find_map(|nic| nic.mac_address.clone())
@@ -130,6 +157,7 @@ fn prepared(run: &Run<'_>, power_before: PowerState) -> Result<Install, Problem>
         mac: mac.to_ascii_lowercase().replace('-', ":"),
         method: spec.boot_method,
         power_before,
+        media_hash: None,
     })
 }
 
@@ -147,13 +175,20 @@ async fn await_boot(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
     }
     // Not started once more by itself: steps only go forward, so that status can tell a database that lost its last
     // commits.
-    let mac = run.checkpoint.install.as_ref().map(|install| install.mac.as_str()).unwrap_or_default();
-    let message = format!(
-        "the machine was started and did not fetch its boot script within {} s (MAC address {mac}): look at its console, at \
-         spec.bootMACAddress and spec.bootMethod, and at the DHCP server; {}",
-        deadline.as_secs(),
-        once_more(run)
-    );
+    let message = match &run.checkpoint.install {
+        Some(install) if install.method == BootMethod::VirtualMedia => {
+            format!("{}; {}", medium::never_booted(install, &evidence, deadline), once_more(run))
+        }
+        install => {
+            let mac = install.as_ref().map(|install| install.mac.as_str()).unwrap_or_default();
+            format!(
+                "the machine was started and did not fetch its boot script within {} s (MAC address {mac}): look at its \
+                 console, at spec.bootMACAddress and spec.bootMethod, and at the DHCP server; {}",
+                deadline.as_secs(),
+                once_more(run)
+            )
+        }
+    };
     Ok(StepOutcome::Failed { problem: Problem::new(Reason::NeverBooted, message) })
 }
 
@@ -172,14 +207,11 @@ async fn await_install(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
         Err(outcome) => return Ok(outcome),
     };
     if evidence.installed_at_ms.is_some() {
-        // Read back once more: what is told with the job's end is what the machine is like now.
-        if let Err(outcome) = run.probe().await? {
-            return Ok(outcome);
-        }
         let Some(install) = &run.checkpoint.install else { return Ok(no_session(run)) };
-        run.disks =
-            Disks::Installed(Installed { name: install.image.clone(), digest: install.digest.clone() });
-        return Ok(StepOutcome::Done);
+        return match install.method {
+            BootMethod::PXE | BootMethod::HTTP => finish(run).await,
+            BootMethod::VirtualMedia => Ok(StepOutcome::Next),
+        };
     }
     if let Some(reason) = &evidence.failed {
         let message = format!(
@@ -197,6 +229,17 @@ async fn await_install(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
         last_seen(&evidence, run.now_ms())
     );
     Ok(StepOutcome::Failed { problem: Problem::new(Reason::InstallTimedOut, message) })
+}
+
+/// The installed system has called home, and nothing is left behind.
+async fn finish(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
+    // Read back once more: what is told with the job's end is what the machine is like now.
+    if let Err(outcome) = run.probe().await? {
+        return Ok(outcome);
+    }
+    let Some(install) = &run.checkpoint.install else { return Ok(no_session(run)) };
+    run.disks = Disks::Installed(Installed { name: install.image.clone(), digest: install.digest.clone() });
+    Ok(StepOutcome::Done)
 }
 
 /// What the machine told last.
@@ -227,7 +270,8 @@ pub(super) fn left(run: &Run<'_>, deadline: Duration) -> Option<i64> {
     (left_ms > 0).then(|| left_ms.min(ms(LOOK_AGAIN)))
 }
 
-/// Most often there is nothing to clear: a one-time override is used up by the boot.
+/// Most often there is nothing to clear: a one-time override is used up by the boot. The boot program that the BMC was told
+/// goes with it; a BMC that refuses that is asked for the override alone.
 async fn clear_override(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
     if let Err(outcome) = run.probe().await? {
         return Ok(outcome);
@@ -236,12 +280,22 @@ async fn clear_override(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
         Ok(seen) => seen,
         Err(outcome) => return Ok(outcome),
     };
+    let told = run.checkpoint.install.as_ref().is_some_and(|install| install.method == BootMethod::HTTP)
+        && run.around.settings.http_boot_uri.is_some()
+        && seen.http_uri.as_ref().is_some_and(|uri| !uri.is_empty());
     let accepted =
         run.checkpoint.accepted.is_some_and(|accepted| accepted.kind == RequestKind::ClearBootOverride);
-    if seen.is_clear() || accepted {
+    if (seen.is_clear() && !told) || accepted {
         return Ok(StepOutcome::Next);
     }
-    match run.send(RequestKind::ClearBootOverride).await? {
+    let mut sent = Sent::Accepted;
+    if told {
+        sent = run.send_with(RequestKind::ClearBootOverride, Beside::NoBootUri).await?;
+    }
+    if !told || (matches!(sent, Sent::Refused(_)) && !seen.is_clear()) {
+        sent = run.send(RequestKind::ClearBootOverride).await?;
+    }
+    match sent {
         Sent::Accepted => Ok(StepOutcome::Next),
         Sent::Refused(problem) => {
             tracing::warn!(reason = %problem.reason, "the boot override stays: {}", problem.message);
@@ -257,14 +311,14 @@ mod tests {
 
     #[test]
     fn an_override_for_good_is_as_good_as_one_for_one_boot_and_another_target_is_none() {
-        let seen = |enabled, target| BootOverride { enabled, target };
+        let seen = |enabled, target| BootOverride { enabled, target, http_uri: None };
         for (seen, expected) in [
             (seen(OverrideEnabled::Once, OverrideTarget::Network), true),
             (seen(OverrideEnabled::Continuous, OverrideTarget::Network), true),
             (seen(OverrideEnabled::Disabled, OverrideTarget::Network), false),
             (seen(OverrideEnabled::Once, OverrideTarget::Http), false),
         ] {
-            assert_eq!(holds(seen, OverrideTarget::Network), expected, "{seen:?}");
+            assert_eq!(holds(&seen, OverrideTarget::Network), expected, "{seen:?}");
         }
     }
 
@@ -272,6 +326,7 @@ mod tests {
     fn what_was_seen_last_is_said_with_its_age() {
         let evidence = BootEvidence {
             job: crate::job::JobId(1),
+            media_read_at_ms: None,
             fetched_at_ms: Some(0),
             heard_at_ms: Some(10_000),
             progress: Some(crate::job::InstallProgress { percent: 40, line: "writing".into() }),

@@ -3,6 +3,7 @@
 
 mod inspect;
 mod install;
+mod medium;
 mod power_off;
 mod power_on;
 mod reboot;

@@ -1,7 +1,7 @@
 //! Overrides of the boot order.
 
 use super::*;
-use crate::bmc::{BootOverride, OverrideEnabled, OverrideTarget};
+use crate::bmc::{Beside, BootOverride, ImageUrl, OverrideEnabled, OverrideTarget};
 
 #[tokio::test]
 async fn a_boot_override_is_one_patch_and_the_next_start_uses_it_up() {
@@ -19,7 +19,10 @@ async fn a_boot_override_is_one_patch_and_the_next_start_uses_it_up() {
         assert_eq!(entries[0].action, Some(Action::Patch { properties: vec!["Boot".to_owned()] }));
         let before = site.requests();
         let read = bmc.boot_override().await.unwrap();
-        assert_eq!(read, BootOverride { enabled: OverrideEnabled::Once, target });
+        assert_eq!(
+            read,
+            BootOverride { enabled: OverrideEnabled::Once, target, http_uri: Some(String::new()) }
+        );
         assert_eq!(site.requests() - before, 1, "the read is one request");
     }
     bmc.send(RequestKind::PowerOn, LONG).await.unwrap();
@@ -35,7 +38,25 @@ async fn an_override_can_be_taken_back() {
     bmc.probe().await.unwrap();
     bmc.send(RequestKind::ClearBootOverride, LONG).await.unwrap();
     let read = bmc.boot_override().await.unwrap();
-    assert_eq!(read, BootOverride { enabled: OverrideEnabled::Disabled, target: OverrideTarget::None });
+    assert!(read.is_clear(), "{read:?}");
+}
+
+#[tokio::test]
+async fn the_boot_program_of_http_boot_is_set_and_taken_back() {
+    let site = site(|fleet| fleet, settings()).await;
+    let bmc = site.one().await;
+    let program = ImageUrl::parse("http://192.0.2.5/snponly.efi").unwrap();
+    bmc.probe().await.unwrap();
+    bmc.send_with(RequestKind::BootFromHttpOnce, Beside::BootUri(&program), LONG).await.unwrap();
+    let read = bmc.boot_override().await.unwrap();
+    assert_eq!((read.target, read.http_uri.as_deref()), (OverrideTarget::Http, Some(program.as_str())));
+    // A clearing that says nothing of it leaves it.
+    bmc.send(RequestKind::ClearBootOverride, LONG).await.unwrap();
+    let read = bmc.boot_override().await.unwrap();
+    assert!(read.is_clear());
+    assert_eq!(read.http_uri.as_deref(), Some(program.as_str()));
+    bmc.send_with(RequestKind::ClearBootOverride, Beside::NoBootUri, LONG).await.unwrap();
+    assert_eq!(bmc.boot_override().await.unwrap().http_uri.as_deref(), Some(""));
 }
 
 #[tokio::test]

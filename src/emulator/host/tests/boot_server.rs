@@ -13,6 +13,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub(super) enum Armed {
     Install(&'static str),
     Wipe,
+    /// What runs from a medium installs this.
+    Medium(&'static str),
     /// No session: boot from the disk.
     Exit,
     /// Whatever text.
@@ -88,7 +90,8 @@ impl BootServer {
 impl Book {
     fn answer(&mut self, base: &str, method: &Method, path: &str, body: &str) -> Response {
         let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
-        let last = if parts[0] == "boot" { "script" } else { parts.last().unwrap_or(&"") };
+        let last =
+            if parts[0] == "boot" && parts.len() == 2 { "script" } else { parts.last().unwrap_or(&"") };
         self.asked.push(format!("{method} {last} {body}").trim_end().to_owned());
         if self.unavailable > 0 {
             self.unavailable -= 1;
@@ -99,6 +102,8 @@ impl Book {
         }
         match parts.as_slice() {
             ["boot", mac] => self.script(base, mac),
+            ["boot", mac, "session"] => self.session(base, mac),
+            ["boot.iso"] => vec![7_u8; 100_000].into_response(),
             ["s", token, what] if self.tokens.contains_key(*token) => {
                 if *what == "installed" {
                     self.tokens.remove(*token);
@@ -120,21 +125,35 @@ impl Book {
     fn script(&mut self, base: &str, mac: &str) -> Response {
         let args = match self.armed.get(mac) {
             None => return StatusCode::NOT_FOUND.into_response(),
-            Some(Armed::Exit) => return "#!ipxe\nexit\n".into_response(),
+            Some(Armed::Exit | Armed::Medium(_)) => return "#!ipxe\nexit\n".into_response(),
             Some(Armed::Text(text)) => return text.clone().into_response(),
             Some(Armed::Install(digest)) => format!("autobuild.image={digest}"),
             Some(Armed::Wipe) => "autobuild.image=none autobuild.action=wipe".to_owned(),
         };
-        self.made += 1;
-        let token = format!("{:064x}", self.made);
-        // The newest one counts.
-        self.tokens.retain(|_, machine| machine != mac);
-        self.tokens.insert(token.clone(), mac.to_owned());
-        let session = format!("{base}/s/{token}");
+        let session = self.begun(base, mac);
         format!(
             "#!ipxe\nkernel {session}/kernel console=ttyS0 autobuild.url={session} {args}\n\
              initrd {session}/initrd\nboot\n"
         )
         .into_response()
+    }
+
+    fn session(&mut self, base: &str, mac: &str) -> Response {
+        match self.armed.get(mac).cloned() {
+            Some(Armed::Medium(digest)) => {
+                let session = self.begun(base, mac);
+                format!("autobuild.url={session}\nautobuild.image={digest}\n").into_response()
+            }
+            _ => StatusCode::NOT_FOUND.into_response(),
+        }
+    }
+
+    /// The address of a new session; the newest one counts.
+    fn begun(&mut self, base: &str, mac: &str) -> String {
+        self.made += 1;
+        let token = format!("{:064x}", self.made);
+        self.tokens.retain(|_, machine| machine != mac);
+        self.tokens.insert(token.clone(), mac.to_owned());
+        format!("{base}/s/{token}")
     }
 }

@@ -1,0 +1,135 @@
+//! The other ways to boot an installer: virtual media, and UEFI HTTP boot with a boot program that the BMC is told.
+
+use anyhow::{Result, ensure};
+use autobuild::api::condition::ConditionType;
+use autobuild::api::{Reason, Server};
+use autobuild::job::{Action, JobResult};
+use e2e::fleet::{BootFiles, Fleet, Layout, truth};
+use serde_json::{Value, json};
+
+use crate::steps::{at_rest, ended, system};
+
+const FAST: &[&str] = &["--install-duration", "400", "--post-delay", "100", "--progress-interval", "100"];
+
+fn wish(method: &str, image: &str) -> Value {
+    json!({ "power": "PoweredOn", "bootMethod": method, "image": { "name": image } })
+}
+
+async fn installed(fleet: &Fleet, name: &str, image: &str) -> Result<Server> {
+    let server = fleet
+        .wait(name, &format!("{image} installed, Ready"), |server| {
+            let there = server.status.as_ref().and_then(|status| status.image.as_ref());
+            there.is_some_and(|there| there.name == image) && at_rest(server)
+        })
+        .await?;
+    ensure!(truth(&server, ConditionType::ImageSynced) == Some("True"), "{server:#?}");
+    let digest = server.status.as_ref().and_then(|status| status.image.as_ref()).map(|image| &image.digest);
+    ensure!(digest == Some(&fleet.disk(name).await?), "status says {digest:?}, the disk is another one");
+    Ok(server)
+}
+
+/// Nothing is left in the drive and of the boot override, and nobody serves a session.
+async fn nothing_left(fleet: &Fleet, name: &str) -> Result<()> {
+    let told = fleet.bmcs().system(name).await?;
+    ensure!(told["media"].is_null(), "{name} has something in its drive: {told}");
+    ensure!(told["boot"]["enabled"] == "Disabled", "{name} has a boot override: {told}");
+    ensure!(told["boot"]["http_boot_uri"] == "", "{name} has a boot program: {told}");
+    let query = "SELECT COUNT(*) FROM boot_session WHERE name = ?";
+    let sessions: i64 = sqlx::query_scalar(query).bind(name).fetch_one(fleet.records().pool()).await?;
+    ensure!(sessions == 0, "{name} has a boot session");
+    Ok(())
+}
+
+/// A fleet with an ISO, `rocky-iso`, and a network image, `debian-12`; its worker has these flags besides.
+async fn site(
+    systems: u32,
+    more: &[(&str, &str)],
+) -> Result<(Fleet, BootFiles, Vec<e2e::autobuild::Running>)> {
+    let fleet = Fleet::with(Layout::new(systems).emulator(FAST)).await?;
+    let files = BootFiles::serve().await?;
+    fleet.image_of("rocky-iso", &files.iso()).await?;
+    fleet.image("debian-12", &files, &[]).await?;
+    let (boot, url) = fleet.boot_and_url("boot", &files).await?;
+    let controller = fleet.controller("controller").await?;
+    let flags = fleet.worker_flags().set("--boot-url", url).with(more);
+    let worker = fleet.worker_with("worker", &flags, &[]).await?;
+    Ok((fleet, files, vec![boot, controller, worker]))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blank_machine_is_built_from_virtual_media_and_nothing_is_left_in_its_drive() {
+    let (fleet, _files, _running) = site(3, &[]).await.unwrap();
+    let (one, two, three) = (system(1), system(2), system(3));
+    fleet.declare(&one, wish("VirtualMedia", "rocky-iso")).await.unwrap();
+    installed(&fleet, &one, "rocky-iso").await.unwrap();
+    ended(&fleet, &one, Action::Build, JobResult::Succeeded).await.unwrap();
+    nothing_left(&fleet, &one).await.unwrap();
+    assert_eq!(fleet.installs(&one).await.unwrap(), 1);
+    // A method that does not fit the image is refused by both names, and nothing is sent.
+    for (name, method, image) in [(&two, "PXE", "rocky-iso"), (&three, "VirtualMedia", "debian-12")] {
+        fleet.declare(name, wish(method, image)).await.unwrap();
+        let why = fleet.wait_reason(name, ConditionType::Stalled, Reason::BootMethodMismatch).await.unwrap();
+        assert!(
+            why.contains(&format!("spec.bootMethod is {method}")) && why.contains("spec.source."),
+            "{why}"
+        );
+        assert_eq!(fleet.installs(name).await.unwrap(), 0);
+    }
+    fleet.change(&three, json!({ "bootMethod": "PXE" })).await.unwrap();
+    installed(&fleet, &three, "debian-12").await.unwrap();
+    fleet.end().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_medium_that_leads_to_nothing_is_ejected_whatever_the_way_out() {
+    let more = [("--boot-deadline", "6s"), ("--install-deadline", "6s")];
+    let (fleet, _files, _running) = site(4, &more).await.unwrap();
+    let (silent, never, cancelled, full) = (system(1), system(2), system(3), system(4));
+    for (name, behaviour) in [(&silent, "NeverCallHome"), (&never, "StayInPost"), (&cancelled, "StayInPost")]
+    {
+        fleet.bmcs().host_rule(json!({ "system": name, "behaviour": { "kind": behaviour } })).await.unwrap();
+    }
+    for name in [&silent, &never, &cancelled] {
+        fleet.declare(name, wish("VirtualMedia", "rocky-iso")).await.unwrap();
+    }
+    // Its owner thinks better of it while it waits for the machine.
+    fleet
+        .wait(&cancelled, "started from its medium", |server| {
+            let job = server.status.as_ref().and_then(|status| status.job.as_ref());
+            job.is_some_and(|job| job.step == autobuild::job::Step::AwaitBoot)
+        })
+        .await
+        .unwrap();
+    assert!(fleet.bmcs().system(&cancelled).await.unwrap()["media"].is_string());
+    fleet.change(&cancelled, json!({ "image": null })).await.unwrap();
+    ended(&fleet, &cancelled, Action::Build, JobResult::Cancelled).await.unwrap();
+    nothing_left(&fleet, &cancelled).await.unwrap();
+    for (name, reason, said) in [
+        (&silent, Reason::InstallTimedOut, "100 % are done"),
+        (&never, Reason::NeverBooted, "never read the ISO"),
+    ] {
+        let why = fleet.wait_reason(name, ConditionType::Stalled, reason).await.unwrap();
+        assert!(why.contains(said), "{name}: {why}");
+        nothing_left(&fleet, name).await.unwrap();
+    }
+    // What somebody left in the drive goes first.
+    fleet.bmcs().insert(&full, "http://192.0.2.9/rescue.iso").await.unwrap();
+    fleet.declare(&full, wish("VirtualMedia", "rocky-iso")).await.unwrap();
+    installed(&fleet, &full, "rocky-iso").await.unwrap();
+    nothing_left(&fleet, &full).await.unwrap();
+    fleet.end().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_boot_program_of_http_boot_is_told_to_the_bmc_and_taken_back() {
+    let files = BootFiles::serve().await.unwrap();
+    // Emulated hosts take what is no script for an iPXE.
+    let program = format!("http://{}/iso", files.address());
+    let (fleet, _files, _running) = site(1, &[("--http-boot-uri", &program)]).await.unwrap();
+    let name = system(1);
+    fleet.declare(&name, wish("HTTP", "debian-12")).await.unwrap();
+    installed(&fleet, &name, "debian-12").await.unwrap();
+    assert!(files.asked() > 0, "nobody fetched the boot program");
+    nothing_left(&fleet, &name).await.unwrap();
+    fleet.end().await.unwrap();
+}

@@ -1,0 +1,119 @@
+//! ISOs for BMCs, and the sessions of what runs from them.
+//!
+//! A BMC reads an ISO while its machine runs from it, in thousands of small ranges. So a session that was found and judged a
+//! moment ago is not looked up again: a medium is read for so long at most after its session is over.
+#![expect(clippy::disallowed_methods, reason = "a judgement is kept for a few seconds")]
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::response::Response;
+use http::{HeaderMap, Method};
+
+use super::denied::Denied;
+use super::give::{Stock, text};
+use super::mac::Mac;
+use super::script;
+use super::sessions::{Armed, AtMac, Heard, Medium};
+use super::token::{BootToken, TokenHash};
+use super::wish::Stage;
+use crate::api::Artifact;
+
+/// How long a judgement is kept.
+const KEPT: Duration = Duration::from_secs(10);
+/// So many are kept before those that are too old are forgotten.
+const REMEMBERED: usize = 1_000;
+/// How long a BMC waits for a download. Most give up soon; the next try finds the file.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The media whose sessions were judged a moment ago.
+#[derive(Debug, Default)]
+pub(super) struct Media(Mutex<HashMap<[u8; 32], Judged>>);
+
+#[derive(Debug, Clone)]
+struct Judged {
+    at: Instant,
+    iso: Artifact,
+}
+
+impl Media {
+    fn recent(&self, hash: &TokenHash) -> Option<Artifact> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.get(hash.as_bytes()).filter(|judged| judged.at.elapsed() < KEPT).map(|judged| judged.iso.clone())
+    }
+
+    fn keep(&self, hash: &TokenHash, iso: Artifact) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= REMEMBERED {
+            kept.retain(|_, judged| judged.at.elapsed() < KEPT);
+        }
+        kept.insert(*hash.as_bytes(), Judged { at: Instant::now(), iso });
+    }
+}
+
+impl Stock<'_> {
+    /// The ISO, or the part of it that is asked for.
+    pub(super) async fn medium(
+        self,
+        media: &Media,
+        token: &BootToken,
+        method: Method,
+        headers: &HeaderMap,
+    ) -> Result<Response, Denied> {
+        let hash = token.hash();
+        let iso = if let Some(iso) = media.recent(&hash) {
+            iso
+        } else {
+            let armed = self.sessions.by_media(&hash).await?;
+            let armed = armed.ok_or_else(|| Denied::refused("no medium has this token"))?;
+            let iso = self.judged(&armed, &hash).await.map_err(|denied| denied.about(&armed))?;
+            media.keep(&hash, iso.clone());
+            iso
+        };
+        self.file(Some(&iso), PATIENCE, method, headers).await
+    }
+
+    async fn judged(self, armed: &Armed, hash: &TokenHash) -> Result<Artifact, Denied> {
+        let (_, image) = self.objects(armed, Stage::Begun).await?;
+        let iso = image.spec.source.iso;
+        let iso = iso.ok_or_else(|| Denied::refused(format!("the OSImage {:?} has no ISO", armed.image)))?;
+        if armed.medium == Medium::Unread {
+            // Only for people who ask why a machine did not boot: the machine itself was not heard of by this.
+            self.sessions.media_read(hash).await?;
+            tracing::info!(namespace = armed.namespace, server = armed.name, "its BMC reads the medium");
+        }
+        Ok(iso)
+    }
+
+    /// Where the session of one card is, with a token of its own. Who has that card's address gets it, while a session with a
+    /// medium waits for the card.
+    pub(super) async fn session(self, mac: &Mac) -> Result<Response, Denied> {
+        let armed = match self.sessions.at_mac(mac).await? {
+            AtMac::Armed(armed) if armed.medium != Medium::Absent => armed,
+            AtMac::Armed(_) | AtMac::Idle => {
+                return Err(Denied::refused(format!("no session with a medium waits for {mac}")));
+            }
+            AtMac::Unknown => return Err(Denied::refused(format!("no Server boots from {mac}"))),
+        };
+        self.begin(&armed).await.map_err(|denied| denied.about(&armed))
+    }
+
+    async fn begin(self, armed: &Armed) -> Result<Response, Denied> {
+        self.objects(armed, Stage::Script).await?;
+        let token = BootToken::generate()?;
+        let told = script::session(self.base, &token, &armed.digest, armed.purpose)?;
+        match self.sessions.hand_out(armed, token.hash()).await? {
+            Heard::Refused => Err(Denied::refused("the boot session is over")),
+            Heard::Recorded => {
+                tracing::info!(
+                    namespace = armed.namespace,
+                    server = armed.name,
+                    image = armed.image,
+                    "told what runs from the medium where its session is"
+                );
+                Ok(text(told))
+            }
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! What stands in the way of a machine's booting its installer, as far as it is known before anything is sent.
+
+use super::Observation;
+use crate::api::Reason;
+use crate::job::Problem;
+
+/// Why it cannot boot the image; `None`: nothing is known against it.
+pub(super) fn obstacle(seen: &Observation, image: &str) -> Option<Problem> {
+    mismatch(seen, image).or_else(|| no_mac(seen))
+}
+
+fn mismatch(seen: &Observation, image: &str) -> Option<Problem> {
+    let message = seen.spec().boot_method.mismatch(image, seen.image_kind?)?;
+    Some(Problem::new(Reason::BootMethodMismatch, message))
+}
+
+/// The boot service knows a machine by the card that boots; BMCs that speak IPMI tell of no cards.
+fn no_mac(seen: &Observation) -> Option<Problem> {
+    if seen.spec().boot_mac_address.is_some() {
+        return None;
+    }
+    let reading = seen.known.as_ref()?.reading.as_ref()?;
+    let told = reading.hardware.nics.iter().any(|nic| nic.mac_address.is_some());
+    (!told).then(|| {
+        Problem::new(
+            Reason::BootMACMissing,
+            "the BMC tells of no network interface with a MAC address (over IPMI none does): set spec.bootMACAddress to the \
+             one that boots",
+        )
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, missing_docs)]
+mod tests {
+    use super::*;
+    use crate::api::{BootMethod, ImageKind, ImageWish};
+    use crate::job::Contents;
+    use crate::plan::fixture::{known, ready};
+    use crate::plan::image::{self, ImageSync};
+
+    /// A machine that was installed once and shall be again.
+    fn wishing(kind: ImageKind, method: BootMethod) -> Observation {
+        let mut seen = ready();
+        seen.server.spec.image = Some(ImageWish { name: "debian".into(), ..ImageWish::default() });
+        seen.server.spec.boot_method = method;
+        (seen.image_digest, seen.image_kind) = (Some("sha256:1".into()), Some(kind));
+        known(&mut seen).contents = Some(Contents::Unknown { since_ms: 1 });
+        seen
+    }
+
+    fn blocked(seen: &Observation) -> Option<Problem> {
+        match image::sync(seen) {
+            ImageSync::Blocked(problem) => Some(problem),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn an_iso_waits_for_virtual_media_and_a_kernel_for_the_network() {
+        assert_eq!(blocked(&wishing(ImageKind::Iso, BootMethod::VirtualMedia)), None);
+        assert_eq!(blocked(&wishing(ImageKind::Network, BootMethod::HTTP)), None);
+        for (kind, method) in
+            [(ImageKind::Iso, BootMethod::PXE), (ImageKind::Network, BootMethod::VirtualMedia)]
+        {
+            assert_eq!(blocked(&wishing(kind, method)).unwrap().reason, Reason::BootMethodMismatch);
+        }
+    }
+
+    #[test]
+    fn a_machine_whose_bmc_tells_of_no_card_needs_its_address_in_spec() {
+        let mut seen = wishing(ImageKind::Network, BootMethod::PXE);
+        known(&mut seen).reading.as_mut().unwrap().hardware.nics.clear();
+        let problem = blocked(&seen).unwrap();
+        assert_eq!(problem.reason, Reason::BootMACMissing);
+        assert!(problem.message.contains("spec.bootMACAddress"), "{}", problem.message);
+        seen.server.spec.boot_mac_address = Some("52:54:00:12:34:56".into());
+        assert_eq!(blocked(&seen), None);
+    }
+}
