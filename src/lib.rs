@@ -11,6 +11,7 @@
 //! | [`api`] | the resources as users see them: spec, hardware, reasons | no |
 //! | [`job`] | actions, their steps, intents, outcomes, retry policy | no |
 //! | [`plan`] | observation to decision, status and events | no |
+//! | [`mod@why`] | what a person reads about one server, and what to try | no |
 //! | [`shard`] | site and BMC host to shard | no |
 //! | [`queue`] | all SQL: enqueue, claim, advance, complete, lease, reap, feed, history | MySQL |
 //! | [`bmc`] | one trait, and the backends that talk to BMCs | BMC network |
@@ -37,4 +38,5 @@ pub mod plan;
 pub mod queue;
 pub mod shard;
 pub mod shutdown;
+pub mod why;
 pub mod worker;

@@ -12,6 +12,7 @@ use tokio::process::Command;
 pub struct Kubectl {
     kubeconfig: PathBuf,
     namespace: Option<String>,
+    plugins: Option<PathBuf>,
 }
 
 /// What one call of `kubectl` gave.
@@ -28,13 +29,19 @@ pub struct Output {
 impl Kubectl {
     /// For the user in that kubeconfig.
     pub fn new(kubeconfig: &Path) -> Self {
-        Self { kubeconfig: kubeconfig.to_path_buf(), namespace: None }
+        Self { kubeconfig: kubeconfig.to_path_buf(), namespace: None, plugins: None }
     }
 
     /// The same, with `--namespace` on every call.
     #[must_use]
     pub fn in_namespace(self, namespace: &str) -> Self {
         Self { namespace: Some(namespace.to_owned()), ..self }
+    }
+
+    /// The same, with a folder of plugins first on PATH.
+    #[must_use]
+    pub fn with_plugins(self, folder: &Path) -> Self {
+        Self { plugins: Some(folder.to_path_buf()), ..self }
     }
 
     /// Runs it, whatever it ends with.
@@ -58,7 +65,10 @@ impl Kubectl {
     }
 
     async fn call(&self, args: &[&str], input: Option<&str>) -> Result<Output> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let path = std::env::join_paths(self.plugins.iter().cloned().chain(std::env::split_paths(&path)))?;
         let mut child = Command::new("kubectl")
+            .env("PATH", path)
             .args(self.namespace.iter().flat_map(|namespace| ["--namespace", namespace]))
             .args(args)
             .env("KUBECONFIG", &self.kubeconfig)

@@ -42,6 +42,7 @@ fn no_module_knows_one_that_is_not_its_own() {
         ("api", [pure.as_slice(), &no_io, &["crate::plan"]].concat()),
         ("job", [pure.as_slice(), &no_io, &["crate::plan", "kube::"]].concat()),
         ("plan", [pure.as_slice(), &no_io].concat()),
+        ("why", [pure.as_slice(), &no_io, &["crate::plan"]].concat()),
         ("shard.rs", [pure.as_slice(), &no_io, &["crate::plan", "kube::"]].concat()),
         (
             "queue",

@@ -9,6 +9,7 @@ pub mod names;
 mod os_image;
 mod reason;
 pub mod reason_page;
+mod remedy;
 mod server;
 mod status;
 
@@ -17,6 +18,7 @@ pub use os_image::{
     Artifact, DataRef, DataRefKind, ImageSource, Install, InstallFormat, OSImage, OSImageSpec,
 };
 pub use reason::{FailureScope, Reason};
+pub use remedy::{Answer, Remedy};
 pub use server::{
     BmcSpec, BmcTls, CaRef, CaRefKind, CredentialsRef, DEFAULT_SITE, DeletionPolicy, Power, Priority, Server,
     ServerSpec, ShutdownMode, TlsVerify,

@@ -8,12 +8,14 @@ use super::Reason;
 pub fn markdown() -> String {
     let mut page = String::from(
         "# Reasons\n\nThe reason of a condition, an event, a log line or a metric label is one of these.\n\
+         `kubectl autobuild why NAME` says which one it is and what to try.\n\
          This page is generated: `UPDATE_GENERATED=1 cargo test -p autobuild --lib reason_page`.\n\n\
-         | reason | meaning |\n|---|---|\n",
+         | reason | meaning | what to try |\n|---|---|---|\n",
     );
     for reason in Reason::ALL {
+        let remedy = reason.remedy().map(|remedy| remedy.text).unwrap_or_default();
         // Writing to a String cannot fail.
-        let _ = writeln!(page, "| `{reason}` | {} |", reason.sentence());
+        let _ = writeln!(page, "| `{reason}` | {} | {remedy} |", reason.sentence());
     }
     page
 }

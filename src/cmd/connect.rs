@@ -69,7 +69,7 @@ pub(super) async fn cluster() -> Result<kube::Client, ClusterError> {
 
 /// The cluster's address or credentials cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ClusterError {
+pub enum ClusterError {
     /// Neither a kubeconfig nor a service account.
     #[error(
         "no cluster: {0}; set KUBECONFIG to a readable kubeconfig, or run in a pod with a service account"

@@ -8,7 +8,10 @@ mod controller;
 mod crds;
 mod emulate;
 mod explain;
+mod kubeconfig;
 mod migrate;
+pub mod plugin;
+mod why;
 mod worker;
 
 use std::process::ExitCode;

@@ -14,3 +14,4 @@ mod scraped;
 mod secrets;
 mod silence;
 mod steps;
+mod why;

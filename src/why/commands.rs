@@ -1,0 +1,61 @@
+//! The exact command of an answer.
+
+use jiff::Timestamp;
+
+use super::layout::Entry;
+use crate::api::{Answer, DeletionPolicy, Provisioning, Server, names};
+
+/// The command by which a person gives this answer about this server; `None` where it would change nothing.
+pub(super) fn command(answer: Answer, server: &Server, now: Timestamp) -> Option<Entry> {
+    let spec = &server.spec;
+    let (purpose, rest) = match answer {
+        Answer::Confirm => (
+            "if what is on its disks may be lost",
+            format!(
+                "annotate --overwrite server {} {}={}",
+                target(server),
+                names::CONFIRM,
+                server.metadata.uid.as_deref()?
+            ),
+        ),
+        Answer::Adopt if spec.provisioning == Provisioning::Adopt || spec.image.is_none() => return None,
+        Answer::Adopt => {
+            ("if the machine has this image already", patch(server, r#"{"spec":{"provisioning":"Adopt"}}"#))
+        }
+        Answer::InstallAgain if spec.image.is_none() => return None,
+        Answer::InstallAgain => (
+            "to install it again, which erases it",
+            patch(server, &format!(r#"{{"spec":{{"reimageToken":"{}"}}}}"#, whole_seconds(now))),
+        ),
+        Answer::LookAgain => (
+            "to look and try again now",
+            format!(
+                "annotate --overwrite server {} {}={}",
+                target(server),
+                names::RECONCILE_REQUESTED_AT,
+                whole_seconds(now)
+            ),
+        ),
+        Answer::GoOn if spec.paused != Some(true) => return None,
+        Answer::GoOn => ("to go on", patch(server, r#"{"spec":{"paused":false}}"#)),
+        Answer::LetGo if spec.deletion_policy == DeletionPolicy::Retain => return None,
+        Answer::LetGo => {
+            ("to let the machine go as it is", patch(server, r#"{"spec":{"deletionPolicy":"Retain"}}"#))
+        }
+    };
+    Some(Entry::Command { purpose, command: format!("kubectl {rest}") })
+}
+
+fn patch(server: &Server, patch: &str) -> String {
+    format!("patch server {} --type=merge -p '{patch}'", target(server))
+}
+
+fn target(server: &Server) -> String {
+    let name = server.metadata.name.as_deref().unwrap_or_default();
+    let namespace = server.metadata.namespace.as_deref().unwrap_or_default();
+    format!("{name} -n {namespace}")
+}
+
+fn whole_seconds(now: Timestamp) -> Timestamp {
+    Timestamp::from_second(now.as_second()).unwrap_or(now)
+}

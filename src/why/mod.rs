@@ -1,0 +1,64 @@
+//! What a person reads about one server: wish and reality, what is being done, what is in the way, and what to try.
+//! Pure: from what the API server tells (no database) and the time to a text.
+
+mod age;
+mod commands;
+#[cfg(test)]
+mod golden_test;
+mod layout;
+mod meaning;
+mod near;
+mod page;
+mod told;
+mod wishes;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use crate::api::{OSImage, Server};
+pub use layout::{Form, Ink};
+pub use near::near;
+pub use told::Told;
+
+/// What became of looking at an object beside the server.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub enum Looked<T> {
+    /// The server names none.
+    #[default]
+    NotNamed,
+    /// It is there.
+    Found(T),
+    /// There is none of that name.
+    Missing,
+    /// The API server did not show it: its words.
+    Refused(String),
+}
+
+/// What the metadata of a credentials Secret tell. Nobody reads its data here.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct SecretSeen {
+    /// When somebody last changed it, as far as its managers say.
+    pub changed: Option<Timestamp>,
+    /// The annotation that says for which hosts it is.
+    pub hosts: Option<String>,
+}
+
+/// Everything that is looked at.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// The object.
+    pub server: Server,
+    /// The `OSImage` that it names.
+    pub image: Looked<OSImage>,
+    /// The Secret that it names.
+    pub secret: Looked<SecretSeen>,
+    /// The events about it, in any order.
+    pub events: Looked<Vec<Told>>,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// The page about one server.
+pub fn why(facts: &Facts, form: Form) -> String {
+    page::page(facts).lay_out(form)
+}
