@@ -4,6 +4,7 @@
 mod at_the_terminal;
 mod by_hand;
 mod deletion;
+mod import;
 mod installation;
 mod one_reboot_per_token;
 mod other_vendor;
