@@ -15,6 +15,7 @@
 //! | [`shard`] | site and BMC host to shard | no |
 //! | [`queue`] | all SQL: enqueue, claim, advance, complete, lease, reap, feed, history | MySQL |
 //! | [`bmc`] | one trait, and the backends that talk to BMCs | BMC network |
+//! | [`import`] | from a list of BMCs to manifests, for a person who takes over a fleet | BMC network (reads) |
 //! | [`boot`] | answers machines that boot from the network, and hears what they report | sockets, API (read), HTTP, disk |
 //! | [`worker`] | claims jobs and carries them out against BMCs | MySQL, BMC network, API (read) |
 //! | [`controller`] | compares, enqueues, shows in status; leader election | API server, queue |
@@ -32,6 +33,7 @@ pub mod controller;
 pub mod emulator;
 pub mod failpoint;
 pub mod http;
+pub mod import;
 pub mod job;
 pub mod metrics;
 pub mod plan;

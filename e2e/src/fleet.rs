@@ -79,6 +79,7 @@ pub struct Fleet {
     records: Records,
     client: Client,
     shown: Shown,
+    username: String,
     password: String,
 }
 
@@ -118,10 +119,11 @@ impl Fleet {
             records: Records::new(pool),
             client,
             shown,
+            username,
             password,
         };
         fleet.authority().await?;
-        fleet.secret(SECRET, &[("username", &username), ("password", &fleet.password)]).await?;
+        fleet.secret(SECRET, &[("username", &fleet.username), ("password", &fleet.password)]).await?;
         Ok(fleet)
     }
 
@@ -168,6 +170,11 @@ impl Fleet {
     /// Every version of its Servers so far.
     pub fn shown(&self) -> &Shown {
         &self.shown
+    }
+
+    /// The user name of its BMCs.
+    pub fn username(&self) -> &str {
+        &self.username
     }
 
     /// The password of its BMCs.

@@ -108,7 +108,7 @@ fn flags_page() -> String {
          page](emulator.md).\nThis page is generated: `make generate`.\n",
     );
     let binary = autobuild::cmd::Cli::command();
-    for name in ["controller", "worker", "boot", "migrate", "bench queue"] {
+    for name in ["controller", "worker", "boot", "migrate", "import", "bench queue"] {
         let command = name.split(' ').fold(&binary, |command, part| command.find_subcommand(part).unwrap());
         let about = command.get_about().unwrap();
         write!(page, "\n## `autobuild {name}`\n\n{about}.\n\n").unwrap();
@@ -125,9 +125,13 @@ fn flags_page() -> String {
                 None => String::new(),
             };
             let help = flag.get_help().unwrap().to_string().replace('|', "\\|");
-            let long = flag.get_long().unwrap();
             let value = if takes_value { value } else { String::new() };
-            writeln!(page, "| `--{long}{value}` | {default} | {help} |").unwrap();
+            let name = match (flag.get_long(), flag.get_short()) {
+                (Some(long), None) => format!("--{long}{value}"),
+                (Some(long), Some(short)) => format!("-{short}, --{long}{value}"),
+                (None, _) => value.trim().to_owned(),
+            };
+            writeln!(page, "| `{name}` | {default} | {help} |").unwrap();
         }
     }
     page

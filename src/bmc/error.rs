@@ -52,6 +52,8 @@ pub struct BmcError {
     pub delivery: Delivery,
     /// One sentence.
     pub message: String,
+    /// The SHA-256 fingerprint of a certificate that was refused, as `spec.bmc.tls.certificateSHA256` takes it.
+    pub certificate: Option<String>,
 }
 
 impl BmcErrorKind {
@@ -90,7 +92,7 @@ impl BmcErrorKind {
 impl BmcError {
     /// An error of this class.
     pub fn new(kind: BmcErrorKind, delivery: Delivery, message: impl Into<String>) -> Self {
-        Self { kind, delivery, message: message.into() }
+        Self { kind, delivery, message: message.into(), certificate: None }
     }
 
     /// What status, events and history tell of it.

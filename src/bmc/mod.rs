@@ -1,4 +1,5 @@
-//! BMCs: one trait with few verbs, and the backends that speak it. Only workers use it.
+//! BMCs: one trait with few verbs, and the backends that speak it. Of the processes only workers use it; `import`, a
+//! command that a person gives, reads through it.
 //!
 //! A backend does one thing for each call and never repeats one by itself: when to try again is the worker's decision.
 

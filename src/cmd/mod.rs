@@ -8,6 +8,7 @@ mod controller;
 mod crds;
 mod emulate;
 mod explain;
+mod import;
 mod kubeconfig;
 mod migrate;
 pub mod plugin;
@@ -44,6 +45,8 @@ enum Command {
     Emulate(Box<emulate::Args>),
     /// Measures what a database makes of the queue.
     Bench(bench::Args),
+    /// Reads the BMCs of a list and prints manifests of Servers that adopt what is there; changes no machine.
+    Import(Box<import::Args>),
     /// Reads a Server and what is known of it, and prints the decision and the status that follows.
     Explain(explain::Args),
 }
@@ -65,6 +68,8 @@ enum CommandError {
     Emulate(#[from] emulate::Error),
     #[error("signals cannot be received: {0}")]
     Signals(#[from] std::io::Error),
+    #[error(transparent)]
+    Import(#[from] import::Error),
     #[error(transparent)]
     Worker(#[from] worker::Error),
     #[error(transparent)]
@@ -91,6 +96,7 @@ async fn dispatch(command: Command) -> Result<(), CommandError> {
         Command::Crds(args) => crds::run(args)?,
         Command::Emulate(args) => emulate::run(*args, shutdown::on_signal()?).await?,
         Command::Bench(args) => bench::run(args, shutdown::on_signal()?).await?,
+        Command::Import(args) => import::run(*args).await?,
         Command::Explain(args) => explain::run(&args)?,
     }
     Ok(())

@@ -38,9 +38,9 @@ fn page(given: &str) -> String {
     let mut now = Timestamp::from_second(1_795_000_000).unwrap();
     if let Some(mut facts) = case.facts {
         // A failure that stands: nothing that caused it has changed.
-        let circumstances = Cause::of(&server.spec, facts.secret.as_ref(), None);
+        let unchanged = Cause::of(&server.spec, facts.secret.as_ref(), None);
         if let Some(failure) = facts.known.as_mut().and_then(|known| known.failure.as_mut()) {
-            failure.cause = circumstances;
+            failure.cause = unchanged;
         }
         now = Timestamp::from_millisecond(facts.now_ms).unwrap();
         server.status = Some(plan::explain(&facts.about(server.clone())).status);

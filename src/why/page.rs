@@ -173,7 +173,7 @@ fn last_job(facts: &Facts) -> Vec<Entry> {
     let (action, result) = (last.action.as_str(), last.result.as_str());
     let ended = since(facts.now, &last.finished_at);
     let failed = last.result == JobResult::Failed;
-    let at_step = if failed { format!(" at step {}", last.step.as_str()) } else { String::new() };
+    let at_step = if failed { format!(", ended at step {}", last.step.as_str()) } else { String::new() };
     let tone = if failed { Tone::Bad } else { Tone::Plain };
     let text = format!("{result}{at_step}{took}, {ended} ago (job {})", last.id);
     let mut entries = vec![Entry::toned(action, text, tone)];

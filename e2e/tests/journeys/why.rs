@@ -46,7 +46,7 @@ async fn why_explains_a_machine_that_never_boots_and_what_to_try() {
         "Look at its console",
         &format!("kubectl patch server {broken} -n {namespace}"),
         "debian-12 is wished",
-        "Failed at step AwaitBoot",
+        "Failed, ended at step",
         "bmc is there",
         " ago",
     ] {
@@ -65,7 +65,7 @@ async fn why_explains_a_machine_that_never_boots_and_what_to_try() {
     let context = kubectl.run(&["config", "current-context"]).await.unwrap();
     let args = ["autobuild", "why", &format!("server/{good}"), "-n", namespace, "--context", context.trim()];
     let page = kubectl.run(&args).await.unwrap();
-    for part in ["Ready for", "AsDeclared", "PoweredOn, as wished", "\"one\" is handled", "Reboot"] {
+    for part in ["Ready for", "AsDeclared", "PoweredOn, as wished", "\"one\" is handled"] {
         assert!(page.contains(part), "{part:?} is missing in\n{page}");
     }
 

@@ -323,7 +323,8 @@ impl Route {
             let what = format!("ended the connection during the TLS handshake ({})", error.kind());
             return self.error(BmcErrorKind::Unreachable, Delivery::NotSent, &what);
         };
-        let what = match (inner, secured.tls.seen()) {
+        let seen = secured.tls.seen();
+        let what = match (inner, &seen) {
             (rustls::Error::InvalidCertificate(_), Some(seen)) => match secured.trust {
                 Trust::Pin(_) => format!(
                     "shows a certificate with the SHA-256 fingerprint {seen}, which is not spec.bmc.tls.certificateSHA256: \
@@ -342,7 +343,7 @@ impl Route {
                 format!("and this worker cannot agree on TLS ({})", self.voice.quote(&inner.to_string()))
             }
         };
-        self.error(BmcErrorKind::Tls, Delivery::NotSent, &what)
+        BmcError { certificate: seen, ..self.error(BmcErrorKind::Tls, Delivery::NotSent, &what) }
     }
 }
 
