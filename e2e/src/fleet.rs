@@ -30,6 +30,7 @@ use crate::process::Lifetime;
 
 pub use bmcs::{Asked, Bmcs};
 pub use boot::BootFiles;
+pub(crate) use boot::hex;
 pub use cluster::Cluster;
 pub use flags::Flags;
 pub use history::Shown;

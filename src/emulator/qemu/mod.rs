@@ -10,6 +10,8 @@ mod orders;
 mod process;
 mod qmp;
 mod settings;
+#[cfg(test)]
+mod tests;
 
 pub(super) use keeper::keep;
 pub(super) use orders::{BootFrom, Machine, Order};
