@@ -29,6 +29,7 @@ use crate::paths;
 use crate::process::Lifetime;
 
 pub use bmcs::{Asked, Bmcs};
+pub(crate) use boot::hex;
 pub use boot::{BootFiles, source_at};
 pub use cluster::Cluster;
 pub use flags::Flags;

@@ -11,6 +11,7 @@
 //! | [`process`] | one supervised child: log file, signals, exit |
 //! | [`packages`] | missing Debian and PyPI packages |
 //! | [`fleet`] | one test's own AutoBuild: namespace, schema, BMCs, and the processes it starts |
+//! | [`machine`] | real machines to install: QEMU, and a kernel, an installer and disk images for it |
 //! | [`kubectl`] | the real `kubectl` |
 //! | [`wait`] | waiting for conditions, and saying so |
 //! | [`paths`] | where things lie |
@@ -29,6 +30,7 @@ pub mod fleet;
 pub mod given;
 pub mod ipmi_sim;
 pub mod kubectl;
+pub mod machine;
 pub mod packages;
 pub mod paths;
 pub mod process;

@@ -1,4 +1,4 @@
-//! Missing packages: installed on first need, with a line that says so.
+//! Missing packages: installed, or unpacked into the user's cache, on first need, with a line that says so.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -61,6 +61,62 @@ fn apt(args: &[&str]) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// A Debian package that is unpacked in the user's cache and not installed.
+#[derive(Debug, Clone)]
+pub struct Unpacked {
+    /// Its files, as below `/`.
+    pub root: PathBuf,
+    /// The package's file, which names its version.
+    pub version: String,
+}
+
+/// Makes sure that a Debian package is unpacked in the user's cache; what is there is used, whatever its version.
+pub fn need_unpacked(package: &str) -> Result<Unpacked> {
+    unpacked(package, || Ok(package.to_owned()))
+}
+
+/// The same for the one package that an empty package stands for, such as the newest kernel.
+pub fn need_unpacked_behind(package: &str) -> Result<Unpacked> {
+    unpacked(package, || {
+        let told = run(Command::new("apt-cache").args(["depends", "--important", package]))?;
+        let depends = told.lines().find_map(|line| line.trim().strip_prefix("Depends: "));
+        Ok(depends.with_context(|| format!("{package} depends on nothing: {told}"))?.to_owned())
+    })
+}
+
+fn unpacked(name: &str, package: impl Fn() -> Result<String>) -> Result<Unpacked> {
+    let cache = paths::cache()?;
+    let dir = cache.join(format!("debian-{name}"));
+    // Written last: a folder without it is what an interrupted download left.
+    let complete = dir.join("complete");
+    let root = dir.join("root");
+    let lock = File::create(cache.join("debian.lock"))?;
+    lock.lock().context("wait for another download of a Debian package")?;
+    if let Ok(version) = std::fs::read_to_string(&complete) {
+        return Ok(Unpacked { root, version });
+    }
+    say(format!("{name} is missing: unpacking the Debian package into {}", dir.display()));
+    if dir.exists() {
+        std::fs::remove_dir_all(&dir)?;
+    }
+    std::fs::create_dir_all(&root)?;
+    let download = || run(Command::new("apt-get").args(["download", "-qq", &package()?]).current_dir(&dir));
+    if let Err(error) = download() {
+        say(format!("asking for the newest list of packages, because of: {error:#}"));
+        apt(&["update", "-qq"])?;
+        download()?;
+    }
+    let file = std::fs::read_dir(&dir)?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
+        .with_context(|| format!("apt-get downloaded nothing into {}", dir.display()))?;
+    run(Command::new("dpkg-deb").arg("-x").arg(&file).arg(&root))?;
+    let version = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    std::fs::remove_file(&file)?;
+    std::fs::write(&complete, &version)?;
+    Ok(Unpacked { root, version })
 }
 
 /// Makes sure that a virtual environment with a PyPI package of just this version is in the user's cache, and returns

@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use tokio_util::sync::CancellationToken;
 
 use crate::emulator::{
-    self, AfterWipe, BootUrl, Bound, Disk, Fleet, FleetError, HostSettings, InitialPower, LastResetTime,
-    Listeners, Payloads, SameState, Scenario, ServeError,
+    self, AfterWipe, BootUrl, Bound, Disk, Fleet, FleetError, HostKind, HostSettings, InitialPower,
+    LastResetTime, Listeners, Payloads, QemuError, QemuSettings, SameState, Scenario, ServeError,
 };
 
 /// The flags of `autobuild emulate`.
@@ -80,6 +81,18 @@ pub struct Args {
     /// For how long a BMC that starts again is away
     #[arg(long, value_name = "MS", default_value_t = 90_000)]
     bmc_reboot: u64,
+    /// What is behind the BMCs
+    #[arg(long, value_enum, default_value_t = Host::Emulated)]
+    host: Host,
+    /// The folder of the virtual machines' disks and serial consoles
+    #[arg(long, value_name = "FOLDER", required_if_eq("host", "qemu"))]
+    disk_folder: Option<PathBuf>,
+    /// How large a virtual machine's disk is made
+    #[arg(long, value_name = "SIZE", default_value = "64MiB")]
+    disk_size: ByteSize,
+    /// The program that is a virtual machine: a path, or a name on PATH
+    #[arg(long, value_name = "PROGRAM", default_value = "qemu-system-x86_64")]
+    qemu: PathBuf,
     /// The boot service that hosts boot from over the network, as DHCP would tell them
     #[arg(long, value_name = "URL")]
     boot_url: Option<BootUrl>,
@@ -124,6 +137,15 @@ enum Power {
     On,
     Off,
     Mixed,
+}
+
+/// `--host`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Host {
+    /// Hosts that are worked out, by the thousand
+    Emulated,
+    /// A QEMU virtual machine each
+    Qemu,
 }
 
 /// `--payloads`.
@@ -188,6 +210,12 @@ pub enum Error {
     /// The fleet cannot be built.
     #[error(transparent)]
     Fleet(#[from] FleetError),
+    /// There can be no virtual machines.
+    #[error(transparent)]
+    Qemu(#[from] QemuError),
+    /// No place for their disks.
+    #[error("--host is qemu, and --disk-folder is missing: give the folder of the disks")]
+    NoDiskFolder,
     /// The fleet cannot listen.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -225,10 +253,21 @@ impl Args {
             .log_capacity(self.log_capacity)
             .session_limit(self.session_limit)
             .bmc_reboot(Duration::from_millis(self.bmc_reboot))
+            .host_kind(self.host_kind()?)
             .hosts(self.hosts())
             .scenario(scenario)
             .build()?;
         Ok(fleet)
+    }
+
+    fn host_kind(&self) -> Result<HostKind, Error> {
+        match self.host {
+            Host::Emulated => Ok(HostKind::Emulated),
+            Host::Qemu => {
+                let folder = self.disk_folder.as_deref().ok_or(Error::NoDiskFolder)?;
+                Ok(HostKind::Qemu(QemuSettings::new(&self.qemu, folder, self.disk_size.as_u64())?))
+            }
+        }
     }
 
     fn hosts(&self) -> HostSettings {
@@ -341,6 +380,19 @@ mod tests {
             (vec!["--listen", "127.0.0.1:0", "--name-prefix", "a/b"], ["a/b", "letters"]),
             (vec!["--listen", "127.0.0.1:0", "--own-ports", "99"], ["own-ports is 99", "at most"]),
             (vec!["--listen", "127.0.0.1:0", "--username", "a:b"], ["a:b", "no ':'"]),
+            (
+                vec![
+                    "--listen",
+                    "127.0.0.1:0",
+                    "--host",
+                    "qemu",
+                    "--disk-folder",
+                    "/nowhere",
+                    "--qemu",
+                    "qqq",
+                ],
+                ["qemu is 'qqq'", "qemu-system-x86 and ipxe-qemu"],
+            ),
             (vec!["--listen", "127.0.0.1:0", "--scenario", "/nowhere.yaml"], ["/nowhere.yaml", "readable"]),
             (vec!["--listen", "127.0.0.1:0", "--ca-out", "/nowhere/ca.pem"], ["--ca-out", "writable"]),
         ] {

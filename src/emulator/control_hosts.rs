@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::control::{EffectsQuery, if_known, problem};
 use super::fleet::Fleet;
 use super::host::{BootUrl, Disk, HostBehaviour, HostRule};
+use super::hosts::DiskChange;
 
 /// The routes.
 pub(super) fn routes() -> Router<Fleet> {
@@ -49,7 +50,14 @@ async fn disk(
     Path(name): Path<String>,
     Json(DiskRequest { disk }): Json<DiskRequest>,
 ) -> Response {
-    if_known(fleet.set_disk(&name, disk), &name)
+    match fleet.set_disk(&name, disk) {
+        DiskChange::Done => if_known(true, &name),
+        DiskChange::NoSuchSystem => if_known(false, &name),
+        DiskChange::IsAFile => problem(
+            StatusCode::CONFLICT,
+            format!("system is '{name}', a virtual machine: change the file of its disk while it is off"),
+        ),
+    }
 }
 
 async fn rules(State(fleet): State<Fleet>) -> Response {

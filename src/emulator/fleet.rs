@@ -8,13 +8,14 @@ use serde::Deserialize;
 
 use super::effects::{Counters, EffectLog, Entry, Which};
 use super::fault::{Rule, RuleError};
-use super::host::{HostRuleError, HostSettings, Shared};
+use super::host::{Disk, HostRuleError, HostSettings, Shared};
 use super::pattern;
 use super::power::{Delays, PowerState};
+use super::qemu::{Machine, QemuSettings};
 use super::rules::{ActiveRule, Rules};
 use super::scenario::Scenario;
 use super::sessions::Sessions;
-use super::system::{Credentials, ResetTime, System, SystemView};
+use super::system::{Behind, Credentials, ResetTime, System, SystemView};
 use super::time::{Clock, Millis};
 
 /// What a BMC answers to a reset into the state that is there already.
@@ -37,6 +38,25 @@ pub enum InitialPower {
     Off,
     /// The first on, the second off, and so on.
     Mixed,
+}
+
+/// What is behind the BMCs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum HostKind {
+    /// Hosts that are worked out: [`HostSettings`] says how they are.
+    #[default]
+    Emulated,
+    /// Virtual machines.
+    Qemu(QemuSettings),
+}
+
+impl HostKind {
+    fn behind(&self) -> Behind {
+        match self {
+            Self::Emulated => Behind::Emulated,
+            Self::Qemu(settings) => Behind::Qemu(Machine::new(settings.clone())),
+        }
+    }
 }
 
 /// Which machines have `LastResetTime`.
@@ -107,6 +127,7 @@ pub struct FleetBuilder {
     log_capacity: usize,
     session_limit: usize,
     bmc_reboot: Duration,
+    host_kind: HostKind,
     hosts: HostSettings,
     scenario: Scenario,
 }
@@ -165,6 +186,7 @@ impl Default for FleetBuilder {
             log_capacity: 100_000,
             session_limit: 4,
             bmc_reboot: Duration::from_secs(90),
+            host_kind: HostKind::default(),
             hosts: HostSettings::default(),
             scenario: Scenario::default(),
         }
@@ -238,7 +260,13 @@ impl FleetBuilder {
         Self { bmc_reboot: away, ..self }
     }
 
-    /// How the hosts behind the BMCs are.
+    /// What is behind the BMCs (default emulated hosts).
+    #[must_use]
+    pub fn host_kind(self, host_kind: HostKind) -> Self {
+        Self { host_kind, ..self }
+    }
+
+    /// How the emulated hosts behind the BMCs are; virtual machines take only the boot URL from it.
     #[must_use]
     pub fn hosts(self, hosts: HostSettings) -> Self {
         Self { hosts, ..self }
@@ -266,7 +294,10 @@ impl FleetBuilder {
             }
         }
         let delays = Delays { on: millis(self.power_on), off: millis(self.power_off) };
-        let disk = self.hosts.disk.clone();
+        let disk = match self.host_kind {
+            HostKind::Emulated => self.hosts.disk.clone(),
+            HostKind::Qemu(_) => Disk::Unknown,
+        };
         let hosts = Arc::new(Shared::new(self.seed, self.hosts));
         let systems: Vec<System> = (1..=self.systems)
             .map(|number| {
@@ -281,7 +312,8 @@ impl FleetBuilder {
                     InitialPower::Mixed if number % 2 == 1 => PowerState::On,
                     InitialPower::Off | InitialPower::Mixed => PowerState::Off,
                 };
-                System::new((number - 1, name), reported, power, delays, (Arc::clone(&hosts), disk.clone()))
+                let host = (self.host_kind.behind(), Arc::clone(&hosts), disk.clone());
+                System::new((number - 1, name), reported, power, delays, host)
             })
             .collect();
         self.scenario.apply(&systems)?;

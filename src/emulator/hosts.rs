@@ -3,6 +3,18 @@
 use super::fleet::Fleet;
 use super::host::{ActiveHostRule, BootUrl, Disk, HostEntry, HostRule, HostRuleError};
 use super::pattern;
+use super::system::Behind;
+
+/// What came of giving a machine another disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiskChange {
+    /// It has it.
+    Done,
+    /// There is no such machine.
+    NoSuchSystem,
+    /// It is a virtual machine: its disk is a file.
+    IsAFile,
+}
 
 impl Fleet {
     /// The boot service that the network tells, if there is one.
@@ -15,11 +27,14 @@ impl Fleet {
         self.0.hosts.set_boot_url(url);
     }
 
-    /// Gives one machine another disk. Whether there is such a machine.
-    pub fn set_disk(&self, name: &str, disk: Disk) -> bool {
-        let Some(system) = self.find(name) else { return false };
-        system.at(self.now(), |state| state.host.replace_disk(disk));
-        true
+    /// Gives one machine another disk.
+    pub fn set_disk(&self, name: &str, disk: Disk) -> DiskChange {
+        let Some(system) = self.find(name) else { return DiskChange::NoSuchSystem };
+        match system.behind {
+            Behind::Emulated => system.at(self.now(), |state| state.host.replace_disk(disk)),
+            Behind::Qemu(_) => return DiskChange::IsAFile,
+        }
+        DiskChange::Done
     }
 
     /// Sets a rule for hosts; its number.

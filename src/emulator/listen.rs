@@ -24,6 +24,7 @@ use super::control::router;
 use super::deliver::Connection;
 use super::fleet::Fleet;
 use super::host;
+use super::qemu;
 use super::redfish::Scope;
 use super::tls::{Identities, Identity, TlsError};
 
@@ -146,7 +147,8 @@ pub async fn serve(
             https: sockets.open("own-ports", free(https), scope, good).await?,
         });
     }
-    sockets.tasks.spawn(host::keep(fleet, stop));
+    sockets.tasks.spawn(host::keep(fleet.clone(), stop.clone()));
+    sockets.tasks.spawn(qemu::keep(fleet, stop));
     Ok(Bound {
         http: plain,
         https: trusted,

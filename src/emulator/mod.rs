@@ -7,7 +7,7 @@
 //! A request goes: `listen` (connection) - `control` (routes) - `redfish` (log, misbehaviour, authentication) -
 //! `resources` and `services` (reads) or `act` and `manager` (changes) - `deliver` (bytes). `fleet` holds the machines (`system`, `power`, `boot`,
 //! `media`, `inventory`), the rules (`fault`, `rules`, `scenario`) and the log (`effects`). `host` has the hosts behind the BMCs, which boot,
-//! install and call home; `hosts` is what a fleet offers about them.
+//! install and call home; `hosts` is what a fleet offers about them. `qemu` has the virtual machines that may be there in their place.
 
 mod act;
 mod answer;
@@ -27,6 +27,7 @@ mod manager;
 mod media;
 mod pattern;
 mod power;
+mod qemu;
 mod redfish;
 mod resources;
 mod rules;
@@ -45,14 +46,18 @@ mod tls;
 pub use boot::{Boot, BootMode, BootTarget, OverrideEnabled};
 pub use effects::{Action, Counters, Effect, Entry, Which};
 pub use fault::{Away, Behaviour, NoAnswer, Rule, RuleError, UnknownPower};
-pub use fleet::{ButtonPower, Fleet, FleetBuilder, FleetError, InitialPower, LastResetTime, SameState};
+pub use fleet::{
+    ButtonPower, Fleet, FleetBuilder, FleetError, HostKind, InitialPower, LastResetTime, SameState,
+};
 pub use host::{
     ActiveHostRule, AfterWipe, BootUrl, BootUrlError, Booted, Disk, DiskError, HostAct, HostBehaviour,
     HostEntry, HostRule, HostRuleError, HostSettings, Payloads, Stage, Why,
 };
+pub use hosts::DiskChange;
 pub use listen::{Bound, Listeners, OwnAddresses, ServeError, serve};
 pub use manager::ManagerReset;
 pub use power::{PowerState, ResetType};
+pub use qemu::{QemuError, QemuSettings};
 pub use rules::ActiveRule;
 pub use scenario::{Scenario, SystemException};
 pub use system::{Credentials, SystemView};

@@ -93,6 +93,15 @@ pub(super) struct Delays {
     pub(super) off: Millis,
 }
 
+/// Who changes the power.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Supply {
+    /// The agenda: the transitions take so long.
+    Timed(Delays),
+    /// A machine that is told what is wanted, and tells in what state it is.
+    Machine,
+}
+
 /// Whether the state that a reset asks for is there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Acceptance {
@@ -112,6 +121,8 @@ pub(super) enum Happening {
     Changed(PowerState),
     /// The power came back by itself at that time.
     Restored(Millis),
+    /// A machine that changes its power itself is asked for this.
+    Asked(ResetType, Millis),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,13 +139,13 @@ enum Step {
 #[derive(Debug)]
 pub(super) struct Power {
     state: PowerState,
-    delays: Delays,
+    supply: Supply,
     agenda: Vec<(Millis, Step)>,
 }
 
 impl Power {
-    pub(super) fn new(state: PowerState, delays: Delays) -> Self {
-        Self { state, delays, agenda: Vec::new() }
+    pub(super) fn new(state: PowerState, supply: Supply) -> Self {
+        Self { state, supply, agenda: Vec::new() }
     }
 
     /// Plays the agenda up to `now` and tells what happened.
@@ -142,8 +153,20 @@ impl Power {
         let mut happenings = Vec::new();
         while let Some(next) = self.agenda.iter().position(|(at, _)| *at <= now) {
             let (at, step) = self.agenda.remove(next);
-            match step {
-                Step::Become(state) | Step::Restore(state) => {
+            match (step, self.supply) {
+                (Step::Perform(reset), Supply::Machine) => {
+                    if self.acceptance(reset) == Acceptance::Accepted {
+                        happenings.push(Happening::Asked(reset, at));
+                    }
+                }
+                (Step::Restore(state), Supply::Machine) => {
+                    let reset =
+                        if state == PowerState::On { ResetType::ForceOn } else { ResetType::ForceOff };
+                    if self.acceptance(reset) == Acceptance::Accepted {
+                        happenings.push(Happening::Asked(reset, at));
+                    }
+                }
+                (Step::Become(state) | Step::Restore(state), _) => {
                     if state != self.state {
                         self.state = state;
                         happenings.push(Happening::Changed(state));
@@ -152,8 +175,8 @@ impl Power {
                         }
                     }
                 }
-                Step::Start => happenings.push(Happening::Reset(at)),
-                Step::Perform(reset) => self.begin(reset, at),
+                (Step::Start, _) => happenings.push(Happening::Reset(at)),
+                (Step::Perform(reset), Supply::Timed(delays)) => self.begin(reset, at, delays),
             }
         }
         happenings
@@ -162,6 +185,11 @@ impl Power {
     /// The state after the last [`Self::advance`].
     pub(super) fn state(&self) -> PowerState {
         self.state
+    }
+
+    /// Who changes it.
+    pub(super) fn supply(&self) -> Supply {
+        self.supply
     }
 
     /// Whether a BMC would accept this reset now.
@@ -192,7 +220,7 @@ impl Power {
 
     /// How long the transition of this reset takes.
     pub(super) fn duration(&self, reset: ResetType) -> Millis {
-        let Delays { on, off } = self.delays;
+        let Supply::Timed(Delays { on, off }) = self.supply else { return 0 };
         match reset {
             ResetType::On | ResetType::ForceOn => on,
             ResetType::ForceOff | ResetType::GracefulShutdown => off,
@@ -212,19 +240,23 @@ impl Power {
         self.state = PowerState::Off;
     }
 
+    /// The state is this from now on, as a machine tells. Requests that are on their way still come.
+    pub(super) fn is_now(&mut self, state: PowerState) {
+        self.state = state;
+    }
+
     /// Sets the state at once and forgets what was on the way.
     pub(super) fn set(&mut self, state: PowerState) {
         self.agenda.clear();
         self.state = state;
     }
 
-    fn begin(&mut self, reset: ResetType, at: Millis) {
+    fn begin(&mut self, reset: ResetType, at: Millis, Delays { on, off }: Delays) {
         if self.acceptance(reset) != Acceptance::Accepted {
             return;
         }
         // A new request replaces the transition that is under way; other requests on their way stay.
         self.agenda.retain(|(_, step)| matches!(step, Step::Perform(_) | Step::Restore(_)));
-        let Delays { on, off } = self.delays;
         match reset {
             ResetType::On | ResetType::ForceOn => self.power_on(at, on),
             ResetType::ForceOff | ResetType::GracefulShutdown => self.power_off(at, off),
@@ -263,7 +295,20 @@ mod tests {
     use super::*;
 
     fn machine(state: PowerState) -> Power {
-        Power::new(state, Delays { on: 100, off: 50 })
+        Power::new(state, Supply::Timed(Delays { on: 100, off: 50 }))
+    }
+
+    #[test]
+    fn a_machine_is_asked_and_tells_its_state_itself() {
+        let mut power = Power::new(PowerState::Off, Supply::Machine);
+        power.perform(ResetType::On, 10);
+        assert_eq!(power.advance(10), [Happening::Asked(ResetType::On, 10)]);
+        assert_eq!(power.state(), PowerState::Off);
+        power.is_now(PowerState::On);
+        power.perform(ResetType::On, 20);
+        assert!(power.advance(20).is_empty(), "it is on already");
+        power.restore(PowerState::Off, 30);
+        assert_eq!(power.advance(30), [Happening::Asked(ResetType::ForceOff, 30)]);
     }
 
     #[test]

@@ -8,7 +8,8 @@ use super::boot::{Boot, BootTarget};
 use super::host::{Booted, Disk, Host, Shared, StartFrom};
 use super::inventory::Inventory;
 use super::media::Media;
-use super::power::{Delays, Happening, Power, PowerState};
+use super::power::{Delays, Happening, Power, PowerState, ResetType, Supply};
+use super::qemu::{BootFrom, Machine, Order};
 use super::time::Millis;
 
 /// A user name and a password of a BMC.
@@ -34,10 +35,20 @@ pub(super) enum ResetTime {
     NotReported,
 }
 
+/// What is behind a BMC.
+#[derive(Debug)]
+pub(super) enum Behind {
+    /// A host that is worked out: the machine's [`State::host`].
+    Emulated,
+    /// A virtual machine.
+    Qemu(Machine),
+}
+
 /// What of a machine changes.
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) power: Power,
+    /// The emulated host. In place of it there may be a virtual machine: then it never starts.
     pub(super) host: Host,
     /// When the keeper of the hosts will look again.
     look: Option<Millis>,
@@ -66,11 +77,23 @@ impl State {
 
     /// The power before anybody looked.
     pub(super) fn begin_with(&mut self, power: PowerState) {
+        if self.power.supply() == Supply::Machine {
+            let on = power == PowerState::On;
+            return self.power.perform(if on { ResetType::ForceOn } else { ResetType::ForceOff }, 0);
+        }
         self.power.set(power);
         self.last_reset = (power == PowerState::On).then_some(0);
         match power {
             PowerState::On => self.host.runs_already(),
             PowerState::Off | PowerState::PoweringOn | PowerState::PoweringOff => self.host.stop(),
+        }
+    }
+
+    /// A virtual machine tells its power.
+    pub(super) fn become_power(&mut self, power: PowerState) {
+        if self.power.state() != power {
+            self.version += 1;
+            self.power.is_now(power);
         }
     }
 
@@ -97,6 +120,7 @@ pub(super) struct System {
     pub(super) index: usize,
     pub(super) name: String,
     hosts: Arc<Shared>,
+    pub(super) behind: Behind,
     pub(super) reset_time: ResetTime,
     state: Mutex<State>,
 }
@@ -144,10 +168,14 @@ impl System {
         reset_time: ResetTime,
         power: PowerState,
         delays: Delays,
-        (hosts, disk): (Arc<Shared>, Disk),
+        (behind, hosts, disk): (Behind, Arc<Shared>, Disk),
     ) -> Self {
+        let supply = match behind {
+            Behind::Emulated => Supply::Timed(delays),
+            Behind::Qemu(_) => Supply::Machine,
+        };
         let mut state = State {
-            power: Power::new(PowerState::Off, delays),
+            power: Power::new(PowerState::Off, supply),
             host: Host::new(disk),
             look: None,
             boot: Boot::default(),
@@ -164,7 +192,7 @@ impl System {
             uuid: None,
         };
         state.begin_with(power);
-        Self { index, name, hosts, reset_time, state: Mutex::new(state) }
+        Self { index, name, hosts, behind, reset_time, state: Mutex::new(state) }
     }
 
     /// Looks at, or changes, the machine as it is at `now`.
@@ -201,6 +229,10 @@ impl System {
                 }
                 Happening::Changed(PowerState::On) => {}
                 Happening::Changed(_) => state.host.stop(),
+                Happening::Asked(reset, at) => {
+                    state.take_boots(at);
+                    self.ask(state, reset, at);
+                }
             }
         }
         state.take_boots(now);
@@ -223,6 +255,44 @@ impl System {
         host.start(self.place(), StartFrom { target, boot, media: media.image() }, at, &self.hosts);
     }
 
+    /// Has the virtual machine do what its BMC was asked for.
+    fn ask(&self, state: &mut State, reset: ResetType, at: Millis) {
+        let Behind::Qemu(machine) = &self.behind else { return };
+        match reset {
+            ResetType::On | ResetType::ForceOn => {
+                let from = Self::virtual_start(state, at);
+                state.power.is_now(PowerState::PoweringOn);
+                machine.order(Order::Start(from));
+            }
+            ResetType::ForceOff => {
+                state.power.is_now(PowerState::PoweringOff);
+                machine.order(Order::Quit);
+            }
+            // It is off when the guest says so.
+            ResetType::GracefulShutdown => machine.order(Order::PressButton),
+            ResetType::GracefulRestart | ResetType::ForceRestart => {
+                machine.order(Order::Reset(Self::virtual_start(state, at)));
+            }
+            ResetType::PowerCycle => {
+                let from = Self::virtual_start(state, at);
+                state.power.is_now(PowerState::PoweringOn);
+                machine.order(Order::Cycle(from));
+            }
+        }
+    }
+
+    /// A virtual machine starts because its BMC says so; a one-time override is used up.
+    fn virtual_start(state: &mut State, at: Millis) -> BootFrom {
+        state.last_reset = Some(at);
+        state.resets += 1;
+        let target = state.boot.start();
+        state.booted_from = Some(target);
+        match target {
+            BootTarget::Pxe => BootFrom::Network,
+            BootTarget::None | BootTarget::Hdd | BootTarget::Cd | BootTarget::UefiHttp => BootFrom::Disk,
+        }
+    }
+
     /// The host starts again by itself.
     pub(super) fn reboot(&self, state: &mut State, now: Millis) {
         state.version += 1;
@@ -234,6 +304,10 @@ impl System {
     /// Somebody presses its button: the power is so at once.
     pub(super) fn press(&self, now: Millis, power: PowerState) {
         self.at(now, |state| {
+            if let Behind::Qemu(_) = self.behind {
+                let on = power == PowerState::On;
+                return state.power.perform(if on { ResetType::ForceOn } else { ResetType::ForceOff }, now);
+            }
             let starts = state.power.state() != power && power == PowerState::On;
             state.power.set(power);
             state.version += 1;
@@ -260,6 +334,10 @@ impl System {
         }
         if let Some(uuid) = &state.uuid {
             inventory.uuid.clone_from(uuid);
+        }
+        if let Behind::Qemu(machine) = &self.behind {
+            inventory.disks.truncate(1);
+            inventory.disks.iter_mut().for_each(|disk| disk.bytes = machine.disk_bytes());
         }
         inventory
     }

@@ -98,7 +98,8 @@ impl BootFiles {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
 }
 
@@ -131,14 +132,23 @@ impl Fleet {
         files: &BootFiles,
         env: &[(&str, &str)],
     ) -> Result<Running> {
+        self.boot_as(name, &self.boot_flags(name, address, files.address())?, env).await
+    }
+
+    /// The usual flags of a boot service at this address, which fetches files from `source` (`host:port`).
+    pub fn boot_flags(&self, name: &str, address: &str, source: &str) -> Result<Flags> {
         let cache = self.dir().join(format!("{name}-cache"));
         std::fs::create_dir_all(&cache)?;
-        let flags = Flags::new("boot")
+        Ok(Flags::new("boot")
             .set("--boot-listen", address)
             .set("--public-url", format!("http://{address}"))
             .set("--cache-dir", cache.display().to_string())
-            .set("--http-source", files.address());
-        let running = self.launch(name, &flags, self.cluster().boot(), env).await?;
+            .set("--http-source", source))
+    }
+
+    /// Starts a boot service with these flags and variables, and waits until it is ready.
+    pub async fn boot_as(&self, name: &str, flags: &Flags, env: &[(&str, &str)]) -> Result<Running> {
+        let running = self.launch(name, flags, self.cluster().boot(), env).await?;
         running.wait_ready().await?;
         Ok(running)
     }
