@@ -8,7 +8,8 @@ SOAK_SEEDS ?= 20
 # How many jobs and kills the crash drill of `make soak` has: half of them on each engine, in rounds of 2,000 jobs.
 SOAK_JOBS ?= 20000
 SOAK_KILLS ?= 200
-# Further arguments of `autobuild bench queue` for `make bench`, such as `--quick`.
+# Further arguments of `autobuild bench queue` for `make bench`, such as `--quick`, and of `autobuild bench fleet` for
+# `make bench-fleet`, such as `--servers 200`.
 BENCH ?=
 # The name that `make image` gives.
 IMAGE ?= autobuild:dev
@@ -19,7 +20,7 @@ DEV = $(PROGRAMS)/dev
 .DEFAULT_GOAL := help
 PROGRAM = $(or $(CARGO_TARGET_DIR),target)/release/autobuild
 
-.PHONY: help demo up down test soak bench check generate build image tools programs
+.PHONY: help demo up down test soak bench bench-fleet check generate build image tools programs
 
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +49,10 @@ soak: build ## The long drills: SOAK_JOBS (20000) with SOAK_KILLS (200) over bot
 bench: programs ## Measure the queue on MySQL and MariaDB, about 8 minutes each (BENCH: more arguments; DB: one engine)
 	$(CARGO) build --release --locked --package autobuild --bin autobuild --features peer-apalis
 	@$(DEV) bench $(PROGRAM) -- $(BENCH)
+
+bench-fleet: programs ## Measure all of it together: 1,000 emulated servers, real API server and database (BENCH: more arguments)
+	$(CARGO) build --release --locked --package autobuild --bin autobuild
+	@$(DEV) bench-fleet $(PROGRAM) -- $(BENCH)
 
 check: programs ## Formatting, lints, documentation and generated files
 	$(CARGO) fmt --all --check

@@ -20,7 +20,7 @@
 //! | [`worker`] | claims jobs and carries them out against BMCs | MySQL, BMC network, API (read) |
 //! | [`controller`] | compares, enqueues, shows in status; leader election | API server, queue |
 //! | [`emulator`] | a fleet of Redfish BMCs, and their misbehaviour | sockets |
-//! | [`mod@bench`] | what the queue does per second on a given database | queue, files |
+//! | [`mod@bench`] | what the queue does per second on a given database, and all of it together on a given cluster | queue, files; `fleet`: API server, processes, HTTP |
 //! | [`cmd`] | one file per subcommand | wiring |
 
 pub mod api;

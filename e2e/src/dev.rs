@@ -1,6 +1,7 @@
-//! What `make up`, `make down`, `make demo` and `make bench` run.
+//! What `make up`, `make down`, `make demo`, `make bench` and `make bench-fleet` run.
 
 mod bench;
+mod bench_fleet;
 mod demo;
 mod effects;
 mod examples;
@@ -21,6 +22,7 @@ use crate::paths;
 use crate::process::Lifetime;
 use crate::wait::say;
 pub use bench::bench;
+pub use bench_fleet::bench_fleet;
 pub use demo::demo;
 use signals::Signals;
 use stack::{Namespace, Schema, Stack};

@@ -1,4 +1,5 @@
-//! `autobuild bench queue --quick` on both engines: it measures everything, accounts for every job, and leaves nothing.
+//! `autobuild bench queue --quick` on both engines, and `autobuild bench fleet` on few servers: they measure everything,
+//! account for every job, and leave nothing.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::collections::BTreeSet;
@@ -6,6 +7,7 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
+use e2e::control_plane::ControlPlane;
 use e2e::database::{Database, Engine};
 use serde_json::Value;
 use sqlx::{Connection as _, MySqlConnection};
@@ -97,6 +99,57 @@ async fn a_run_that_is_asked_to_end_drops_its_schemas() {
     let (output, text) = end(child).await;
     assert!(!output.status.success() && text.contains("asked to end"), "{text}");
     assert_eq!(schemas(&database).await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_fleet_is_measured_whole_and_nothing_of_it_is_left() {
+    let plane = ControlPlane::start().await.unwrap();
+    plane.apply_crds().await.unwrap();
+    let database = Database::start(Engine::from_env().unwrap()).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let (json, plots) = (dir.path().join("figures.json"), dir.path().join("plots"));
+    let mut command = Command::new(e2e::autobuild::binary().unwrap());
+    command.args([
+        "bench",
+        "fleet",
+        "--servers",
+        "20",
+        "--reimages",
+        "30",
+        "--parallel",
+        "10",
+        "--samples",
+        "3",
+    ]);
+    command.args(["--in-flight", "5", "--slots", "8", "--json"]).arg(&json).arg("--plots").arg(&plots);
+    command.env("DATABASE_URL", database.url("absent")).env("KUBECONFIG", plane.kubeconfig());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let (output, text) = end(command.spawn().unwrap()).await;
+    assert!(output.status.success(), "{text}");
+    let list = figures(&json);
+    let value = |name: &str| {
+        let found = list.iter().find(|figure| figure["name"] == name);
+        found.and_then(|figure| figure["value"].as_f64()).unwrap_or_else(|| panic!("no {name} in {text}"))
+    };
+    assert_eq!((value("lost"), value("doubled")), (0.0, 0.0), "{text}");
+    assert_eq!(value("reimaged: number"), 30.0, "{text}");
+    assert_eq!(value("installs in flight in one worker"), 20.0, "{text}");
+    for name in [
+        "created to Ready",
+        "idle: spec change to first BMC request, p99",
+        "idle: BMC change to status, p99",
+        "all powered off",
+        "reimaged: status writes / raw limit",
+        "urgent reboot: spec change to first BMC request, p99",
+        "worker killed: taken over, p99",
+        "installs in flight: the worker's memory, at its peak",
+    ] {
+        assert!(value(name) > 0.0, "{name}: {text}");
+    }
+    assert!(std::fs::read_to_string(plots.join("reimage.svg")).unwrap().starts_with("<svg"));
+    assert_eq!(schemas(&database).await, Vec::<String>::new());
+    let left = plane.kubectl().run(&["get", "namespaces", "-o", "name"]).await.unwrap();
+    assert!(!left.contains("autobuild-bench-"), "{left}");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! `autobuild bench queue`: what the queue does per second on a given database, and how long a job waits.
+//! `autobuild bench`: `fleet` measures all of it together (`fleet`); `queue`, which is the rest: what the queue does per second on a given database, and how long a job waits.
 //!
 //! Everything is measured in one run: the raw limit of the server and each figure in turn, so that a ratio compares
 //! neighbours in time. Every job is accounted for at the end.
@@ -7,6 +7,7 @@
 mod backlog;
 mod enqueuer;
 mod figure;
+mod fleet;
 mod ground;
 mod jobs;
 mod ledger;
@@ -29,6 +30,7 @@ use crate::job::ServerUid;
 use crate::queue::measure::Laboratory;
 use crate::queue::{Engine, Enqueued, Queue, QueueError};
 use figure::{Figure, Target};
+pub use fleet::{Fleet, Scenario, fleet};
 use ground::{Ground, Layout};
 use ledger::Faults;
 use plan::Plan;
@@ -88,7 +90,7 @@ pub enum BenchError {
     #[error("--peer apalis: its tables can be made on MySQL only, and this server is MariaDB")]
     PeerNeedsMySql,
     /// Asked to stop.
-    #[error("asked to end: no figures; the schemas of the benchmark are dropped")]
+    #[error("asked to end: no figures; what the benchmark made is taken away")]
     Interrupted,
     /// A file cannot be written.
     #[error("cannot write {file}: {source}")]
@@ -97,6 +99,52 @@ pub enum BenchError {
         file: PathBuf,
         /// Why.
         source: std::io::Error,
+    },
+    /// A process of the benchmark.
+    #[error("{name}: {why}")]
+    Process {
+        /// Which.
+        name: String,
+        /// What it did.
+        why: String,
+    },
+    /// A call of a process of the benchmark.
+    #[error("{url}: {why}")]
+    Call {
+        /// What was called.
+        url: String,
+        /// Why it failed.
+        why: String,
+    },
+    /// The API server.
+    #[error("the API server did not {what}: {why}")]
+    Cluster {
+        /// What was asked.
+        what: String,
+        /// Why it failed.
+        why: String,
+    },
+    /// Something did not happen in time.
+    #[error("{left} servers did not {what} within {seconds} s, such as {first}: {shown}")]
+    Late {
+        /// What was waited for.
+        what: String,
+        /// How long.
+        seconds: u64,
+        /// How many are left.
+        left: usize,
+        /// One of them.
+        first: String,
+        /// What it shows.
+        shown: String,
+    },
+    /// What the benchmark made is still there.
+    #[error("the benchmark could not take away what it made ({why}): delete {what}")]
+    Left {
+        /// What.
+        what: String,
+        /// Why.
+        why: String,
     },
     /// Safety broke.
     #[error(
@@ -167,11 +215,16 @@ pub async fn queue(order: Order, stop: CancellationToken) -> Result<(), BenchErr
     bench.laboratory.drop_all().await?;
     let report = measured?;
     print(&settings, &report.figures);
-    if let Some(file) = order.json {
+    end(&report, order.json, order.plots)
+}
+
+/// Writes the files; an error where safety broke.
+fn end(report: &Report, json: Option<PathBuf>, plots: Option<PathBuf>) -> Result<(), BenchError> {
+    if let Some(file) = json {
         let text = serde_json::to_string_pretty(&report.figures).unwrap_or_default();
         std::fs::write(&file, text + "\n").map_err(|source| BenchError::Write { file, source })?;
     }
-    if let Some(folder) = order.plots {
+    if let Some(folder) = plots {
         plot::write(&folder, &report.plots, &report.figures)?;
     }
     let Faults { lost, doubled, two_at_once } = report.faults;

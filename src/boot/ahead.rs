@@ -1,5 +1,4 @@
 //! ISOs are downloaded as soon as a session has one: a BMC that meets a download gives up, and each replica has its own cache.
-#![expect(clippy::disallowed_methods, reason = "sessions with media are looked for every few seconds")]
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -50,7 +49,7 @@ impl Stock<'_> {
                 match self.objects(armed, Stage::Begun).await {
                     Ok((_, image)) => known.extend(image.spec.source.iso.map(|iso| (key(armed), iso))),
                     Err(denied) => {
-                        tracing::debug!(server = armed.name, ?denied, "its ISO is not fetched ahead")
+                        tracing::debug!(server = armed.name, ?denied, "its ISO is not fetched ahead");
                     }
                 }
             }

@@ -29,7 +29,7 @@ pub fn session(
         return Err(ScriptRefused::Digest(digest.to_owned()));
     }
     let args = own_args(&base.session(token), digest, purpose);
-    Ok(args.iter().map(|arg| format!("{arg}\n")).collect())
+    Ok(args.join("\n") + "\n")
 }
 
 /// What the boot service tells every installer.

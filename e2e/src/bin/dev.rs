@@ -1,4 +1,4 @@
-//! What `make up`, `make down`, `make demo` and `make bench` run.
+//! What `make up`, `make down`, `make demo`, `make bench` and `make bench-fleet` run.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -34,6 +34,14 @@ enum Command {
         #[arg(last = true)]
         more: Vec<String>,
     },
+    /// Measure all of it together, on a control plane and a database with durable settings
+    BenchFleet {
+        /// The program to measure: a release build of autobuild
+        binary: PathBuf,
+        /// Further arguments of `autobuild bench fleet`
+        #[arg(last = true)]
+        more: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -49,6 +57,7 @@ fn main() -> ExitCode {
             Command::Demo => e2e::dev::demo().await,
             Command::ServeFiles { address } => e2e::dev::serve_files(&address).await,
             Command::Bench { binary, more } => e2e::dev::bench(&binary, &more).await,
+            Command::BenchFleet { binary, more } => e2e::dev::bench_fleet(&binary, &more).await,
         }
     });
     // After Ctrl-C nobody waits for a build that runs in another thread.

@@ -48,6 +48,21 @@ impl Scratch {
         Ok(waiting)
     }
 
+    /// The names of the servers whose jobs a worker holds, by the end of the name under which it is registered.
+    pub async fn held_by(&self, worker: &str) -> Result<Vec<String>, QueueError> {
+        let mut connection = self.connect().await?;
+        let rows = sqlx::query(
+            "SELECT job.name FROM worker STRAIGHT_JOIN job ON job.owner = worker.incarnation \
+             WHERE RIGHT(worker.host, CHAR_LENGTH(?)) = ?",
+        )
+        .bind(worker)
+        .bind(worker)
+        .fetch_all(&mut connection)
+        .await?;
+        connection.close().await.ok();
+        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    }
+
     /// Up to `at_most` servers without a live job, with the version of what is known of each.
     pub async fn idle_servers(&self, at_most: u64) -> Result<Vec<(ServerUid, i64)>, QueueError> {
         let mut connection = self.connect().await?;
