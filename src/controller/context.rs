@@ -34,7 +34,7 @@ pub(super) struct Context {
     pub secrets: BTreeMap<String, Secrets>,
     pub images: ImageStore,
     pub budgets: Budgets,
-    pub written: Written,
+    pub written: Arc<Written>,
     pub retries: Retries,
     pub derivation: Derivation,
     /// Reconciles at once over all namespaces.
@@ -47,7 +47,7 @@ impl Context {
         queue: Queue,
         settings: ControllerSettings,
         leadership: Leadership,
-        fleet: Fleet,
+        (fleet, written): (Fleet, Arc<Written>),
     ) -> Self {
         let reporter = Reporter { controller: names::CONTROLLER.to_owned(), instance: None };
         let secrets = settings.namespaces.iter().map(|name| (name.clone(), Secrets::default())).collect();
@@ -57,7 +57,7 @@ impl Context {
             images: ImageStore::new(&settings.namespaces),
             budgets: Budgets::default(),
             sites: Sites::default(),
-            written: Written::default(),
+            written,
             retries: Retries::default(),
             derivation: Derivation::default(),
             client,

@@ -17,10 +17,16 @@ use crate::queue::{Changed, FeedCursor, QueueError, Registered};
 
 /// Rows in one read.
 const PAGE: u16 = 500;
-/// Between two reads while something comes.
+/// Between two reads while little comes: it is shown at once.
+const QUICK: Duration = Duration::from_millis(50);
+/// Between two reads while much comes: several changes of a server are then one patch of its status.
 const BUSY: Duration = Duration::from_millis(250);
+/// How many servers are much.
+const MUCH: usize = 50;
 /// Between two reads while nothing comes.
-const IDLE: Duration = Duration::from_secs(1);
+const IDLE: Duration = Duration::from_millis(250);
+/// Between two reads while the database does not answer.
+const AWAY: Duration = Duration::from_secs(1);
 /// How long a woken reconcile has before it is woken again for the same version.
 const AGAIN: Duration = Duration::from_secs(3);
 
@@ -63,7 +69,11 @@ pub(super) async fn run(context: &Context, readiness: &Readiness) {
                     tracing::info!("the database answers again");
                 }
                 readiness.ready("database");
-                pause = if new > 0 { BUSY } else { (pause * 2).min(IDLE) };
+                pause = match new {
+                    0 => (pause * 2).min(IDLE),
+                    1..MUCH => QUICK,
+                    _ => BUSY,
+                };
             }
             Err(error) => {
                 let message = error.to_string();
@@ -72,7 +82,7 @@ pub(super) async fn run(context: &Context, readiness: &Readiness) {
                     tracing::warn!(reason = error.class(), "the feed was not read: {message}");
                     said = message;
                 }
-                pause = IDLE;
+                pause = AWAY;
             }
         }
         tokio::time::sleep(pause.mul_f64(rand::random_range(0.9..1.1))).await;

@@ -4,11 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt as _;
 use futures::channel::mpsc;
+use futures::{StreamExt as _, TryStreamExt as _};
 use kube::runtime::controller::{Config, Controller, Error};
 use kube::runtime::{WatchStreamExt as _, reflector, watcher};
-use kube::{Api, Client};
+use kube::{Api, Client, Resource as _};
 use tokio::sync::watch as flag;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -19,12 +19,13 @@ use super::leader::Leadership;
 use super::reconcile::{after_error, reconcile};
 use super::settings::ControllerSettings;
 use super::watch_error::WatchErrors;
+use super::written::Written;
 use super::{feed, history, housekeeping};
 use crate::http::Readiness;
 use crate::queue::Queue;
 
-/// How long changes of one object are collected before it is reconciled.
-const DEBOUNCE: Duration = Duration::from_millis(100);
+/// How long changes of one object are collected before it is reconciled. Short: each change of a spec waits so long.
+const DEBOUNCE: Duration = Duration::from_millis(10);
 
 /// Serves until `over`; returns when the last reconcile has ended.
 pub(super) async fn serve(
@@ -36,6 +37,7 @@ pub(super) async fn serve(
     over: CancellationToken,
 ) {
     let mut fleet = Fleet::default();
+    let written = Arc::new(Written::default());
     let mut controllers = Vec::new();
     for namespace in &settings.namespaces {
         let (wake, woken) = mpsc::unbounded();
@@ -48,7 +50,12 @@ pub(super) async fn serve(
                     seen.send_replace(true);
                 }
             })
-            .applied_objects();
+            .applied_objects()
+            // The reconcile that wrote went on from what it wrote; the store has it by now.
+            .try_filter({
+                let written = Arc::clone(&written);
+                move |object| std::future::ready(!written.is_echo(object.meta()))
+            });
         let controller = Controller::for_stream(objects, reader)
             .with_config(Config::default().concurrency(settings.concurrency).debounce(DEBOUNCE))
             .reconcile_on(woken)
@@ -56,7 +63,7 @@ pub(super) async fn serve(
         fleet.add(namespace, controller.store(), synced, wake);
         controllers.push((namespace.clone(), controller));
     }
-    let context = Arc::new(Context::new(client, queue, settings, leadership, fleet));
+    let context = Arc::new(Context::new(client, queue, settings, leadership, (fleet, written)));
     let mut reconciles = JoinSet::new();
     for (namespace, controller) in controllers {
         let errors = WatchErrors::new("servers", &namespace, &readiness);

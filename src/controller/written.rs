@@ -31,6 +31,18 @@ impl Written {
         false
     }
 
+    /// Whether the watch shows our own last write and nothing else: whoever wrote it went on from there. Only once for
+    /// each write, so that a new list has everything looked at again.
+    pub(super) fn is_echo(&self, cached: &ObjectMeta) -> bool {
+        let (Some(uid), Some(version)) = (&cached.uid, &cached.resource_version) else { return false };
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let echo = last.get(uid) == Some(version);
+        if echo {
+            last.remove(uid);
+        }
+        echo
+    }
+
     /// The object is gone.
     pub(super) fn forget(&self, uid: &str) {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
@@ -65,6 +77,15 @@ mod tests {
             !written.is_stale(&at("9")),
             "a re-list may bring an older object; nothing of ours is in doubt"
         );
+    }
+
+    #[test]
+    fn our_own_write_comes_back_once_and_what_others_wrote_is_none_of_it() {
+        let written = Written::default();
+        written.remember(&at("10"));
+        assert!(!written.is_echo(&at("9")) && !written.is_echo(&at("11")));
+        assert!(written.is_echo(&at("10")));
+        assert!(!written.is_echo(&at("10")) && !written.is_stale(&at("10")));
     }
 
     #[test]
