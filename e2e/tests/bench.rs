@@ -102,6 +102,7 @@ async fn a_run_that_is_asked_to_end_drops_its_schemas() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "minutes long: `make soak`"]
 async fn a_small_fleet_is_measured_whole_and_nothing_of_it_is_left() {
     let plane = ControlPlane::start().await.unwrap();
     plane.apply_crds().await.unwrap();
