@@ -59,6 +59,11 @@ impl Fleet {
         }
     }
 
+    /// Whether the watch of a namespace has its first list.
+    pub(super) fn is_synced(&self, namespace: &str) -> bool {
+        self.namespaces.get(namespace).is_some_and(|watched| *watched.synced.borrow())
+    }
+
     pub(super) fn standing(&self, namespace: &str, name: &str, uid: &ServerUid) -> Standing {
         let Some(watched) = self.namespaces.get(namespace) else { return Standing::Elsewhere };
         match watched.store.get(&ObjectRef::new(name).within(namespace)) {

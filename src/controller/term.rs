@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::channel::mpsc;
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use kube::runtime::controller::{Config, Controller, Error};
 use kube::runtime::{WatchStreamExt as _, reflector, watcher};
 use kube::{Api, Client, Resource as _};
@@ -140,16 +140,78 @@ async fn control(
         _ = synced => {}
         () = over.cancelled() => return,
     }
-    let mut results = std::pin::pin!(controller.run(reconcile, after_error, Arc::clone(&context)));
-    while let Some(result) = results.next().await {
-        match result {
-            Ok(_) => errors.over(),
-            Err(Error::QueueError(error)) => errors.tell(&error),
-            // Reported and counted where they happened; an object that is gone needs nothing.
-            Err(Error::ReconcilerFailed(..) | Error::ObjectNotFound(_)) => {}
-            Err(Error::RunnerError(error)) => {
-                tracing::error!(namespace, %error, "the runner of reconciles failed");
+    let results = controller.run(reconcile, after_error, Arc::clone(&context));
+    let synced = || context.fleet.is_synced(&namespace);
+    each(results, &over, synced, |result| match result {
+        Ok(_) => errors.over(),
+        Err(Error::QueueError(error)) => errors.tell(&error),
+        // Reported and counted where they happened; an object that is gone needs nothing.
+        Err(Error::ReconcilerFailed(..) | Error::ObjectNotFound(_)) => {}
+        Err(Error::RunnerError(error)) => {
+            tracing::error!(namespace, %error, "the runner of reconciles failed");
+        }
+    })
+    .await;
+}
+
+/// Takes results until the last reconcile has ended. A Controller without its first list has begun none and waits for that
+/// list even when it shall end: the watch is not read any more by then, so it is simply let go.
+async fn each<T>(
+    results: impl Stream<Item = T>,
+    over: &CancellationToken,
+    synced: impl Fn() -> bool,
+    mut take: impl FnMut(T),
+) {
+    let mut results = std::pin::pin!(results);
+    let mut asked = std::pin::pin!(over.cancelled());
+    let mut is_over = false;
+    loop {
+        tokio::select! {
+            result = results.next() => match result {
+                Some(result) => take(result),
+                None => return,
+            },
+            () = &mut asked, if !is_over => {
+                if !synced() {
+                    return;
+                }
+                is_over = true;
             }
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, missing_docs)]
+mod tests {
+    use http::{Request, Response};
+    use kube::client::Body;
+    use kube::runtime::controller::Action;
+
+    use super::*;
+
+    /// An API server that never answers.
+    fn silent() -> Client {
+        let service = tower::service_fn(|_: Request<Body>| {
+            std::future::pending::<Result<Response<Body>, std::convert::Infallible>>()
+        });
+        Client::new(service, "lab")
+    }
+
+    #[tokio::test]
+    async fn a_term_that_ends_before_the_first_list_came_ends() {
+        let over = CancellationToken::new();
+        let (reader, writer) = reflector::store();
+        let servers = Api::<Guarded>::namespaced(silent(), "lab");
+        let objects = reflector::reflector(writer, watcher::watcher(servers, watcher::Config::default()));
+        let controller = Controller::for_stream(objects.applied_objects(), reader)
+            .graceful_shutdown_on(over.clone().cancelled_owned());
+        let nothing = |_: Arc<Guarded>, _: Arc<()>| {
+            std::future::ready(Ok::<_, std::fmt::Error>(Action::await_change()))
+        };
+        let results = controller.run(nothing, |_, _, _| Action::await_change(), Arc::new(()));
+        over.cancel();
+        let ended = tokio::time::timeout(Duration::from_secs(20), each(results, &over, || false, drop)).await;
+        ended.unwrap();
     }
 }
