@@ -144,6 +144,12 @@ pub(super) fn wanted(seen: &Observation) -> Option<Work> {
     }
 }
 
+/// Whether a machine that counts as blank still waits for the image that is wished.
+pub(super) fn is_awaited(seen: &Observation) -> bool {
+    let is_blank = matches!(contents(seen), None | Some(Contents::Wiped { .. }));
+    is_blank && !matches!(sync(seen), ImageSync::NoWish | ImageSync::Synced)
+}
+
 fn not_found(name: &str) -> Problem {
     Problem::new(
         Reason::ImageNotFound,

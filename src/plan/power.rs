@@ -1,6 +1,6 @@
 //! `spec.power`: on or off, where something is wished at all.
 
-use super::{Observation, Work, lifecycle};
+use super::{Observation, Work, image, lifecycle};
 use crate::api::Power;
 use crate::api::hardware::PowerState;
 use crate::job::Action;
@@ -39,12 +39,41 @@ pub(super) fn sync(seen: &Observation) -> PowerSync {
     }
 }
 
-/// The power change that is due.
+/// The power change that is due. A blank machine that waits for its image has nothing to boot; switched on it would count as
+/// one that runs something.
 pub(super) fn wanted(seen: &Observation) -> Option<Work> {
     let action = match sync(seen) {
+        PowerSync::Opposite(Power::PoweredOn) if image::is_awaited(seen) => return None,
         PowerSync::Opposite(Power::PoweredOn) => Action::PowerOn,
         PowerSync::Opposite(Power::PoweredOff) => Action::PowerOff,
         PowerSync::NoWish | PowerSync::NeverRead | PowerSync::Synced | PowerSync::NotYet => return None,
     };
     Work::new(seen, action, Visibility::Shown)
+}
+
+#[cfg(test)]
+#[allow(missing_docs)]
+mod tests {
+    use super::*;
+    use crate::api::ImageWish;
+    use crate::job::Contents;
+    use crate::plan::fixture as f;
+
+    fn off() -> Observation {
+        let mut seen = f::ready();
+        f::known(&mut seen).reading = Some(f::reading(PowerState::PoweredOff));
+        seen.server.spec.power = Some(Power::PoweredOn);
+        seen
+    }
+
+    #[test]
+    fn a_blank_machine_is_not_switched_on_before_it_has_its_image() {
+        let mut seen = off();
+        assert!(wanted(&seen).is_some(), "no image is wished");
+        // A name that is wrong: corrected, the machine still counts as blank.
+        seen.server.spec.image = Some(ImageWish { name: "typo".into(), ..ImageWish::default() });
+        assert!(wanted(&seen).is_none());
+        f::known(&mut seen).contents = Some(Contents::Unknown { since_ms: 1 });
+        assert!(wanted(&seen).is_some(), "something may be on it");
+    }
 }
