@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::api::hardware::{Disk, Hardware, HardwareIdentity, Nic, PowerState};
 use crate::job::{Action, Cause, Intent, JobId, JobResult, Lane, Reading, ServerUid, Step, Visibility};
 use crate::queue::measure::KnownServer;
-use crate::queue::{Disks, End, NewJob, Report};
+use crate::queue::{End, NewJob, Report};
 use crate::shard::{DEFAULT_SHARDS, Shard};
 
 /// The site of every server.
@@ -93,14 +93,7 @@ pub(super) fn end(uid: &ServerUid) -> End {
     } else {
         Report::Nothing
     };
-    End {
-        result: JobResult::Succeeded,
-        problem: None,
-        cause: None,
-        report,
-        disks: Disks::Untouched,
-        step: None,
-    }
+    End { report, ..End::new(JobResult::Succeeded, None) }
 }
 
 /// What a BMC of an ordinary server with two network ports and four disks tells.

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use sqlx::{MySqlConnection, Row};
 
 use super::cancel::lock;
-use super::complete::{Disks, End, end_job};
+use super::complete::{End, end_job};
 use super::row::delete_place;
 use super::transaction::{Ending, Pass, Transaction};
-use super::{Queue, QueueError, Report, boot_session, now_ms, permit};
+use super::{Queue, QueueError, boot_session, now_ms, permit};
 use crate::job::{Action, Incarnation, JobId, JobResult, Problem, ServerUid};
 
 /// What became of a job that was given up.
@@ -47,14 +47,7 @@ impl Transaction for Abandon {
         if let Some((place, ord)) = job.place {
             delete_place(connection, &job, place, ord).await?;
         }
-        let end = End {
-            result: JobResult::Cancelled,
-            problem: Some(self.why.clone()),
-            cause: None,
-            report: Report::Nothing,
-            disks: Disks::Untouched,
-            step: None,
-        };
+        let end = End::new(JobResult::Cancelled, Some(self.why.clone()));
         end_job(connection, &job, &end).await?;
         Ok(Ending::Commit(Abandoned::Gone))
     }

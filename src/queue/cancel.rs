@@ -2,12 +2,12 @@
 
 use sqlx::{MySqlConnection, Row};
 
-use super::complete::{Disks, End, end_job};
+use super::complete::{End, end_job};
 use super::row::{JobRow, delete_place, insert_place};
 use super::state::{Tell, touch};
 use super::transaction::{Ending, Pass, Transaction};
 use super::wake::awaken;
-use super::{PlaceInQueue, Queue, QueueError, Report};
+use super::{PlaceInQueue, Queue, QueueError};
 use crate::api::Reason;
 use crate::job::{JobId, JobResult, Lane, Problem, ServerUid, order_key};
 
@@ -119,14 +119,7 @@ impl Transaction for Cancel {
         if let (false, Some((place, ord))) = (job.live.started(), job.place) {
             delete_place(connection, &job, place, ord).await?;
             let problem = Problem::new(self.reason, "the job was taken out of the queue before it started");
-            let end = End {
-                result: JobResult::Cancelled,
-                problem: Some(problem),
-                cause: None,
-                report: Report::Nothing,
-                disks: Disks::Untouched,
-                step: None,
-            };
+            let end = End::new(JobResult::Cancelled, Some(problem));
             end_job(connection, &job, &end).await?;
             return Ok(Ending::Commit(CancelOutcome::Deleted));
         }

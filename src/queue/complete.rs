@@ -36,6 +36,11 @@ pub struct End {
 }
 
 impl End {
+    /// An end of which nothing more is known.
+    pub const fn new(result: JobResult, problem: Option<Problem>) -> Self {
+        Self { result, problem, cause: None, report: Report::Nothing, disks: Disks::Untouched, step: None }
+    }
+
     /// The step that is told.
     fn step(&self, job: &JobRow) -> Step {
         self.step.unwrap_or(job.live.step)

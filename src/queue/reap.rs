@@ -6,12 +6,12 @@ use std::time::Duration;
 use sqlx::mysql::MySqlRow;
 use sqlx::{MySqlConnection, Row};
 
-use super::complete::{Disks, End, end_job};
+use super::complete::{End, end_job};
 use super::row::{JobRow, QueueRow, insert_places};
 use super::state::{Tell, touch};
 use super::transaction::{Ending, Pass, Transaction};
 use super::wake::awaken;
-use super::{OwnedJob, Queue, QueueError, Report, now_ms};
+use super::{OwnedJob, Queue, QueueError, now_ms};
 use crate::api::Reason;
 use crate::job::{Incarnation, JobResult, Problem};
 
@@ -180,14 +180,7 @@ fn poisoned(job: &JobRow) -> Problem {
     Problem::new(Reason::CrashLimit, message)
 }
 
-const FAILED: End = End {
-    result: JobResult::Failed,
-    problem: None,
-    cause: None,
-    report: Report::Nothing,
-    disks: Disks::Untouched,
-    step: None,
-};
+const FAILED: End = End::new(JobResult::Failed, None);
 
 /// What is needed to park a row whatever else it holds.
 struct Key {

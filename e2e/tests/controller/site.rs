@@ -7,7 +7,7 @@ use autobuild::api::hardware::{Hardware, HardwareIdentity, PowerState};
 use autobuild::api::{Server, ServerStatus, names};
 use autobuild::job::{Action, JobResult, Lane, Reading, RequestKind, ServerUid, StoredRequest, TokenValue};
 use autobuild::queue::{
-    Claim, ClaimFrom, Disks, Effects, End, FeedCursor, Fenced, Heart, PlaceInQueue, Queue, Report,
+    Claim, ClaimFrom, Effects, End, FeedCursor, Fenced, Heart, PlaceInQueue, Queue, Report,
 };
 use autobuild::shard::{DEFAULT_SHARDS, Shard};
 use e2e::autobuild::{Autobuild, Running};
@@ -247,14 +247,7 @@ pub async fn wait<F: AsyncFnMut() -> bool>(what: &str, mut holds: F) {
 }
 
 pub fn succeeded(power: PowerState) -> End {
-    End {
-        result: JobResult::Succeeded,
-        problem: None,
-        cause: None,
-        report: reading(power),
-        disks: Disks::Untouched,
-        step: None,
-    }
+    End { report: reading(power), ..End::new(JobResult::Succeeded, None) }
 }
 
 pub fn reading(power: PowerState) -> Report {

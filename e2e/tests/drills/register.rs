@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use autobuild::job::{Action, Cause, HandledTokens, Intent, JobId, JobResult, Lane, ServerUid, Visibility};
-use autobuild::queue::{ClaimFrom, Disks, End, Fenced, NewJob, PlaceInQueue, Queue, Report};
+use autobuild::queue::{ClaimFrom, End, Fenced, NewJob, PlaceInQueue, Queue};
 use autobuild::shard::Shard;
 use e2e::database::{Database, Engine};
 use e2e::fleet::{LIMIT, Link, Proxy};
@@ -187,14 +187,7 @@ fn fenced<T>(answer: Result<Fenced<T>, autobuild::queue::QueueError>) -> Told {
 }
 
 fn succeeded() -> End {
-    End {
-        result: JobResult::Succeeded,
-        problem: None,
-        cause: None,
-        report: Report::Nothing,
-        disks: Disks::Untouched,
-        step: None,
-    }
+    End::new(JobResult::Succeeded, None)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,8 +4,7 @@ use std::time::{Duration, Instant};
 
 use autobuild::job::{Action, Cause, HandledTokens, Intent, JobId, JobResult, Lane, ServerUid, Visibility};
 use autobuild::queue::{
-    Claim, ClaimFrom, Disks, End, Enqueued, Fenced, Front, Heart, NewJob, PlaceInQueue, Queue, Report, Room,
-    Served,
+    Claim, ClaimFrom, End, Enqueued, Fenced, Front, Heart, NewJob, PlaceInQueue, Queue, Room, Served,
 };
 use autobuild::shard::Shard;
 use e2e::database::Database;
@@ -99,14 +98,7 @@ pub fn job(uid: &ServerUid, action: Action, lane: Lane, id: JobId) -> NewJob {
 }
 
 pub fn succeeded() -> End {
-    End {
-        result: JobResult::Succeeded,
-        problem: None,
-        cause: None,
-        report: Report::Nothing,
-        disks: Disks::Untouched,
-        step: None,
-    }
+    End::new(JobResult::Succeeded, None)
 }
 
 pub fn done<T: std::fmt::Debug>(fenced: Fenced<T>) -> T {
