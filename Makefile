@@ -44,6 +44,7 @@ soak: build ## The long drills: SOAK_JOBS (20000) with SOAK_KILLS (200) over bot
 	        $(CARGO) test --workspace --locked --test drills -- --nocapture crash::whoever || exit 1; \
 	done
 	$(CARGO) test --workspace --locked --test drills -- --ignored --test-threads=1
+	$(CARGO) test --workspace --locked --test kill --test bench -- --ignored --test-threads=1
 	SOAK_SEEDS=$(SOAK_SEEDS) $(CARGO) test --workspace --locked --test kill -- --nocapture at_random
 
 bench: programs ## Measure the queue on MySQL and MariaDB, about 8 minutes each (BENCH: more arguments; DB: one engine)

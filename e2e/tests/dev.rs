@@ -38,7 +38,11 @@ async fn make_up_starts_everything_once_and_make_down_stops_it_all() {
     let down = dev("down", &target, &[]).await;
     assert!(up.status.success(), "{}", said(&up));
     let metrics = outcome.unwrap();
-    assert!(down.status.success() && said(&down).contains("stopped worker, controller"), "{}", said(&down));
+    assert!(
+        down.status.success() && said(&down).contains("stopped boot, worker, controller"),
+        "{}",
+        said(&down)
+    );
     assert!(!target.join("dev").exists());
     for url in metrics {
         assert!(get(&url).await.is_err(), "{url} answers after make down");
@@ -54,15 +58,17 @@ async fn look(target: std::path::PathBuf) -> Vec<String> {
         variables.iter().find(|(one, _)| one == name).map(|(_, value)| value.clone()).unwrap_or_default()
     };
     let metrics: Vec<String> = value("METRICS_URLS").split(' ').map(str::to_owned).collect();
-    assert_eq!(metrics.len(), 2, "{metrics:?}");
+    assert_eq!(metrics.len(), 3, "{metrics:?}");
     for url in &metrics {
         assert!(get(url).await.unwrap().1.contains("autobuild_build_info"), "{url}");
     }
     let systems = get(&format!("{}/emulator/systems", value("EMULATOR_URL"))).await.unwrap();
     assert_eq!(systems.0, 200, "{}", systems.1);
     let kubectl = Kubectl::new(Path::new(&value("KUBECONFIG")));
-    let examples = target.join("dev/examples").display().to_string();
-    kubectl.run(&["apply", "--dry-run=server", "-f", &examples]).await.unwrap();
+    for folder in ["dev/examples", "dev/install-examples"] {
+        let examples = target.join(folder).display().to_string();
+        kubectl.run(&["apply", "--dry-run=server", "-f", &examples]).await.unwrap();
+    }
 
     // In a shell that has sourced the file, and in one that has not.
     let sourced: Vec<(&str, &str)> =

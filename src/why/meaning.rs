@@ -33,7 +33,10 @@ mod tests {
             assert!(of::<Action>(value.as_str()).is_some(), "{value:?}");
         }
         assert_eq!(of::<JobState>("Cancelling").as_deref(), Some("asked to stop; its undo steps run"));
-        assert_eq!(of::<WaitingFor>("NetworkBoot").as_deref(), Some("the machine to fetch its boot script"));
+        assert_eq!(
+            of::<WaitingFor>("NetworkBoot").as_deref(),
+            Some("the machine to fetch its boot script, or to ask for its session")
+        );
         assert_eq!(of::<Step>("PowerOff").as_deref(), Some("powers off and reads it back"));
         assert_eq!(of::<Step>("Fly"), None);
     }

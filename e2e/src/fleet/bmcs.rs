@@ -109,10 +109,10 @@ impl Bmcs {
     }
 
     /// Puts an image into its virtual CD drive, as a person with a remote console does.
-    pub async fn insert(&self, system: &str, image: &str) -> Result<()> {
+    pub async fn insert(&self, system: &str, image: &str, login: (&str, &str)) -> Result<()> {
         let path = format!("redfish/v1/Managers/{system}/VirtualMedia/CD1/Actions/VirtualMedia.InsertMedia");
         let url = format!("http://{}/{path}", self.emulator.http());
-        let request = self.client.post(&url).basic_auth("admin", Some("password"));
+        let request = self.client.post(&url).basic_auth(login.0, Some(login.1));
         let answer = request.json(&json!({ "Image": image })).send().await?;
         anyhow::ensure!(answer.status().is_success(), "{url} answered {}", answer.status());
         Ok(())

@@ -57,7 +57,6 @@ async fn site(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "not seen green yet"]
 async fn a_blank_machine_is_built_from_virtual_media_and_nothing_is_left_in_its_drive() {
     let (fleet, _files, _running) = site(3, &[]).await.unwrap();
     let (one, two, three) = (system(1), system(2), system(3));
@@ -82,7 +81,6 @@ async fn a_blank_machine_is_built_from_virtual_media_and_nothing_is_left_in_its_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "not seen green yet"]
 async fn a_medium_that_leads_to_nothing_is_ejected_whatever_the_way_out() {
     let more = [("--boot-deadline", "6s"), ("--install-deadline", "6s")];
     let (fleet, _files, _running) = site(4, &more).await.unwrap();
@@ -115,7 +113,8 @@ async fn a_medium_that_leads_to_nothing_is_ejected_whatever_the_way_out() {
         nothing_left(&fleet, name).await.unwrap();
     }
     // What somebody left in the drive goes first.
-    fleet.bmcs().insert(&full, "http://192.0.2.9/rescue.iso").await.unwrap();
+    let login = (fleet.username(), fleet.password());
+    fleet.bmcs().insert(&full, "http://192.0.2.9/rescue.iso", login).await.unwrap();
     fleet.declare(&full, wish("VirtualMedia", "rocky-iso")).await.unwrap();
     installed(&fleet, &full, "rocky-iso").await.unwrap();
     nothing_left(&fleet, &full).await.unwrap();

@@ -65,9 +65,7 @@ async fn let_go(fleet: &Fleet, name: &str) -> Result<()> {
 
 async fn without_its_secret(fleet: &Fleet, name: &str) -> Result<()> {
     let secret = "bmc-that-goes";
-    let login = fleet.bmcs().emulator().process().spec().args.clone();
-    let of = |flag: &str| login.iter().skip_while(|arg| *arg != flag).nth(1).cloned().unwrap_or_default();
-    fleet.secret(secret, &[("username", &of("--username")), ("password", fleet.password())]).await?;
+    fleet.secret(secret, &[("username", fleet.username()), ("password", fleet.password())]).await?;
     let spec = json!({ "deletionPolicy": "PowerOff", "bmc": { "credentialsRef": { "name": secret } } });
     fleet.declare(name, spec).await?;
     fleet.wait_ready(name).await?;

@@ -23,6 +23,10 @@ const PASSES: &[(&str, usize, usize)] = &[
     ("queue.complete", 1, 1),
 ];
 
+/// Which of the boundaries: all of them take minutes.
+const SOME: usize = 3;
+const EVERY: usize = 1;
+
 /// Drills at the same time: each has a worker.
 const AT_ONCE: usize = 6;
 
@@ -34,11 +38,16 @@ fn boundaries() -> Vec<String> {
     let mut all = Vec::new();
     for (what, let_pass, times) in PASSES {
         for pass in *let_pass..let_pass + times {
-            let skipped = if pass == 0 { String::new() } else { format!("{pass}*off->") };
-            all.extend(["before", "after"].map(|when| format!("{what}.{when}={skipped}1*return")));
+            all.extend(["before", "after"].map(|when| dies_at(&format!("{what}.{when}"), pass)));
         }
     }
     all
+}
+
+/// What arms a crash point for the passage after so many.
+fn dies_at(point: &str, passes: usize) -> String {
+    let skipped = if passes == 0 { String::new() } else { format!("{passes}*off->") };
+    format!("{point}={skipped}1*return")
 }
 
 fn system(number: usize) -> String {
@@ -113,8 +122,17 @@ async fn killed_worker(fleet: &Fleet, number: usize, failpoint: &str) -> Result<
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_killed_at_any_boundary_of_a_reimage_is_followed_by_one_that_finishes_it_once() {
-    let boundaries = boundaries();
+async fn a_worker_killed_at_every_third_boundary_of_a_reimage_is_followed_by_one_that_finishes_it_once() {
+    kill_workers(boundaries().into_iter().step_by(SOME).collect()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "minutes long: `make soak`"]
+async fn a_worker_killed_at_every_boundary_of_a_reimage_is_followed_by_one_that_finishes_it_once() {
+    kill_workers(boundaries()).await;
+}
+
+async fn kill_workers(boundaries: Vec<String>) {
     let (fleet, files) = installed_fleet(boundaries.len()).await.unwrap();
     let _boot = fleet.boot("boot", &files).await.unwrap();
     let flags =
@@ -158,7 +176,18 @@ async fn round(
 const MOST: u64 = 30;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_controller_killed_at_any_boundary_of_a_reimage_misses_and_doubles_nothing() {
+async fn a_controller_killed_at_every_third_boundary_of_a_reimage_misses_and_doubles_nothing() {
+    kill_controllers(SOME).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "minutes long: `make soak`"]
+async fn a_controller_killed_at_every_boundary_of_a_reimage_misses_and_doubles_nothing() {
+    kill_controllers(EVERY).await;
+}
+
+/// At each passage of a crash point that is a multiple of `stride`.
+async fn kill_controllers(stride: usize) {
     let (fleet, files) = installed_fleet(1).await.unwrap();
     let _boot = fleet.boot("boot", &files).await.unwrap();
     let _worker = fleet.worker("worker").await.unwrap();
@@ -168,14 +197,12 @@ async fn a_controller_killed_at_any_boundary_of_a_reimage_misses_and_doubles_not
     adopted(&fleet, &system(0), "default").await.unwrap();
     first.process().stop(Duration::from_secs(20)).await.unwrap();
     let mut requests = 0;
-    for point in
-        ["queue.enqueue.before", "queue.enqueue.after", "controller.patch.before", "controller.patch.after"]
-    {
-        for pass in 0.. {
+    // What follows one write of a status comes before the next.
+    for point in ["queue.enqueue.before", "queue.enqueue.after", "controller.patch.before"] {
+        for pass in (0..).step_by(stride) {
             requests += 1;
             assert!(requests < MOST, "{point} is passed for ever");
-            let skipped = if pass == 0 { String::new() } else { format!("{pass}*off->") };
-            let armed = format!("{point}={skipped}1*return");
+            let armed = dies_at(point, pass);
             let (fleet, flags) = (&fleet, &flags);
             let start = async |name: &str, env: &[(&str, &str)]| {
                 fleet.controller_with(&format!("{name}-{requests}"), flags, env).await
@@ -189,17 +216,24 @@ async fn a_controller_killed_at_any_boundary_of_a_reimage_misses_and_doubles_not
                 assert!(pass > 0, "{point} was never passed");
                 break;
             }
-            // Statuses are many: every other one stands for its neighbours.
-            if pass >= 6 {
-                break;
-            }
         }
     }
     fleet.end().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_boot_service_killed_at_any_call_of_a_machine_is_followed_by_one_that_hears_it() {
+async fn a_boot_service_killed_at_every_third_call_of_a_machine_is_followed_by_one_that_hears_it() {
+    kill_boot_services(SOME).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "minutes long: `make soak`"]
+async fn a_boot_service_killed_at_every_call_of_a_machine_is_followed_by_one_that_hears_it() {
+    kill_boot_services(EVERY).await;
+}
+
+/// At each call that is a multiple of `stride`.
+async fn kill_boot_services(stride: usize) {
     let (fleet, files) = installed_fleet(1).await.unwrap();
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     fleet.bmcs().boot_from(&format!("http://{address}")).await.unwrap();
@@ -209,11 +243,10 @@ async fn a_boot_service_killed_at_any_call_of_a_machine_is_followed_by_one_that_
     adopted(&fleet, &system(0), "default").await.unwrap();
     let mut requests = 0;
     for when in ["before", "after"] {
-        for pass in 0.. {
+        for pass in (0..).step_by(stride) {
             requests += 1;
             assert!(requests < MOST, "it calls home for ever");
-            let skipped = if pass == 0 { String::new() } else { format!("{pass}*off->") };
-            let armed = format!("queue.call_home.{when}={skipped}1*return");
+            let armed = dies_at(&format!("queue.call_home.{when}"), pass);
             let (fleet, files, address) = (&fleet, &files, &address);
             let start = async |name: &str, env: &[(&str, &str)]| {
                 fleet.boot_with(&format!("{name}-{requests}"), address, files, env).await
