@@ -34,6 +34,8 @@ up: programs ## Start everything detached, and write target/dev/env
 down: ## Stop exactly what `make up` started
 	@if [ -x $(DEV) ]; then $(DEV) down; else echo "nothing was up"; fi
 
+# Twice as many tests at once as there are processors: most of them wait, for machines, leases and deadlines.
+test: export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
 test: build ## Every test, on real servers, and every check
 	$(CARGO) test --workspace --locked --no-fail-fast
 	@$(MAKE) --no-print-directory check

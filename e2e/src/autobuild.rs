@@ -130,7 +130,9 @@ impl Autobuild {
             args.extend([flag.to_owned(), file.display().to_string()]);
         }
         for flag in ["--listen", "--listen-https"] {
-            args.extend([flag.to_owned(), "127.0.0.1:0".to_owned()]);
+            if !more.contains(&flag) {
+                args.extend([flag.to_owned(), "127.0.0.1:0".to_owned()]);
+            }
         }
         args.extend(more.iter().map(|arg| (*arg).to_owned()));
         say("starting the emulator, and waiting for its ports");

@@ -33,7 +33,7 @@ use super::tls::{Identities, Identity, TlsError};
 pub struct Listeners {
     /// Plain HTTP, the whole fleet.
     pub http: Option<SocketAddr>,
-    /// HTTPS with a certificate of the fleet's CA for `127.0.0.1`, `::1` and `localhost`.
+    /// HTTPS with a certificate of the fleet's CA for `127.0.0.1`, `::1`, `localhost` and this address.
     pub https: Option<SocketAddr>,
     /// HTTPS with a self-signed certificate.
     pub https_self_signed: Option<SocketAddr>,
@@ -126,7 +126,7 @@ pub async fn serve(
     if own_ports > systems {
         return Err(ServeError::TooManyOwnPorts { asked: own_ports, systems });
     }
-    let identities = Identities::generate()?;
+    let identities = Identities::generate([https, https_self_signed].into_iter().flatten().map(|address| address.ip()))?;
     let stop = shutdown.clone();
     let mut sockets = Sockets { fleet: fleet.clone(), shutdown, tasks: JoinSet::new() };
     let good = Some(&identities.good);

@@ -1,5 +1,6 @@
 //! The certificates: one from a CA of the fleet's own, and two that a careful client refuses.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use rcgen::{
@@ -33,7 +34,7 @@ pub(super) struct Identity {
 pub(super) struct Identities {
     /// The CA, for clients.
     pub(super) ca_pem: String,
-    /// Signed by the CA, for `127.0.0.1`, `::1` and `localhost`.
+    /// Signed by the CA, for `127.0.0.1`, `::1`, `localhost` and the addresses on which the fleet listens.
     pub(super) good: Identity,
     /// For the same names, signed by itself.
     pub(super) self_signed: Identity,
@@ -41,8 +42,8 @@ pub(super) struct Identities {
     pub(super) wrong_name: Identity,
 }
 
-fn params(name: &str, hosts: &[&str]) -> Result<CertificateParams, rcgen::Error> {
-    let mut params = CertificateParams::new(hosts.iter().map(|&host| host.to_owned()).collect::<Vec<_>>())?;
+fn params(name: &str, hosts: &[String]) -> Result<CertificateParams, rcgen::Error> {
+    let mut params = CertificateParams::new(hosts)?;
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
     Ok(params)
@@ -60,9 +61,15 @@ fn identity(certificate: CertificateDer<'static>, key: &KeyPair) -> Result<Ident
 }
 
 impl Identities {
-    /// Makes a new CA and new certificates.
-    pub(super) fn generate() -> Result<Self, TlsError> {
-        const HOSTS: [&str; 3] = ["127.0.0.1", "::1", "localhost"];
+    /// Makes a new CA and new certificates, for the loopback and these further addresses.
+    pub(super) fn generate(further: impl IntoIterator<Item = IpAddr>) -> Result<Self, TlsError> {
+        let mut hosts = ["127.0.0.1", "::1", "localhost"].map(str::to_owned).to_vec();
+        for address in further.into_iter().filter(|address| !address.is_unspecified()) {
+            let address = address.to_string();
+            if !hosts.contains(&address) {
+                hosts.push(address);
+            }
+        }
         let mut ca = params("AutoBuild emulator CA", &[])?;
         ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -72,14 +79,14 @@ impl Identities {
 
         let key = KeyPair::generate()?;
         let signed =
-            |name, hosts| Ok::<_, TlsError>(params(name, hosts)?.signed_by(&key, &issuer)?.der().clone());
+            |name, hosts: &[String]| Ok::<_, TlsError>(params(name, hosts)?.signed_by(&key, &issuer)?.der().clone());
         Ok(Self {
             ca_pem,
-            good: identity(signed("AutoBuild emulator", &HOSTS)?, &key)?,
-            wrong_name: identity(signed("another BMC", &["another-bmc.example.com"])?, &key)?,
+            good: identity(signed("AutoBuild emulator", &hosts)?, &key)?,
+            wrong_name: identity(signed("another BMC", &["another-bmc.example.com".to_owned()])?, &key)?,
             self_signed: {
                 let own = KeyPair::generate()?;
-                identity(params("self-signed BMC", &HOSTS)?.self_signed(&own)?.der().clone(), &own)?
+                identity(params("self-signed BMC", &hosts)?.self_signed(&own)?.der().clone(), &own)?
             },
         })
     }

@@ -49,8 +49,8 @@ impl Site {
 
     async fn stop(&mut self) -> Result<()> {
         if let Some((controller, worker)) = self.processes.take() {
-            controller.process().kill().await?;
-            worker.process().kill().await?;
+            controller.process().stop(LIMIT).await?;
+            worker.process().stop(LIMIT).await?;
         }
         Ok(())
     }

@@ -47,8 +47,10 @@ async fn import(fleet: &Fleet, login: &(String, String), list: &Path, more: &[&s
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fleet_that_exists_is_imported_applied_and_adopted_without_one_request_that_changes_it() {
-    // Machines of its own: those of other tests are in the same cluster, and `--check` looks at all of it.
-    let on = ["--initial-power", "on", "--disk", "Unknown", "--seed", "7700101"];
+    // Machines of its own, and an address of its own (ports are used again): those of other tests are in the same
+    // cluster, and `--check` looks at all of it.
+    let machines = ["--initial-power", "on", "--disk", "Unknown", "--seed", "7700101"];
+    let on = [&machines[..], &["--listen-https", "127.0.0.2:0"]].concat();
     let fleet = Fleet::with(Layout::new(SYSTEMS as u32).emulator(&on)).await.unwrap();
     let login = (fleet.username().to_owned(), fleet.password().to_owned());
     let files = BootFiles::serve().await.unwrap();

@@ -205,6 +205,9 @@ async fn a_wish_that_changes_in_mid_install_ends_in_the_last_one_and_progress_is
     let _controller = fleet.controller("controller").await.unwrap();
     let worker = fleet.worker("worker").await.unwrap();
     let name = system(1);
+    // Long enough for its progress to be shown on a slow machine.
+    let long = json!({ "kind": "InstallDuration", "ms": 15_000 });
+    fleet.bmcs().host_rule(json!({ "system": name, "count": 1, "behaviour": long })).await.unwrap();
     fleet.declare(&name, json!({ "image": { "name": "debian-12" } })).await.unwrap();
     let server = fleet
         .wait(&name, "in mid-install", |server| {
