@@ -3,7 +3,7 @@
 # `DATABASE_URL` are used instead of own servers when you set them (what `. target/dev/env` set does not count).
 
 CARGO ?= cargo
-# How many seeds of the small drill `make soak` tries, about 15 s each.
+# How many seeds of the small drills `make soak` tries: 15 s each with kills, minutes each with walks over specs.
 SOAK_SEEDS ?= 20
 # How many jobs and kills the crash drill of `make soak` has: half of them on each engine, in rounds of 2,000 jobs.
 SOAK_JOBS ?= 20000
@@ -48,6 +48,9 @@ soak: build ## The long drills: SOAK_JOBS (20000) with SOAK_KILLS (200) over bot
 	$(CARGO) test --workspace --locked --test drills -- --ignored --test-threads=1
 	$(CARGO) test --workspace --locked --test kill --test bench -- --ignored --test-threads=1
 	SOAK_SEEDS=$(SOAK_SEEDS) $(CARGO) test --workspace --locked --test kill -- --nocapture at_random
+	@for seed in $$(seq $(SOAK_SEEDS)); do \
+	    SOAK_SEED=$$seed SOAK_STEPS=10 $(CARGO) test --workspace --locked --test drills -- --nocapture walks || exit 1; \
+	done
 
 bench: programs ## Measure the queue on MySQL and MariaDB, about 8 minutes each (BENCH: more arguments; DB: one engine)
 	$(CARGO) build --release --locked --package autobuild --bin autobuild --features peer-apalis

@@ -103,6 +103,8 @@ reasons! {
     MediaNotInserted,
     /// The machine did not fetch its boot script in time.
     NeverBooted,
+    /// The boot service cannot give the machine what its image names.
+    ImageUnusable,
     /// The installer gave up.
     InstallFailed,
     /// The machine was not installed in time.

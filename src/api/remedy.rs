@@ -139,6 +139,11 @@ impl Reason {
                  interface in that network.",
                 &[InstallAgain],
             ),
+            Self::ImageUnusable => remedy(
+                "Read what the boot service could not give: a file with another SHA-256, install data that was changed, is \
+                 missing or cannot be rendered. Correct that, in a new OSImage where its spec is wrong.",
+                &[InstallAgain],
+            ),
             Self::InstallFailed => remedy(
                 "Read what the installer said and look at its console; correct the install data.",
                 &[InstallAgain],

@@ -1,6 +1,5 @@
 //! Why a machine gets nothing. It learns one of two things: not for you, or not now.
 
-use super::download::DownloadError;
 use super::live::Unavailable;
 use super::script::ScriptRefused;
 use super::sessions::{Armed, StoreAway};
@@ -13,6 +12,8 @@ use super::wish::Mismatch;
 pub(super) enum Denied {
     /// There is nothing for it: 404, whatever the reason.
     Refused(String),
+    /// There is something for it that cannot be given, now or later: 404 too. The session's job is told.
+    Broken(String),
     /// Something is away: 503, come again.
     Later(String),
 }
@@ -22,11 +23,16 @@ impl Denied {
         Self::Refused(why.into())
     }
 
+    pub(super) fn broken(why: impl Into<String>) -> Self {
+        Self::Broken(why.into())
+    }
+
     /// The same, with the server that it is about.
     pub(super) fn about(self, armed: &Armed) -> Self {
         let with = |why: String| format!("Server {}/{}: {why}", armed.namespace, armed.name);
         match self {
             Self::Refused(why) => Self::Refused(with(why)),
+            Self::Broken(why) => Self::Broken(with(why)),
             Self::Later(why) => Self::Later(with(why)),
         }
     }
@@ -58,18 +64,12 @@ impl From<Mismatch> for Denied {
 
 impl From<ScriptRefused> for Denied {
     fn from(error: ScriptRefused) -> Self {
-        Self::Refused(error.to_string())
+        Self::Broken(error.to_string())
     }
 }
 
 impl From<RenderError> for Denied {
     fn from(error: RenderError) -> Self {
-        Self::Refused(error.to_string())
-    }
-}
-
-impl From<DownloadError> for Denied {
-    fn from(error: DownloadError) -> Self {
-        if error.may_pass() { Self::Later(error.to_string()) } else { Self::Refused(error.to_string()) }
+        Self::Broken(error.to_string())
     }
 }

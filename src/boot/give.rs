@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use tower::ServiceExt as _;
 use tower_http::services::ServeFile;
 
-use super::artifacts::{Artifacts, PATIENCE};
+use super::artifacts::{Artifacts, PATIENCE, Present};
 use super::asked::Need;
 use super::denied::Denied;
 use super::live::LiveReader;
@@ -24,6 +24,14 @@ use super::template::{Around, render};
 use super::token::BootToken;
 use super::wish::{Stage, judge};
 use crate::api::{Artifact, OSImage, Server};
+use crate::job::BootPurpose;
+
+/// Longest text that the job is told.
+const LONGEST_WHY: usize = 500;
+/// How long a machine waits for its script while the files are downloaded that it asks for next.
+const AHEAD: Duration = Duration::from_secs(5);
+const KERNEL: &str = "spec.source.kernel";
+const INITRD: &str = "spec.source.initrd";
 
 /// What answers are made of.
 #[derive(Clone, Copy)]
@@ -44,8 +52,17 @@ impl Stock<'_> {
         match self.sessions.at_mac(mac).await? {
             AtMac::Unknown => Err(Denied::refused(format!("no Server boots from {mac}"))),
             AtMac::Idle => Ok(text(LOCAL_BOOT.to_owned())),
-            AtMac::Armed(armed) => self.install(&armed).await.map_err(|denied| denied.about(&armed)),
+            AtMac::Armed(armed) => self.told(&armed, self.install(&armed).await).await,
         }
+    }
+
+    /// An answer with the server that it is about. What cannot be given at all is told to the session's job, so that it does
+    /// not wait for a machine that waits for us.
+    pub(super) async fn told<T>(self, armed: &Armed, given: Result<T, Denied>) -> Result<T, Denied> {
+        if let Err(Denied::Broken(why)) = &given {
+            let _ = self.sessions.not_served(armed, why.chars().take(LONGEST_WHY).collect()).await?;
+        }
+        given.map_err(|denied| denied.about(armed))
     }
 
     async fn install(self, armed: &Armed) -> Result<Response, Denied> {
@@ -53,12 +70,20 @@ impl Stock<'_> {
             // Its next device is the virtual CD drive, or its disk.
             return Ok(text(LOCAL_BOOT.to_owned()));
         }
-        let (_, image) = self.objects(armed, Stage::Script).await?;
+        let (server, image) = self.objects(armed, Stage::Script).await?;
         let source = &image.spec.source;
-        let (Some(kernel), Some(initrd)) = (&source.kernel, &source.initrd) else {
-            return Err(Denied::refused(format!("the OSImage {:?} has no kernel to boot", armed.image)));
-        };
+        if source.kernel.is_none() || source.initrd.is_none() {
+            return Err(Denied::broken(format!("the OSImage {:?} has no kernel to boot", armed.image)));
+        }
         let token = BootToken::generate()?;
+        // Before the machine's disks are touched.
+        self.data_can_be_given(armed, &token, &server, &image).await?;
+        for (file, field) in [(&source.kernel, KERNEL), (&source.initrd, INITRD)] {
+            match self.present(armed, file.as_ref(), field, AHEAD).await {
+                Ok(_) | Err(Denied::Later(_)) => {}
+                Err(denied) => return Err(denied),
+            }
+        }
         let script = script::install(script::Boot {
             base: self.base,
             token: &token,
@@ -70,8 +95,6 @@ impl Stock<'_> {
         match self.sessions.hand_out(armed, token.hash()).await? {
             Heard::Refused => Err(Denied::refused("the boot session is over")),
             Heard::Recorded => {
-                self.artifacts.prefetch(kernel);
-                self.artifacts.prefetch(initrd);
                 tracing::info!(
                     namespace = armed.namespace,
                     server = armed.name,
@@ -92,7 +115,7 @@ impl Stock<'_> {
     ) -> Result<Response, Denied> {
         let armed = self.sessions.by_token(&token.hash()).await?;
         let armed = armed.ok_or_else(|| Denied::refused("no boot session has this token"))?;
-        self.serve(&armed, token, need, method, headers).await.map_err(|denied| denied.about(&armed))
+        self.told(&armed, self.serve(&armed, token, need, method, headers).await).await
     }
 
     async fn serve(
@@ -105,10 +128,16 @@ impl Stock<'_> {
     ) -> Result<Response, Denied> {
         let (server, image) = self.objects(armed, Stage::Begun).await?;
         match need {
-            Need::Kernel => self.file(image.spec.source.kernel.as_ref(), PATIENCE, method, headers).await,
-            Need::Initrd => self.file(image.spec.source.initrd.as_ref(), PATIENCE, method, headers).await,
+            Need::Kernel => {
+                let file = image.spec.source.kernel.as_ref();
+                serve_file(&self.present(armed, file, KERNEL, PATIENCE).await?, method, headers).await
+            }
+            Need::Initrd => {
+                let file = image.spec.source.initrd.as_ref();
+                serve_file(&self.present(armed, file, INITRD, PATIENCE).await?, method, headers).await
+            }
             Need::Install => self.install_data(armed, token, &server, &image).await.map(text),
-            Need::UserData => self.user_data(armed, &server).await,
+            Need::UserData => self.user_data(armed, &server).await.map(text),
             Need::MetaData => Ok(text(meta_data(armed))),
             Need::VendorData => Ok(text(String::new())),
         }
@@ -122,29 +151,38 @@ impl Stock<'_> {
         server.zip(image).ok_or_else(|| Denied::refused("an object is gone"))
     }
 
-    pub(super) async fn file(
+    /// A file of the image, as its author meant it; `field` names it in the `OSImage`.
+    pub(super) async fn present(
         self,
+        armed: &Armed,
         artifact: Option<&Artifact>,
+        field: &str,
         patience: Duration,
-        method: Method,
-        headers: &HeaderMap,
-    ) -> Result<Response, Denied> {
-        let artifact = artifact.ok_or_else(|| Denied::refused("the OSImage has no such file"))?;
-        let present = self.artifacts.get_within(artifact, patience).await?;
-        let mut request = Request::new(Body::empty());
-        *request.method_mut() = method;
-        if let Some(range) = headers.get(http::header::RANGE) {
-            request.headers_mut().insert(http::header::RANGE, range.clone());
+    ) -> Result<Present, Denied> {
+        let image = &armed.image;
+        let missing = || Denied::broken(format!("the OSImage {image:?} has no {field}"));
+        let artifact = artifact.ok_or_else(missing)?;
+        self.artifacts.get_within(artifact, patience).await.map_err(|error| {
+            let why = format!("{field} of the OSImage {image:?}: {error}");
+            if error.may_pass() { Denied::Later(why) } else { Denied::Broken(why) }
+        })
+    }
+
+    /// Whether what an installer fetches later can be given.
+    pub(super) async fn data_can_be_given(
+        self,
+        armed: &Armed,
+        token: &BootToken,
+        server: &Server,
+        image: &OSImage,
+    ) -> Result<(), Denied> {
+        if image.spec.install.data_ref.is_some() {
+            self.install_data(armed, token, server, image).await?;
         }
-        let Ok(response) = ServeFile::new(present.path()).oneshot(request).await;
-        if response.status() == http::StatusCode::NOT_FOUND {
-            return Err(Denied::Later("a file of the cache cannot be opened".to_owned()));
+        if armed.purpose == BootPurpose::Install {
+            self.user_data(armed, server).await?;
         }
-        let mut response = response.map(Body::new);
-        response
-            .headers_mut()
-            .insert(CONTENT_TYPE, http::HeaderValue::from_static("application/octet-stream"));
-        Ok(response)
+        Ok(())
     }
 
     async fn install_data(
@@ -156,17 +194,17 @@ impl Stock<'_> {
     ) -> Result<String, Denied> {
         let install = &image.spec.install;
         let (Some(reference), Some(sha256)) = (&install.data_ref, &install.sha256) else {
-            return Err(Denied::refused("the OSImage has no install data"));
+            return Err(Denied::broken("the OSImage has no install data"));
         };
         let (kind, name, key) = (reference.kind.as_str(), &reference.name, &reference.key);
         let data = self.live.data(&armed.namespace, reference).await?;
         let data = data.ok_or_else(|| {
-            Denied::refused(format!(
+            Denied::broken(format!(
                 "spec.install.dataRef of its OSImage: there is no {kind} {name:?} with a key {key:?} in this namespace: create it"
             ))
         })?;
         verify(&data, sha256).map_err(|found| {
-            Denied::refused(format!(
+            Denied::broken(format!(
                 "key {key:?} of {kind} {name:?} has the SHA-256 {found}, and the OSImage says {sha256}: make another OSImage \
                  for the changed data"
             ))
@@ -181,24 +219,45 @@ impl Stock<'_> {
     }
 
     /// Read when it is asked for, and kept nowhere.
-    async fn user_data(self, armed: &Armed, server: &Server) -> Result<Response, Denied> {
-        let Some(user_data) = machine_of(server).user_data else { return Ok(text(String::new())) };
+    async fn user_data(self, armed: &Armed, server: &Server) -> Result<Vec<u8>, Denied> {
+        let Some(user_data) = machine_of(server).user_data else { return Ok(Vec::new()) };
         let (secret, key) = (&user_data.name, &user_data.key);
         let data = self.live.secret_key(&armed.namespace, secret, key).await?;
         let data = data.ok_or_else(|| {
-            Denied::refused(format!(
+            Denied::broken(format!(
                 "there is no Secret {secret:?} with a key {key:?} for its user data: create it"
             ))
         })?;
         if let Some(sha256) = &user_data.sha256 {
             verify(&data, sha256).map_err(|_| {
-                Denied::refused(format!(
+                Denied::broken(format!(
                     "key {key:?} of Secret {secret:?} is not what the sha256 of its user data says"
                 ))
             })?;
         }
-        Ok(text(data))
+        Ok(data)
     }
+}
+
+pub(super) async fn serve_file(
+    present: &Present,
+    method: Method,
+    headers: &HeaderMap,
+) -> Result<Response, Denied> {
+    let mut request = Request::new(Body::empty());
+    *request.method_mut() = method;
+    if let Some(range) = headers.get(http::header::RANGE) {
+        request.headers_mut().insert(http::header::RANGE, range.clone());
+    }
+    let Ok(response) = ServeFile::new(present.path()).oneshot(request).await;
+    if response.status() == http::StatusCode::NOT_FOUND {
+        return Err(Denied::Later("a file of the cache cannot be opened".to_owned()));
+    }
+    let mut response = response.map(Body::new);
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, http::HeaderValue::from_static("application/octet-stream"));
+    Ok(response)
 }
 
 /// JSON, which is YAML too. A new installation is a new instance.

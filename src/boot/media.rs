@@ -12,7 +12,7 @@ use axum::response::Response;
 use http::{HeaderMap, Method};
 
 use super::denied::Denied;
-use super::give::{Stock, text};
+use super::give::{Stock, serve_file, text};
 use super::mac::Mac;
 use super::script;
 use super::sessions::{Armed, AtMac, Heard, Medium};
@@ -34,21 +34,24 @@ pub(super) struct Media(Mutex<HashMap<[u8; 32], Judged>>);
 #[derive(Debug, Clone)]
 struct Judged {
     at: Instant,
+    armed: Armed,
     iso: Artifact,
 }
 
 impl Media {
-    fn recent(&self, hash: &TokenHash) -> Option<Artifact> {
+    fn recent(&self, hash: &TokenHash) -> Option<Judged> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.get(hash.as_bytes()).filter(|judged| judged.at.elapsed() < KEPT).map(|judged| judged.iso.clone())
+        kept.get(hash.as_bytes()).filter(|judged| judged.at.elapsed() < KEPT).cloned()
     }
 
-    fn keep(&self, hash: &TokenHash, iso: Artifact) {
+    fn keep(&self, hash: &TokenHash, armed: Armed, iso: Artifact) -> Judged {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() >= REMEMBERED {
             kept.retain(|_, judged| judged.at.elapsed() < KEPT);
         }
-        kept.insert(*hash.as_bytes(), Judged { at: Instant::now(), iso });
+        let judged = Judged { at: Instant::now(), armed, iso };
+        kept.insert(*hash.as_bytes(), judged.clone());
+        judged
     }
 }
 
@@ -62,22 +65,23 @@ impl Stock<'_> {
         headers: &HeaderMap,
     ) -> Result<Response, Denied> {
         let hash = token.hash();
-        let iso = if let Some(iso) = media.recent(&hash) {
-            iso
+        let judged = if let Some(judged) = media.recent(&hash) {
+            judged
         } else {
             let armed = self.sessions.by_media(&hash).await?;
             let armed = armed.ok_or_else(|| Denied::refused("no medium has this token"))?;
-            let iso = self.judged(&armed, &hash).await.map_err(|denied| denied.about(&armed))?;
-            media.keep(&hash, iso.clone());
-            iso
+            let iso = self.told(&armed, self.judged(&armed, &hash).await).await?;
+            media.keep(&hash, armed, iso)
         };
-        self.file(Some(&iso), PATIENCE, method, headers).await
+        let Judged { armed, iso, .. } = judged;
+        let present = self.present(&armed, Some(&iso), "spec.source.iso", PATIENCE).await;
+        serve_file(&self.told(&armed, present).await?, method, headers).await
     }
 
     async fn judged(self, armed: &Armed, hash: &TokenHash) -> Result<Artifact, Denied> {
         let (_, image) = self.objects(armed, Stage::Begun).await?;
         let iso = image.spec.source.iso;
-        let iso = iso.ok_or_else(|| Denied::refused(format!("the OSImage {:?} has no ISO", armed.image)))?;
+        let iso = iso.ok_or_else(|| Denied::broken(format!("the OSImage {:?} has no ISO", armed.image)))?;
         if armed.medium == Medium::Unread {
             // Only for people who ask why a machine did not boot: the machine itself was not heard of by this.
             self.sessions.media_read(hash).await?;
@@ -96,12 +100,14 @@ impl Stock<'_> {
             }
             AtMac::Unknown => return Err(Denied::refused(format!("no Server boots from {mac}"))),
         };
-        self.begin(&armed).await.map_err(|denied| denied.about(&armed))
+        self.told(&armed, self.begin(&armed).await).await
     }
 
     async fn begin(self, armed: &Armed) -> Result<Response, Denied> {
-        self.objects(armed, Stage::Script).await?;
+        let (server, image) = self.objects(armed, Stage::Script).await?;
         let token = BootToken::generate()?;
+        // Before the machine's disks are touched.
+        self.data_can_be_given(armed, &token, &server, &image).await?;
         let told = script::session(self.base, &token, &armed.digest, armed.purpose)?;
         match self.sessions.hand_out(armed, token.hash()).await? {
             Heard::Refused => Err(Denied::refused("the boot session is over")),

@@ -80,7 +80,7 @@ impl BootService {
         };
         let (outcome, response) = match answer {
             Ok(response) => ("served", response),
-            Err(Denied::Refused(why)) => {
+            Err(Denied::Refused(why) | Denied::Broken(why)) => {
                 tracing::warn!(%peer, request = name, "refused: {why}");
                 let _ = self.0.peers.failed(peer);
                 ("refused", refused())

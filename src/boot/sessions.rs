@@ -121,6 +121,9 @@ pub trait Sessions: Send + Sync {
     /// Records that its BMC reads the medium.
     fn media_read<'a>(&'a self, token: &'a TokenHash) -> BoxFuture<'a, Result<(), StoreAway>>;
 
+    /// Records that the machine of that session cannot be given what its image names, for its job.
+    fn not_served<'a>(&'a self, armed: &'a Armed, why: String) -> BoxFuture<'a, Result<Heard, StoreAway>>;
+
     /// Records what the machine of that session reports.
     fn call_home<'a>(
         &'a self,

@@ -118,6 +118,10 @@ impl Sessions for QueueSessions {
         async move { self.0.media_read(&token.to_hex()).await.map_err(|error| away(&error)) }.boxed()
     }
 
+    fn not_served<'a>(&'a self, armed: &'a Armed, why: String) -> BoxFuture<'a, Result<Heard, StoreAway>> {
+        self.tell(armed, None, queue::CallHome::NotServed { why }).boxed()
+    }
+
     fn call_home<'a>(
         &'a self,
         armed: &'a Armed,

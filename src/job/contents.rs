@@ -157,6 +157,8 @@ pub struct BootEvidence {
     pub progress: Option<InstallProgress>,
     /// The installer gave up, with its own words.
     pub failed: Option<String>,
+    /// Why the boot service cannot give the machine what its image names.
+    pub not_served: Option<String>,
     /// When the installed system called home.
     pub installed_at_ms: Option<i64>,
 }

@@ -76,6 +76,11 @@ pub enum CallHome {
         /// In its own words, at most 256 characters.
         reason: String,
     },
+    /// The boot service cannot give it what its image names, now or later.
+    NotServed {
+        /// Why, at most 512 characters.
+        why: String,
+    },
     /// The installed system runs. Ends the session.
     Installed,
 }
@@ -161,11 +166,12 @@ impl Call {
         let sets = match &self.what {
             CallHome::ScriptFetched { .. } => {
                 ", token_hash = ?, fetched_at_ms = COALESCE(fetched_at_ms, heard_at_ms), percent = NULL, line = NULL, \
-                 failed = NULL"
+                 failed = NULL, not_served = NULL"
             }
             CallHome::Booted => "",
             CallHome::Progress(_) => ", percent = ?, line = ?",
             CallHome::Failed { .. } => ", failed = ?",
+            CallHome::NotServed { .. } => ", not_served = ?",
             CallHome::Installed => ", installed_at_ms = heard_at_ms",
         };
         // MySQL and MariaDB assign from left to right: what follows sees the new heard_at_ms.
@@ -176,7 +182,7 @@ impl Call {
         query = match &self.what {
             CallHome::ScriptFetched { token_hash } => query.bind(token_hash),
             CallHome::Progress(told) => query.bind(told.percent).bind(&told.line),
-            CallHome::Failed { reason } => query.bind(reason),
+            CallHome::Failed { reason: text } | CallHome::NotServed { why: text } => query.bind(text),
             CallHome::Booted | CallHome::Installed => query,
         };
         query.bind(self.uid.as_str()).execute(connection).await?;
@@ -329,7 +335,7 @@ impl Queue {
     }
 
     /// Records what a machine tells, and wakes its job where that is worth it. `token_hash`: the one by which the session
-    /// was found; `None` for the fetch of a script. [`QueueError::Busy`]: try again.
+    /// was found; `None` for the fetch of a script, and for what the boot service says itself. [`QueueError::Busy`]: try again.
     pub async fn call_home(
         &self,
         uid: &ServerUid,
@@ -360,6 +366,7 @@ impl Queue {
             heard_at_ms: row.try_get("heard_at_ms")?,
             progress: progress(&row)?,
             failed: row.try_get("failed")?,
+            not_served: row.try_get("not_served")?,
             installed_at_ms: row.try_get("installed_at_ms")?,
         }))
     }

@@ -1,4 +1,4 @@
-//! The crash drill: thousands of jobs while workers are killed and frozen at random and the database is killed twice.
+//! The crash drill: many jobs while workers are killed and frozen at random and the database is killed twice.
 //!
 //! `SOAK_SEED` repeats one, `SOAK_JOBS` and `SOAK_KILLS` make it longer: they are spread over rounds of 2,000 jobs,
 //! each a fleet of its own.
@@ -25,7 +25,7 @@ const SERVERS: usize = 100;
 const WORKERS: usize = 4;
 const JOBS_IN_A_ROUND: usize = 2_000;
 
-fn number(variable: &str, otherwise: u64) -> u64 {
+pub fn number(variable: &str, otherwise: u64) -> u64 {
     match std::env::var(variable) {
         Ok(text) => text.parse().unwrap_or_else(|_| panic!("{variable} is {text:?}, which is no number")),
         Err(_) => otherwise,
@@ -48,8 +48,8 @@ struct Round {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_dies_or_freezes_every_job_is_done_and_recorded_once() {
-    let jobs = number("SOAK_JOBS", JOBS_IN_A_ROUND as u64) as usize;
-    let kills = number("SOAK_KILLS", 20) as usize;
+    let jobs = number("SOAK_JOBS", 800) as usize;
+    let kills = number("SOAK_KILLS", 8) as usize;
     let first = seed();
     let rounds = jobs.div_ceil(JOBS_IN_A_ROUND);
     for round in 0..rounds {

@@ -1,5 +1,6 @@
 //! Random walks over `spec` on a fleet that misbehaves: when the trouble is over, the end is that of the last spec alone; no
-//! data is given up more often than was asked for; and what was decommissioned stays so.
+//! data is given up more often than was asked for; and what was decommissioned stays so. `SOAK_SEED` repeats one, `SOAK_STEPS` makes
+//! it longer.
 
 use std::time::{Duration, Instant};
 
@@ -12,10 +13,9 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::{Value, json};
 
-use crate::crash::seed;
+use crate::crash::{number, seed};
 
 const SYSTEMS: usize = 8;
-const STEPS: usize = 8;
 const IMAGES: [&str; 2] = ["debian-12", "debian-13"];
 const POWERS: [&str; 2] = ["PoweredOn", "PoweredOff"];
 
@@ -123,7 +123,7 @@ impl Walk {
     }
 
     async fn walk(&mut self, fleet: &Fleet) -> Result<()> {
-        for _ in 0..STEPS {
+        for _ in 0..number("SOAK_STEPS", 5) {
             let change = self.step();
             fleet.change(&self.name, change).await?;
             self.until(fleet).await?;

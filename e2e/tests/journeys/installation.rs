@@ -18,7 +18,7 @@ fn image_of(server: &Server) -> Option<(&str, bool)> {
 }
 
 /// Waits until that image is on a system, and says so.
-async fn installed(fleet: &Fleet, name: &str, image: &str) -> Result<Server> {
+pub(crate) async fn installed(fleet: &Fleet, name: &str, image: &str) -> Result<Server> {
     let server = fleet
         .wait(name, &format!("{image} installed, Ready"), |server| {
             image_of(server).is_some_and(|(there, _)| there == image) && at_rest(server)

@@ -8,6 +8,7 @@ mod by_hand;
 mod call_home;
 mod deletion;
 mod end_of_life;
+mod image_mistakes;
 mod import;
 mod installation;
 mod one_reboot_per_token;

@@ -290,6 +290,7 @@ async fn boots(f: &Fixture, servers: &[ServerUid]) {
             CallHome::Booted,
             CallHome::Progress(told),
             CallHome::Failed { reason: "no disk".into() },
+            CallHome::NotServed { why: "another SHA-256".into() },
             CallHome::Installed,
         ] {
             queue.boot_by_token(&format!("{number}")).await.unwrap();

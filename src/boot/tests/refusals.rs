@@ -103,6 +103,56 @@ async fn install_data_that_was_changed_is_not_served() {
     let changed = serde_json::json!({"data": {"preseed": "late_command reboot"}});
     site.cluster.put("configmaps/debian", changed);
     assert_eq!(site.get(&format!("{session}/install")).await.0, StatusCode::NOT_FOUND);
+    let told = site.store.0.lock().unwrap().not_served.clone();
+    assert!(told.len() == 1 && told[0].contains("make another OSImage for the changed data"), "{told:?}");
+}
+
+/// Gives the image another spec, and the session its digest.
+fn with_image(site: &Site, change: impl FnOnce(&mut crate::api::OSImageSpec)) {
+    let mut image = site.image.clone();
+    change(&mut image.spec);
+    site.store.0.lock().unwrap().armed.as_mut().unwrap().digest = image.spec.digest();
+    site.cluster.put("osimages/debian", image);
+}
+
+#[tokio::test]
+async fn what_can_never_be_given_is_told_to_the_job_before_a_disk_is_touched() {
+    let changes: [(&str, Change); 5] = [
+        ("another SHA-256, and the OSImage says", |site| {
+            let other = "0".repeat(64);
+            with_image(site, |spec| spec.source.kernel.as_mut().unwrap().sha256 = other);
+        }),
+        ("the scheme \"ftp\" is not spoken", |site| {
+            with_image(site, |spec| spec.source.initrd.as_mut().unwrap().url = "ftp://x.example.com/a".into());
+        }),
+        ("there is no ConfigMap \"debian\"", |site| {
+            site.cluster.0.lock().unwrap().all.remove("configmaps/debian");
+        }),
+        ("undefined value", |site| {
+            let data = "hostname {{ vars.rack }}";
+            site.cluster.put("configmaps/debian", serde_json::json!({"data": {"preseed": data}}));
+            let sha256 = super::site::sha256(data.as_bytes());
+            with_image(site, |spec| spec.install.sha256 = Some(sha256));
+        }),
+        ("there is no Secret \"user-data\"", |site| {
+            let mut server = server();
+            let image = server.spec.image.as_mut().unwrap();
+            image.user_data_ref = Some(crate::api::UserDataRef {
+                name: "user-data".into(),
+                key: "all".into(),
+                sha256: None,
+            });
+            site.cluster.put("servers/node-1", server);
+        }),
+    ];
+    for (why, change) in changes {
+        let site = Site::new().await;
+        change(&site);
+        assert_eq!(site.get(&format!("/boot/{MAC}")).await.0, StatusCode::NOT_FOUND, "{why}");
+        let kept = site.store.0.lock().unwrap();
+        assert!(kept.token.is_none(), "{why}: a token was given");
+        assert!(kept.not_served.len() == 1 && kept.not_served[0].contains(why), "{why}: {:?}", kept.not_served);
+    }
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ pub(super) struct Kept {
     pub(super) token: Option<TokenHash>,
     pub(super) media: Option<TokenHash>,
     pub(super) heard: Vec<CallHome>,
+    pub(super) not_served: Vec<String>,
     pub(super) away: bool,
 }
 
@@ -69,6 +70,13 @@ impl Sessions for Store {
             if let Some(armed) = kept.armed.as_mut().filter(|_| kept.media == Some(*token)) {
                 armed.medium = Medium::Read;
             }
+        })
+    }
+
+    fn not_served<'a>(&'a self, _: &'a Armed, why: String) -> BoxFuture<'a, Result<Heard, StoreAway>> {
+        self.with(|kept| {
+            kept.not_served.push(why);
+            Heard::Recorded
         })
     }
 

@@ -166,6 +166,9 @@ async fn await_boot(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
         Ok(evidence) => evidence,
         Err(outcome) => return Ok(outcome),
     };
+    if let Some(problem) = unusable(run, &evidence) {
+        return Ok(StepOutcome::Failed { problem });
+    }
     if evidence.fetched_at_ms.is_some() {
         return Ok(StepOutcome::Next);
     }
@@ -192,6 +195,14 @@ async fn await_boot(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
     Ok(StepOutcome::Failed { problem: Problem::new(Reason::NeverBooted, message) })
 }
 
+/// What the boot service cannot give to this machine, it cannot give later either.
+pub(super) fn unusable(run: &Run<'_>, evidence: &BootEvidence) -> Option<Problem> {
+    let why = evidence.not_served.as_ref()?;
+    let untouched = if evidence.fetched_at_ms.is_none() { ", and its disks were not touched" } else { "" };
+    let message = format!("the machine was not given what it asked for{untouched}: {why}; {}", once_more(run));
+    Some(Problem::new(Reason::ImageUnusable, message))
+}
+
 /// How a person has it done again.
 pub(super) fn once_more(run: &Run<'_>) -> &'static str {
     if run.action().wipes() {
@@ -212,6 +223,9 @@ async fn await_install(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
             BootMethod::PXE | BootMethod::HTTP => finish(run).await,
             BootMethod::VirtualMedia => Ok(StepOutcome::Next),
         };
+    }
+    if let Some(problem) = unusable(run, &evidence) {
+        return Ok(StepOutcome::Failed { problem });
     }
     if let Some(reason) = &evidence.failed {
         let message = format!(
@@ -331,6 +345,7 @@ mod tests {
             heard_at_ms: Some(10_000),
             progress: Some(crate::job::InstallProgress { percent: 40, line: "writing".into() }),
             failed: None,
+            not_served: None,
             installed_at_ms: None,
         };
         let text = last_seen(&evidence, 70_000);

@@ -1,7 +1,7 @@
 //! `Wipe` and `Decommission`: the machine boots what erases its disks, that calls home when they are empty, and the power is
 //! cut. Without that call nothing counts as erased.
 
-use super::install::{self, evidence, last_seen, left, once_more};
+use super::install::{self, evidence, last_seen, left, once_more, unusable};
 use crate::api::Reason;
 use crate::job::{Action, Problem, Step, StepOutcome, WaitingFor};
 use crate::queue::Disks;
@@ -24,6 +24,9 @@ async fn await_wipe(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
     };
     if evidence.installed_at_ms.is_some() {
         return Ok(StepOutcome::Next);
+    }
+    if let Some(problem) = unusable(run, &evidence) {
+        return Ok(StepOutcome::Failed { problem });
     }
     let failed = |reason, message| Ok(StepOutcome::Failed { problem: Problem::new(reason, message) });
     if let Some(reason) = &evidence.failed {
