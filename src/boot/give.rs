@@ -160,7 +160,7 @@ impl Stock<'_> {
         patience: Duration,
     ) -> Result<Present, Denied> {
         let image = &armed.image;
-        let missing = || Denied::broken(format!("the OSImage {image:?} has no {field}"));
+        let missing = || Denied::refused(format!("the OSImage {image:?} has no {field}"));
         let artifact = artifact.ok_or_else(missing)?;
         self.artifacts.get_within(artifact, patience).await.map_err(|error| {
             let why = format!("{field} of the OSImage {image:?}: {error}");
@@ -194,7 +194,7 @@ impl Stock<'_> {
     ) -> Result<String, Denied> {
         let install = &image.spec.install;
         let (Some(reference), Some(sha256)) = (&install.data_ref, &install.sha256) else {
-            return Err(Denied::broken("the OSImage has no install data"));
+            return Err(Denied::refused("the OSImage has no install data"));
         };
         let (kind, name, key) = (reference.kind.as_str(), &reference.name, &reference.key);
         let data = self.live.data(&armed.namespace, reference).await?;
@@ -254,9 +254,7 @@ pub(super) async fn serve_file(
         return Err(Denied::Later("a file of the cache cannot be opened".to_owned()));
     }
     let mut response = response.map(Body::new);
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, http::HeaderValue::from_static("application/octet-stream"));
+    response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static("application/octet-stream"));
     Ok(response)
 }
 

@@ -126,7 +126,8 @@ pub async fn serve(
     if own_ports > systems {
         return Err(ServeError::TooManyOwnPorts { asked: own_ports, systems });
     }
-    let identities = Identities::generate([https, https_self_signed].into_iter().flatten().map(|address| address.ip()))?;
+    let identities =
+        Identities::generate([https, https_self_signed].into_iter().flatten().map(|address| address.ip()))?;
     let stop = shutdown.clone();
     let mut sockets = Sockets { fleet: fleet.clone(), shutdown, tasks: JoinSet::new() };
     let good = Some(&identities.good);

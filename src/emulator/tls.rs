@@ -78,8 +78,9 @@ impl Identities {
         let issuer = Issuer::new(ca, ca_key);
 
         let key = KeyPair::generate()?;
-        let signed =
-            |name, hosts: &[String]| Ok::<_, TlsError>(params(name, hosts)?.signed_by(&key, &issuer)?.der().clone());
+        let signed = |name, hosts: &[String]| {
+            Ok::<_, TlsError>(params(name, hosts)?.signed_by(&key, &issuer)?.der().clone())
+        };
         Ok(Self {
             ca_pem,
             good: identity(signed("AutoBuild emulator", &hosts)?, &key)?,

@@ -199,7 +199,8 @@ async fn await_boot(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
 pub(super) fn unusable(run: &Run<'_>, evidence: &BootEvidence) -> Option<Problem> {
     let why = evidence.not_served.as_ref()?;
     let untouched = if evidence.fetched_at_ms.is_none() { ", and its disks were not touched" } else { "" };
-    let message = format!("the machine was not given what it asked for{untouched}: {why}; {}", once_more(run));
+    let message =
+        format!("the machine was not given what it asked for{untouched}: {why}; {}", once_more(run));
     Some(Problem::new(Reason::ImageUnusable, message))
 }
 
