@@ -34,6 +34,10 @@ pub struct ControlPlane {
     dir: PathBuf,
 }
 
+/// A third of its processor time went into collecting garbage (a profile of 600 servers powered off at once); up to this limit
+/// there is memory for doing it more seldom.
+const FEWER_COLLECTIONS: [(&str, &str); 2] = [("GOGC", "400"), ("GOMEMLIMIT", "1536MiB")];
+
 impl ControlPlane {
     /// Starts one that ends with this process.
     pub async fn start() -> Result<Self> {
@@ -67,7 +71,7 @@ impl ControlPlane {
             name: "controlplane".to_owned(),
             program,
             args: ["--dir", &text(&dir)?, "--kubeconfig", &text(&kubeconfig)?].map(str::to_owned).to_vec(),
-            env: Vec::new(),
+            env: FEWER_COLLECTIONS.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
             log_dir: dir.join("logs"),
             lifetime,
         })?;

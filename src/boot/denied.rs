@@ -10,8 +10,10 @@ use super::wish::Mismatch;
 /// Nothing is given; the text is for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Denied {
-    /// There is nothing for it: 404, whatever the reason.
+    /// There is nothing for it: 404, whatever the reason. Too many of these, and its address has to wait.
     Refused(String),
+    /// Its session is open, and has nothing of that kind: 404 too, and nobody has guessed anything.
+    Absent(String),
     /// There is something for it that cannot be given, now or later: 404 too. The session's job is told.
     Broken(String),
     /// Something is away: 503, come again.
@@ -31,7 +33,7 @@ impl Denied {
     pub(super) fn about(self, armed: &Armed) -> Self {
         let with = |why: String| format!("Server {}/{}: {why}", armed.namespace, armed.name);
         match self {
-            Self::Refused(why) => Self::Refused(with(why)),
+            Self::Refused(why) | Self::Absent(why) => Self::Absent(with(why)),
             Self::Broken(why) => Self::Broken(with(why)),
             Self::Later(why) => Self::Later(with(why)),
         }

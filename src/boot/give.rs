@@ -1,5 +1,6 @@
 //! What machines are given: the script, and what an installation needs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -18,6 +19,7 @@ use super::live::LiveReader;
 use super::mac::Mac;
 use super::machine::machine_of;
 use super::public_url::PublicUrl;
+use super::recent::Recent;
 use super::script::{self, LOCAL_BOOT};
 use super::sessions::{Armed, AtMac, Heard, Medium, Sessions};
 use super::template::{Around, render};
@@ -40,6 +42,16 @@ pub(super) struct Stock<'a> {
     pub(super) sessions: &'a dyn Sessions,
     pub(super) live: &'a LiveReader,
     pub(super) artifacts: &'a Artifacts,
+    pub(super) judged: &'a Judged,
+}
+
+/// What was judged a moment ago.
+#[derive(Debug, Default)]
+pub(super) struct Judged {
+    /// Of installations that have begun.
+    begun: Recent<Arc<(Server, OSImage)>>,
+    /// Of media that are read.
+    pub(super) media: Recent<(Armed, Artifact)>,
 }
 
 impl Stock<'_> {
@@ -126,7 +138,15 @@ impl Stock<'_> {
         method: Method,
         headers: &HeaderMap,
     ) -> Result<Response, Denied> {
-        let (server, image) = self.objects(armed, Stage::Begun).await?;
+        let hash = token.hash();
+        let objects = if let Some(objects) = self.judged.begun.get(&hash) {
+            objects
+        } else {
+            let objects = Arc::new(self.objects(armed, Stage::Begun).await?);
+            self.judged.begun.keep(&hash, Arc::clone(&objects));
+            objects
+        };
+        let (server, image) = &*objects;
         match need {
             Need::Kernel => {
                 let file = image.spec.source.kernel.as_ref();
@@ -136,8 +156,8 @@ impl Stock<'_> {
                 let file = image.spec.source.initrd.as_ref();
                 serve_file(&self.present(armed, file, INITRD, PATIENCE).await?, method, headers).await
             }
-            Need::Install => self.install_data(armed, token, &server, &image).await.map(text),
-            Need::UserData => self.user_data(armed, &server).await.map(text),
+            Need::Install => self.install_data(armed, token, server, image).await.map(text),
+            Need::UserData => self.user_data(armed, server).await.map(text),
             Need::MetaData => Ok(text(meta_data(armed))),
             Need::VendorData => Ok(text(String::new())),
         }

@@ -2,11 +2,8 @@
 //!
 //! A BMC reads an ISO while its machine runs from it, in thousands of small ranges. So a session that was found and judged a
 //! moment ago is not looked up again: a medium is read for so long at most after its session is over.
-#![expect(clippy::disallowed_methods, reason = "a judgement is kept for a few seconds")]
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::response::Response;
 use http::{HeaderMap, Method};
@@ -20,60 +17,27 @@ use super::token::{BootToken, TokenHash};
 use super::wish::Stage;
 use crate::api::Artifact;
 
-/// How long a judgement is kept.
-const KEPT: Duration = Duration::from_secs(10);
-/// So many are kept before those that are too old are forgotten.
-const REMEMBERED: usize = 1_000;
 /// How long a BMC waits for a download. Most give up soon; the next try finds the file.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// The media whose sessions were judged a moment ago.
-#[derive(Debug, Default)]
-pub(super) struct Media(Mutex<HashMap<[u8; 32], Judged>>);
-
-#[derive(Debug, Clone)]
-struct Judged {
-    at: Instant,
-    armed: Armed,
-    iso: Artifact,
-}
-
-impl Media {
-    fn recent(&self, hash: &TokenHash) -> Option<Judged> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.get(hash.as_bytes()).filter(|judged| judged.at.elapsed() < KEPT).cloned()
-    }
-
-    fn keep(&self, hash: &TokenHash, armed: Armed, iso: Artifact) -> Judged {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() >= REMEMBERED {
-            kept.retain(|_, judged| judged.at.elapsed() < KEPT);
-        }
-        let judged = Judged { at: Instant::now(), armed, iso };
-        kept.insert(*hash.as_bytes(), judged.clone());
-        judged
-    }
-}
 
 impl Stock<'_> {
     /// The ISO, or the part of it that is asked for.
     pub(super) async fn medium(
         self,
-        media: &Media,
         token: &BootToken,
         method: Method,
         headers: &HeaderMap,
     ) -> Result<Response, Denied> {
         let hash = token.hash();
-        let judged = if let Some(judged) = media.recent(&hash) {
+        let (armed, iso) = if let Some(judged) = self.judged.media.get(&hash) {
             judged
         } else {
             let armed = self.sessions.by_media(&hash).await?;
             let armed = armed.ok_or_else(|| Denied::refused("no medium has this token"))?;
             let iso = self.told(&armed, self.judged(&armed, &hash).await).await?;
-            media.keep(&hash, armed, iso)
+            self.judged.media.keep(&hash, (armed.clone(), iso.clone()));
+            (armed, iso)
         };
-        let Judged { armed, iso, .. } = judged;
         let present = self.present(&armed, Some(&iso), "spec.source.iso", PATIENCE).await;
         serve_file(&self.told(&armed, present).await?, method, headers).await
     }

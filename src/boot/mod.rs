@@ -31,6 +31,7 @@ mod machine;
 mod media;
 mod peers;
 mod public_url;
+mod recent;
 mod report_form;
 mod reported;
 mod script;

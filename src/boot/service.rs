@@ -13,9 +13,8 @@ use ipnet::IpNet;
 use super::artifacts::Artifacts;
 use super::asked::{Asked, Report, asked};
 use super::denied::Denied;
-use super::give::Stock;
+use super::give::{Judged, Stock};
 use super::live::LiveReader;
-use super::media::Media;
 use super::peers::{Admission, Counted, Peers};
 use super::public_url::PublicUrl;
 use super::report_form;
@@ -37,7 +36,7 @@ struct Inner {
     sessions: Arc<dyn Sessions>,
     live: LiveReader,
     artifacts: Artifacts,
-    media: Media,
+    judged: Judged,
     peers: Peers,
 }
 
@@ -50,8 +49,8 @@ impl BootService {
         live: LiveReader,
         artifacts: Artifacts,
     ) -> Self {
-        let (media, peers) = (Media::default(), Peers::new(allowed));
-        Self(Arc::new(Inner { base, sessions, live, artifacts, media, peers }))
+        let (judged, peers) = (Judged::default(), Peers::new(allowed));
+        Self(Arc::new(Inner { base, sessions, live, artifacts, judged, peers }))
     }
 
     /// The answer to one request.
@@ -80,9 +79,13 @@ impl BootService {
         };
         let (outcome, response) = match answer {
             Ok(response) => ("served", response),
-            Err(Denied::Refused(why) | Denied::Broken(why)) => {
+            Err(Denied::Refused(why)) => {
                 tracing::warn!(%peer, request = name, "refused: {why}");
                 let _ = self.0.peers.failed(peer);
+                ("refused", refused())
+            }
+            Err(Denied::Absent(why) | Denied::Broken(why)) => {
+                tracing::warn!(%peer, request = name, "refused: {why}");
                 ("refused", refused())
             }
             Err(Denied::Later(why)) => {
@@ -95,8 +98,8 @@ impl BootService {
     }
 
     pub(super) fn stock(&self) -> Stock<'_> {
-        let Inner { base, sessions, live, artifacts, .. } = &*self.0;
-        Stock { base, sessions: &**sessions, live, artifacts }
+        let Inner { base, sessions, live, artifacts, judged, .. } = &*self.0;
+        Stock { base, sessions: &**sessions, live, artifacts, judged }
     }
 
     async fn give(&self, asked: &Asked, request: Request<Body>) -> Result<Response, Denied> {
@@ -106,7 +109,7 @@ impl BootService {
             Asked::Chain => Ok(stock.chain()),
             Asked::Script(mac) => stock.script(mac).await,
             Asked::Session(mac) => stock.session(mac).await,
-            Asked::Media(token) => stock.medium(&self.0.media, token, head.method, &head.headers).await,
+            Asked::Media(token) => stock.medium(token, head.method, &head.headers).await,
             Asked::Need(token, need) => stock.need(token, *need, head.method, &head.headers).await,
             Asked::Report(token, report) => self.hear(token, *report, body).await,
         }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use kube::runtime::events::{Recorder, Reporter};
 use kube::{Api, Client};
-use tokio::sync::Semaphore;
 
 use super::budgets::Budgets;
 use super::derivation::Derivation;
@@ -17,6 +16,7 @@ use super::retries::Retries;
 use super::secrets::Secrets;
 use super::settings::ControllerSettings;
 use super::sites::Sites;
+use super::turns::Turns;
 use super::written::Written;
 use crate::api::{Server, names};
 use crate::job::SecretVersion;
@@ -37,8 +37,7 @@ pub(super) struct Context {
     pub written: Arc<Written>,
     pub retries: Retries,
     pub derivation: Derivation,
-    /// Reconciles at once over all namespaces.
-    pub turns: Arc<Semaphore>,
+    pub turns: Turns,
 }
 
 impl Context {
@@ -53,7 +52,7 @@ impl Context {
         let secrets = settings.namespaces.iter().map(|name| (name.clone(), Secrets::default())).collect();
         Self {
             recorder: Recorder::new(client.clone(), reporter),
-            turns: Arc::new(Semaphore::new(usize::from(settings.concurrency))),
+            turns: Turns::new(settings.concurrency),
             images: ImageStore::new(&settings.namespaces),
             budgets: Budgets::default(),
             sites: Sites::default(),

@@ -29,17 +29,26 @@ const IDLE: Duration = Duration::from_millis(250);
 const AWAY: Duration = Duration::from_secs(1);
 /// How long a woken reconcile has before it is woken again for the same version.
 const AGAIN: Duration = Duration::from_secs(3);
+/// While much waits to be shown, a server is woken for a newer version only after so long for each that waits: what changes
+/// all the time must not keep the others from being shown. (A server that is woken while its reconcile runs comes before all
+/// that wait: without this a hundred installations kept one other server's change from being shown for two minutes.)
+const TURN: Duration = Duration::from_millis(20);
+/// The longest such time.
+const LONGEST_TURN: Duration = Duration::from_secs(5);
 
 /// The versions for which a reconcile was woken.
 #[derive(Debug, Default)]
 struct Woken {
     last: HashMap<ServerUid, (i64, Instant)>,
+    /// How long a server waits for its next turn.
+    turn: Duration,
 }
 
 impl Woken {
     fn is_due(&mut self, row: &Changed, now: Instant) -> bool {
         let due = self.last.get(&row.uid).is_none_or(|(version, at)| {
-            *version != row.version || now.saturating_duration_since(*at) >= AGAIN
+            let since = now.saturating_duration_since(*at);
+            since >= if *version == row.version { AGAIN } else { self.turn }
         });
         if due {
             self.last.insert(row.uid.clone(), (row.version, now));
@@ -47,10 +56,15 @@ impl Woken {
         due
     }
 
-    /// What is not in the feed any more was shown.
-    fn keep_only(&mut self, rows: &[Changed]) {
+    /// What is not in the feed any more was shown; it may be back before its next turn.
+    fn keep_only(&mut self, rows: &[Changed], now: Instant) {
+        self.turn = match rows.len() {
+            waiting if waiting < MUCH => Duration::ZERO,
+            waiting => (TURN * u32::try_from(waiting).unwrap_or(u32::MAX)).min(LONGEST_TURN),
+        };
         let left: std::collections::HashSet<&ServerUid> = rows.iter().map(|row| &row.uid).collect();
-        self.last.retain(|uid, _| left.contains(uid));
+        let turn = self.turn;
+        self.last.retain(|uid, (_, at)| left.contains(uid) || now.saturating_duration_since(*at) < turn);
     }
 }
 
@@ -103,7 +117,7 @@ async fn pass(context: &Context, woken: &mut Woken, ghosts: &mut Ghosts) -> Resu
         all.extend(page);
         cursor = next;
     }
-    woken.keep_only(&all);
+    woken.keep_only(&all, Instant::now());
     metrics::FEED_ROWS.set(&[], all.len() as f64);
     Ok(count)
 }
@@ -148,7 +162,31 @@ mod tests {
         assert!(!woken.is_due(&row(1), begun));
         assert!(woken.is_due(&row(2), begun));
         assert!(woken.is_due(&row(2), begun + AGAIN));
-        woken.keep_only(&[]);
+        woken.keep_only(&[], begun + AGAIN);
         assert!(woken.is_due(&row(2), begun + AGAIN));
+    }
+
+    #[test]
+    fn while_much_waits_what_changes_all_the_time_has_one_turn_like_the_others() {
+        let row = |number: usize, version| Changed {
+            uid: ServerUid(number.to_string()),
+            namespace: String::new(),
+            name: String::new(),
+            version,
+        };
+        let mut woken = Woken::default();
+        let begun = Instant::now();
+        let many: Vec<Changed> = (0..100).map(|number| row(number, 1)).collect();
+        assert!(many.iter().all(|row| woken.is_due(row, begun)));
+        woken.keep_only(&many, begun);
+        assert!(!woken.is_due(&row(0, 2), begun), "it had its turn");
+        assert!(woken.is_due(&row(0, 2), begun + TURN * 100));
+        // It was shown, and is back at once: that is no way round.
+        let others: Vec<Changed> = (1..100).map(|number| row(number, 1)).collect();
+        let later = begun + TURN * 100;
+        woken.keep_only(&others, later);
+        assert!(!woken.is_due(&row(0, 3), later + TURN));
+        woken.keep_only(&[], later + TURN);
+        assert!(woken.is_due(&row(0, 3), later + TURN), "little waits");
     }
 }

@@ -1,6 +1,7 @@
 //! The Servers as the watches show them, and how one of them is woken.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use futures::channel::mpsc;
 use kube::Resource as _;
@@ -62,6 +63,14 @@ impl Fleet {
     /// Whether the watch of a namespace has its first list.
     pub(super) fn is_synced(&self, namespace: &str) -> bool {
         self.namespaces.get(namespace).is_some_and(|watched| *watched.synced.borrow())
+    }
+
+    /// The object as the watch shows it now; the same where it is gone.
+    pub(super) fn newest(&self, object: Arc<Guarded>) -> Arc<Guarded> {
+        let meta = object.meta();
+        let (Some(namespace), Some(name)) = (&meta.namespace, &meta.name) else { return object };
+        let store = self.namespaces.get(namespace).map(|watched| &watched.store);
+        store.and_then(|store| store.get(&ObjectRef::new(name).within(namespace))).unwrap_or(object)
     }
 
     pub(super) fn standing(&self, namespace: &str, name: &str, uid: &ServerUid) -> Standing {

@@ -12,6 +12,7 @@
 //! | `secrets`, `images`, `sites` | wake the reconciles that a Secret, an `OSImage` or a site's workers concern; `listed` keeps what a watch has shown |
 //! | `history`, `derivation` | notice another database behind the same address, have everything looked at again, and let workers claim when it is |
 //! | `ghosts`, `housekeeping` | rows whose server is gone, and what else is left over |
+//! | `turns` | whose reconcile runs next |
 //! | `leader` | who leads |
 //!
 //! Two leaders at once do no harm: an enqueue names the version that it was decided on, a patch the resourceVersion.
@@ -43,6 +44,7 @@ mod settings;
 mod sites;
 mod status;
 mod term;
+mod turns;
 mod watch_error;
 mod written;
 

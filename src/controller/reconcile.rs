@@ -52,8 +52,13 @@ enum Next {
 }
 
 pub(super) async fn reconcile(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, ReconcileError> {
-    // The semaphore is never closed; should it be, the turn is merely not counted.
-    let _turn = Arc::clone(&context.turns).acquire_owned().await.ok();
+    let is_new_wish = object.0.as_ref().is_ok_and(|server| {
+        let seen = server.status.as_ref().and_then(|status| status.observed_generation);
+        seen != server.metadata.generation
+    });
+    let Some(_turn) = context.turns.take(is_new_wish).await else { return Ok(Action::await_change()) };
+    // It may have changed while this waited.
+    let object = context.fleet.newest(object);
     if !context.leadership.holds() {
         return Ok(Action::requeue(Duration::from_secs(1)));
     }

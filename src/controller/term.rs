@@ -57,7 +57,8 @@ pub(super) async fn serve(
                 move |object| std::future::ready(!written.is_echo(object.meta()))
             });
         let controller = Controller::for_stream(objects, reader)
-            .with_config(Config::default().concurrency(settings.concurrency).debounce(DEBOUNCE))
+            // As many at once as come: they wait for their turns.
+            .with_config(Config::default().concurrency(0).debounce(DEBOUNCE))
             .reconcile_on(woken)
             .graceful_shutdown_on(over.clone().cancelled_owned());
         fleet.add(namespace, controller.store(), synced, wake);
@@ -95,6 +96,7 @@ pub(super) async fn serve(
         ended = reconciles.join_next() => tracing::error!(?ended, "a watch of the controller ended"),
     }
     over.cancel();
+    context.turns.close();
     loops.shutdown().await;
     // That is the next leader's to say.
     readiness.ready(history::DERIVATION);

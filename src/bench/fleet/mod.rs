@@ -109,15 +109,16 @@ pub async fn fleet(order: Fleet, client: kube::Client, stop: CancellationToken) 
     progress.say("making a schema and namespaces");
     let schema = laboratory.schema().await;
     let cluster = Cluster::prepare(client).await;
+    let mut report = Report::default();
     let measured = match (&schema, &cluster) {
         (Ok(schema), Ok(cluster)) => {
-            let measuring = measured(&order, cluster, schema, scratch.path(), &progress);
+            let measuring = measured(&order, cluster, schema, (scratch.path(), &progress), &mut report);
             tokio::select! {
                 measured = measuring => measured,
                 () = stop.cancelled() => Err(BenchError::Interrupted),
             }
         }
-        _ => Ok(Report::default()),
+        _ => Ok(()),
     };
     progress.say("taking away what the benchmark made");
     let left = match &cluster {
@@ -127,8 +128,11 @@ pub async fn fleet(order: Fleet, client: kube::Client, stop: CancellationToken) 
     laboratory.drop_all().await?;
     schema?;
     cluster?;
-    let report = measured?;
-    print(&settings, &report.figures);
+    // What was measured before an error counts.
+    if !report.figures.is_empty() {
+        print(&settings, &report.figures);
+    }
+    measured?;
     left.map_err(|error| BenchError::Left { what: stage::left_behind(), why: error.to_string() })?;
     end(&report, order.json, order.plots)
 }
@@ -137,12 +141,12 @@ async fn measured(
     order: &Fleet,
     cluster: &Cluster,
     schema: &crate::queue::measure::Scratch,
-    folder: &std::path::Path,
-    progress: &Progress,
-) -> Result<Report, BenchError> {
+    (folder, progress): (&std::path::Path, &Progress),
+    report: &mut Report,
+) -> Result<(), BenchError> {
     progress.say("starting the processes");
     let mut stage = Stage::open(order, cluster, schema, folder).await?;
-    let result = scenarios(&mut stage, progress).await;
+    let result = scenarios(&mut stage, progress, report).await;
     // A process that has ended is the better explanation.
     let alive = stage.check();
     stage.close().await;
@@ -153,9 +157,12 @@ async fn measured(
     }
 }
 
-async fn scenarios(stage: &mut Stage<'_>, progress: &Progress) -> Result<Report, BenchError> {
+async fn scenarios(
+    stage: &mut Stage<'_>,
+    progress: &Progress,
+    report: &mut Report,
+) -> Result<(), BenchError> {
     let order = stage.order;
-    let mut report = Report::default();
     let wants = |part: Scenario, line: String| {
         let wanted = order.wants(part);
         if wanted {
@@ -186,7 +193,7 @@ async fn scenarios(stage: &mut Stage<'_>, progress: &Progress) -> Result<Report,
     for (name, count) in [("lost", report.faults.lost), ("doubled", report.faults.doubled)] {
         report.figures.push(Figure::new(name, count as f64, "changes").held_against(Target::AtMost(0.0)));
     }
-    Ok(report)
+    Ok(())
 }
 
 /// Compares how often something was done with how often it was to be done, machine by machine.

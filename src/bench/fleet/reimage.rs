@@ -15,6 +15,7 @@ use super::meters::Meters;
 use super::pace::{Pace, curve};
 use super::seen::View;
 use super::stage::Stage;
+use crate::api::hardware::PowerState;
 
 /// Between two looks for Servers that are through.
 const LOOK: Duration = Duration::from_millis(50);
@@ -45,7 +46,9 @@ impl Tokens {
         each(names, async |name| {
             let token =
                 token(given.get(&name).copied().unwrap_or(0), self.before.get(&name).copied().unwrap_or(0));
-            stage.cluster.change(&name, &json!({ "reimageToken": token })).await.map(|_| ())
+            // While it is only adopted, a token installs nothing.
+            let spec = json!({ "reimageToken": token, "provisioning": "Install" });
+            stage.cluster.change(&name, &spec).await.map(|_| ())
         })
         .await
     }
@@ -99,6 +102,13 @@ pub(super) async fn measure(stage: &Stage<'_>) -> Result<Report, BenchError> {
             let power = stage.seen.view(name).and_then(|view| view.power);
             times.switch(stage, name, other(power)).await?;
             tokio::time::sleep(PROBE).await;
+        }
+        // What follows finds it on, like the others.
+        let off = |name: &&String| {
+            stage.seen.view(name).is_some_and(|view| view.power == Some(PowerState::PoweredOff))
+        };
+        if let Some(name) = probe.as_ref().filter(off) {
+            times.switch(stage, name, PowerState::PoweredOn).await?;
         }
         Ok::<(), BenchError>(())
     };

@@ -55,6 +55,18 @@ async fn an_address_that_fails_too_often_is_asked_to_wait() {
 }
 
 #[tokio::test]
+async fn an_installer_that_looks_for_what_its_image_lacks_has_guessed_nothing() {
+    let site = Site::new().await;
+    with_image(&site, |spec| spec.install = crate::api::Install::default());
+    let (_, session) = site.boot().await;
+    for _ in 0..100 {
+        assert_eq!(site.get(&format!("{session}/install")).await.0, StatusCode::NOT_FOUND);
+    }
+    assert_eq!(site.get(&format!("{session}/kernel")).await.0, StatusCode::OK);
+    assert!(site.store.0.lock().unwrap().not_served.is_empty());
+}
+
+#[tokio::test]
 async fn what_no_longer_is_as_the_session_says_is_refused() {
     let changes: [(&str, Change); 6] = [
         ("another uid", |site| {
