@@ -136,7 +136,7 @@ async fn what_can_never_be_given_is_told_to_the_job_before_a_disk_is_touched() {
         }),
         ("the scheme \"ftp\" is not spoken", |site| {
             with_image(site, |spec| {
-                spec.source.initrd.as_mut().unwrap().url = "ftp://x.example.com/a".into()
+                spec.source.initrd.as_mut().unwrap().url = "ftp://x.example.com/a".into();
             });
         }),
         ("there is no ConfigMap \"debian\"", |site| {
