@@ -34,8 +34,8 @@ pub struct ControlPlane {
     dir: PathBuf,
 }
 
-/// A third of its processor time went into collecting garbage (a profile of 600 servers powered off at once); half as often it
-/// costs memory instead. Without a limit: near one it does little else.
+/// About a fifth of its processor time went into collecting garbage (a profile of 600 servers powered off at once); half as often
+/// it costs memory instead. Without a limit: near one it does little else.
 const FEWER_COLLECTIONS: [(&str, &str); 1] = [("GOGC", "200")];
 
 impl ControlPlane {
