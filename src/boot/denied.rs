@@ -12,7 +12,7 @@ use super::wish::Mismatch;
 pub(super) enum Denied {
     /// There is nothing for it: 404, whatever the reason. Too many of these, and its address has to wait.
     Refused(String),
-    /// Its session is open, and has nothing of that kind: 404 too, and nobody has guessed anything.
+    /// The same behind a session that is known: 404 too, but nobody has guessed anything.
     Absent(String),
     /// There is something for it that cannot be given, now or later: 404 too. The session's job is told.
     Broken(String),

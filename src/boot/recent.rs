@@ -1,5 +1,5 @@
 //! What was read and judged a moment ago, by token: an installer asks for many things one after the other, and a BMC reads an
-//! ISO in thousands of small ranges. That the session is open is looked up each time, but for ISOs.
+//! ISO in thousands of small ranges. That the session is open is looked up each time, except for ISOs.
 #![expect(clippy::disallowed_methods, reason = "a judgement is kept for a few seconds")]
 
 use std::collections::HashMap;

@@ -29,9 +29,8 @@ const IDLE: Duration = Duration::from_millis(250);
 const AWAY: Duration = Duration::from_secs(1);
 /// How long a woken reconcile has before it is woken again for the same version.
 const AGAIN: Duration = Duration::from_secs(3);
-/// While much waits to be shown, a server is woken for a newer version only after so long for each that waits: what changes
-/// all the time must not keep the others from being shown. (A server that is woken while its reconcile runs comes before all
-/// that wait: without this a hundred installations kept one other server's change from being shown for two minutes.)
+/// While much waits to be shown, a server is woken for a newer version only after so long for each that waits: several changes
+/// are then one patch, and what changes all the time takes no turns from the others.
 const TURN: Duration = Duration::from_millis(20);
 /// The longest such time.
 const LONGEST_TURN: Duration = Duration::from_secs(5);
