@@ -30,7 +30,7 @@ use crate::process::Lifetime;
 
 pub use bmcs::{Asked, Bmcs};
 pub(crate) use boot::hex;
-pub use boot::{BootFiles, source_at};
+pub use boot::{BootFiles, QUICK_INSTALLS, source_at};
 pub use cluster::Cluster;
 pub use flags::Flags;
 pub use history::Shown;

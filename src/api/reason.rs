@@ -105,9 +105,9 @@ reasons! {
     NeverBooted,
     /// The boot service cannot give the machine what its image names.
     ImageUnusable,
-    /// The installer gave up.
+    /// The installer, or what erases the disks, gave up.
     InstallFailed,
-    /// The machine was not installed in time.
+    /// The machine was not installed, or its disks were not erased, in time.
     InstallTimedOut,
     /// The job was asked to stop and undoes what it had begun.
     Cancelling,

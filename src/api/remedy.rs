@@ -145,11 +145,11 @@ impl Reason {
                 &[InstallAgain],
             ),
             Self::InstallFailed => remedy(
-                "Read what the installer said and look at its console; correct the install data.",
+                "Read what the installer said and look at its console; correct the install data or the image.",
                 &[InstallAgain],
             ),
             Self::InstallTimedOut => remedy(
-                "Look at its console; let the operator raise `--install-deadline` if it only needs longer.",
+                "Look at its console; let the operator raise `--install-deadline` (`--wipe-deadline`) if it only needs longer.",
                 &[InstallAgain],
             ),
             Self::Paused => remedy("Set `spec.paused` to false to go on.", &[GoOn]),

@@ -90,7 +90,9 @@ pub enum BenchError {
     #[error("--peer apalis: its tables can be made on MySQL only, and this server is MariaDB")]
     PeerNeedsMySql,
     /// Asked to stop.
-    #[error("asked to end: no figures; what the benchmark made is taken away")]
+    #[error(
+        "asked to end: what was not measured yet has no figures, and what the benchmark made is taken away"
+    )]
     Interrupted,
     /// A file cannot be written.
     #[error("cannot write {file}: {source}")]

@@ -90,6 +90,8 @@ pub(super) async fn serve(
     }
     spawn_loops(&mut loops, &context, &readiness);
     tokio::select! {
+        // First of all: the others end with it.
+        biased;
         () = over.cancelled() => {}
         // None of them ends by itself: whatever it was, the term begins anew.
         ended = loops.join_next() => tracing::error!(?ended, "a loop of the controller ended"),

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::layout::Entry;
-use crate::api::{Answer, DeletionPolicy, Provisioning, Server, names};
+use crate::api::{Answer, DeletionPolicy, Lifecycle, Provisioning, Server, names};
 
 /// The command by which a person gives this answer about this server; `None` where it would change nothing.
 pub(super) fn command(answer: Answer, server: &Server, now: Timestamp) -> Option<Entry> {
@@ -22,20 +22,13 @@ pub(super) fn command(answer: Answer, server: &Server, now: Timestamp) -> Option
         Answer::Adopt => {
             ("if the machine has this image already", patch(server, r#"{"spec":{"provisioning":"Adopt"}}"#))
         }
+        Answer::InstallAgain if is_erased(server) => ("to have it erased once more", look_again(server, now)),
         Answer::InstallAgain if spec.image.is_none() => return None,
         Answer::InstallAgain => (
             "to install it again, which erases it",
             patch(server, &format!(r#"{{"spec":{{"reimageToken":"{}"}}}}"#, whole_seconds(now))),
         ),
-        Answer::LookAgain => (
-            "to look and try again now",
-            format!(
-                "annotate --overwrite server {} {}={}",
-                target(server),
-                names::RECONCILE_REQUESTED_AT,
-                whole_seconds(now)
-            ),
-        ),
+        Answer::LookAgain => ("to look and try again now", look_again(server, now)),
         Answer::GoOn if spec.paused != Some(true) => return None,
         Answer::GoOn => ("to go on", patch(server, r#"{"spec":{"paused":false}}"#)),
         Answer::LetGo if spec.deletion_policy == DeletionPolicy::Retain => return None,
@@ -54,6 +47,16 @@ pub(super) fn command(answer: Answer, server: &Server, now: Timestamp) -> Option
         ),
     };
     Some(Entry::Command { purpose, command: format!("kubectl {rest}") })
+}
+
+/// Whether its disks are to be erased, and nothing is to be installed.
+fn is_erased(server: &Server) -> bool {
+    server.spec.lifecycle == Lifecycle::Decommissioned || server.metadata.deletion_timestamp.is_some()
+}
+
+fn look_again(server: &Server, now: Timestamp) -> String {
+    let at = whole_seconds(now);
+    format!("annotate --overwrite server {} {}={at}", target(server), names::RECONCILE_REQUESTED_AT)
 }
 
 fn patch(server: &Server, patch: &str) -> String {

@@ -4,12 +4,10 @@ use anyhow::{Result, ensure};
 use autobuild::api::condition::ConditionType;
 use autobuild::api::{Reason, Server};
 use autobuild::job::{Action, JobResult};
-use e2e::fleet::{BootFiles, Fleet, Layout, truth};
+use e2e::fleet::{BootFiles, Fleet, Layout, QUICK_INSTALLS, truth};
 use serde_json::{Value, json};
 
 use crate::steps::{at_rest, ended, system};
-
-const FAST: &[&str] = &["--install-duration", "400", "--post-delay", "100", "--progress-interval", "100"];
 
 fn wish(method: &str, image: &str) -> Value {
     json!({ "power": "PoweredOn", "bootMethod": method, "image": { "name": image } })
@@ -45,7 +43,7 @@ async fn site(
     systems: u32,
     more: &[(&str, &str)],
 ) -> Result<(Fleet, BootFiles, Vec<e2e::autobuild::Running>)> {
-    let fleet = Fleet::with(Layout::new(systems).emulator(FAST)).await?;
+    let fleet = Fleet::with(Layout::new(systems).emulator(QUICK_INSTALLS)).await?;
     let files = BootFiles::serve().await?;
     fleet.image_of("rocky-iso", &files.iso()).await?;
     fleet.image("debian-12", &files, &[]).await?;

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 
 use anyhow::{Context, Result, ensure};
 use autobuild::job::{Action, JobResult};
-use e2e::fleet::{BootFiles, Fleet, LIMIT, Layout};
+use e2e::fleet::{BootFiles, Fleet, LIMIT, Layout, QUICK_INSTALLS};
 use e2e::wait::{Look, wait_for};
 use serde_json::json;
 
@@ -115,8 +115,7 @@ async fn a_call_that_is_forged_replayed_late_or_foreign_changes_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bmc_that_restarts_in_the_middle_of_a_reimage_is_waited_for_and_asked_for_nothing_twice() {
-    let installer = ["--install-duration", "400", "--post-delay", "100", "--progress-interval", "100"];
-    let layout = Layout::new(3).emulator(&["--initial-power", "on"]).emulator(&installer);
+    let layout = Layout::new(3).emulator(&["--initial-power", "on"]).emulator(QUICK_INSTALLS);
     let fleet = Fleet::with(layout).await.unwrap();
     let files = BootFiles::serve().await.unwrap();
     fleet.image("debian-12", &files, &[]).await.unwrap();

@@ -4,13 +4,11 @@
 use anyhow::{Context, Result, ensure};
 use autobuild::api::condition::{ConditionType, find};
 use autobuild::api::{Phase, Reason, Server};
-use e2e::fleet::{BootFiles, Fleet, LIMIT, Layout, truth};
+use e2e::fleet::{BootFiles, Fleet, LIMIT, Layout, QUICK_INSTALLS, truth};
 use e2e::wait::{Look, wait_for};
 use serde_json::{Value, json};
 
 use crate::steps::{at_rest, fresh_look, kubectl_apply, kubectl_wait_ready, system};
-
-const FAST: &[&str] = &["--install-duration", "400", "--post-delay", "100", "--progress-interval", "100"];
 
 /// A blank machine that gets an operating system.
 async fn built(fleet: &Fleet, name: &str, more: Value) -> Result<Server> {
@@ -138,7 +136,7 @@ async fn not_wiped(fleet: &Fleet, name: &str) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_life_ends_and_disks_are_erased_on_a_persons_word_and_on_the_machines() {
-    let fleet = Fleet::with(Layout::new(3).emulator(FAST)).await.unwrap();
+    let fleet = Fleet::with(Layout::new(3).emulator(QUICK_INSTALLS)).await.unwrap();
     let files = BootFiles::serve().await.unwrap();
     for name in ["debian-12", "wipe"] {
         fleet.image(name, &files, &[&format!("release={name}")]).await.unwrap();
@@ -155,7 +153,7 @@ async fn a_life_ends_and_disks_are_erased_on_a_persons_word_and_on_the_machines(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mistake_over_the_whole_fleet_stops_at_the_budget_of_the_hour_and_can_be_taken_back() {
     const MACHINES: usize = 4;
-    let fleet = Fleet::with(Layout::new(4).emulator(FAST)).await.unwrap();
+    let fleet = Fleet::with(Layout::new(4).emulator(QUICK_INSTALLS)).await.unwrap();
     let files = BootFiles::serve().await.unwrap();
     for name in ["debian-12", "debian-13"] {
         fleet.image(name, &files, &[&format!("release={name}")]).await.unwrap();

@@ -5,14 +5,13 @@ use anyhow::{Result, ensure};
 use autobuild::api::Reason;
 use autobuild::api::condition::ConditionType;
 use autobuild::job::{Action, JobResult};
-use e2e::fleet::{BootFiles, Fleet, LIMIT, Layout};
+use e2e::fleet::{BootFiles, Fleet, LIMIT, Layout, QUICK_INSTALLS};
 use e2e::wait::{Look, wait_for};
 use serde_json::{Value, json};
 
 use crate::installation::installed;
 use crate::steps::{at_rest, ended, fresh_look, kubectl_apply, system};
 
-const FAST: &[&str] = &["--install-duration", "400", "--post-delay", "100", "--progress-interval", "100"];
 const PRESEED: &str = "d-i netcfg/get_hostname string {{ name }}\n";
 /// Of `PRESEED`.
 const PRESEED_SHA256: &str = "46fd9fcd91fffc5c3695c8f373622a04e033653b18877c2e229589a47dcdf7d1";
@@ -36,7 +35,7 @@ async fn untouched(fleet: &Fleet, name: &str) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_image_names_and_nobody_can_give_is_told_before_a_disk_is_touched() {
-    let fleet = Fleet::with(Layout::new(2).emulator(FAST)).await.unwrap();
+    let fleet = Fleet::with(Layout::new(2).emulator(QUICK_INSTALLS)).await.unwrap();
     let files = BootFiles::serve().await.unwrap();
     let mut wrong = files.source(&[]);
     wrong["initrd"]["sha256"] = json!("0".repeat(64));
@@ -104,7 +103,7 @@ async fn mac_of(fleet: &Fleet, uid: &str) -> Result<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_goes_or_changes_in_mid_install_ends_in_the_last_wish_alone() {
-    let fleet = Fleet::with(Layout::new(3).emulator(FAST)).await.unwrap();
+    let fleet = Fleet::with(Layout::new(3).emulator(QUICK_INSTALLS)).await.unwrap();
     let files = BootFiles::serve().await.unwrap();
     for name in ["debian-12", "debian-13"] {
         fleet.image(name, &files, &[&format!("release={name}")]).await.unwrap();

@@ -4,13 +4,11 @@ use anyhow::{Result, ensure};
 use autobuild::api::condition::ConditionType;
 use autobuild::api::{Reason, Server};
 use autobuild::job::{Action, JobResult};
-use e2e::fleet::{BootFiles, Fleet, LIMIT, Layout, truth};
+use e2e::fleet::{BootFiles, Fleet, LIMIT, Layout, QUICK_INSTALLS, truth};
 use e2e::wait::{Look, wait_for};
 use serde_json::json;
 
 use crate::steps::{at_rest, ended, fresh_look, system};
-
-const FAST: &[&str] = &["--install-duration", "400", "--post-delay", "100", "--progress-interval", "100"];
 
 fn image_of(server: &Server) -> Option<(&str, bool)> {
     let image = server.status.as_ref()?.image.as_ref()?;
@@ -121,7 +119,7 @@ async fn a_machine_gets_the_image_that_its_spec_names_and_one_that_is_somebodys_
     let systems = "systems: [{name: system-0002, power: PoweredOn, disk: Unknown}, {name: system-0003, power: PoweredOn, disk: Unknown}]";
     std::fs::write(&scenario, systems).unwrap();
     let scenario = scenario.display().to_string();
-    let args = [FAST, &["--scenario", &scenario]].concat();
+    let args = [QUICK_INSTALLS, &["--scenario", &scenario]].concat();
     let fleet = Fleet::with(Layout::new(3).emulator(&args)).await.unwrap();
     let files = BootFiles::serve().await.unwrap();
     for name in ["debian-12", "debian-13"] {
@@ -137,7 +135,7 @@ async fn a_machine_gets_the_image_that_its_spec_names_and_one_that_is_somebodys_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_goes_wrong_with_an_installation_ends_stalled_with_the_reason_and_is_not_repeated() {
-    let fleet = Fleet::with(Layout::new(3).emulator(FAST)).await.unwrap();
+    let fleet = Fleet::with(Layout::new(3).emulator(QUICK_INSTALLS)).await.unwrap();
     let files = BootFiles::serve().await.unwrap();
     fleet.image("debian-12", &files, &[]).await.unwrap();
     let _boot = fleet.boot("boot", &files).await.unwrap();

@@ -122,12 +122,15 @@ async fn a_fleet_as_declared_is_looked_at_and_nothing_is_written() {
     let ended = |page: &str| metric(page, "autobuild_jobs_total", &[]) as u64;
     let looks = ended(&later) - ended(&page);
     assert!(looks >= SERVERS as u64 * LOOKS as u64, "{grown:?}");
-    for (name, count) in &grown {
-        let beat = name.contains("heartbeat") || name.contains("beat");
-        assert!(beat || *count <= looks * 2, "{count} {name} for {looks} inspections: {grown:?}");
-    }
     let heads = metric(&later, "autobuild_head_queries_total", &[])
         - metric(&page, "autobuild_head_queries_total", &[]);
+    for (name, count) in &grown {
+        let beat = name.contains("heartbeat") || name.contains("beat");
+        // A slow machine makes many small claims, and some find that another slot was faster: one for each look
+        // and one for each peek is the most that is not a loop.
+        let most = if name.as_str() == "claim" { looks + heads as u64 } else { looks * 2 };
+        assert!(beat || *count <= most, "{count} {name} for {looks} inspections, {heads} peeks: {grown:?}");
+    }
     say(format!(
         "{looks} inspections in {seconds:.1} s; head queries {:.1}/s; transactions {grown:?}",
         heads / seconds

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use autobuild::job::{Action, JobResult};
 use e2e::autobuild::Running;
-use e2e::fleet::{BootFiles, Fleet, Layout, is_ready};
+use e2e::fleet::{BootFiles, Fleet, Layout, QUICK_INSTALLS, is_ready};
 use futures::{StreamExt as _, stream};
 use serde_json::json;
 
@@ -29,9 +29,6 @@ const EVERY: usize = 1;
 
 /// Drills at the same time: each has a worker.
 const AT_ONCE: usize = 6;
-
-const INSTALLER: &[&str] =
-    &["--install-duration", "400", "--post-delay", "100", "--progress-interval", "100"];
 
 /// Every crash point of those passes.
 fn boundaries() -> Vec<String> {
@@ -57,7 +54,7 @@ fn system(number: usize) -> String {
 /// Machines that run an image of ours, with files to boot from and a boot service.
 async fn installed_fleet(machines: usize) -> Result<(Fleet, BootFiles)> {
     let layout =
-        Layout::new(u32::try_from(machines)?).emulator(&["--initial-power", "on"]).emulator(INSTALLER);
+        Layout::new(u32::try_from(machines)?).emulator(&["--initial-power", "on"]).emulator(QUICK_INSTALLS);
     let fleet = Fleet::with(layout).await?;
     let files = BootFiles::serve().await?;
     fleet.image("debian-12", &files, &[]).await?;

@@ -162,7 +162,7 @@ fn tail(log: &Path) -> String {
 }
 
 /// The sum of a metric in a page of the Prometheus text format.
-fn sum(page: &str, name: &str, labels: &str) -> f64 {
+pub(super) fn sum(page: &str, name: &str, labels: &str) -> f64 {
     let values = page.lines().filter_map(|line| {
         let (series, value) = line.rsplit_once(' ')?;
         let (found, set) = series.split_once('{').unwrap_or((series, ""));

@@ -15,6 +15,7 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use super::super::BenchError;
+use super::children::sum;
 use crate::api::{OSImage, Server, names};
 
 /// What every namespace of a benchmark is called at its start: one that a killed benchmark left behind is found by it.
@@ -144,6 +145,16 @@ impl Cluster {
             listed(&self.servers(), &ListParams::default().labels(&format!("{LABEL}=true"))).await?;
         each(selected.clone(), async |name| self.change(&name, spec).await.map(|_| ())).await?;
         Ok(selected)
+    }
+
+    /// How much the API server was asked by everybody since it started, watches left out; `None`: this user may not know.
+    pub(super) async fn requests(&self) -> Option<f64> {
+        let request = http::Request::get("/metrics").body(Vec::new()).ok()?;
+        let page = self.client.request_text(request).await.ok()?;
+        Some(
+            sum(&page, "apiserver_request_total", "")
+                - sum(&page, "apiserver_request_total", "verb=\"WATCH\""),
+        )
     }
 
     /// Takes away whatever was made, with or without a controller: the finalizers first.

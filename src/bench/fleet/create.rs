@@ -50,7 +50,7 @@ pub(super) async fn measure(stage: &Stage<'_>) -> Result<Report, BenchError> {
         Figure::new("created to Ready: each, p50", quantile(&each_ms, 0.5), "ms"),
         Figure::new("created to Ready: each, p99", quantile(&each_ms, 0.99), "ms"),
     ]);
-    report.figures.extend(pace.figures(stage, "created to Ready", took).await?);
+    report.figures.extend(pace.figures(stage, "created to Ready", took, count as usize).await?);
     report.figures.extend(meters.figures("created to Ready"));
     report.plots.push(curve(
         "create",

@@ -1,4 +1,5 @@
-//! What the processes did meanwhile: jobs and status patches per second, as their own metrics count them.
+//! What the processes did meanwhile: jobs and status patches per second, and what the API server was asked for each server,
+//! as their own metrics count them.
 
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,8 @@ pub(super) struct Pace {
     jobs: f64,
     patches: f64,
     reconciles: f64,
+    /// `None`: this user may not read the API server's metrics.
+    requests: Option<f64>,
 }
 
 impl Pace {
@@ -25,6 +28,7 @@ impl Pace {
             jobs: stage.worker_metric("autobuild_jobs_total", "").await?,
             patches: stage.controller.metric("autobuild_status_patches_total", "result=\"written\"").await?,
             reconciles: stage.controller.metric("controller_runtime_reconcile_total", "").await?,
+            requests: stage.cluster.requests().await,
         })
     }
 
@@ -34,17 +38,18 @@ impl Pace {
         Ok((now.patches - self.patches) / took.as_secs_f64().max(f64::MIN_POSITIVE))
     }
 
-    /// Rates since then.
+    /// Rates since then, in which so many servers were done.
     pub(super) async fn figures(
         &self,
         stage: &Stage<'_>,
         during: &str,
         took: Duration,
+        done: usize,
     ) -> Result<Vec<Figure>, BenchError> {
         let now = Self::start(stage).await?;
         let seconds = took.as_secs_f64().max(f64::MIN_POSITIVE);
         let rate = |after: f64, before: f64| (after - before) / seconds;
-        Ok(vec![
+        let mut figures = vec![
             Figure::new(format!("{during}: jobs"), rate(now.jobs, self.jobs), "jobs/s"),
             Figure::new(format!("{during}: status writes"), rate(now.patches, self.patches), "writes/s"),
             Figure::new(
@@ -52,7 +57,16 @@ impl Pace {
                 rate(now.reconciles, self.reconciles),
                 "reconciles/s",
             ),
-        ])
+        ];
+        if let (Some(after), Some(before)) = (now.requests, self.requests) {
+            let each = (after - before) / done.max(1) as f64;
+            figures.push(Figure::new(
+                format!("{during}: requests to the API server"),
+                each,
+                "requests/server",
+            ));
+        }
+        Ok(figures)
     }
 }
 

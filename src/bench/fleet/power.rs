@@ -27,7 +27,7 @@ pub(super) async fn measure(stage: &Stage<'_>) -> Result<Report, BenchError> {
     report.figures.push(rate.held_against(Target::AtLeast(6_000.0)));
     report.figures.push(Figure::new("all powered off: whole time", off.took.as_secs_f64(), "s"));
     report.figures.push(Figure::new("all powered off: the changes alone", off.asking.as_secs_f64(), "s"));
-    report.figures.extend(pace.figures(stage, "all powered off", off.took).await?);
+    report.figures.extend(pace.figures(stage, "all powered off", off.took, off.ends.len()).await?);
     report.figures.extend(meters.figures("all powered off"));
     report.faults = faults(stage, begun).await?;
     report.plots.push(curve(

@@ -115,7 +115,8 @@ pub(super) async fn measure(stage: &Stage<'_>) -> Result<Report, BenchError> {
     let (ends, ()) = tokio::try_join!(waves, probing)?;
     let took = ends.iter().max().copied().unwrap_or(begun).saturating_duration_since(begun);
     let patches = pace.patch_rate(stage, took).await?;
-    let (paces, costs) = (pace.figures(stage, "reimaged", took).await?, meters.figures("reimaged"));
+    let paces = pace.figures(stage, "reimaged", took, ends.len()).await?;
+    let costs = meters.figures("reimaged");
     let raw_after = stage.raw.rate(RAW).await?;
     let raw = f64::midpoint(raw_before, raw_after);
     let seconds = took.as_secs_f64().max(f64::MIN_POSITIVE);
