@@ -12,6 +12,7 @@ use super::derivation::Derivation;
 use super::fleet::Fleet;
 use super::images::ImageStore;
 use super::leader::Leadership;
+use super::paced::Paced;
 use super::retries::Retries;
 use super::secrets::Secrets;
 use super::settings::ControllerSettings;
@@ -35,6 +36,7 @@ pub(super) struct Context {
     pub images: ImageStore,
     pub budgets: Budgets,
     pub written: Arc<Written>,
+    pub paced: Paced,
     pub retries: Retries,
     pub derivation: Derivation,
     pub turns: Turns,
@@ -57,6 +59,7 @@ impl Context {
             budgets: Budgets::default(),
             sites: Sites::default(),
             written,
+            paced: Paced::default(),
             retries: Retries::default(),
             derivation: Derivation::default(),
             client,

@@ -35,6 +35,7 @@ mod images;
 mod leader;
 mod listed;
 mod observe;
+mod paced;
 mod reconcile;
 mod release;
 mod requester;

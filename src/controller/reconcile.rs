@@ -16,7 +16,7 @@ use super::status::{Shown, is_shown_live, show};
 use super::{CONTROLLER, events};
 use crate::api::{Server, ServerStatus};
 use crate::metrics;
-use crate::plan::{self, Command, Decision};
+use crate::plan::{self, Command, Decision, NewRecord};
 use crate::queue::QueueError;
 
 /// Looks in one reconcile; a server that still changes then takes its turn again.
@@ -174,10 +174,10 @@ async fn look(context: &Context, observed: &Observed) -> Result<Look, ReconcileE
         Applied::Object(server) => return Ok(Look::Again(Some(server))),
         Applied::Changed => match &decision.command {
             // What these did shows in no later look.
-            Command::Register { .. } => {
+            Command::Register { why: NewRecord::Rebuilt, .. } => {
                 return Ok(tell(context, observed, &decision, &status).await?.into());
             }
-            Command::RecordHandled { .. } => {
+            Command::Register { why: NewRecord::FirstSight, .. } | Command::RecordHandled { .. } => {
                 let shown = seen.server.status.clone().unwrap_or_default();
                 events::publish(context, &seen.server, plan::events(seen, &decision, &shown)).await;
                 return Ok(Look::Again(None));
@@ -188,6 +188,13 @@ async fn look(context: &Context, observed: &Observed) -> Result<Look, ReconcileE
     }
     if let Some(mark) = &observed.underived {
         context.derivation.derived(mark, &observed.uid);
+    }
+    if let Some(left_ms) = plan::in_passing(seen, &decision) {
+        return Ok(Look::Done(Next::Calm(Some(Duration::from_millis(left_ms.max(0) as u64)))));
+    }
+    let pause = context.paced.left(&observed.uid).filter(|_| plan::only_steps(seen, &status));
+    if let Some(pause) = pause {
+        return Ok(Look::Done(Next::Calm(Some(pause))));
     }
     if matches!(tell(context, observed, &decision, &status).await?, Shown::Outdated) {
         return Ok(Look::Outdated);
@@ -215,6 +222,7 @@ async fn tell(
             }
         }
         Shown::Written(_) => {
+            context.paced.written(&observed.uid);
             say(observed, status);
             events::publish(context, &seen.server, plan::events(seen, decision, status)).await;
         }

@@ -33,6 +33,18 @@ impl EventNote {
     fn says_as_much_as(&self, other: &Self) -> bool {
         self.kind == other.kind && self.reason == other.reason && self.note.contains(&other.note)
     }
+
+    /// Takes over what the new phase says, where one event can say both.
+    fn absorbs(&mut self, phase: &Self) -> bool {
+        if self.says_as_much_as(phase) {
+            return true;
+        }
+        let ends_well = self.reason == Reason::Succeeded && phase.reason == Reason::AsDeclared;
+        if ends_well {
+            self.note = format!("{}: {}", self.note, phase.note);
+        }
+        ends_well
+    }
 }
 
 /// The events of one pass: `after` is the status that was just written.
@@ -45,8 +57,8 @@ pub fn events(seen: &Observation, decision: &Decision, after: &ServerStatus) -> 
     let last = before.and_then(|before| before.last_job.as_ref());
     notes
         .extend(after.last_job.as_ref().filter(|job| last.map(|last| &last.id) != Some(&job.id)).map(of_job));
-    // The end of a job that leaves a server stalled tells the same, and more.
-    let phase = of_phase(before, after).filter(|phase| !notes.iter().any(|told| told.says_as_much_as(phase)));
+    // The end of a job that leaves a server stalled, or as declared, tells that too.
+    let phase = of_phase(before, after).filter(|phase| !notes.iter_mut().any(|told| told.absorbs(phase)));
     notes.extend(phase);
     notes
 }
@@ -145,6 +157,10 @@ fn of_job(job: &LastJobStatus) -> EventNote {
 
 fn of_phase(before: Option<&ServerStatus>, after: &ServerStatus) -> Option<EventNote> {
     let phase = after.phase.filter(|phase| before.and_then(|before| before.phase) != Some(*phase))?;
+    // Its turn comes, or status says why not.
+    if phase == Phase::Queued {
+        return None;
+    }
     let ready = find(&after.conditions, ConditionType::Ready)?;
     let reachable = find(&after.conditions, ConditionType::Reachable);
     // Ready may stay True while the BMC is silent: then the silence is what is new.

@@ -18,6 +18,7 @@
 //! | `live_job` | what becomes of a job that is there already |
 //! | `recheck` | when to look again although nothing happened |
 //! | `situation`, `conditions`, `status` | what the user sees |
+//! | `passing` | what is over before anybody could read it is not shown |
 //! | `events` | what is told once, when it changes |
 //! | `word` | what only a person may say |
 
@@ -37,6 +38,7 @@ mod inspect;
 mod lifecycle;
 mod live_job;
 mod observation;
+mod passing;
 mod paused;
 mod power;
 mod reboot;
@@ -70,6 +72,7 @@ pub use decision::{Command, Decision, Farewell, NewRecord};
 pub use events::{EventKind, EventNote, events};
 pub use explain::{Explanation, Facts, explain};
 pub use observation::{Observation, Settings, SiteWorkers, WipeImage};
+pub use passing::{in_passing, only_steps};
 pub use status::status;
 pub use work::{Share, Work};
 

@@ -13,7 +13,7 @@ use crate::job::{
 };
 
 /// Between two looks for the second witness: the controller shows what was claimed within about a second.
-const WITNESS_PAUSE_MS: i64 = 1_000;
+pub(super) const WITNESS_PAUSE_MS: i64 = 1_000;
 
 /// The job whose first request is about to be stored.
 pub(super) struct Asked<'a> {

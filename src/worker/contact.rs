@@ -1,9 +1,11 @@
 //! A run's dealings with the BMC that change nothing: the session, looks, and what an error means.
-#![expect(clippy::disallowed_methods, reason = "pauses are jittered")]
+#![expect(clippy::disallowed_methods, reason = "pauses are jittered, and the age of a read is counted")]
+
+use std::time::Instant;
 
 use super::Halt;
 use super::run::Run;
-use super::session::{self, Expected, Live, NoSession, Session};
+use super::session::{self, Expected, Live, NoSession, ReadImage, Session};
 use crate::api::Reason;
 use crate::bmc::{BmcError, BmcErrorKind, BootOverride, Media, Probe};
 use crate::job::{Problem, RetryClass, StepOutcome, WaitingFor, backoff};
@@ -72,11 +74,14 @@ impl Run<'_> {
 
     /// Opens the session of this claim, with its first look.
     async fn open(&mut self) -> Result<Result<(), StepOutcome>, Halt> {
-        let live = match session::read(self.around, &self.claim).await {
+        let begun = self.claim.job().request_stored;
+        let images = if begun { ReadImage::No } else { ReadImage::Yes };
+        let asked = Instant::now();
+        let live = match session::read(self.around, &self.claim, images).await {
             Ok(live) => live,
             Err(problem) => return Ok(Err(self.retry(problem, 0))),
         };
-        let begun = self.claim.job().request_stored;
+        self.asked_at = Some(asked);
         self.asking = match live {
             Live::Present(asking) => Some(asking),
             Live::Gone if begun => None,

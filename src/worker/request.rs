@@ -11,15 +11,18 @@ use super::checkpoint::Accepted;
 use super::confirm::{self, Asked};
 use super::contact::gone;
 use super::run::{Flow, Run};
-use super::session::{self, Live};
+use super::session::{self, Live, ReadImage};
 use crate::api::Reason;
 use crate::bmc::{Beside, BmcErrorKind, Delivery};
 use crate::config::ms;
 use crate::failpoint::crash_point;
 use crate::job::{
-    Action, BootPurpose, Problem, RequestKind, StepOutcome, StoredRequest, TokenKind, TokenValue,
+    Action, BootPurpose, Effect, Problem, RequestKind, StepOutcome, StoredRequest, TokenKind, TokenValue,
 };
 use crate::queue::{ContentsAfter, Effects, NewBootSession, QueueError};
+
+/// How old the wish may be that a change of the power state is sent for: two reads of one object are then one.
+const JUST_ASKED: Duration = Duration::from_millis(250);
 
 /// What became of a request.
 pub(super) enum Sent {
@@ -188,10 +191,14 @@ impl Run<'_> {
         if begun && (!first || self.undoing()) {
             return Ok(None);
         }
-        let asking = match session::read(self.around, &self.claim).await {
-            Ok(Live::Present(asking)) => asking,
-            Ok(Live::Gone) => return Ok(Some(gone())),
-            Err(problem) => return Ok(Some(self.retry(problem, 0))),
+        let read = if self.just_asked() { self.asking.take() } else { None };
+        let asking = match read {
+            Some(asking) => asking,
+            None => match session::read(self.around, &self.claim, ReadImage::Yes).await {
+                Ok(Live::Present(asking)) => asking,
+                Ok(Live::Gone) => return Ok(Some(gone())),
+                Err(problem) => return Ok(Some(self.retry(problem, 0))),
+            },
         };
         let asked = Asked {
             uid: self.claim.uid(),
@@ -206,5 +213,11 @@ impl Run<'_> {
         let objection = confirm::objection(&asked, &asking);
         self.asking = Some(asking);
         Ok(objection)
+    }
+
+    /// Whether the wish was read a moment ago, which is enough for what loses no data.
+    fn just_asked(&self) -> bool {
+        self.action().effect() != Effect::Destructive
+            && self.asked_at.is_some_and(|asked| asked.elapsed() < JUST_ASKED)
     }
 }

@@ -10,6 +10,7 @@
 use std::time::{Duration, Instant};
 
 use super::checkpoint::{Accepted, Checkpoint, Ending};
+use super::confirm::WITNESS_PAUSE_MS;
 use super::power::{Look, Patience};
 use super::session::{Asking, Circumstances, Session};
 use super::{Halt, Surroundings, action};
@@ -17,8 +18,8 @@ use crate::api::{BootMethod, Power, Reason, Server, ShutdownMode};
 use crate::bmc::Probe;
 use crate::config::ms;
 use crate::job::{
-    Action, Contents, HandledTokens, JobResult, Known, PermitClass, Problem, Reading, RequestKind, Step,
-    StepOutcome, WaitingFor,
+    Action, Contents, Effect, HandledTokens, JobResult, Known, PermitClass, Problem, Reading, RequestKind,
+    Step, StepOutcome, WaitingFor,
 };
 use crate::metrics;
 use crate::queue::{CRASH_LIMIT, Claim, Disks, End, Fenced, ParkAs, Report};
@@ -33,6 +34,8 @@ pub(super) struct Run<'a> {
     /// What the database knew of the server then, until it is made use of.
     pub(super) known: Option<Known>,
     pub(super) asking: Option<Box<Asking>>,
+    /// When that was asked for at the start of this claim's session.
+    pub(super) asked_at: Option<Instant>,
     pub(super) session: Option<Session>,
     /// A look that nobody has judged yet.
     pub(super) fresh: Option<Probe>,
@@ -52,6 +55,9 @@ pub(super) struct Run<'a> {
 /// How many times the database has to answer for a request to be stored, more or less.
 const ANSWERS_TO_STORE: u32 = 4;
 
+/// How long the feed alone is asked whether a job's start was shown.
+const UNSEEN_MS: i64 = 10_000;
+
 /// Works on a claim until it leaves the slot.
 pub(super) async fn run(around: &Surroundings, claim: Claim) -> Result<(), Halt> {
     let taken = Instant::now();
@@ -61,6 +67,9 @@ pub(super) async fn run(around: &Surroundings, claim: Claim) -> Result<(), Halt>
         let waited = (now_ms - claim.job().enqueued_at_ms).max(0) as f64 / 1000.0;
         metrics::START_DELAY.observe(&[claim.job().lane.as_str()], waited);
     }
+    // The controller has yet to show that it was claimed: its second witness cannot be there, and nothing has to be asked for it.
+    let is_young = claim.job().started_at_ms.is_none_or(|at| now_ms - at < UNSEEN_MS);
+    let is_unseen = is_young && seen.in_feed && !claim.job().request_stored;
     let mut run = Run {
         around,
         checkpoint: Checkpoint::parse(claim.checkpoint()),
@@ -68,6 +77,7 @@ pub(super) async fn run(around: &Surroundings, claim: Claim) -> Result<(), Halt>
         clock: (now_ms, taken),
         known: seen.known,
         asking: None,
+        asked_at: None,
         session: None,
         fresh: None,
         circumstances: Circumstances::default(),
@@ -79,6 +89,9 @@ pub(super) async fn run(around: &Surroundings, claim: Claim) -> Result<(), Halt>
         stored: None,
         to_store: answered_in * ANSWERS_TO_STORE,
     };
+    if is_unseen && run.action().effect() == Effect::Destructive && run.claim.cancel().is_none() {
+        return run.park(WITNESS_PAUSE_MS, WaitingFor::Status, None).await.map(|_| ());
+    }
     loop {
         if around.stop.is_cancelled() {
             return run.hand_back().await;

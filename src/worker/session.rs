@@ -35,7 +35,7 @@ pub(super) enum NoSession {
 pub(super) struct Asking {
     /// The object.
     pub server: Server,
-    /// The `OSImage` that the action boots; `None`: none is named, there is none of that name, or it boots none.
+    /// The `OSImage` that the action boots; `None`: none is named, there is none of that name, it boots none, or it was not read.
     pub image: Option<BootImage>,
 }
 
@@ -58,8 +58,17 @@ pub(super) enum Live {
     Gone,
 }
 
+/// Whether what an action boots is read as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ReadImage {
+    /// It decides.
+    Yes,
+    /// What is booted was decided before the first request.
+    No,
+}
+
 /// Reads the server of a claim, and what its action boots.
-pub(super) async fn read(around: &Surroundings, claim: &Claim) -> Result<Live, Problem> {
+pub(super) async fn read(around: &Surroundings, claim: &Claim, images: ReadImage) -> Result<Live, Problem> {
     let reader = &around.live;
     let found = reader.server(claim.namespace(), claim.name()).await.map_err(|error| away(&error))?;
     let Some(server) = found.filter(|server| server.metadata.uid.as_deref() == Some(claim.uid().as_str()))
@@ -69,7 +78,7 @@ pub(super) async fn read(around: &Surroundings, claim: &Claim) -> Result<Live, P
     let action = claim.job().action;
     let wished = server.spec.image.as_ref().filter(|_| action.installs()).map(|image| image.name.clone());
     let name = wished.or_else(|| action.wipes().then(|| around.settings.wipe_image.clone()));
-    let image = match name {
+    let image = match name.filter(|_| images == ReadImage::Yes) {
         Some(name) => {
             let found = reader.image(claim.namespace(), &name).await.map_err(|error| away(&error))?;
             found.map(|found| BootImage { name, digest: found.spec.digest(), kind: found.spec.kind() })
