@@ -189,11 +189,7 @@ async fn look(context: &Context, observed: &Observed) -> Result<Look, ReconcileE
     if let Some(mark) = &observed.underived {
         context.derivation.derived(mark, &observed.uid);
     }
-    if let Some(left_ms) = plan::in_passing(seen, &decision) {
-        return Ok(Look::Done(Next::Calm(Some(Duration::from_millis(left_ms.max(0) as u64)))));
-    }
-    let pause = context.paced.left(&observed.uid).filter(|_| plan::only_steps(seen, &status));
-    if let Some(pause) = pause {
+    if let Some(pause) = pause(context, observed, &decision, &status) {
         return Ok(Look::Done(Next::Calm(Some(pause))));
     }
     if matches!(tell(context, observed, &decision, &status).await?, Shown::Outdated) {
@@ -201,6 +197,19 @@ async fn look(context: &Context, observed: &Observed) -> Result<Look, ReconcileE
     }
     let after = decision.recheck_after_ms.map(|ms| Duration::from_millis(ms.max(0) as u64));
     Ok(Look::Done(Next::Calm(after)))
+}
+
+/// How long nothing has to be shown: what is over in a moment, and mere steps in quick succession.
+fn pause(
+    context: &Context,
+    observed: &Observed,
+    decision: &Decision,
+    status: &ServerStatus,
+) -> Option<Duration> {
+    let (seen, uid) = (&observed.seen, &observed.uid);
+    let passing = plan::in_passing(seen, decision).filter(|_| context.paced.may_pass(uid));
+    let passing = passing.map(|left_ms| Duration::from_millis(left_ms.max(0) as u64));
+    passing.or_else(|| context.paced.left(uid).filter(|_| plan::only_steps(seen, status)))
 }
 
 /// Shows the status, publishes what is new in it, and takes the server out of the feed; nothing of it where the object
@@ -220,6 +229,7 @@ async fn tell(
             if observed.in_feed && !is_shown_live(context, &seen.server, status).await? {
                 return Ok(Shown::Outdated);
             }
+            context.paced.shown(&observed.uid);
         }
         Shown::Written(_) => {
             context.paced.written(&observed.uid);

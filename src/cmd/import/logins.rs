@@ -97,3 +97,75 @@ fn read(path: &Path) -> Result<BTreeMap<String, Secret>, Error> {
     }
     Ok(secrets)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, missing_docs)]
+mod tests {
+    use secrecy::ExposeSecret as _;
+
+    use super::*;
+
+    const FILE: &str = r"
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: bmc}
+data: {username: not-this, password: nor-this}
+---
+apiVersion: v1
+kind: Secret
+type: autobuild.dev/bmc-credentials
+metadata: {name: bmc}
+stringData: {username: admin, password: hunter2}
+---
+apiVersion: v1
+kind: Secret
+type: autobuild.dev/bmc-credentials
+metadata: {name: rack2, annotations: {autobuild.dev/bmc-hosts: 192.0.2.2}}
+data: {username: cm9vdA==, password: Y2FsdmlO}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: tls}
+stringData: {username: a, password: b}
+";
+
+    fn load(text: &str) -> Result<Logins, Error> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("secrets.yaml");
+        std::fs::write(&file, text).unwrap();
+        Logins::load(Some(&file), "bmc")
+    }
+
+    fn login(logins: &Logins, name: &str, host: &str) -> Result<(String, String), String> {
+        let address = BmcAddress::parse(&format!("redfish+https://{host}")).unwrap();
+        let credentials = logins.of(name, &address).map_err(|error| error.to_string())?;
+        Ok((credentials.username, credentials.password.expose_secret().to_owned()))
+    }
+
+    #[test]
+    fn every_secret_of_a_file_is_found_by_its_name_and_nothing_else() {
+        let logins = load(FILE).unwrap();
+        assert_eq!(login(&logins, "bmc", "192.0.2.1"), Ok(("admin".into(), "hunter2".into())));
+        assert_eq!(login(&logins, "rack2", "192.0.2.2"), Ok(("root".into(), "calviN".into())));
+        let elsewhere = login(&logins, "rack2", "192.0.2.1").unwrap_err();
+        assert!(
+            elsewhere.contains("\"rack2\"") && elsewhere.contains("is not for the BMC \"192.0.2.1"),
+            "{elsewhere}"
+        );
+        assert!(login(&logins, "tls", "192.0.2.1").unwrap_err().contains("has the type \"Opaque\""));
+        assert!(login(&logins, "none", "192.0.2.1").unwrap_err().contains("is not in --secrets-file"));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_used_is_named_and_no_password_of_it_is_repeated() {
+        let broken = "kind: Secret\nstringData: {password: hunter2\nmetadata: [";
+        let odd = "kind: Secret\nmetadata: {name: bmc}\ndata: {password: hunter2-is-no-base64!}";
+        for text in [broken, odd] {
+            let error = load(text).err().unwrap().to_string();
+            assert!(error.contains("secrets.yaml") && !error.contains("hunter2"), "{error}");
+        }
+        let missing = Logins::load(Some(Path::new("no/such/file.yaml")), "bmc").err().unwrap().to_string();
+        assert!(missing.contains("--secrets-file no/such/file.yaml cannot be read"), "{missing}");
+        assert!(load("kind: ConfigMap").err().unwrap().to_string().contains("there is no user name"));
+    }
+}
