@@ -213,10 +213,12 @@ impl<'a> Life<'a> {
             Task::Wipe => (HostAct::WipeBegun, HostAct::Wiped),
         };
         let mut begun = Some(begun);
+        let stop_percent = stop.map_or(0, |(percent, _)| percent);
         let from = self.fleet.now();
         for (after, moment) in timeline(duration, interval, stop.map(|(percent, _)| percent)) {
             self.sleep_until(from.saturating_add(after)).await;
-            if let Some(act) = begun.take_if(|_| moment != Moment::Stop) {
+            // Whoever stops later than at 0 % has begun, however short it takes.
+            if let Some(act) = begun.take_if(|_| moment != Moment::Stop || stop_percent > 0) {
                 self.act(system, |state, now| {
                     state.host.begin(task);
                     self.record(system, now, act);

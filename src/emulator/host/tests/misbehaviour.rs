@@ -89,6 +89,19 @@ async fn an_installer_that_fails_says_why_and_stays() {
 }
 
 #[tokio::test]
+async fn an_installer_that_takes_no_time_and_hangs_half_way_has_begun() {
+    let site = site().await;
+    site.behaves(HostBehaviour::InstallDuration { ms: 0 });
+    site.behaves(HostBehaviour::Hang { at_percent: 50 });
+    site.arm(ONE, Armed::Install(DIGEST));
+    site.boot_from_network(ONE).await;
+    site.did(&begun()).await;
+    let view = site.view();
+    assert_eq!((view.disk, view.booted, view.installs), (Disk::Unknown, Booted::Installer, 1));
+    assert!(!site.acts(ONE).contains(&written()));
+}
+
+#[tokio::test]
 async fn an_installer_that_hangs_and_a_host_that_loses_its_power_leave_half_a_disk() {
     let site = installing(HostBehaviour::LosePower { at_percent: 50 }).await;
     until("it lost its power", || site.view().power == PowerState::Off).await;
