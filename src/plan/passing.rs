@@ -7,7 +7,7 @@ use crate::api::{JobStatus, ServerStatus};
 use crate::job::{Action, LiveJob};
 
 /// How old a job is when it is shown.
-pub const IN_PASSING_MS: i64 = 1_000;
+const IN_PASSING_MS: i64 = 1_000;
 
 /// How long nothing is shown for, milliseconds; `None`: show what there is. `observedGeneration` stays behind the new
 /// generation until then, so that `kubectl wait` waits.

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::layout::Entry;
 use crate::api::{Answer, DeletionPolicy, Lifecycle, Provisioning, Server, names};
+use crate::job::Deleting;
 
 /// The command by which a person gives this answer about this server; `None` where it would change nothing.
 pub(super) fn command(answer: Answer, server: &Server, now: Timestamp) -> Option<Entry> {
@@ -51,7 +52,7 @@ pub(super) fn command(answer: Answer, server: &Server, now: Timestamp) -> Option
 
 /// Whether its disks are to be erased, and nothing is to be installed.
 fn is_erased(server: &Server) -> bool {
-    server.spec.lifecycle == Lifecycle::Decommissioned || server.metadata.deletion_timestamp.is_some()
+    server.spec.lifecycle == Lifecycle::Decommissioned || Deleting::of(server) == Deleting::Wipe
 }
 
 fn look_again(server: &Server, now: Timestamp) -> String {
