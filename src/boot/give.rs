@@ -113,6 +113,8 @@ impl Stock<'_> {
                     image = armed.image,
                     "gave the boot script"
                 );
+                // What it asks for next, a moment later, is of the same objects.
+                self.judged.begun.keep(&token.hash(), Arc::new((server, image)));
                 Ok(text(script))
             }
         }

@@ -36,19 +36,51 @@ pub struct ClaimFrom {
     pub lane: Lane,
 }
 
+/// One claim over some shards of a site.
+#[derive(Debug, Clone)]
+pub(super) struct ClaimOver {
+    /// The site.
+    pub site: String,
+    /// Any but `Parked`.
+    pub place: PlaceInQueue,
+    /// The lane.
+    pub lane: Lane,
+    /// The shards, in the order in which they are looked at, none twice; with the order key before which nothing is left,
+    /// most likely: it is looked there only if there is not enough behind it.
+    pub shards: Vec<(Shard, Option<i64>)>,
+    /// So many jobs in all.
+    pub at_most: u32,
+}
+
 /// What one claim came to.
 #[derive(Debug)]
 pub(super) struct Claimed {
     /// What was claimed, the oldest first.
     pub claims: Vec<Claim>,
-    /// Rows that were found, those included that turned out to be no jobs.
-    pub found: u32,
-    /// The order key of the last row that was found.
-    pub last: Option<i64>,
+    /// The shards that were looked at.
+    pub looked: Vec<Looked>,
 }
 
 impl Claimed {
-    const NOTHING: Self = Self { claims: Vec::new(), found: 0, last: None };
+    const NOTHING: Self = Self { claims: Vec::new(), looked: Vec::new() };
+
+    /// Rows that were found, those included that turned out to be no jobs.
+    pub(super) fn found(&self) -> u32 {
+        self.looked.iter().map(|looked| looked.found).sum()
+    }
+}
+
+/// What a claim found in one shard.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Looked {
+    /// The shard.
+    pub shard: Shard,
+    /// Rows that were found.
+    pub found: u32,
+    /// Whether nothing else is left in the lane.
+    pub is_empty: bool,
+    /// The order key of the last row that was found.
+    pub last: Option<i64>,
 }
 
 /// A claimed job: what the worker knows of it, and the proof that it is the worker's. Every write through it is
@@ -123,10 +155,7 @@ impl Claim {
 
 struct ClaimJobs {
     me: Incarnation,
-    from: ClaimFrom,
-    /// Where in the lane to begin; nothing before it is looked at.
-    from_ord: i64,
-    at_most: u32,
+    over: ClaimOver,
 }
 
 impl Transaction for ClaimJobs {
@@ -134,32 +163,10 @@ impl Transaction for ClaimJobs {
     const NAME: &'static str = "claim";
 
     async fn run(&self, connection: &mut MySqlConnection, _: Pass) -> Result<Ending<Claimed>, QueueError> {
-        let (_, last) = self.from.lane.order_range();
-        // Constants stay out of ORDER BY: MariaDB sorts in a file when a text column is among them.
-        let candidates = sqlx::query(
-            "SELECT ord, id, server_uid FROM queue FORCE INDEX (PRIMARY) WHERE site = ? AND shard = ? AND state = ? \
-             AND ord BETWEEN ? AND ? ORDER BY ord, id LIMIT ? FOR UPDATE SKIP LOCKED",
-        )
-        .bind(&self.from.site)
-        .bind(i64::from(self.from.shard.0))
-        .bind(self.from.place.code())
-        .bind(self.from_ord)
-        .bind(last)
-        .bind(self.at_most)
-        .fetch_all(&mut *connection)
-        .await?;
-        let mut keys = Vec::with_capacity(candidates.len());
-        for row in &candidates {
-            keys.push(Candidate {
-                uid: row.try_get("server_uid")?,
-                ord: row.try_get("ord")?,
-                id: row.try_get("id")?,
-            });
-        }
+        let (mut keys, looked) = self.candidates(connection).await?;
         if keys.is_empty() {
-            return Ok(Ending::Rollback(Claimed::NOTHING));
+            return Ok(Ending::Rollback(Claimed { claims: Vec::new(), looked }));
         }
-        let (found, last) = (keys.len() as u32, keys.last().map(|key| key.ord));
         // Table by table and by key, so that two claims never wait for each other in a circle.
         keys.sort_by(|a, b| a.uid.cmp(&b.uid));
         let mut claims = self.take(connection, &keys).await?;
@@ -175,33 +182,93 @@ impl Transaction for ClaimJobs {
             return Ok(Ending::Rollback(Claimed::NOTHING));
         }
         if let (PlaceInQueue::QueuedBounded, Some(class)) =
-            (self.from.place, claims.iter().find_map(|claim| claim.job.permit_class))
+            (self.over.place, claims.iter().find_map(|claim| claim.job.permit_class))
         {
             // Last of all locks. Others took what was left: this claim is not made, the next one asks for less.
-            if !permit::take(connection, &self.from.site, class, claims.len()).await? {
-                return Ok(Ending::Rollback(Claimed { claims: Vec::new(), found, last }));
+            if !permit::take(connection, &self.over.site, class, claims.len()).await? {
+                return Ok(Ending::Rollback(Claimed { claims: Vec::new(), looked }));
             }
         }
         claims.sort_by_key(|claim| (claim.job.order_key(), claim.job.live.id));
-        Ok(Ending::Commit(Claimed { claims, found, last }))
+        Ok(Ending::Commit(Claimed { claims, looked }))
     }
 }
 
 /// A row of `queue` that may be a job's.
 struct Candidate {
+    shard: Shard,
     uid: String,
     ord: i64,
     id: i64,
 }
 
 impl ClaimJobs {
+    /// Locks the first rows of one shard after the other, until there are enough.
+    async fn candidates(
+        &self,
+        connection: &mut MySqlConnection,
+    ) -> Result<(Vec<Candidate>, Vec<Looked>), QueueError> {
+        let (first, last) = self.over.lane.order_range();
+        let (mut keys, mut looked) = (Vec::new(), Vec::new());
+        for (shard, from_ord) in &self.over.shards {
+            let wanted = self.over.at_most as usize - keys.len();
+            if wanted == 0 {
+                break;
+            }
+            let mut range = (from_ord.unwrap_or(first), last);
+            let mut here = self.lock(connection, *shard, range, wanted).await?;
+            if let (Some(from_ord), true) = (from_ord, here.len() < wanted) {
+                // Something may have been put before it: woken, taken from a dead worker, moved to this lane.
+                range = (first, from_ord - 1);
+                let left = wanted - here.len();
+                here.extend(self.lock(connection, *shard, range, left).await?);
+            }
+            looked.push(Looked {
+                shard: *shard,
+                found: here.len() as u32,
+                is_empty: here.len() < wanted,
+                last: here.last().map(|key| key.ord),
+            });
+            keys.extend(here);
+        }
+        Ok((keys, looked))
+    }
+
+    /// Locks the first rows of a range of order keys that nobody else has locked.
+    async fn lock(
+        &self,
+        connection: &mut MySqlConnection,
+        shard: Shard,
+        (first, last): (i64, i64),
+        at_most: usize,
+    ) -> Result<Vec<Candidate>, QueueError> {
+        // Constants stay out of ORDER BY: MariaDB sorts in a file when a text column is among them.
+        let rows = sqlx::query(
+            "SELECT ord, id, server_uid FROM queue FORCE INDEX (PRIMARY) WHERE site = ? AND shard = ? AND state = ? \
+             AND ord BETWEEN ? AND ? ORDER BY ord, id LIMIT ? FOR UPDATE SKIP LOCKED",
+        )
+        .bind(&self.over.site)
+        .bind(i64::from(shard.0))
+        .bind(self.over.place.code())
+        .bind(first)
+        .bind(last)
+        .bind(at_most as i64)
+        .fetch_all(&mut *connection)
+        .await?;
+        let candidate = |row: &MySqlRow| -> Result<Candidate, QueueError> {
+            let (uid, ord, id) = (row.try_get("server_uid")?, row.try_get("ord")?, row.try_get("id")?);
+            Ok(Candidate { shard, uid, ord, id })
+        };
+        rows.iter().map(candidate).collect()
+    }
+
     /// Makes the candidates' jobs this worker's.
     async fn take(
         &self,
         connection: &mut MySqlConnection,
         keys: &[Candidate],
     ) -> Result<Vec<Claim>, QueueError> {
-        let (place, shard) = (self.from.place, i64::from(self.from.shard.0));
+        let place = self.over.place;
         let uids: Vec<&str> = keys.iter().map(|key| key.uid.as_str()).collect();
         let rows = lock_jobs(connection, &uids).await?;
         // One token for the whole claim: it is new, and nobody else has it.
@@ -214,12 +281,12 @@ impl ClaimJobs {
             // A queue row without its job would be offered for ever: it goes with the others.
             let Some(row) = row else {
                 tracing::warn!(server = key.uid, "removed a queue row that had no job");
-                removed.push((shard, key.ord, key.id));
+                removed.push((i64::from(key.shard.0), key.ord, key.id));
                 continue;
             };
             match JobRow::read(row) {
                 Ok(mut job) => {
-                    removed.push((shard, key.ord, key.id));
+                    removed.push((i64::from(key.shard.0), key.ord, key.id));
                     (job.owner, job.token, job.place) = (Some(self.me.0), Some(token.0), None);
                     job.permit_held |= place == PlaceInQueue::QueuedBounded;
                     claims.push(Claim { job, token });
@@ -231,11 +298,10 @@ impl ClaimJobs {
                 }
             }
         }
-        delete_places(connection, &self.from.site, place, &removed).await?;
+        delete_places(connection, &self.over.site, place, &removed).await?;
         self.own(connection, &claims, token).await?;
         for key in unreadable {
-            set_aside(connection, &key.uid, (&self.from.site, self.from.shard), place, key.ord, key.id)
-                .await?;
+            set_aside(connection, &key.uid, (&self.over.site, key.shard), place, key.ord, key.id).await?;
         }
         let news =
             claims.iter().filter(|claim| !claim.job.live.started() && claim.tell() == Tell::Controller);
@@ -263,7 +329,7 @@ impl ClaimJobs {
             let mut query = sqlx::query(AssertSqlSafe(text))
                 .bind(self.me.0)
                 .bind(token.0)
-                .bind(self.from.place == PlaceInQueue::QueuedBounded);
+                .bind(self.over.place == PlaceInQueue::QueuedBounded);
             for uid in group {
                 query = query.bind(uid);
             }
@@ -322,19 +388,18 @@ impl Queue {
         from: ClaimFrom,
         at_most: u32,
     ) -> Result<Vec<Claim>, QueueError> {
-        let (first, _) = from.lane.order_range();
-        Ok(self.claim_from(&mut Kept::default(), me, from, first, at_most).await?.claims)
+        let ClaimFrom { site, shard, place, lane } = from;
+        let over = ClaimOver { site, place, lane, shards: vec![(shard, None)], at_most };
+        Ok(self.claim_over(&mut Kept::default(), me, over).await?.claims)
     }
 
-    /// Claims up to `at_most` jobs of one lane of one shard that are at `from_ord` or behind it.
-    pub(super) async fn claim_from(
+    /// Claims jobs of one lane of some shards in one transaction, those of the first shard first.
+    pub(super) async fn claim_over(
         &self,
         kept: &mut Kept,
         me: Incarnation,
-        from: ClaimFrom,
-        from_ord: i64,
-        at_most: u32,
+        over: ClaimOver,
     ) -> Result<Claimed, QueueError> {
-        self.transact_on(kept, ClaimJobs { me, from, from_ord, at_most }).await
+        self.transact_on(kept, ClaimJobs { me, over }).await
     }
 }

@@ -47,7 +47,7 @@ pub(super) fn lane_of(ord: i64) -> Lane {
 }
 
 impl Queue {
-    /// The heads of some parts of a site's queue, in no order. One statement, no lock.
+    /// The heads of some parts of a site's queue, in no order, some perhaps twice. One statement, no lock.
     pub(super) async fn heads_of(
         &self,
         kept: &mut Kept,

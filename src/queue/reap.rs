@@ -62,6 +62,12 @@ impl LeaseWatch {
         }
         expired
     }
+
+    /// How long after `now` the next lease expires, if no heartbeat moves until then; `None`: there is none.
+    pub fn next_expiry(&self, now: Duration) -> Option<Duration> {
+        let left = self.seen.values().map(|(_, since)| (*since + self.lease).saturating_sub(now));
+        left.filter(|left| !left.is_zero()).min()
+    }
 }
 
 /// What reaping a worker came to.
@@ -308,6 +314,20 @@ mod tests {
         assert_eq!(at(&mut watch, 2, 110), 0);
         assert_eq!(at(&mut watch, 2, 119), 0);
         assert_eq!(at(&mut watch, 2, 120), 1);
+    }
+
+    #[test]
+    fn the_next_expiry_is_that_of_the_heartbeat_that_stands_still_for_longest() {
+        let mut watch = LeaseWatch::new(Duration::from_secs(10));
+        let beat = |worker, sequence| Heartbeat { worker: Incarnation(worker), sequence };
+        let at = Duration::from_secs;
+        assert_eq!(watch.next_expiry(at(0)), None);
+        watch.observe(&[beat(1, 1), beat(2, 1)], at(100));
+        watch.observe(&[beat(1, 1), beat(2, 2)], at(104));
+        assert_eq!(watch.next_expiry(at(104)), Some(at(6)));
+        assert_eq!(watch.next_expiry(at(110)), Some(at(4)), "what has expired is not waited for");
+        watch.observe(&[beat(1, 1)], at(111));
+        assert_eq!(watch.next_expiry(at(111)), None);
     }
 
     #[test]

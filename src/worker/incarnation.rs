@@ -183,15 +183,15 @@ impl Worker {
         let mut compared = Instant::now();
         let mut silent = false;
         loop {
-            let mut crash = None;
+            let mut crashes = Vec::new();
             tokio::select! {
                 biased;
                 part = parts.join_next() => return Some(why_over(part.as_ref())),
                 () = stop.cancelled() => return None,
-                ended = self.slots.one_ended(), if !self.slots.is_empty() => crash = ended,
+                ended = self.slots.ended(), if !self.slots.is_empty() => crashes = ended,
                 _ = looks.tick() => {}
             }
-            if let Some(crash) = crash {
+            for crash in crashes {
                 self.slots.record(crash).await;
             }
             if !self.lease.holds() || Instant::now() < quiet_until || !*self.may_claim.borrow() {
@@ -256,7 +256,7 @@ impl Worker {
         let grace = self.around.settings.grace;
         let all = async {
             while !self.slots.is_empty() {
-                if let Some(crash) = self.slots.one_ended().await {
+                for crash in self.slots.ended().await {
                     self.slots.record(crash).await;
                 }
             }

@@ -5,13 +5,15 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
 
 use super::Surroundings;
 use crate::job::{Incarnation, PermitClass, ServerUid};
 use crate::metrics;
 use crate::queue::{LeaseWatch, QueueError, Reaped};
 use crate::shard::{Shard, served_by};
+
+/// Between two looks at least.
+const SHORTEST: Duration = Duration::from_millis(10);
 
 /// Between two pages of the sweep.
 const SWEEP: Duration = Duration::from_secs(15);
@@ -23,14 +25,11 @@ const REPAIR: Duration = Duration::from_mins(10);
 pub(super) async fn run(around: &Surroundings, me: Incarnation, serves: &watch::Sender<BTreeSet<Shard>>) {
     let begun = Instant::now();
     let mut watch = LeaseWatch::new(around.settings.lease);
-    let mut ticks = interval(around.settings.heartbeat);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut swept = Instant::now();
     let mut page = None;
     let mut repaired = None;
     let mut failing = false;
     loop {
-        ticks.tick().await;
         let mut result = reap(around, me, &mut watch, begun, serves).await;
         if result.is_ok() && swept.elapsed() >= SWEEP {
             swept = Instant::now();
@@ -48,6 +47,10 @@ pub(super) async fn run(around: &Surroundings, me: Incarnation, serves: &watch::
             }
             Err(_) => {}
         }
+        // A lease that is over between two looks is seen then: what the dead one left waits no longer than it has to.
+        let every = around.settings.heartbeat;
+        let next = watch.next_expiry(begun.elapsed()).map_or(every, |left| left.min(every));
+        tokio::time::sleep(next.max(SHORTEST)).await;
     }
 }
 

@@ -12,6 +12,9 @@ use crate::fixture::{Fixture, SITE, done, job, now_ms, wait_for};
 
 pub const CASES: &[Case] = &[
     ("lanes are emptied one after the other over all shards, started jobs first", |f| lanes(f).boxed_local()),
+    ("one claim takes what waits in all shards, and no more than there is room for", |f| {
+        all_shards(f).boxed_local()
+    }),
     ("what is more urgent than the front that was seen is claimed next", |f| overtakes(f).boxed_local()),
     ("without room for others only urgent jobs are claimed", |f| reserved(f).boxed_local()),
     ("a lower lane gets its share under a backlog of urgent jobs", |f| shares(f).boxed_local()),
@@ -65,6 +68,40 @@ async fn lanes(f: Fixture) {
     }
     assert_eq!(order.len(), 1 + 5 * usize::from(SHARDS));
     assert!(order.is_sorted(), "{order:?}");
+}
+
+async fn all_shards(f: Fixture) {
+    let worker = f.worker().await;
+    let mut put = Vec::new();
+    for number in 0..8 {
+        put.push(f.put(&format!("a-{number}"), Lane::High, number % SHARDS, 1_000 - i64::from(number)).await);
+    }
+    let mut front = front(0);
+    let ids = async |front: &mut Front, most: u32| -> Vec<JobId> {
+        f.fetch(front, &worker, room(most)).await.iter().map(|claim| claim.job().id).collect()
+    };
+    let mut claimed = ids(&mut front, 6).await;
+    assert_eq!(claimed.len(), 6);
+    claimed.extend(ids(&mut front, 6).await);
+    claimed.sort_unstable();
+    put.sort_unstable();
+    assert_eq!(claimed, put);
+    // What one shard has left comes from that one alone, and what is older than what was claimed is found again.
+    for number in 0..8 {
+        f.put(&format!("b-{number}"), Lane::High, 2, 500).await;
+    }
+    assert_eq!(ids(&mut front, 6).await.len(), 6);
+    for shard in 0..SHARDS {
+        f.put(&format!("c-{shard}"), Lane::High, shard, 5_000).await;
+    }
+    let (mut seen, mut last) = (0, 0);
+    wait_for("all that is left", async || {
+        last = ids(&mut front, 20).await.len();
+        seen += last;
+        seen == 6
+    })
+    .await;
+    assert!(last > 1, "more than one at once");
 }
 
 async fn overtakes(f: Fixture) {
