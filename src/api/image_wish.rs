@@ -40,6 +40,14 @@ impl BootMethod {
         }
     }
 
+    /// How an image has to be made for this method.
+    pub const fn image_kind(self) -> ImageKind {
+        match self {
+            Self::PXE | Self::HTTP => ImageKind::Network,
+            Self::VirtualMedia => ImageKind::Iso,
+        }
+    }
+
     /// What is wrong with this method for an image of that kind, with the way out; `None`: they fit.
     pub fn mismatch(self, image: &str, kind: ImageKind) -> Option<String> {
         match (self, kind) {

@@ -12,6 +12,7 @@ pub mod reason_page;
 mod remedy;
 mod server;
 mod status;
+mod wipe_images;
 
 pub use image_wish::{BootMethod, ImageWish, Provisioning, RootDevice, UserDataRef};
 pub use os_image::{
@@ -24,3 +25,4 @@ pub use server::{
     Priority, Server, ServerSpec, ShutdownMode, TlsVerify,
 };
 pub use status::{ImageStatus, JobProgress, JobStatus, LastJobStatus, Phase, ServerStatus};
+pub use wipe_images::WipeImages;

@@ -75,7 +75,7 @@ reasons! {
     ConfirmDecommission,
     /// A person must confirm that the disks are erased before the object goes.
     ConfirmWipe,
-    /// There is no `OSImage` that erases disks: see `--wipe-image`.
+    /// There is no `OSImage` that erases disks: see `--wipe-image` and `--wipe-iso`.
     WipeImageNotFound,
     /// As many machines of this namespace had their data destroyed in this hour as may: time to take a mistake back.
     DestructionBudget,

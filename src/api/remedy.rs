@@ -99,7 +99,8 @@ impl Reason {
                 &[Confirm],
             ),
             Self::WipeImageNotFound => remedy(
-                "Create the OSImage that erases disks in the Server's namespace, under the name of `--wipe-image`.",
+                "Create the OSImage that erases disks in the Server's namespace, under the name of `--wipe-image`, or of `--wipe-iso` \
+                 for `bootMethod: VirtualMedia`.",
                 &[LookAgain],
             ),
             Self::DestructionBudget => remedy(

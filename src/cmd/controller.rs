@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::connect::{self, ClusterError, DatabaseArgs};
+use crate::api::WipeImages;
 use crate::config::{duration, image_name, is_dns_label, ms};
 use crate::controller::{self, ControllerSettings, DestructionBudget, ElectionSettings};
 use crate::http::{self, Readiness, ServeError};
@@ -61,6 +62,9 @@ pub(super) struct Args {
     /// The OSImage that erases disks, in the namespace of each Server; the same for all controllers and workers
     #[arg(long, value_name = "NAME", default_value = "wipe", value_parser = image_name)]
     wipe_image: String,
+    /// The OSImage that erases the disks of machines with bootMethod VirtualMedia; the same for all controllers and workers
+    #[arg(long, value_name = "NAME", default_value = "wipe-iso", value_parser = image_name)]
+    wipe_iso: String,
     /// How many machines of a namespace may have their data given up in one hour, by reimages, wipes, decommissions and
     /// builds on machines that are not blank: a number, a share of its Servers such as 10% (and at least 10), or unlimited
     #[arg(long, value_name = "N|N%|unlimited", default_value = "10%")]
@@ -144,7 +148,7 @@ impl Args {
                 power_off_wait_ms: ms(self.power_off_wait),
             },
             worker_lease: self.worker_lease,
-            wipe_image: self.wipe_image,
+            wipe_images: WipeImages { network: self.wipe_image, iso: self.wipe_iso },
             destruction_budget: self.destruction_budget,
             history_retention: self.history_retention,
         }

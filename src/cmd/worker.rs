@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 
 use super::connect::{self, ClusterError, DatabaseArgs};
+use crate::api::WipeImages;
 use crate::bmc::network::BmcNetworks;
 use crate::bmc::{Connector, ConnectorSettings, ImageUrl, IpmiLan, PlainHttp, UnverifiedTls};
 use crate::boot::PublicUrl;
@@ -95,6 +96,9 @@ pub(super) struct Args {
     /// The OSImage that erases disks, in the namespace of each Server; the same for all controllers and workers
     #[arg(long, value_name = "NAME", default_value = "wipe", value_parser = image_name)]
     wipe_image: String,
+    /// The OSImage that erases the disks of machines with bootMethod VirtualMedia; the same for all controllers and workers
+    #[arg(long, value_name = "NAME", default_value = "wipe-iso", value_parser = image_name)]
+    wipe_iso: String,
     /// Where BMCs reach the boot service, for spec.bootMethod VirtualMedia: http://HOST[:PORT], most often its --public-url
     #[arg(long, value_name = "URL")]
     boot_url: Option<PublicUrl>,
@@ -210,7 +214,7 @@ impl Args {
             boot_deadline: self.boot_deadline,
             install_deadline: self.install_deadline,
             wipe_deadline: self.wipe_deadline,
-            wipe_image: self.wipe_image.clone(),
+            wipe_images: WipeImages { network: self.wipe_image.clone(), iso: self.wipe_iso.clone() },
             undo_deadline: self.undo_deadline,
             boot_url: self.boot_url.clone(),
             http_boot_uri: self.http_boot_uri.clone(),

@@ -14,7 +14,7 @@ use tokio::sync::watch as flag;
 use super::fleet::Fleet;
 use super::listed::Listed;
 use super::watch_error::WatchErrors;
-use crate::api::{DeletionPolicy, ImageKind, ImageWish, Lifecycle, OSImage, Server};
+use crate::api::{DeletionPolicy, ImageKind, ImageWish, Lifecycle, OSImage, Server, WipeImages};
 
 /// An `OSImage`, or an object that this release cannot read: that one counts as missing.
 type Guarded = DeserializeGuard<OSImage>;
@@ -67,7 +67,7 @@ impl ImageStore {
         &self,
         client: Client,
         namespace: &str,
-        (fleet, wipe_image): (&Fleet, &str),
+        (fleet, wipe_images): (&Fleet, &WipeImages),
         mut errors: WatchErrors,
     ) {
         let Some(images) = self.0.get(namespace) else { return };
@@ -89,7 +89,7 @@ impl ImageStore {
                         images.synced.send_replace(true);
                     }
                     if !changed.is_empty() {
-                        let wipes = changed.iter().any(|name| name == wipe_image);
+                        let wipes = changed.iter().any(|name| wipe_images.has(name));
                         fleet.wake_where(Some(namespace), |server| {
                             let names = |image: &ImageWish| changed.contains(&image.name);
                             server.spec.image.as_ref().is_some_and(names) || (wipes && may_wipe(server))

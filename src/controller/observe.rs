@@ -4,7 +4,7 @@
 use super::context::Context;
 use super::images::SeenImage;
 use crate::api::bmc_address::BmcAddress;
-use crate::api::{ImageKind, Reason, Server};
+use crate::api::{BootMethod, Reason, Server};
 use crate::job::{Problem, ServerUid};
 use crate::plan::{Observation, WipeImage};
 use crate::queue::{QueueError, Underived};
@@ -46,10 +46,7 @@ pub(super) async fn observe(
         bmc_address: address(&server.spec.bmc.address).map(|address| address.normalised()),
         image_kind: image.as_ref().map(|image| image.kind),
         image_digest: image.map(|image| image.digest),
-        wipe: WipeImage {
-            name: context.settings.wipe_image.clone(),
-            digest: wipe_digest(context, &namespace),
-        },
+        wipe: wipe_image(context, &namespace, server.spec.boot_method),
         budget: context.budgets.left(context, &namespace).await?,
         secret: context.secret(&namespace, &server.spec.bmc.credentials_ref.name),
         site: context.sites.workers(&server.spec.site),
@@ -75,10 +72,11 @@ fn image(context: &Context, namespace: &str, server: &Server) -> Option<SeenImag
     context.images.get(namespace, &server.spec.image.as_ref()?.name)
 }
 
-/// The digest of what erases disks: it boots from the network.
-fn wipe_digest(context: &Context, namespace: &str) -> Option<String> {
-    let image = context.images.get(namespace, &context.settings.wipe_image)?;
-    (image.kind == ImageKind::Network).then_some(image.digest)
+/// What erases the disks of a machine that boots like this. One that it cannot boot counts as missing.
+fn wipe_image(context: &Context, namespace: &str, method: BootMethod) -> WipeImage {
+    let name = context.settings.wipe_images.of(method);
+    let image = context.images.get(namespace, name).filter(|image| image.kind == method.image_kind());
+    WipeImage { name: name.to_owned(), digest: image.map(|image| image.digest) }
 }
 
 /// `spec.bmc.address`, if it can be used.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::DestructionBudget;
 use super::leader::ElectionSettings;
+use crate::api::WipeImages;
 use crate::plan;
 
 /// Settings of the controller.
@@ -19,8 +20,8 @@ pub struct ControllerSettings {
     pub plan: plan::Settings,
     /// The lease of workers: one whose heartbeat stands still for so long is dead.
     pub worker_lease: Duration,
-    /// The name of the `OSImage` that erases disks.
-    pub wipe_image: String,
+    /// What erases disks.
+    pub wipe_images: WipeImages,
     /// How many machines of a namespace may have their data given up in one hour.
     pub destruction_budget: DestructionBudget,
     /// How long ended jobs stay in the history.

@@ -84,7 +84,7 @@ pub(super) async fn serve(
         let errors = WatchErrors::new("osimages", &namespace, &readiness);
         let context = Arc::clone(&context);
         loops.spawn(async move {
-            let concerned = (&context.fleet, context.settings.wipe_image.as_str());
+            let concerned = (&context.fleet, &context.settings.wipe_images);
             context.images.watch(context.client.clone(), &namespace, concerned, errors).await;
         });
     }

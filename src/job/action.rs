@@ -106,8 +106,9 @@ impl Action {
     pub const fn undo(self) -> &'static [Step] {
         match self {
             Self::Reboot => &[Step::On],
-            Self::Build | Self::Reimage => &[Step::ClearBootOverride, Step::EjectMedia, Step::On],
-            Self::Wipe | Self::Decommission => &[Step::ClearBootOverride, Step::On],
+            Self::Build | Self::Reimage | Self::Wipe | Self::Decommission => {
+                &[Step::ClearBootOverride, Step::EjectMedia, Step::On]
+            }
             Self::Inspect | Self::PowerOn | Self::PowerOff => &[],
         }
     }

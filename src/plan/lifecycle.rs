@@ -2,7 +2,7 @@
 //! ever again.
 
 use super::{Observation, Work, image, word};
-use crate::api::{Lifecycle, Reason};
+use crate::api::{ImageKind, Lifecycle, Reason, WipeImages};
 use crate::job::{Action, Contents, Problem, Visibility};
 
 /// Where a machine stands in its life.
@@ -52,12 +52,19 @@ pub(super) fn was_read(seen: &Observation) -> bool {
 /// What is said where nothing is there that erases disks.
 pub(super) fn wipe_image_missing(seen: &Observation) -> Option<Problem> {
     seen.wipe.digest.is_none().then(|| {
+        let method = seen.spec().boot_method;
+        let what = match method.image_kind() {
+            ImageKind::Network => "a kernel to boot",
+            ImageKind::Iso => "an ISO",
+        };
         Problem::new(
             Reason::WipeImageNotFound,
             format!(
-                "there is no OSImage {:?} with a kernel to boot in this namespace, which would erase the disks: create it, or \
-                 give --wipe-image another name",
-                seen.wipe.name
+                "there is no OSImage {:?} with {what} in this namespace, which would erase the disks of a machine with bootMethod {}: \
+                 create it, or give {} another name",
+                seen.wipe.name,
+                method.as_str(),
+                WipeImages::flag(method)
             ),
         )
     })
@@ -79,7 +86,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::api::{DeletionPolicy, names};
+    use crate::api::{BootMethod, DeletionPolicy, names};
     use crate::plan::{Command, decide, fixture as f};
 
     fn confirmed(mut seen: Observation) -> Observation {
@@ -116,6 +123,26 @@ mod tests {
             unreachable!("{:?}", decide(&seen).command)
         };
         assert_eq!(work.action, action);
+    }
+
+    #[rstest]
+    #[case(BootMethod::PXE, "with a kernel to boot", "--wipe-image")]
+    #[case(BootMethod::HTTP, "with a kernel to boot", "--wipe-image")]
+    #[case(BootMethod::VirtualMedia, "with an ISO", "--wipe-iso")]
+    fn what_erases_disks_is_missing_by_the_name_and_flag_of_the_boot_method(
+        #[case] method: BootMethod,
+        #[case] what: &str,
+        #[case] flag: &str,
+    ) {
+        let mut seen = decommissioned(f::ready());
+        seen.server.spec.boot_method = method;
+        seen.wipe.digest = None;
+        let problem = wipe_image_missing(&seen).unwrap();
+        assert_eq!(problem.reason, Reason::WipeImageNotFound);
+        for said in [what, flag, method.as_str()] {
+            assert!(problem.message.contains(said), "{}", problem.message);
+        }
+        assert!(matches!(decide(&seen).command, Command::Nothing(_)));
     }
 
     #[rstest]

@@ -21,7 +21,7 @@ pub enum SiteWorkers {
     None,
 }
 
-/// What erases disks: the `OSImage` that `--wipe-image` names.
+/// What erases the disks of a machine that boots as its `Server` says: the `OSImage` that `--wipe-image` or `--wipe-iso` names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WipeImage {

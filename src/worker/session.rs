@@ -77,7 +77,8 @@ pub(super) async fn read(around: &Surroundings, claim: &Claim, images: ReadImage
     };
     let action = claim.job().action;
     let wished = server.spec.image.as_ref().filter(|_| action.installs()).map(|image| image.name.clone());
-    let name = wished.or_else(|| action.wipes().then(|| around.settings.wipe_image.clone()));
+    let method = server.spec.boot_method;
+    let name = wished.or_else(|| action.wipes().then(|| around.settings.wipe_images.of(method).to_owned()));
     let image = match name.filter(|_| images == ReadImage::Yes) {
         Some(name) => {
             let found = reader.image(claim.namespace(), &name).await.map_err(|error| away(&error))?;
@@ -85,8 +86,8 @@ pub(super) async fn read(around: &Surroundings, claim: &Claim, images: ReadImage
         }
         None => None,
     };
-    // What erases disks boots from the network.
-    let image = image.filter(|image| action.installs() || image.kind == ImageKind::Network);
+    // What erases disks and cannot be booted is none.
+    let image = image.filter(|image| action.installs() || image.kind == method.image_kind());
     Ok(Live::Present(Box::new(Asking { server, image })))
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::api::WipeImages;
 use crate::bmc::ImageUrl;
 use crate::boot::PublicUrl;
 
@@ -42,8 +43,8 @@ pub struct Settings {
     pub install_deadline: Duration,
     /// How long erasing the disks may take.
     pub wipe_deadline: Duration,
-    /// The name of the `OSImage` that erases disks.
-    pub wipe_image: String,
+    /// What erases disks.
+    pub wipe_images: WipeImages,
     /// How long a job that was asked to stop tries to undo what it began.
     pub undo_deadline: Duration,
     /// Where BMCs reach the boot service, for virtual media; `None`: no machine is installed by them.

@@ -2,12 +2,12 @@
 
 use anyhow::{Result, ensure};
 use autobuild::api::condition::ConditionType;
-use autobuild::api::{Reason, Server};
+use autobuild::api::{Phase, Reason, Server};
 use autobuild::job::{Action, JobResult};
 use e2e::fleet::{BootFiles, Fleet, Layout, QUICK_INSTALLS, truth};
 use serde_json::{Value, json};
 
-use crate::steps::{at_rest, ended, system};
+use crate::steps::{as_told, at_rest, ended, phase, system};
 
 fn wish(method: &str, image: &str) -> Value {
     json!({ "power": "PoweredOn", "bootMethod": method, "image": { "name": image } })
@@ -116,6 +116,49 @@ async fn a_medium_that_leads_to_nothing_is_ejected_whatever_the_way_out() {
     fleet.declare(&full, wish("VirtualMedia", "rocky-iso")).await.unwrap();
     installed(&fleet, &full, "rocky-iso").await.unwrap();
     nothing_left(&fleet, &full).await.unwrap();
+    fleet.end().await.unwrap();
+}
+
+/// Installed from a medium.
+async fn built(fleet: &Fleet, name: &str) -> Result<Server> {
+    fleet.declare(name, wish("VirtualMedia", "rocky-iso")).await?;
+    installed(fleet, name, "rocky-iso").await
+}
+
+/// With a person's word.
+async fn decommission(fleet: &Fleet, name: &str) -> Result<()> {
+    fleet.change(name, json!({ "lifecycle": "Decommissioned" })).await?;
+    let why = fleet.wait_reason(name, ConditionType::Stalled, Reason::ConfirmDecommission).await?;
+    as_told(fleet, &why).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_never_boots_from_the_network_is_erased_from_virtual_media() {
+    let (fleet, files, _running) = site(2, &[]).await.unwrap();
+    let (one, locked) = (system(1), system(2));
+    built(&fleet, &one).await.unwrap();
+    decommission(&fleet, &one).await.unwrap();
+    // The one that boots from the network is none for it.
+    fleet.image("wipe", &files, &[]).await.unwrap();
+    let why = fleet.wait_reason(&one, ConditionType::Stalled, Reason::WipeImageNotFound).await.unwrap();
+    assert!(why.contains("\"wipe-iso\" with an ISO") && why.contains("--wipe-iso"), "{why}");
+    fleet.image_of("wipe-iso", &files.iso()).await.unwrap();
+    let server = phase(&fleet, &one, Phase::Decommissioned).await.unwrap();
+    assert!(server.status.is_some_and(|status| status.wiped_at.is_some() && status.image.is_none()));
+    assert_eq!(fleet.disk(&one).await.unwrap(), "Empty");
+    assert_eq!(fleet.bmcs().power(&one).await.unwrap(), "Off");
+    nothing_left(&fleet, &one).await.unwrap();
+    // What cannot be erased is not shown as erased, and its drive is emptied all the same.
+    let failing =
+        json!({ "system": locked, "behaviour": { "kind": "Fail", "reason": "the disk is locked" } });
+    built(&fleet, &locked).await.unwrap();
+    fleet.bmcs().host_rule(failing).await.unwrap();
+    decommission(&fleet, &locked).await.unwrap();
+    let why = fleet.wait_reason(&locked, ConditionType::Stalled, Reason::InstallFailed).await.unwrap();
+    assert!(why.contains("the disk is locked"), "{why}");
+    nothing_left(&fleet, &locked).await.unwrap();
+    let status = fleet.get(&locked).await.unwrap().status.unwrap();
+    assert!(status.wiped_at.is_none() && status.phase == Some(Phase::Stalled), "{status:#?}");
     fleet.end().await.unwrap();
 }
 

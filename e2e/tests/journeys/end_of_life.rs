@@ -8,7 +8,7 @@ use e2e::fleet::{BootFiles, Fleet, LIMIT, Layout, QUICK_INSTALLS, truth};
 use e2e::wait::{Look, wait_for};
 use serde_json::{Value, json};
 
-use crate::steps::{at_rest, fresh_look, kubectl_apply, kubectl_wait_ready, system};
+use crate::steps::{as_told, at_rest, fresh_look, kubectl_apply, kubectl_wait_ready, phase, system};
 
 /// A blank machine that gets an operating system.
 async fn built(fleet: &Fleet, name: &str, more: Value) -> Result<Server> {
@@ -20,22 +20,6 @@ async fn built(fleet: &Fleet, name: &str, more: Value) -> Result<Server> {
     fleet
         .wait(name, "installed and Ready", |server| {
             truth(server, ConditionType::ImageSynced) == Some("True") && at_rest(server)
-        })
-        .await
-}
-
-/// The command that a message tells to run, run as it stands.
-async fn as_told(fleet: &Fleet, message: &str) -> Result<()> {
-    let command = message.split("kubectl ").nth(1).context("no command is told")?;
-    let words: Vec<&str> = command.split_whitespace().take_while(|word| *word != ";").collect();
-    fleet.kubectl().run(&words).await?;
-    Ok(())
-}
-
-async fn phase(fleet: &Fleet, name: &str, wanted: Phase) -> Result<Server> {
-    fleet
-        .wait(name, wanted.as_str(), |server| {
-            server.status.as_ref().is_some_and(|status| status.phase == Some(wanted))
         })
         .await
 }

@@ -1,7 +1,7 @@
 //! The steps that journeys have in common.
 
-use anyhow::{Result, ensure};
-use autobuild::api::Server;
+use anyhow::{Context as _, Result, ensure};
+use autobuild::api::{Phase, Server};
 use autobuild::job::{Action, JobResult};
 use e2e::fleet::{Fleet, LIMIT, is_current, is_ready};
 use e2e::wait::{Look, wait_for};
@@ -101,4 +101,21 @@ pub(crate) fn system(number: usize) -> String {
 /// A spec with a token, and with power wished on.
 pub(crate) fn on_with_token(token: &str) -> Value {
     json!({ "power": "PoweredOn", "rebootToken": token })
+}
+
+/// The command that a message tells to run, run as it stands.
+pub(crate) async fn as_told(fleet: &Fleet, message: &str) -> Result<()> {
+    let command = message.split("kubectl ").nth(1).context("no command is told")?;
+    let words: Vec<&str> = command.split_whitespace().take_while(|word| *word != ";").collect();
+    fleet.kubectl().run(&words).await?;
+    Ok(())
+}
+
+/// Waits until it is in this phase.
+pub(crate) async fn phase(fleet: &Fleet, name: &str, wanted: Phase) -> Result<Server> {
+    fleet
+        .wait(name, wanted.as_str(), |server| {
+            server.status.as_ref().is_some_and(|status| status.phase == Some(wanted))
+        })
+        .await
 }

@@ -175,9 +175,11 @@ async fn while_database_or_api_is_away_machines_are_asked_to_come_again() {
     let site = Site::new().await;
     let (_, session) = site.boot().await;
     site.cluster.0.lock().unwrap().away = true;
-    for path in [format!("/boot/{MAC}"), format!("{session}/kernel"), format!("{session}/install")] {
+    for path in [format!("/boot/{MAC}"), format!("{session}/install")] {
         assert_eq!(site.get(&path).await.0, StatusCode::SERVICE_UNAVAILABLE, "{path}");
     }
+    // What was judged with the script, a moment ago, is not asked for again.
+    assert_eq!(site.get(&format!("{session}/kernel")).await.0, StatusCode::OK);
     // What a machine reports needs no API server.
     assert_eq!(site.post(&format!("{session}/booted"), "").await.0, StatusCode::OK);
     site.cluster.0.lock().unwrap().away = false;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{medium, power_step, unsupported};
 use crate::api::hardware::PowerState;
-use crate::api::{BootMethod, Reason};
+use crate::api::{BootMethod, Reason, WipeImages};
 use crate::bmc::{Beside, BootOverride, ImageUrl, OverrideEnabled, OverrideTarget};
 use crate::config::ms;
 use crate::job::{BootEvidence, Problem, RequestKind, Step, StepOutcome, WaitingFor};
@@ -136,7 +136,8 @@ fn prepared(run: &Run<'_>, power_before: PowerState) -> Result<Install, Problem>
     let spec = &asking.server.spec;
     let Some(image) = &asking.image else {
         return Err(if run.action().wipes() {
-            let message = "the OSImage of --wipe-image is not there: nothing was sent";
+            let flag = WipeImages::flag(spec.boot_method);
+            let message = format!("the OSImage of {flag} is not there: nothing was sent");
             Problem::new(Reason::WipeImageNotFound, message)
         } else {
             let message = "spec.image names no OSImage that is there: nothing was sent";

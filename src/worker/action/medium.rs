@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::install::{holds, ignored};
+use super::install::{holds, ignored, once_more};
 use crate::api::Reason;
 use crate::bmc::{Beside, BootOverride, ImageUrl, Media, OverrideTarget};
 use crate::boot::BootToken;
@@ -36,7 +36,13 @@ pub(super) async fn insert(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
             Ok(boot) => boot,
             Err(outcome) => return Ok(outcome),
         };
-        let look = Look { media: &media, boot: &boot, checkpoint: &run.checkpoint, now_ms: run.now_ms() };
+        let look = Look {
+            media: &media,
+            boot: &boot,
+            checkpoint: &run.checkpoint,
+            now_ms: run.now_ms(),
+            once_more: once_more(run),
+        };
         let sent = match next(look, run.patience().power) {
             Move::There => return Ok(StepOutcome::Next),
             Move::Wait(waiting_for) => {
@@ -97,6 +103,8 @@ struct Look<'a> {
     boot: &'a BootOverride,
     checkpoint: &'a Checkpoint,
     now_ms: i64,
+    /// How a person has it done again.
+    once_more: &'static str,
 }
 
 /// The one thing to do next.
@@ -150,8 +158,11 @@ fn next(look: Look<'_>, patience: Duration) -> Move {
             WaitingFor::Media,
             Problem::new(
                 Reason::MediaNotInserted,
-                "there is another medium in the virtual CD drive, and the BMC accepted to eject it and still shows it: end the \
-                 session that holds it (a remote console), then set a new reimageToken",
+                format!(
+                    "there is another medium in the virtual CD drive, and the BMC accepted to eject it and still shows it: end the \
+                     session that holds it (a remote console), {}",
+                    look.once_more
+                ),
             ),
         ),
         _ => Move::Eject,
@@ -289,7 +300,7 @@ mod tests {
 
     fn moved(media: &Media, target: OverrideTarget, checkpoint: &Checkpoint, now_ms: i64) -> Move {
         let boot = BootOverride { enabled: OverrideEnabled::Once, target, http_uri: None };
-        next(Look { media, boot: &boot, checkpoint, now_ms }, POWER)
+        next(Look { media, boot: &boot, checkpoint, now_ms, once_more: "then try again" }, POWER)
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! cut. Without that call nothing counts as erased.
 
 use super::install::{self, evidence, last_seen, left, once_more, unusable};
+use super::medium;
 use crate::api::Reason;
 use crate::job::{Action, Problem, Step, StepOutcome, WaitingFor};
 use crate::queue::Disks;
@@ -47,9 +48,14 @@ async fn await_wipe(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
     failed(Reason::InstallTimedOut, message)
 }
 
-/// The machine called home before: its disks are empty, whatever becomes of its power.
+/// The machine called home before: its disks are empty, whatever becomes of its power. The medium goes when nothing runs from
+/// it any more.
 async fn off_for_good(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
-    let outcome = power_step::off_at_once(run).await?;
+    let mut outcome = power_step::off_at_once(run).await?;
+    let from_medium = run.checkpoint.install.as_ref().is_some_and(|install| install.media_hash.is_some());
+    if outcome == StepOutcome::Next && from_medium {
+        outcome = medium::eject(run).await?;
+    }
     if outcome == StepOutcome::Next && !run.undoing() {
         run.disks = match run.action() {
             Action::Decommission => Disks::Decommissioned,
