@@ -36,6 +36,9 @@ pub static MAX_RECONCILES: Gauge = Gauge::new(
     "Reconciles that may run at once.",
     &["controller"],
 );
+/// Servers that wait to be reconciled (the name is client-go's).
+pub static WORK_QUEUE: Gauge =
+    Gauge::new("workqueue_depth", "Servers that wait to be reconciled.", &["name"]);
 /// 1 on the replica that leads.
 pub static LEADER: Gauge =
     Gauge::new("leader_election_master_status", "1 on the replica that leads.", &["name"]);

@@ -17,7 +17,7 @@ use super::retries::Retries;
 use super::secrets::Secrets;
 use super::settings::ControllerSettings;
 use super::sites::Sites;
-use super::turns::Turns;
+use super::work_queue::WorkQueue;
 use super::written::Written;
 use crate::api::{Server, names};
 use crate::job::SecretVersion;
@@ -39,7 +39,7 @@ pub(super) struct Context {
     pub paced: Paced,
     pub retries: Retries,
     pub derivation: Derivation,
-    pub turns: Turns,
+    pub work: WorkQueue,
 }
 
 impl Context {
@@ -54,7 +54,7 @@ impl Context {
         let secrets = settings.namespaces.iter().map(|name| (name.clone(), Secrets::default())).collect();
         Self {
             recorder: Recorder::new(client.clone(), reporter),
-            turns: Turns::new(settings.concurrency),
+            work: WorkQueue::default(),
             images: ImageStore::new(&settings.namespaces),
             budgets: Budgets::default(),
             sites: Sites::default(),

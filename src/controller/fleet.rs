@@ -9,6 +9,7 @@ use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store};
 use tokio::sync::watch as flag;
 
+use super::work_queue::Key;
 use crate::api::{Phase, Server};
 use crate::job::ServerUid;
 use crate::metrics;
@@ -65,12 +66,10 @@ impl Fleet {
         self.namespaces.get(namespace).is_some_and(|watched| *watched.synced.borrow())
     }
 
-    /// The object as the watch shows it now; the same where it is gone.
-    pub(super) fn newest(&self, object: Arc<Guarded>) -> Arc<Guarded> {
-        let meta = object.meta();
-        let (Some(namespace), Some(name)) = (&meta.namespace, &meta.name) else { return object };
-        let store = self.namespaces.get(namespace).map(|watched| &watched.store);
-        store.and_then(|store| store.get(&ObjectRef::new(name).within(namespace))).unwrap_or(object)
+    /// The object as the watch shows it now; `None`: it is gone.
+    pub(super) fn get(&self, (namespace, name): &Key) -> Option<Arc<Guarded>> {
+        let store = &self.namespaces.get(namespace)?.store;
+        store.get(&ObjectRef::new(name).within(namespace))
     }
 
     pub(super) fn standing(&self, namespace: &str, name: &str, uid: &ServerUid) -> Standing {

@@ -5,14 +5,14 @@
 //!
 //! | file | does |
 //! |---|---|
-//! | `reconcile` | observe, decide, apply, show, for one server; kube-runtime calls it |
+//! | `reconcile` | observe, decide, apply, show, for one server |
 //! | `observe`, `apply`, `status`, `events` | the four parts of it |
 //! | `finalizer`, `release`, `requester` | parts of `apply` |
 //! | `feed` | wakes the reconciles of servers that changed in the database |
 //! | `secrets`, `images`, `sites` | wake the reconciles that a Secret, an `OSImage` or a site's workers concern; `listed` keeps what a watch has shown |
 //! | `history`, `derivation` | notice another database behind the same address, have everything looked at again, and let workers claim when it is |
 //! | `ghosts`, `housekeeping` | rows whose server is gone, and what else is left over |
-//! | `turns` | whose reconcile runs next |
+//! | `work_queue` | which Servers wait to be reconciled, and whose turn is next |
 //! | `leader` | who leads |
 //!
 //! Two leaders at once do no harm: an enqueue names the version that it was decided on, a patch the resourceVersion.
@@ -45,8 +45,8 @@ mod settings;
 mod sites;
 mod status;
 mod term;
-mod turns;
 mod watch_error;
+mod work_queue;
 mod written;
 
 use std::time::Duration;

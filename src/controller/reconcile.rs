@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kube::Resource as _;
-use kube::runtime::controller::Action;
 
 use super::api_call::{ApiError, call};
 use super::apply::{Applied, ApplyError, apply};
@@ -13,6 +12,7 @@ use super::context::Context;
 use super::fleet::Guarded;
 use super::observe::{Observed, observe};
 use super::status::{Shown, is_shown_live, show};
+use super::work_queue::Serves;
 use super::{CONTROLLER, events};
 use crate::api::{Server, ServerStatus};
 use crate::metrics;
@@ -51,46 +51,42 @@ enum Next {
     Soon,
 }
 
-pub(super) async fn reconcile(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, ReconcileError> {
-    let is_new_wish = object.0.as_ref().is_ok_and(|server| {
-        let seen = server.status.as_ref().and_then(|status| status.observed_generation);
-        seen != server.metadata.generation
-    });
-    let Some(_turn) = context.turns.take(is_new_wish).await else { return Ok(Action::await_change()) };
-    // It may have changed while this waited.
-    let object = context.fleet.newest(object);
+/// Reconciles whose turn it is, until the term is over.
+pub(super) async fn run(context: Arc<Context>, serves: Serves) {
+    while let Some(key) = context.work.next(serves).await {
+        let after = match context.fleet.get(&key) {
+            Some(object) => reconcile(&context, &object).await,
+            None => None,
+        };
+        context.work.done(key, after);
+    }
+}
+
+/// One reconcile; returns after which time the object is to be looked at again although nothing happened.
+async fn reconcile(context: &Context, object: &Guarded) -> Option<Duration> {
     if !context.leadership.holds() {
-        return Ok(Action::requeue(Duration::from_secs(1)));
+        return Some(Duration::from_secs(1));
     }
     metrics::ACTIVE_RECONCILES.add(&[CONTROLLER], 1.0);
     let begun = Instant::now();
-    let result = converge(&context, &object).await;
+    let result = converge(context, object).await;
     metrics::RECONCILE_TIME.observe(&[CONTROLLER], begun.elapsed().as_secs_f64());
     metrics::ACTIVE_RECONCILES.add(&[CONTROLLER], -1.0);
     let next = match result {
         Ok(next) => next,
-        Err(error) => return Err(error),
+        Err(error) => return after_error(context, object, &error),
     };
     context.retries.over(object.meta().uid.as_deref().unwrap_or_default());
-    Ok(match next {
-        Next::Calm(None) => {
-            metrics::RECONCILES.one(&[CONTROLLER, "success"]);
-            Action::await_change()
-        }
-        Next::Calm(Some(after)) => {
-            metrics::RECONCILES.one(&[CONTROLLER, "requeue_after"]);
-            Action::requeue(after)
-        }
-        Next::Soon => {
-            metrics::RECONCILES.one(&[CONTROLLER, "requeue_after"]);
-            Action::requeue(Duration::from_millis(rand::random_range(100..400)))
-        }
-    })
+    let result = if next == Next::Calm(None) { "success" } else { "requeue_after" };
+    metrics::RECONCILES.one(&[CONTROLLER, result]);
+    match next {
+        Next::Calm(after) => after,
+        Next::Soon => Some(Duration::from_millis(rand::random_range(100..400))),
+    }
 }
 
-/// What kube-runtime asks after an error: reported and counted here, and nowhere else.
-#[expect(clippy::needless_pass_by_value, reason = "the signature is kube-runtime's")]
-pub(super) fn after_error(object: Arc<Guarded>, error: &ReconcileError, context: Arc<Context>) -> Action {
+/// Reported and counted here, and nowhere else.
+fn after_error(context: &Context, object: &Guarded, error: &ReconcileError) -> Option<Duration> {
     let metadata = object.meta();
     metrics::RECONCILES.one(&[CONTROLLER, "error"]);
     metrics::RECONCILE_ERRORS.one(&[CONTROLLER]);
@@ -103,9 +99,9 @@ pub(super) fn after_error(object: Arc<Guarded>, error: &ReconcileError, context:
         "not reconciled: {error}"
     );
     match error {
-        ReconcileError::Unreadable(_) => Action::await_change(),
+        ReconcileError::Unreadable(_) => None,
         ReconcileError::Queue(_) | ReconcileError::Api(_) => {
-            Action::requeue(context.retries.failed(metadata.uid.as_deref().unwrap_or_default()))
+            Some(context.retries.failed(metadata.uid.as_deref().unwrap_or_default()))
         }
     }
 }

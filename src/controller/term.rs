@@ -1,12 +1,13 @@
 //! One term as leader: every watch and loop, started together and ended together.
 #![expect(clippy::disallowed_types, reason = "Servers are watched")]
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::channel::mpsc;
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
-use kube::runtime::controller::{Config, Controller, Error};
+use kube::runtime::controller::{Action, Config, Controller, Error};
 use kube::runtime::{WatchStreamExt as _, reflector, watcher};
 use kube::{Api, Client, Resource as _};
 use tokio::sync::watch as flag;
@@ -16,9 +17,10 @@ use tokio_util::sync::CancellationToken;
 use super::context::Context;
 use super::fleet::{Fleet, Guarded};
 use super::leader::Leadership;
-use super::reconcile::{after_error, reconcile};
+use super::reconcile;
 use super::settings::ControllerSettings;
 use super::watch_error::WatchErrors;
+use super::work_queue::{Waits, places};
 use super::written::Written;
 use super::{feed, history, housekeeping};
 use crate::http::Readiness;
@@ -57,7 +59,7 @@ pub(super) async fn serve(
                 move |object| std::future::ready(!written.is_echo(object.meta()))
             });
         let controller = Controller::for_stream(objects, reader)
-            // As many at once as come: they wait for their turns.
+            // All that it does is to say which Servers wait.
             .with_config(Config::default().concurrency(0).debounce(DEBOUNCE))
             .reconcile_on(woken)
             .graceful_shutdown_on(over.clone().cancelled_owned());
@@ -69,6 +71,9 @@ pub(super) async fn serve(
     for (namespace, controller) in controllers {
         let errors = WatchErrors::new("servers", &namespace, &readiness);
         reconciles.spawn(control(namespace, controller, Arc::clone(&context), errors, over.clone()));
+    }
+    for serves in places(context.settings.concurrency) {
+        reconciles.spawn(reconcile::run(Arc::clone(&context), serves));
     }
     let mut loops = JoinSet::new();
     for namespace in context.settings.namespaces.clone() {
@@ -98,7 +103,7 @@ pub(super) async fn serve(
         ended = reconciles.join_next() => tracing::error!(?ended, "a watch of the controller ended"),
     }
     over.cancel();
-    context.turns.close();
+    context.work.close();
     loops.shutdown().await;
     // That is the next leader's to say.
     readiness.ready(history::DERIVATION);
@@ -115,6 +120,14 @@ fn spawn_loops(loops: &mut JoinSet<()>, context: &Arc<Context>, readiness: &Read
     let shared = Arc::clone(context);
     loops.spawn(async move {
         shared.sites.watch(&shared.queue, &shared.fleet, shared.settings.worker_lease).await;
+    });
+    let shared = Arc::clone(context);
+    loops.spawn(async move {
+        loop {
+            for (namespace, name) in shared.work.due().await {
+                shared.fleet.wake(&namespace, &name);
+            }
+        }
     });
     let shared = Arc::clone(context);
     loops.spawn(async move { housekeeping::run(&shared).await });
@@ -144,18 +157,28 @@ async fn control(
         _ = synced => {}
         () = over.cancelled() => return,
     }
-    let results = controller.run(reconcile, after_error, Arc::clone(&context));
+    let results = controller.run(wait_for_turn, |_, error, _| match *error {}, Arc::clone(&context));
     let synced = || context.fleet.is_synced(&namespace);
     each(results, &over, synced, |result| match result {
         Ok(_) => errors.over(),
         Err(Error::QueueError(error)) => errors.tell(&error),
-        // Reported and counted where they happened; an object that is gone needs nothing.
+        // An object that is gone needs nothing.
         Err(Error::ReconcilerFailed(..) | Error::ObjectNotFound(_)) => {}
         Err(Error::RunnerError(error)) => {
             tracing::error!(namespace, %error, "the runner of reconciles failed");
         }
     })
     .await;
+}
+
+/// What kube-runtime calls where something may have happened to a Server: it waits for its turn from now on.
+async fn wait_for_turn(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Infallible> {
+    let metadata = object.meta();
+    if let (Some(namespace), Some(name)) = (&metadata.namespace, &metadata.name) {
+        let who = object.0.as_ref().map_or(Waits::Rest, Waits::of);
+        context.work.add((namespace.clone(), name.clone()), who);
+    }
+    Ok(Action::await_change())
 }
 
 /// Takes results until the last reconcile has ended. A Controller without its first list has begun none and waits for that
@@ -190,7 +213,6 @@ async fn each<T>(
 mod tests {
     use http::{Request, Response};
     use kube::client::Body;
-    use kube::runtime::controller::Action;
 
     use super::*;
 
