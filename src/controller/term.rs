@@ -22,7 +22,7 @@ use super::settings::ControllerSettings;
 use super::watch_error::WatchErrors;
 use super::work_queue::{Waits, places};
 use super::written::Written;
-use super::{feed, history, housekeeping};
+use super::{feed, history, housekeeping, requester};
 use crate::http::Readiness;
 use crate::queue::Queue;
 
@@ -46,7 +46,9 @@ pub(super) async fn serve(
         let servers = Api::<Guarded>::namespaced(client.clone(), namespace);
         let (reader, writer) = reflector::store();
         let (seen, synced) = flag::channel(false);
-        let objects = reflector::reflector(writer, watcher::watcher(servers, watcher::Config::default()))
+        let watch = watcher::watcher(servers, watcher::Config::default())
+            .modify(|object| requester::slim(object.meta_mut()));
+        let objects = reflector::reflector(writer, watch)
             .inspect(move |event| {
                 if matches!(event, Ok(watcher::Event::InitDone)) {
                     seen.send_replace(true);

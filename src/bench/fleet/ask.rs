@@ -116,14 +116,15 @@ pub(super) fn other(power: Option<PowerState>) -> PowerState {
     if power == Some(PowerState::PoweredOff) { PowerState::PoweredOn } else { PowerState::PoweredOff }
 }
 
-/// Switches machines one after the other, at random moments, on a fleet that does nothing else.
+/// Switches machines off and on again, one after the other, at random moments, on a fleet that does nothing else.
 pub(super) async fn idle(stage: &Stage<'_>, samples: u32) -> Result<Vec<Figure>, BenchError> {
     let names = stage.bmcs.names();
     let mut times = Times::default();
-    for number in 0..samples as usize {
+    // What follows finds all of them on: a reboot of one that is off would be none.
+    for number in 0..samples.next_multiple_of(2) as usize {
         tokio::time::sleep(Duration::from_millis(rand::random_range(20..200))).await;
         // Far apart, and in no order that a cache could like.
-        let Some(name) = names.get(number * 7_919 % names.len().max(1)) else { break };
+        let Some(name) = names.get(number / 2 * 7_919 % names.len().max(1)) else { break };
         let power = stage.seen.view(name).and_then(|view| view.power);
         times.switch(stage, name, other(power)).await?;
     }
