@@ -16,7 +16,7 @@ use crate::wait::{Look, say};
 /// What is watched of an installation: `kubectl get servers -o wide` has the step, and the object the progress.
 const COLUMNS: &str = "custom-columns=NAME:.metadata.name,PHASE:.status.phase,STEP:.status.job.step,\
                        PERCENT:.status.job.progress.percent,DOING:.status.job.progress.message,IMAGE:.status.image.name,\
-                       AGE:.metadata.creationTimestamp";
+                       CREATED:.metadata.creationTimestamp";
 
 /// Blank machines, and their systems.
 const BUILT: [(&str, u32); 4] = [("rack2-01", 12), ("rack2-02", 14), ("rack2-03", 16), ("rack2-04", 18)];

@@ -14,8 +14,8 @@ pub(super) struct Rows {
 const WIDTHS: [usize; 6] = [8, 12, 12, 7, 18, 8];
 
 impl Rows {
-    /// The lines to show after this table was read. The last column is the age: it changes always and counts for
-    /// nothing.
+    /// The lines to show after this table was read. The last column is the age, or when it was created: it counts
+    /// for nothing.
     pub(super) fn changes(&mut self, table: &str) -> Vec<String> {
         let mut lines = table.lines();
         let Some(heading) = lines.next() else { return Vec::new() };
@@ -64,7 +64,9 @@ fn starts(heading: &str) -> Vec<usize> {
 fn cells(line: &str, starts: &[usize]) -> Vec<String> {
     let ends = starts.iter().skip(1).copied().chain([line.len()]);
     let cell = |(start, end): (&usize, usize)| line.get(*start..end.min(line.len())).unwrap_or_default();
-    starts.iter().zip(ends).map(|both| cell(both).trim().to_owned()).collect()
+    // Where nothing is known, columns of one's own say so in a word, and the usual ones stay empty.
+    let known = |text: &str| if text == "<none>" { String::new() } else { text.to_owned() };
+    starts.iter().zip(ends).map(|both| known(cell(both).trim())).collect()
 }
 
 #[cfg(test)]
@@ -76,6 +78,7 @@ mod tests {
         let mut rows = Rows::default();
         let first = "NAME   PHASE   POWER   AGE\na                      0s\nb      Ready   On      0s\n";
         assert_eq!(rows.changes(first).len(), 2, "the heading and b: nothing is known of a");
+        assert!(rows.changes("NAME   PHASE    POWER    AGE\na      <none>   <none>   0s\n").is_empty());
         assert!(rows.changes("NAME   PHASE   POWER   AGE\nb      Ready   On      9s\n").is_empty());
         let wider = "NAME   PHASE         POWER   AGE\na      Unreachable           9s\nb      Ready         Off     9s\n";
         let lines = rows.changes(wider);
