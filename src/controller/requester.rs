@@ -29,7 +29,7 @@ fn last_of_spec(managed: &[ManagedFieldsEntry]) -> Option<&str> {
 }
 
 /// Drops what no decision needs of an object that is kept in memory: of managed fields all but whose they are and whether they
-/// are of `spec`, and kubectl's copy of the manifest. As trees of JSON they were more than half of the 26 KiB of a Server.
+/// are of `spec`, and kubectl's copy of the manifest. With them, as trees of JSON, a Server took 26 KiB, without them 12.
 pub(super) fn slim(metadata: &mut ObjectMeta) {
     for entry in metadata.managed_fields.iter_mut().flatten() {
         let of_spec = entry.fields_v1.as_ref().is_some_and(|fields| fields.0.get(SPEC).is_some());
