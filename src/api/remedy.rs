@@ -171,9 +171,15 @@ impl Reason {
             Self::BMCProtocolError => {
                 remedy("Restart the BMC or update its firmware; it is tried again by itself.", &[LookAgain])
             }
-            Self::BMCBusy => {
-                remedy("Wait; if it stays so, look who else asks this BMC so often, or restart it.", &[])
-            }
+            Self::BMCBusy => remedy(
+                "Wait; if it stays so, read what the BMC said, look who else asks it so often, or restart it.",
+                &[],
+            ),
+            Self::BMCPermissionDenied => remedy(
+                "Give the account of `spec.bmc.credentialsRef` at the BMC the right to control the machine (most often the role \
+                 Operator or Administrator), or name another account in the Secret; it is tried again by itself.",
+                &[LookAgain],
+            ),
             Self::CredentialsInvalid => remedy(
                 "Correct user name and password in the Secret of `spec.bmc.credentialsRef`: a changed Secret is tried at once, \
                  the refused one never again.",

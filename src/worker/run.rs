@@ -149,7 +149,7 @@ impl Run<'_> {
             RequestKind::ForceOff | RequestKind::PowerOn if silent => Accepted { at_ms: now_ms, ..accepted },
             _ => accepted,
         });
-        Look { power: probe.power, accepted, now_ms }
+        Look { power: probe.power, accepted, grace_refused_ms: self.checkpoint.grace_refused_ms, now_ms }
     }
 
     /// From now on the power is cut.

@@ -21,6 +21,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
+use super::class::Login;
 use super::login::{NeedSessions, Signed};
 use super::origin::Origin;
 use crate::bmc::error::{BmcError, BmcErrorKind, Delivery};
@@ -87,6 +88,8 @@ pub(super) struct Line<'a> {
     /// Who asks.
     pub(super) signed: Signed,
     pub(super) need_sessions: NeedSessions,
+    /// Whether this login was let in during this turn.
+    pub(super) login: Login,
     open: Option<Open>,
     _pass: Pass,
 }
@@ -106,7 +109,15 @@ impl Drop for Open {
 
 impl<'a> Line<'a> {
     pub(super) fn new(route: &'a Route, until: Instant, need_sessions: NeedSessions, pass: Pass) -> Self {
-        Self { route, until, signed: Signed::Basic, need_sessions, open: None, _pass: pass }
+        Self {
+            route,
+            until,
+            signed: Signed::Basic,
+            need_sessions,
+            login: Login::Untried,
+            open: None,
+            _pass: pass,
+        }
     }
 
     /// Whether this BMC was found to need a session.

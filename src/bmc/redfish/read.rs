@@ -4,6 +4,7 @@ use http::{StatusCode, header};
 use serde_json::Value;
 
 use super::answer::{self, Document};
+use super::class::Login;
 use super::line::{Answer, Line};
 use super::origin::LinkRefused;
 use crate::bmc::error::{BmcError, BmcErrorKind, Delivery};
@@ -21,7 +22,16 @@ impl Line<'_> {
     /// Reads what must be there; `what` names it in messages.
     pub(super) async fn document(&mut self, path: &str, what: &str) -> Result<Document, BmcError> {
         let (path, answer) = self.fetch(path, what).await?;
-        answer::document(self.route, path, what, &answer)
+        self.judge(path, what, &answer)
+    }
+
+    /// The document in an answer. Whoever is given one was let in, unless it is open to everybody.
+    fn judge(&mut self, path: String, what: &str, answer: &Answer) -> Result<Document, BmcError> {
+        let document = answer::document(self.route, path, what, answer, self.login)?;
+        if !is_open_to_all(&document.path) {
+            self.login = Login::Proven;
+        }
+        Ok(document)
     }
 
     /// Reads what may be missing, forbidden or odd: then it is nothing. A BMC that does not answer, refuses the login
@@ -37,7 +47,7 @@ impl Line<'_> {
         match self.fetch(&path, PART).await {
             // The system itself was read with this login: it is about this part alone.
             Ok((_, answer)) if answer.status == StatusCode::FORBIDDEN => Ok(None),
-            Ok((path, answer)) => answer::document(self.route, path, PART, &answer).map(Some).or_else(odd),
+            Ok((path, answer)) => self.judge(path, PART, &answer).map(Some).or_else(odd),
             Err(error) => odd(error),
         }
     }
@@ -106,6 +116,12 @@ impl Line<'_> {
         let text = format!("redirects the request for {what} more than {REDIRECTS_MAX} times");
         Err(self.route.error(BmcErrorKind::Protocol, Delivery::Answered, &text))
     }
+}
+
+/// What a BMC shows without a login (DSP0266 section 13.2.1).
+fn is_open_to_all(path: &str) -> bool {
+    let path = path.trim_end_matches('/');
+    matches!(path, "/redfish" | "/redfish/v1" | "/redfish/v1/odata" | "/redfish/v1/$metadata")
 }
 
 /// The link in `{"@odata.id": "…"}`.

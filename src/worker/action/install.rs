@@ -90,7 +90,9 @@ async fn set_override(
         }
         match run.send_with(request, beside).await? {
             Sent::Accepted => {}
-            Sent::Refused(problem) => return Ok(StepOutcome::Failed { problem }),
+            Sent::Refused(problem) | Sent::Unsupported(problem) => {
+                return Ok(StepOutcome::Failed { problem });
+            }
             Sent::InVain(outcome) => return Ok(outcome),
         }
     }
@@ -308,12 +310,12 @@ async fn clear_override(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
     if told {
         sent = run.send_with(RequestKind::ClearBootOverride, Beside::NoBootUri).await?;
     }
-    if !told || (matches!(sent, Sent::Refused(_)) && !seen.is_clear()) {
+    if !told || (matches!(sent, Sent::Refused(_) | Sent::Unsupported(_)) && !seen.is_clear()) {
         sent = run.send(RequestKind::ClearBootOverride).await?;
     }
     match sent {
         Sent::Accepted => Ok(StepOutcome::Next),
-        Sent::Refused(problem) => {
+        Sent::Refused(problem) | Sent::Unsupported(problem) => {
             tracing::warn!(reason = %problem.reason, "the boot override stays: {}", problem.message);
             Ok(StepOutcome::Next)
         }

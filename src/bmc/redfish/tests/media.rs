@@ -45,7 +45,7 @@ async fn an_insertion_fails_with_what_is_known_of_its_delivery() {
     let error = insert().await.unwrap_err();
     assert_eq!(
         (error.kind, error.delivery),
-        (BmcErrorKind::Refused, Delivery::Answered),
+        (BmcErrorKind::Busy(None), Delivery::Answered),
         "it is there already"
     );
 }
@@ -80,7 +80,7 @@ async fn a_system_without_a_drive_says_so_before_anything_is_sent() {
     bmc.probe().await.unwrap();
     assert_eq!(bmc.media().await.unwrap(), Media::NoDrive);
     let error = bmc.send_with(RequestKind::InsertMedia, Beside::Image(&image()), LONG).await.unwrap_err();
-    assert_eq!((error.kind, error.delivery), (BmcErrorKind::Refused, Delivery::NotSent));
+    assert_eq!((error.kind, error.delivery), (BmcErrorKind::Unsupported, Delivery::NotSent));
     assert!(error.message.contains("no virtual CD drive"), "{}", error.message);
     assert!(asked.lock().unwrap().iter().all(|line| line.starts_with("GET")));
 }

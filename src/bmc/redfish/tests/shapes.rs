@@ -152,7 +152,7 @@ async fn the_reset_goes_where_the_system_says_with_what_it_offers() {
     let bmc = at(&Connector::new(settings()), raw.port, "").await;
     bmc.probe().await.unwrap();
     let error = bmc.send(RequestKind::GracefulShutdown, LONG).await.unwrap_err();
-    assert_eq!((error.kind, error.delivery), (BmcErrorKind::Refused, Delivery::NotSent));
+    assert_eq!((error.kind, error.delivery), (BmcErrorKind::Unsupported, Delivery::NotSent));
     assert!(error.message.contains("it offers ForceOn, ForceOff"), "{}", error.message);
     bmc.probe().await.unwrap();
     let error = bmc.send(RequestKind::PowerOn, LONG).await.unwrap_err();
