@@ -6,7 +6,8 @@ pub const GROUP: &str = "autobuild.dev";
 pub const VERSION: &str = "v1alpha1";
 /// Keeps a `Server` until its machine was let go as `deletionPolicy` asks.
 pub const FINALIZER: &str = "autobuild.dev/server";
-/// Annotation: asks for a fresh look and for another try of what failed. Its value is a time (RFC 3339).
+/// Annotation: asks for a fresh look, for another try of what failed, and for one of credentials that were refused. Every new
+/// value is one request; most take the time.
 pub const RECONCILE_REQUESTED_AT: &str = "autobuild.dev/reconcile-requested-at";
 /// Annotation: confirms what destroys data on a machine that AutoBuild did not install. Its value is the uid of this very
 /// object, so that an old manifest confirms nothing in a new cluster.

@@ -71,6 +71,8 @@ reasons! {
     Decommissioning,
     /// The machine's life has ended: its disks were erased, and nothing is done to it any more.
     Decommissioned,
+    /// The machine was decommissioned under this very object, and `spec.lifecycle` no longer says so: an older definition, or a backup, lost the field.
+    LifecycleForgotten,
     /// A person must confirm that the machine's life ends here.
     ConfirmDecommission,
     /// A person must confirm that the disks are erased before the object goes.
@@ -213,6 +215,16 @@ impl Reason {
             | Self::BMCClaimed => FailureScope::Bmc,
             _ => FailureScope::Intent,
         }
+    }
+}
+
+impl Reason {
+    /// Whether another Secret, or another content of it, can cure this. A label on a Secret cures nothing else.
+    pub const fn is_cured_by_access(self) -> bool {
+        matches!(
+            self,
+            Self::CredentialsInvalid | Self::CredentialsMissing | Self::TLSConfigInvalid | Self::TLSFailed
+        )
     }
 }
 

@@ -108,6 +108,11 @@ impl Reason {
                  `--destruction-budget`.",
                 &[],
             ),
+            Self::LifecycleForgotten => remedy(
+                "Apply the present definition (`crds/`), then set `spec.lifecycle` to Decommissioned again. Or, to bring the machine \
+                 back, delete this `Server` and create a new one with the annotation `autobuild.dev/recommission`.",
+                &[],
+            ),
             Self::MachineDecommissioned => remedy(
                 "Correct `spec.bmc.address`; or, if the machine comes back into service, set the annotation \
                  autobuild.dev/recommission to its serial number.",
@@ -181,9 +186,11 @@ impl Reason {
                 &[LookAgain],
             ),
             Self::CredentialsInvalid => remedy(
-                "Correct user name and password in the Secret of `spec.bmc.credentialsRef`: a changed Secret is tried at once, \
-                 the refused one never again.",
-                &[],
+                "Correct user name and password in the Secret of `spec.bmc.credentialsRef`: changed ones are tried at once. Where \
+                 they are right (the BMC had just started, or an account was locked by others): a new value of the annotation has \
+                 them tried once more at once, and what logged in before is tried again by itself after 15 minutes, after 30, and \
+                 then every hour.",
+                &[LookAgain],
             ),
             Self::CredentialsMissing => remedy(
                 "Create the Secret of `spec.bmc.credentialsRef` with type autobuild.dev/bmc-credentials and the keys username \

@@ -195,6 +195,9 @@ pub struct ServerStatus {
     /// When the disks were erased, and the installer said so; absent where anything may be on them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wiped_at: Option<Time>,
+    /// When the machine's life ended. It stays ended, whatever spec says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decommissioned_at: Option<Time>,
     /// What is in the machine, as its BMC tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hardware: Option<Hardware>,
@@ -212,6 +215,10 @@ pub struct ServerStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), inner(length(max = 128)))]
     pub reimage_tokens: Vec<String>,
+    /// The value of the annotation autobuild.dev/reconcile-requested-at that was acted on last; a long one by its SHA-256.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub last_handled_reconcile_at: Option<String>,
     /// The machine that answered first; another one at the same address is left alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bmc_identity: Option<HardwareIdentity>,

@@ -2,7 +2,7 @@
 
 use hmac::{Hmac, Mac};
 use k8s_openapi::api::core::v1::Secret;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
 
 use crate::api::bmc_address::BmcAddress;
@@ -22,12 +22,23 @@ pub struct Credentials {
 pub enum CredentialsError {
     /// Another type; a Secret that was not made for this is never sent to a BMC.
     #[error(
-        "the Secret of spec.bmc.credentialsRef has the type {0:?}: create it with type {CREDENTIALS_SECRET_TYPE}"
+        "the Secret of spec.bmc.credentialsRef has the type {0:?}, which cannot be changed in place: delete it and create it with type \
+         {CREDENTIALS_SECRET_TYPE}"
     )]
     WrongType(String),
     /// The key is absent.
     #[error("the Secret of spec.bmc.credentialsRef has no key {0:?}: add it")]
     MissingKey(&'static str),
+    /// The key is absent, and one is there that may be meant for it.
+    #[error(
+        "the Secret of spec.bmc.credentialsRef has no key {key:?}, but {near:?}: add it, or rename that one"
+    )]
+    NearKey {
+        /// The key.
+        key: &'static str,
+        /// What is there instead.
+        near: String,
+    },
     /// The key holds nothing.
     #[error("the Secret of spec.bmc.credentialsRef has an empty {0:?}: fill it")]
     Empty(&'static str),
@@ -59,6 +70,35 @@ impl Credentials {
     }
 }
 
+impl Credentials {
+    /// What is odd about them, without their values: asked where a BMC refused them.
+    pub fn blemish(&self) -> Option<String> {
+        let parts = [("user name", self.username.as_str()), ("password", self.password.expose_secret())];
+        let odd: Vec<String> = parts
+            .into_iter()
+            .flat_map(|(what, text)| {
+                let begins = text.chars().next().filter(|first| first.is_whitespace());
+                let ends = text.chars().next_back().filter(|last| last.is_whitespace());
+                let at = |verb: &str, found: char| format!("the {what} {verb} with {}", white_space(found));
+                [begins.map(|found| at("begins", found)), ends.map(|found| at("ends", found))]
+            })
+            .flatten()
+            .collect();
+        let joined = odd.join(" and ");
+        (!odd.is_empty()).then(|| format!("{joined}, which is sent as it is: is that meant?"))
+    }
+}
+
+const fn white_space(found: char) -> &'static str {
+    match found {
+        '\n' => "a line feed",
+        '\r' => "a carriage return",
+        ' ' => "a space",
+        '\t' => "a tab",
+        _ => "white space",
+    }
+}
+
 /// A keyed hash of the user name and the password: tells that they changed, and nothing about them without the key.
 /// Other keys of the Secret are no part of it: a note beside a wrong password is no reason to try that one again.
 pub fn content_hash(secret: &Secret, key: &[u8]) -> [u8; 32] {
@@ -84,17 +124,29 @@ fn names_host(hosts: &str, address: &BmcAddress) -> bool {
 }
 
 fn text(secret: &Secret, key: &'static str) -> Result<String, CredentialsError> {
-    let value =
-        secret.data.as_ref().and_then(|data| data.get(key)).ok_or(CredentialsError::MissingKey(key))?;
+    let value = secret.data.as_ref().and_then(|data| data.get(key)).ok_or_else(|| absent(secret, key))?;
     let text = std::str::from_utf8(&value.0).map_err(|_| CredentialsError::NotUtf8(key))?;
     if text.is_empty() { Err(CredentialsError::Empty(key)) } else { Ok(text.to_owned()) }
+}
+
+/// A key that is missing, with the one that may be meant for it: other spellings of the same, and names of other tools.
+fn absent(secret: &Secret, key: &'static str) -> CredentialsError {
+    let parts: &[&str] = if key == CREDENTIALS_USERNAME { &["user", "login"] } else { &["pass", "pwd"] };
+    let mut keys = secret.data.iter().flat_map(|data| data.keys());
+    let near = keys.find(|name| {
+        let name = name.to_ascii_lowercase();
+        parts.iter().any(|part| name.contains(part))
+    });
+    match near {
+        Some(near) => CredentialsError::NearKey { key, near: near.clone() },
+        None => CredentialsError::MissingKey(key),
+    }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 mod tests {
     use k8s_openapi::ByteString;
-    use secrecy::ExposeSecret;
 
     use super::*;
 
@@ -127,6 +179,43 @@ mod tests {
         assert_eq!(read(&bad).unwrap_err(), CredentialsError::MissingKey("password"));
         bad.type_ = Some("Opaque".into());
         assert_eq!(read(&bad).unwrap_err(), CredentialsError::WrongType("Opaque".into()));
+    }
+
+    #[test]
+    fn a_near_key_is_named_where_the_right_one_is_missing() {
+        for (there, key, near) in [
+            (["Username", "password"], "username", "Username"),
+            (["user", "password"], "username", "user"),
+            (["username", "PASS"], "password", "PASS"),
+            (["username", "bmc-pwd"], "password", "bmc-pwd"),
+        ] {
+            let mut secret = secret(b"a", b"b");
+            secret.data = Some(there.map(|name| (name.to_owned(), ByteString(b"secret".to_vec()))).into());
+            let error = read(&secret).unwrap_err();
+            assert_eq!(error, CredentialsError::NearKey { key, near: near.into() });
+            assert!(!error.to_string().contains("secret\"") && error.to_string().contains(near), "{error}");
+        }
+        let mut far = secret(b"a", b"b");
+        far.data = Some([("note".to_owned(), ByteString(Vec::new()))].into());
+        assert_eq!(read(&far).unwrap_err(), CredentialsError::MissingKey("username"));
+    }
+
+    #[test]
+    fn white_space_at_either_end_is_said_without_the_value() {
+        for (username, password, said) in [
+            ("root", "canary\n", "the password ends with a line feed"),
+            ("root", " canary", "the password begins with a space"),
+            ("root\r\n", "canary", "the user name ends with a line feed"),
+            (
+                "\troot",
+                "canary\r",
+                "the user name begins with a tab and the password ends with a carriage return",
+            ),
+        ] {
+            let blemish = read(&secret(username.as_bytes(), password.as_bytes())).unwrap().blemish().unwrap();
+            assert!(blemish.starts_with(said) && !blemish.contains("canary"), "{blemish}");
+        }
+        assert_eq!(read(&secret(b"ro ot", b"c an\nary")).unwrap().blemish(), None);
     }
 
     #[test]

@@ -60,7 +60,11 @@ impl From<NoChance> for Denied {
 
 impl From<Mismatch> for Denied {
     fn from(error: Mismatch) -> Self {
-        Self::Refused(error.to_string())
+        match error {
+            // The controller shows it a moment later, or again: the machine comes again.
+            Mismatch::NotWitnessed => Self::Later(error.to_string()),
+            error => Self::Refused(error.to_string()),
+        }
     }
 }
 

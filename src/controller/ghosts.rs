@@ -72,13 +72,14 @@ impl Ghosts {
                 queue.abandon(&row.uid, job.id, why, context.sites.all_dead()).await?;
             }
         } else if let Some(job) = seen.unreadable
+            && let Some(id) = job.id
             && config::ms(lasts) >= context.settings.plan.undo_wait_ms
         {
             let why = Problem::new(
                 Reason::ReleasedWithoutUndo,
                 format!("the Server is gone; {}", job.problem.message),
             );
-            queue.abandon(&row.uid, job.id, why, context.sites.all_dead()).await?;
+            queue.abandon(&row.uid, id, why, context.sites.all_dead()).await?;
         }
         // With a job that is still being undone this changes nothing.
         queue.release(&row.uid).await?;

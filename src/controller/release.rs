@@ -18,7 +18,7 @@ pub(super) async fn release(
 ) -> Result<Applied, ApplyError> {
     let queue = &context.queue;
     let live = observed.seen.job.as_ref().map(|job| job.id);
-    let unreadable = observed.seen.unreadable_job.as_ref().map(|job| job.id);
+    let unreadable = observed.seen.unreadable_job.as_ref().and_then(|job| job.id);
     match (live.or(unreadable), farewell) {
         (Some(id), _) => {
             let dead = context.sites.dead(&observed.seen.server.spec.site);

@@ -1,25 +1,173 @@
-//! Whether an object asks for an action at all. An intent can be computed for what nobody asked for, by whoever can write
-//! rows; controller and worker both ask the object itself.
+//! Whether a job is asked for by its object, and whether a person said so where only a person may. Pure, and asked by all
+//! three who act on it: the planner before it enqueues, the worker before the first request, the boot service before it hands
+//! anything out.
+//!
+//! An intent can be computed for what nobody asked for, by whoever can write rows: the object itself is asked.
 
-use super::{Action, Deleting};
-use crate::api::{Lifecycle, Provisioning, Server};
+use super::{Action, Contents, Deleting, Origin, ServerUid};
+use crate::api::hardware::PowerState;
+use crate::api::{Lifecycle, Provisioning, Reason, Server, names};
 
-impl Action {
-    /// Whether what destroys data is asked for by the object's own fields; what destroys nothing always may be.
-    pub fn is_asked_by(self, server: &Server) -> bool {
-        let spec = &server.spec;
-        let in_service = spec.lifecycle == Lifecycle::InService;
-        let deleting = Deleting::of(server);
-        match self {
-            Self::Inspect | Self::PowerOn | Self::PowerOff | Self::Reboot => true,
-            Self::Build | Self::Reimage => {
-                deleting == Deleting::No
-                    && in_service
-                    && spec.image.is_some()
-                    && spec.provisioning == Provisioning::Install
+/// How far a job has come for which its object is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Nothing was done yet: everything has to be as it should be.
+    First,
+    /// The first request was sent, and a look says that it did not happen: it is sent again. A person's word was taken.
+    Again,
+    /// The machine runs what was booted. Only what makes it wrong to go on stops it: half an installation helps nobody.
+    Begun,
+}
+
+/// A job that its object is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// What it does.
+    pub action: Action,
+    /// How far it has come.
+    pub stage: Stage,
+    /// The object as it stands.
+    pub server: &'a Server,
+    /// The server that the job is for.
+    pub uid: &'a ServerUid,
+    /// What is on the machine's disks, as far as whoever asks can know.
+    pub contents: Option<&'a Contents>,
+    /// The power state as it was read last; `None` where whoever asks cannot know, and somebody else has looked.
+    pub power: Option<PowerState>,
+    /// The name of the `OSImage` that is installed, where it was decided before.
+    pub image: Option<&'a str>,
+}
+
+/// What an object has against a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Objection {
+    /// It was deleted and created again.
+    #[error("the Server was deleted and created again: its uid is another one")]
+    AnotherServer,
+    /// The life of its machine has ended, whatever spec says.
+    #[error("the machine was decommissioned: nothing is done to it any more")]
+    LifeEnded,
+    /// It is being deleted.
+    #[error("the Server is being deleted")]
+    Deleted,
+    /// Its life is to end: nothing else is done.
+    #[error("spec.lifecycle of the Server is Decommissioned")]
+    Decommissioned,
+    /// Nothing is to be installed.
+    #[error("spec.image of the Server is gone")]
+    NoImage,
+    /// It names another image by now.
+    #[error("spec.image of the Server names another OSImage by now")]
+    AnotherImage,
+    /// What is there is to be recorded, and the machine left alone.
+    #[error("spec.provisioning of the Server is Adopt: nothing is installed")]
+    Adopted,
+    /// Nobody asks for erased disks.
+    #[error("the Server does not ask for its disks to be erased")]
+    NoWipe,
+    /// It is paused.
+    #[error("the Server is paused")]
+    Paused,
+    /// Only a person may say that the data on the machine is given up.
+    #[error("the annotation autobuild.dev/confirm is not the uid of the Server")]
+    Unconfirmed(Reason),
+}
+
+impl Asked<'_> {
+    /// What the object has against it; `None`: it asks for exactly this.
+    pub fn objection(&self) -> Option<Objection> {
+        let Self { server, stage, .. } = self;
+        if self.action == Action::Inspect {
+            return None;
+        }
+        if server.metadata.uid.as_deref() != Some(self.uid.as_str()) {
+            return Some(Objection::AnotherServer);
+        }
+        if matches!(self.contents, Some(Contents::Decommissioned { .. })) {
+            return Some(Objection::LifeEnded);
+        }
+        let pauses = *stage != Stage::Begun && server.spec.paused == Some(true);
+        let paused = || pauses.then_some(Objection::Paused);
+        let word = || match stage {
+            Stage::First => self.word_missing().map(Objection::Unconfirmed),
+            Stage::Again | Stage::Begun => None,
+        };
+        self.not_wished().or_else(paused).or_else(word)
+    }
+
+    /// What spec and deletion have against it.
+    fn not_wished(&self) -> Option<Objection> {
+        let spec = &self.server.spec;
+        let over = spec.lifecycle == Lifecycle::Decommissioned;
+        match (self.action, Deleting::of(self.server)) {
+            (Action::Inspect | Action::PowerOn | Action::PowerOff | Action::Reboot, _) => None,
+            (Action::Build | Action::Reimage, Deleting::No) if over => Some(Objection::Decommissioned),
+            (Action::Build | Action::Reimage, Deleting::No) => self.not_installed(),
+            (Action::Decommission, Deleting::No) => (!over).then_some(Objection::NoWipe),
+            (Action::Wipe, Deleting::Wipe) => None,
+            (Action::Wipe, Deleting::No) => Some(Objection::NoWipe),
+            (Action::Build | Action::Reimage | Action::Decommission | Action::Wipe, _) => {
+                Some(Objection::Deleted)
             }
-            Self::Decommission => deleting == Deleting::No && !in_service,
-            Self::Wipe => deleting == Deleting::Wipe,
         }
     }
+
+    /// An installation that runs goes on although another image is wished by now: it is not left half way.
+    fn not_installed(&self) -> Option<Objection> {
+        let spec = &self.server.spec;
+        if self.stage == Stage::Begun {
+            return None;
+        }
+        let Some(wish) = &spec.image else { return Some(Objection::NoImage) };
+        if spec.provisioning == Provisioning::Adopt {
+            return Some(Objection::Adopted);
+        }
+        self.image.is_some_and(|image| image != wish.name).then_some(Objection::AnotherImage)
+    }
+
+    /// Why a person has to say that the data on the machine may be given up, and nobody did.
+    pub fn word_missing(&self) -> Option<Reason> {
+        let needed = match self.action {
+            Action::Inspect | Action::PowerOn | Action::PowerOff | Action::Reboot => None,
+            Action::Decommission => Some(Reason::ConfirmDecommission),
+            Action::Wipe => Some(Reason::ConfirmWipe),
+            Action::Build | Action::Reimage => self.is_somebodys().then_some(Reason::ConfirmBuild),
+        };
+        needed.filter(|_| !is_given(self.server, self.uid, names::CONFIRM))
+    }
+
+    /// Whether what is on the disks was not put there for this wish.
+    fn is_somebodys(&self) -> bool {
+        match self.contents {
+            // What was only ever seen off counts as blank.
+            None | Some(Contents::Wiped { .. }) => {
+                self.power.is_some_and(|power| power != PowerState::PoweredOff)
+            }
+            Some(Contents::Image(image)) if image.origin == Origin::Adopted => {
+                let wish = self.server.spec.image.as_ref();
+                wish.is_some_and(|wish| wish.name != image.name) && !provisioning_is_written(self.server)
+            }
+            Some(contents) => contents.needs_a_word(),
+        }
+    }
+}
+
+/// Whether an annotation has the uid of this very object, so that an old manifest says nothing in a new cluster.
+pub fn is_given(server: &Server, uid: &ServerUid, annotation: &str) -> bool {
+    let annotations = server.metadata.annotations.as_ref();
+    let value = annotations.and_then(|all| all.get(annotation)).map(String::as_str);
+    !uid.as_str().is_empty() && value == Some(uid.as_str())
+}
+
+/// The managed fields that say who wrote `spec.provisioning`.
+pub const PROVISIONING: [&str; 2] = ["f:spec", "f:provisioning"];
+
+/// Whether somebody wrote `spec.provisioning`. Its default is `Install`: where an older definition dropped an `Adopt`, nobody
+/// did, and a machine that was adopted looks as if it were to be installed.
+fn provisioning_is_written(server: &Server) -> bool {
+    let [spec, provisioning] = PROVISIONING;
+    server.metadata.managed_fields.iter().flatten().any(|entry| {
+        let fields = entry.fields_v1.as_ref().and_then(|fields| fields.0.get(spec));
+        fields.is_some_and(|fields| fields.get(provisioning).is_some())
+    })
 }

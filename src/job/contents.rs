@@ -1,10 +1,11 @@
 //! What is known of a machine's disks. Absent: the machine was only ever seen switched off, and counts as blank.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Serialize};
 
 use super::{JobId, Reading};
 use crate::api::hardware::PowerState;
-use crate::api::{ImageStatus, Lifecycle, Server};
+use crate::api::{ImageStatus, Lifecycle, Phase, Server};
 
 /// An image that is on a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,11 +74,17 @@ impl Contents {
     /// What the status of a server says.
     pub fn shown(server: &Server) -> Option<Self> {
         let status = server.status.as_ref()?;
-        let since_ms = status.wiped_at.as_ref().map(|at| at.0.as_millisecond());
-        match (&status.image, since_ms, server.spec.lifecycle) {
-            (_, Some(since_ms), Lifecycle::Decommissioned) => Some(Self::Decommissioned { since_ms }),
-            (None, Some(since_ms), Lifecycle::InService) => Some(Self::Wiped { since_ms }),
-            (image, ..) => image.as_ref().map(Self::recorded),
+        let since_ms = |at: &Option<Time>| at.as_ref().map(|at| at.0.as_millisecond());
+        if let Some(since_ms) = since_ms(&status.decommissioned_at) {
+            return Some(Self::Decommissioned { since_ms });
+        }
+        // A status of the release before has the phase alone. Spec may have lost its field since.
+        let ended =
+            server.spec.lifecycle == Lifecycle::Decommissioned || status.phase == Some(Phase::Decommissioned);
+        match (&status.image, since_ms(&status.wiped_at)) {
+            (_, Some(since_ms)) if ended => Some(Self::Decommissioned { since_ms }),
+            (None, Some(since_ms)) => Some(Self::Wiped { since_ms }),
+            (image, _) => image.as_ref().map(Self::recorded),
         }
     }
 

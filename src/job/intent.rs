@@ -7,8 +7,8 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
+use super::named_hash::NamedHash;
 use super::{Action, ServerUid};
 use crate::api::{DeletionPolicy, Lifecycle, Power, Provisioning, Server, ServerSpec};
 
@@ -17,20 +17,7 @@ use crate::api::{DeletionPolicy, Lifecycle, Power, Provisioning, Server, ServerS
 #[serde(transparent)]
 pub struct Intent(pub String);
 
-/// SHA-256 over the circumstances of a failure, in lower-case hexadecimal: the spec without `priority` and `paused`,
-/// the credentials Secret's uid and resourceVersion, and `autobuild.dev/reconcile-requested-at`. While neither the
-/// intent nor the cause differs, a failed intent is not enqueued again.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Cause(pub String);
-
 impl fmt::Display for Intent {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -111,7 +98,7 @@ impl Intent {
             Deleting::PowerOff => "PowerOff",
             Deleting::Wipe => "Wipe",
         };
-        let mut hash = Hash::new("intent/1");
+        let mut hash = NamedHash::new("intent/1");
         // One wish, whether it is the first installation or not: what failed as one is not tried as the other.
         hash.text(if action.installs() { "Install" } else { action.as_str() });
         hash.text(wish.uid.as_str());
@@ -137,50 +124,64 @@ impl Intent {
     }
 }
 
-impl Cause {
-    /// The cause for a spec, the version of its Secret and its `reconcile-requested-at` annotation.
-    pub fn of(
-        spec: &ServerSpec,
-        secret: Option<&SecretVersion>,
-        reconcile_requested_at: Option<&str>,
-    ) -> Self {
-        let mut bare = spec.clone();
-        bare.priority = None;
-        bare.paused = None;
-        let mut hash = Hash::new("cause/1");
-        // A struct of strings and enums always serialises; should it ever not, the cause is merely coarser.
-        hash.text(&serde_json::to_string(&bare).unwrap_or_default());
-        hash.optional(secret.map(SecretVersion::to_string).as_deref());
-        hash.optional(reconcile_requested_at);
-        Self(hash.finish())
+#[cfg(test)]
+#[allow(missing_docs)]
+mod tests {
+    use super::*;
+    use crate::api::ImageWish;
+
+    /// A changed value stops every running job of a fleet when this release is installed, half-way installations included: a
+    /// new field is hashed only where it is set.
+    #[test]
+    fn the_values_are_those_of_the_release_before() {
+        let image = ImageWish { name: "debian".into(), ..ImageWish::default() };
+        let spec = ServerSpec {
+            power: Some(Power::PoweredOn),
+            image: Some(image),
+            reimage_token: Some("i".into()),
+            reboot_token: Some("b".into()),
+            ..ServerSpec::default()
+        };
+        let wish = Wish {
+            uid: &ServerUid("u".into()),
+            spec: &spec,
+            bmc_address: "redfish+https://192.0.2.10:443",
+            image_digest: Some("sha256:1"),
+            deleting: Deleting::No,
+        };
+        for (action, value) in [
+            (Action::Inspect, "6ed217632886bc0b93de57df00173b7313020649d66a02a89e6956000cf2baff"),
+            (Action::PowerOn, "3150854039174bb659028e5070f03ef81d8c97b41e53f184fd32637a13b007f2"),
+            (Action::PowerOff, "d873dccc62e1a7adf42e3e8026040e7c0605735b9ad8b7c24057072e7bfe858b"),
+            (Action::Reboot, "acf53339277269fb19f13085700d866a2e87a9752ece333d852c85258e6546f2"),
+            (Action::Build, "317bf4b26cc629ee743dc56c892a91b66aa1b82f4be27fd6669fc4a0b5407b3c"),
+            (Action::Reimage, "317bf4b26cc629ee743dc56c892a91b66aa1b82f4be27fd6669fc4a0b5407b3c"),
+            (Action::Wipe, "0e8dbb265ee60fe2657a6582c235451ee58753e7c5c6fb6761282dea7b9dfaef"),
+            (Action::Decommission, "dcf05ab9421b7d2a8eae9a34cfc4dd110b1f975b03a5f3f9dda503cfbd78e82b"),
+        ] {
+            assert_eq!(Intent::of(action, wish).0, value, "{action}");
+        }
     }
-}
 
-/// A hash over fields that cannot run into each other: each is preceded by its length.
-struct Hash(Sha256);
-
-impl Hash {
-    fn new(domain: &str) -> Self {
-        let mut hash = Self(Sha256::new());
-        hash.text(domain);
-        hash
-    }
-
-    fn text(&mut self, text: &str) {
-        self.0.update((text.len() as u64).to_be_bytes());
-        self.0.update(text.as_bytes());
-    }
-
-    fn optional(&mut self, text: Option<&str>) {
-        self.0.update([u8::from(text.is_some())]);
-        self.text(text.unwrap_or_default());
-    }
-
-    fn finish(self) -> String {
-        use std::fmt::Write as _;
-        self.0.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    /// What a job is for, and nothing else, is in its intent: named one by one, and a new field of spec is in none.
+    #[test]
+    fn what_says_nothing_about_what_a_job_is_for_stops_none() {
+        let spec = ServerSpec::default();
+        let changed = ServerSpec {
+            priority: Some(crate::api::Priority::Urgent),
+            boot_mac_address: Some("52:54:00:12:34:56".into()),
+            boot_method: crate::api::BootMethod::HTTP,
+            shutdown_mode: crate::api::ShutdownMode::Forced,
+            deletion_policy: DeletionPolicy::Wipe,
+            ..ServerSpec::default()
+        };
+        let uid = ServerUid("u".into());
+        for action in Action::ALL {
+            let intent = |spec| {
+                let (bmc_address, image_digest, deleting) = ("a", None, Deleting::No);
+                Intent::of(action, Wish { uid: &uid, spec, bmc_address, image_digest, deleting })
+            };
+            assert_eq!(intent(&spec), intent(&changed), "{action}");
+        }
     }
 }

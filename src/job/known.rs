@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Cause, Contents, Intent, JobId, JobResult, Problem, Step};
+use super::named_hash::NamedHash;
+use super::{Action, Cause, Contents, Effect, Intent, JobId, JobResult, Problem, Step};
 use crate::api::hardware::{Hardware, HardwareIdentity, PowerState};
-use crate::api::{Reason, ServerSpec, ServerStatus};
+use crate::api::{Reason, Server, ServerSpec, ServerStatus, names};
 
 /// How many handled values of each token are kept.
 pub const HANDLED_TOKENS_KEPT: usize = 8;
@@ -45,6 +46,75 @@ pub struct StoredFailure {
     pub problem: Problem,
     /// When, milliseconds since the Unix epoch.
     pub at_ms: i64,
+    /// A failure of what destroys data, before this one of something that does not: it still stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind: Option<Box<StoredFailure>>,
+}
+
+impl StoredFailure {
+    /// This one, with the one before it where that must not be forgotten: what destroys data is not begun again because a
+    /// look or a change of power failed since.
+    #[must_use]
+    pub fn after(self, before: Option<Self>) -> Self {
+        let destroys = |failure: &Self| failure.action.effect() == Effect::Destructive;
+        if destroys(&self) {
+            return self;
+        }
+        let kept = before.and_then(|before| {
+            if destroys(&before) { Some(Box::new(Self { behind: None, ..before })) } else { before.behind }
+        });
+        Self { behind: kept, ..self }
+    }
+}
+
+/// The newest value of `autobuild.dev/reconcile-requested-at` that was acted on. Every other value is a new request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReconcileRequest {
+    /// The value, as [`ReconcileRequest::bounded`] has it; empty: there was none when the machine was last asked.
+    pub value: String,
+    /// When it was acted on, milliseconds since the Unix epoch; 0: it was there before anybody kept count.
+    pub at_ms: i64,
+}
+
+impl ReconcileRequest {
+    /// The longest value that is kept as it is, in bytes.
+    const LONGEST: usize = 128;
+
+    /// The value of the annotation as it is kept and compared: one that is long or no plain text by its hash.
+    pub fn bounded(value: &str) -> String {
+        if value.len() <= Self::LONGEST && value.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+            return value.to_owned();
+        }
+        let mut hash = NamedHash::new("reconcile-requested-at");
+        hash.text(value);
+        format!("sha256:{}", hash.finish())
+    }
+
+    /// What an object asks for now; empty: nothing.
+    pub fn of(server: &Server) -> String {
+        let annotations = server.metadata.annotations.as_ref();
+        let value = annotations.and_then(|all| all.get(names::RECONCILE_REQUESTED_AT));
+        value.map(|value| Self::bounded(value)).unwrap_or_default()
+    }
+
+    /// A word of a person that nobody has acted on yet, as a hash that no other object and no other word has; `None`: there is
+    /// none, or nobody kept count before.
+    pub fn new_word(server: &Server, before: Option<&Self>) -> Option<String> {
+        let value = Self::of(server);
+        let new = !value.is_empty() && before.is_some_and(|before| before.value != value);
+        new.then(|| {
+            let mut hash = NamedHash::new("word");
+            hash.text(server.metadata.uid.as_deref().unwrap_or_default());
+            hash.text(&value);
+            hash.finish()
+        })
+    }
+
+    /// The newest word that there is: what the object says, or, where it says nothing any more, what was acted on.
+    pub fn newest(server: &Server, before: Option<&Self>) -> Option<String> {
+        let now = Some(Self::of(server)).filter(|value| !value.is_empty());
+        now.or_else(|| before.map(|before| before.value.clone()).filter(|value| !value.is_empty()))
+    }
 }
 
 /// The last job that ended and was worth telling.
@@ -257,6 +327,9 @@ pub struct Known {
     /// Present while a claim of the BMC is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<ClaimRefusal>,
+    /// Which request for a look was acted on; `None`: an earlier release asked the BMC last, or nobody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reconcile_request: Option<ReconcileRequest>,
 }
 
 #[cfg(test)]

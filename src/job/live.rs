@@ -171,11 +171,11 @@ pub struct LiveJob {
     pub progress: Option<InstallProgress>,
 }
 
-/// A live job whose row is of another release.
+/// A live job whose row is of another release, or a server of which such a release has recorded something.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnreadableJob {
-    /// Its id.
-    pub id: JobId,
+    /// The id of the live job; `None`: there is none.
+    pub id: Option<JobId>,
     /// What is wrong with the row, and the way out.
     pub problem: Problem,
 }

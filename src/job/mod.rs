@@ -5,12 +5,16 @@
 
 mod action;
 mod asked;
+#[cfg(test)]
+pub(crate) mod asked_table;
 mod boot_purpose;
+mod cause;
 mod contents;
 mod ids;
 mod intent;
 mod known;
 mod live;
+mod named_hash;
 mod outcome;
 mod permit;
 mod priority;
@@ -19,13 +23,15 @@ mod retry;
 mod step;
 
 pub use action::{Action, Effect};
+pub use asked::{Asked, Objection, PROVISIONING, Stage, is_given};
 pub use boot_purpose::BootPurpose;
+pub use cause::Cause;
 pub use contents::{BootEvidence, Contents, InstallProgress, InstalledImage, Origin};
 pub use ids::{Incarnation, JobId, ServerUid, Token};
-pub use intent::{Cause, Deleting, Intent, SecretVersion, Wish};
+pub use intent::{Deleting, Intent, SecretVersion, Wish};
 pub use known::{
     ClaimRefusal, EndedMachine, FinishedJob, HANDLED_TOKENS_KEPT, HandledTokens, Known, Reading,
-    StoredFailure, TokenKind, TokenValue, Unanswered,
+    ReconcileRequest, StoredFailure, TokenKind, TokenValue, Unanswered,
 };
 pub use live::{JobState, LiveJob, UnreadableJob, Visibility, WaitingFor};
 pub use outcome::{JobResult, Problem, StepOutcome};

@@ -94,8 +94,8 @@ fn hopeless(seen: &Observation, work: &Work) -> bool {
     let for_ms = seen.deleting_for_ms();
     let failure = seen.known.as_ref().and_then(|known| known.failure.as_ref());
     let failed = failure.is_some_and(|failure| {
-        let bmc =
-            failure.problem.reason.failure_scope() == FailureScope::Bmc && failure.cause == seen.cause();
+        let bmc = failure.problem.reason.failure_scope() == FailureScope::Bmc
+            && failure::still_caused(seen, failure);
         failure.intent == work.intent || bmc
     });
     failed
@@ -142,12 +142,12 @@ pub(super) fn wipe_blocked(seen: &Observation) -> Option<Problem> {
     if is_clean(seen) {
         return None;
     }
-    if !word::is_confirmed(seen) {
+    if let Some(reason) = word::missing(seen, Action::Wipe) {
         let message = format!(
             "deletionPolicy is Wipe: the disks are erased before the object goes. If that is meant: {}",
             word::to_confirm(seen)
         );
-        return Some(Problem::new(Reason::ConfirmWipe, message));
+        return Some(Problem::new(reason, message));
     }
     lifecycle::wipe_image_missing(seen)
 }

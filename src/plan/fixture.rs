@@ -127,16 +127,17 @@ pub(super) fn parked(seen: &Observation, action: Action, reason: Reason, for_ms:
 
 pub(super) fn unreadable() -> crate::job::UnreadableJob {
     let problem = Problem::new(Reason::UnsupportedJob, "action holds \"Levitate\"");
-    crate::job::UnreadableJob { id: JobId(7), problem }
+    crate::job::UnreadableJob { id: Some(JobId(7)), problem }
 }
 
 pub(super) fn failure(seen: &Observation, action: Action, reason: Reason) -> StoredFailure {
     StoredFailure {
         action,
         intent: seen.intent(action),
-        cause: seen.cause(),
+        cause: seen.cause(action),
         problem: Problem::new(reason, "what was met"),
         at_ms: NOW_MS,
+        behind: None,
     }
 }
 

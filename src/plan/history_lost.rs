@@ -60,7 +60,7 @@ fn gone(seen: &Observation) -> Option<(JobId, &JobStatus)> {
     let (id, shown) = begun(seen)?;
     let known = seen.known.as_ref()?;
     let live = seen.job.as_ref().is_some_and(|job| job.id == id)
-        || seen.unreadable_job.as_ref().is_some_and(|job| job.id == id);
+        || seen.unreadable_job.as_ref().is_some_and(|job| job.id == Some(id));
     let last = known.last_job.as_ref().is_some_and(|last| last.id == id && !is_stopped(last));
     (!live && !last && !seen.shown_job_ended).then_some((id, shown))
 }
@@ -102,7 +102,8 @@ pub(super) fn rule(seen: &Observation) -> Option<Command> {
         finished_at_ms: seen.now_ms,
         ..lost
     };
-    Some(Command::RecordLost { job, cause: seen.cause() })
+    let cause = seen.cause(job.action);
+    Some(Command::RecordLost { job, cause })
 }
 
 fn finished(seen: &Observation, id: JobId, shown: &JobStatus) -> FinishedJob {

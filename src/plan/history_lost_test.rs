@@ -104,7 +104,7 @@ fn a_destructive_job_that_is_gone_ends_as_failed_and_a_person_is_told_what_to_do
     let Command::RecordLost { job, cause } = decide(&seen).command else { panic!("{}", decided(&seen)) };
     assert_eq!(
         (job.result, &job.intent, &cause),
-        (JobResult::Failed, &seen.intent(Action::Reimage), &seen.cause())
+        (JobResult::Failed, &seen.intent(Action::Reimage), &seen.cause(Action::Reimage))
     );
     let failure = f::failure(&seen, Action::Reimage, Reason::HistoryLost);
     let problem = job.problem.clone().unwrap();

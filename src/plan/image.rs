@@ -57,9 +57,6 @@ pub(super) fn sync(seen: &Observation) -> ImageSync {
         });
     }
     let action = match contents {
-        Some(contents) if contents.needs_a_word() && !word::is_confirmed(seen) => {
-            return ImageSync::Blocked(confirm_build(seen, &contents));
-        }
         Some(Contents::Image(_) | Contents::Unknown { .. }) => Action::Reimage,
         Some(Contents::Foreign { .. }) => Action::Build,
         // It comes back only under another Server.
@@ -71,6 +68,9 @@ pub(super) fn sync(seen: &Observation) -> ImageSync {
         }
         Some(Contents::Wiped { .. }) | None => return ImageSync::NeverRead,
     };
+    if let Some(reason) = word::missing(seen, action) {
+        return ImageSync::Blocked(confirm_build(seen, reason));
+    }
     boot::obstacle(seen, &wish.name).map_or(ImageSync::ToInstall(action), ImageSync::Blocked)
 }
 
@@ -97,6 +97,14 @@ pub(super) fn shown(seen: &Observation) -> Option<ImageStatus> {
 pub(super) fn wiped_at(seen: &Observation) -> Option<Time> {
     match contents(seen)? {
         Contents::Wiped { since_ms } | Contents::Decommissioned { since_ms } => Some(time(since_ms)),
+        _ => None,
+    }
+}
+
+/// `status.decommissionedAt`.
+pub(super) fn decommissioned_at(seen: &Observation) -> Option<Time> {
+    match contents(seen)? {
+        Contents::Decommissioned { since_ms } => Some(time(since_ms)),
         _ => None,
     }
 }
@@ -168,16 +176,21 @@ fn replaced_under_its_name(image: &InstalledImage) -> Problem {
     )
 }
 
-fn confirm_build(seen: &Observation, contents: &Contents) -> Problem {
-    let what = match contents {
-        Contents::Image(image) => format!(
+fn confirm_build(seen: &Observation, reason: Reason) -> Problem {
+    let what = match contents(seen) {
+        Some(Contents::Image(image)) if image.origin == Origin::Adopted => format!(
+            "the machine has the image {:?}, which was adopted, spec.image asks for another, and nobody wrote spec.provisioning: \
+             Install is only its default",
+            image.name
+        ),
+        Some(Contents::Image(image)) => format!(
             "the machine has the image {:?}, which was not installed for this Server, and spec.image asks for another",
             image.name
         ),
         _ => "the machine ran before AutoBuild knew it".to_owned(),
     };
     Problem::new(
-        Reason::ConfirmBuild,
+        reason,
         format!(
             "{what}. If its disks may be erased: {} ; if it has this image already: set spec.provisioning to Adopt",
             word::to_confirm(seen)

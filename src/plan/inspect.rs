@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 
 use super::lifecycle::{self, Life};
 use super::power::{self, PowerSync};
-use super::{Observation, Work, reboot};
+use super::{Observation, Work, failure, reboot};
 use crate::api::hardware::PowerState;
 use crate::job::Action;
 use crate::job::Visibility;
@@ -13,7 +13,7 @@ use crate::job::Visibility;
 pub(super) fn due_at_ms(seen: &Observation) -> Option<i64> {
     let known = seen.known.as_ref()?;
     let last_try_ms = known.last_try_ms?;
-    let asked = seen.look_requested_ms().filter(|at| *at > last_try_ms);
+    let asked = (seen.look_requested() || failure::is_worth_a_look_now(seen)).then_some(last_try_ms);
     let soon = in_transition(seen).then_some(last_try_ms + seen.settings.transition_period_ms);
     let regular = next_turn_ms(seen, last_try_ms);
     Some([asked, soon].into_iter().flatten().fold(regular, i64::min))

@@ -2,7 +2,7 @@
 //! ever again.
 
 use super::{Observation, Work, image, word};
-use crate::api::{ImageKind, Lifecycle, Reason, WipeImages};
+use crate::api::{ImageKind, Lifecycle, Reason, WipeImages, names};
 use crate::job::{Action, Contents, Problem, Visibility};
 
 /// Where a machine stands in its life.
@@ -19,21 +19,47 @@ pub(super) enum Life {
 }
 
 pub(super) fn life(seen: &Observation) -> Life {
+    if has_ended(seen) {
+        return Life::Ended;
+    }
     if seen.spec().lifecycle == Lifecycle::InService {
         return Life::InService;
     }
-    if matches!(image::contents(seen), Some(Contents::Decommissioned { .. })) {
-        return Life::Ended;
-    }
-    if !word::is_confirmed(seen) {
-        return Life::Blocked(confirm(seen));
+    if let Some(reason) = word::missing(seen, Action::Decommission) {
+        return Life::Blocked(confirm(seen, reason));
     }
     wipe_image_missing(seen).map_or(Life::ToEnd, Life::Blocked)
 }
 
-/// Whether nothing but its end is wished of the machine: image, power and tokens no longer count.
+/// Whether nothing but its end is wished of the machine, or it has come: image, power and tokens no longer count.
 pub(super) fn is_over(seen: &Observation) -> bool {
-    seen.spec().lifecycle == Lifecycle::Decommissioned
+    seen.spec().lifecycle == Lifecycle::Decommissioned || has_ended(seen)
+}
+
+/// Whether the machine's life has ended under this very object, whatever spec says by now.
+fn has_ended(seen: &Observation) -> bool {
+    matches!(image::contents(seen), Some(Contents::Decommissioned { .. }))
+}
+
+/// What is said where spec no longer has the end that has come: an older definition that is applied drops the field, and so
+/// does a backup of before.
+pub(super) fn forgotten_by_spec(seen: &Observation) -> Option<Problem> {
+    let forgotten = has_ended(seen) && seen.spec().lifecycle == Lifecycle::InService;
+    let metadata = &seen.server.metadata;
+    let (name, namespace) =
+        (metadata.name.as_deref().unwrap_or_default(), metadata.namespace.as_deref().unwrap_or_default());
+    forgotten.then(|| {
+        Problem::new(
+            Reason::LifecycleForgotten,
+            format!(
+                "spec.lifecycle is InService, and this machine was decommissioned under this very object: nothing is done to it. Say \
+                 so again: kubectl patch server {name} -n {namespace} --type=merge -p \
+                 '{{\"spec\":{{\"lifecycle\":\"Decommissioned\"}}}}' ; or, to bring the machine back, delete this Server and create a new \
+                 one with the annotation {}",
+                names::RECOMMISSION
+            ),
+        )
+    })
 }
 
 /// The end that is due. The machine is looked at first: what boots it has to be known.
@@ -70,9 +96,9 @@ pub(super) fn wipe_image_missing(seen: &Observation) -> Option<Problem> {
     })
 }
 
-fn confirm(seen: &Observation) -> Problem {
+fn confirm(seen: &Observation, reason: Reason) -> Problem {
     Problem::new(
-        Reason::ConfirmDecommission,
+        reason,
         format!(
             "spec.lifecycle is Decommissioned: the disks are erased and the machine never serves again. If that is meant: {}",
             word::to_confirm(seen)
@@ -86,7 +112,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::api::{BootMethod, DeletionPolicy, names};
+    use crate::api::{BootMethod, DeletionPolicy};
     use crate::plan::{Command, decide, fixture as f};
 
     fn confirmed(mut seen: Observation) -> Observation {

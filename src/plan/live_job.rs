@@ -1,8 +1,9 @@
 //! What becomes of a job that is there already.
 
-use super::{Command, Observation, Work, budget, work};
+use super::image::{self, ImageSync};
+use super::{Command, Observation, Work, budget, word, work};
 use crate::api::Reason;
-use crate::job::{Action, LiveJob, WaitingFor};
+use crate::job::{Action, Effect, JobId, LiveJob, WaitingFor};
 
 /// Compares what is wanted with what is live.
 pub(super) fn settle(seen: &Observation, wanted: Option<Work>) -> Command {
@@ -26,10 +27,29 @@ fn idle(seen: &Observation) -> Reason {
 
 /// Why the job should go: its wish is no longer the present one, or something more important came.
 fn displaced_by(seen: &Observation, job: &LiveJob, wanted: Option<&Work>) -> Option<Reason> {
-    if job.intent != seen.intent(job.action) || !job.action.is_asked_by(&seen.server) {
+    if job.intent != seen.intent(job.action) || word::objection(seen, job.action).is_some() {
         return Some(Reason::WishChanged);
     }
+    if is_unexplained(seen, job) {
+        return Some(Reason::HistoryLost);
+    }
     wanted.filter(|work| rank(work.action) < rank(job.action)).map(|_| Reason::Replaced)
+}
+
+/// Whether a row says of a job that destroys data what nothing outside the database bears out: that it has begun, although
+/// status never showed it; or that it is due, although the disks are as wished. It is stopped, and undone.
+fn is_unexplained(seen: &Observation, job: &LiveJob) -> bool {
+    if job.action.effect() != Effect::Destructive {
+        return false;
+    }
+    if job.request_stored {
+        let shown = seen.shown().and_then(|status| status.job.as_ref());
+        let unseen = shown.and_then(|shown| JobId::parse(&shown.id)) != Some(job.id);
+        // Once the disks are given up it goes on, even if somebody took it out of status.
+        return unseen && job.action.installs() && image::sync(seen) == ImageSync::Synced;
+    }
+    let disks = work::about_disks(seen);
+    job.action != Action::Wipe && disks.is_none_or(|work| work.intent != job.intent)
 }
 
 /// The lower, the more important.
@@ -77,9 +97,7 @@ fn worth_waking(seen: &Observation, job: &LiveJob) -> bool {
     let secret = seen.secret.as_ref().map(ToString::to_string);
     let new_secret = secret.is_some() && secret != job.secret_version;
     let new_spec = seen.shown().is_some_and(|status| status.observed_generation < seen.generation());
-    let last_try_ms = seen.known.as_ref().and_then(|known| known.last_try_ms);
-    let asked = seen.look_requested_ms().is_some_and(|at| last_try_ms.is_none_or(|tried| at > tried));
-    new_spec || asked || (waiting_for == WaitingFor::Credentials && new_secret)
+    new_spec || seen.look_requested() || (waiting_for == WaitingFor::Credentials && new_secret)
 }
 
 /// The reason that stands for a job at work.

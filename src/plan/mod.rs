@@ -49,6 +49,8 @@ mod word;
 mod work;
 
 #[cfg(test)]
+mod asked_test;
+#[cfg(test)]
 mod fixture;
 #[cfg(test)]
 mod golden_test;
@@ -58,6 +60,8 @@ mod history_lost_test;
 mod kstatus;
 #[cfg(test)]
 mod live_job_test;
+#[cfg(test)]
+mod lost_fields_test;
 #[cfg(test)]
 mod property_story;
 #[cfg(test)]

@@ -7,8 +7,8 @@ use super::Budget;
 use crate::api::{ImageKind, Server, ServerSpec, ServerStatus, names};
 use crate::job::Visibility;
 use crate::job::{
-    Action, Cause, Deleting, HandledTokens, Intent, Known, LiveJob, Problem, SecretVersion, ServerUid,
-    UnreadableJob, Wish,
+    Action, Cause, Deleting, HandledTokens, Intent, Known, LiveJob, Problem, ReconcileRequest, SecretVersion,
+    ServerUid, UnreadableJob, Wish,
 };
 
 /// Whether somebody works for a site.
@@ -151,11 +151,19 @@ impl Observation {
         self.server.metadata.annotations.as_ref()?.get(name).map(String::as_str)
     }
 
-    /// When somebody asked for a fresh look: past times only.
-    pub(super) fn look_requested_ms(&self) -> Option<i64> {
-        let text = self.annotation(names::RECONCILE_REQUESTED_AT)?;
-        let at = text.parse::<k8s_openapi::jiff::Timestamp>().ok()?.as_millisecond();
-        (at <= self.now_ms).then_some(at)
+    /// Whether somebody asks for a look that nobody has taken yet: by any value but the one that was acted on.
+    pub(super) fn look_requested(&self) -> bool {
+        let Some(known) = &self.known else { return false };
+        let asked = ReconcileRequest::of(&self.server);
+        match &known.reconcile_request {
+            _ if asked.is_empty() => false,
+            Some(before) => asked != before.value,
+            // An earlier release looked last: the value may be as old as the object, unless it is a time after that look.
+            None => asked.parse::<k8s_openapi::jiff::Timestamp>().is_ok_and(|at| {
+                let at_ms = at.as_millisecond();
+                at_ms <= self.now_ms && known.last_try_ms.is_some_and(|tried| at_ms > tried)
+            }),
+        }
     }
 
     pub(super) fn intent(&self, action: Action) -> Intent {
@@ -173,8 +181,11 @@ impl Observation {
         )
     }
 
-    pub(super) fn cause(&self) -> Cause {
-        Cause::of(self.spec(), self.secret.as_ref(), self.annotation(names::RECONCILE_REQUESTED_AT))
+    /// The circumstances in which `action` is decided, or failed.
+    pub(super) fn cause(&self, action: Action) -> Cause {
+        let before = self.known.as_ref().and_then(|known| known.reconcile_request.as_ref());
+        let asked = ReconcileRequest::newest(&self.server, before);
+        Cause::of(action, self.spec(), self.secret.as_ref(), asked.as_deref())
     }
 
     /// The tokens that status has as handled.

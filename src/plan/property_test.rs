@@ -68,7 +68,7 @@ impl World {
             }
         }
         if let Some(failure) = &known.failure {
-            let same = failure.intent == work.intent && failure.cause == self.seen.cause();
+            let same = failure.intent == work.intent && super::failure::still_caused(&self.seen, failure);
             // What stood between us and the BMC is over once the BMC was read well.
             let over = failure.problem.reason.failure_scope() == FailureScope::Bmc
                 && known.last_good_read_ms.is_some_and(|at| at > failure.at_ms);
@@ -129,6 +129,7 @@ impl World {
                     cause: cause.clone(),
                     problem: job.problem.clone().unwrap(),
                     at_ms: self.seen.now_ms,
+                    behind: None,
                 };
                 let known = self.known().unwrap();
                 known.version += 1;

@@ -233,10 +233,7 @@ impl World {
                 && shown.started_at.is_some()
                 && shown.state != JobState::Cancelling
         });
-        let contents = super::image::contents(&self.seen);
-        let needs_a_word = job.action.wipes() || contents.is_some_and(|contents| contents.needs_a_word());
-        let confirmed = self.seen.annotation(names::CONFIRM) == Some(self.seen.uid().as_str());
-        witnessed && (!needs_a_word || confirmed) && !self.seen.paused()
+        witnessed && super::word::missing(&self.seen, job.action).is_none() && !self.seen.paused()
     }
 
     /// Whether the live read shows that a job which sent nothing was done already.
@@ -353,17 +350,19 @@ impl World {
 
     fn fail(&mut self, reason: Reason) {
         let Some(job) = self.seen.job.clone().filter(LiveJob::started) else { return };
-        let (cause, now_ms) = (self.seen.cause(), self.seen.now_ms);
+        let (cause, now_ms) = (self.seen.cause(job.action), self.seen.now_ms);
         let problem = Problem::new(reason, "failed");
         if let Some(known) = self.known() {
             known.last_try_ms = Some(now_ms);
-            known.failure = Some(StoredFailure {
+            let failure = StoredFailure {
                 action: job.action,
                 intent: job.intent.clone(),
                 cause,
                 problem: problem.clone(),
                 at_ms: now_ms,
-            });
+                behind: None,
+            };
+            known.failure = Some(failure.after(known.failure.take()));
         }
         self.end(&job, JobResult::Failed, Some(problem));
     }

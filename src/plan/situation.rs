@@ -60,7 +60,7 @@ pub(super) fn situation(seen: &Observation, decision: &Decision) -> Situation {
         return deleting(seen, decision);
     }
     if lifecycle::life(seen) == Life::Ended && seen.job.is_none() {
-        return Situation::Ended;
+        return lifecycle::forgotten_by_spec(seen).map_or(Situation::Ended, Situation::Stalled);
     }
     if seen.paused() {
         return match (has_reading(seen), difference(seen)) {
@@ -101,7 +101,8 @@ pub(super) fn credentials(seen: &Observation) -> Option<Problem> {
         return Some(Problem::new(
             Reason::CredentialsMissing,
             format!(
-                "there is no Secret {name:?} of type {} in this namespace: create it with the keys username and password",
+                "there is no Secret {name:?} of type {} in this namespace: create it with the keys username and password (the type of one \
+                 that is there cannot be changed: delete that one first)",
                 crate::api::names::CREDENTIALS_SECRET_TYPE
             ),
         ));
@@ -147,6 +148,9 @@ fn over_budget(seen: &Observation, decision: &Decision) -> Option<Problem> {
 fn with_job(seen: &Observation, job: &LiveJob) -> Situation {
     if let Some(problem) = job.problem.as_ref().filter(|problem| is_silence(problem)) {
         return Situation::UnreachableAtWork(problem.clone(), patience(seen, job.problem_since_ms));
+    }
+    if let Some(problem) = job.problem.as_ref().filter(|problem| problem.reason == Reason::UnsupportedJob) {
+        return Situation::Stalled(problem.clone());
     }
     let reason = live_job::in_progress(job);
     let first = job.action == Action::Inspect;

@@ -20,6 +20,7 @@ pub fn status(seen: &Observation, decision: &Decision) -> ServerStatus {
         power: reading.map(|reading| reading.power).or(before.and_then(|before| before.power)),
         image: image::shown(seen),
         wiped_at: image::wiped_at(seen),
+        decommissioned_at: image::decommissioned_at(seen),
         hardware: reading
             .map(|reading| reading.hardware.clone())
             .or_else(|| before.and_then(|before| before.hardware.clone())),
@@ -30,6 +31,7 @@ pub fn status(seen: &Observation, decision: &Decision) -> ServerStatus {
         ),
         reboot_tokens: handled.reboot,
         reimage_tokens: handled.reimage,
+        last_handled_reconcile_at: heeded(seen),
         bmc_identity: before
             .and_then(|before| before.bmc_identity.clone())
             .or_else(|| reading.map(|reading| reading.identity.clone()).filter(is_an_identity)),
@@ -45,6 +47,12 @@ fn newest(known: Option<LastJobStatus>, shown: Option<LastJobStatus>) -> Option<
         }
         (known, shown) => known.or(shown),
     }
+}
+
+/// The request for a look that was acted on last.
+fn heeded(seen: &Observation) -> Option<String> {
+    let asked = seen.known.as_ref()?.reconcile_request.as_ref()?;
+    Some(asked.value.clone()).filter(|value| !value.is_empty())
 }
 
 fn is_an_identity(identity: &HardwareIdentity) -> bool {

@@ -1,17 +1,43 @@
-//! A person's word: the annotations that confirm what destroys data, and how they are given.
+//! A person's word: the annotations that confirm what destroys data, and how they are given. Whether one is needed is asked
+//! of [`crate::job::Asked`], as worker and boot service do.
 
-use super::Observation;
-use crate::api::names;
+use super::{Observation, image};
+use crate::api::{Reason, names};
+use crate::job::{Action, Asked, Contents, Objection, Stage, is_given as is_given_on};
 
-/// Whether the annotation `autobuild.dev/confirm` names this very object.
-pub(super) fn is_confirmed(seen: &Observation) -> bool {
-    is_given(seen, names::CONFIRM)
+/// What the object has against a job of this action that is live.
+pub(super) fn objection(seen: &Observation, action: Action) -> Option<Objection> {
+    let (uid, contents) = (seen.uid(), image::contents(seen));
+    Asked { stage: Stage::Again, ..asked(seen, action, &uid, contents.as_ref()) }.objection()
+}
+
+/// Why a person has to confirm this action first, and nobody did.
+pub(super) fn missing(seen: &Observation, action: Action) -> Option<Reason> {
+    let (uid, contents) = (seen.uid(), image::contents(seen));
+    asked(seen, action, &uid, contents.as_ref()).word_missing()
+}
+
+fn asked<'a>(
+    seen: &'a Observation,
+    action: Action,
+    uid: &'a crate::job::ServerUid,
+    contents: Option<&'a Contents>,
+) -> Asked<'a> {
+    let reading = seen.known.as_ref().and_then(|known| known.reading.as_ref());
+    Asked {
+        action,
+        stage: Stage::First,
+        server: &seen.server,
+        uid,
+        contents,
+        power: reading.map(|reading| reading.power),
+        image: None,
+    }
 }
 
 /// Whether an annotation has the uid of this very object, so that an old manifest says nothing in a new cluster.
 pub(super) fn is_given(seen: &Observation, annotation: &str) -> bool {
-    let uid = seen.uid();
-    !uid.as_str().is_empty() && seen.annotation(annotation) == Some(uid.as_str())
+    is_given_on(&seen.server, &seen.uid(), annotation)
 }
 
 /// The command that gives it.

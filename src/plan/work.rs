@@ -52,7 +52,7 @@ impl Work {
             step: *action.steps().first()?,
             lane: lane(seen, action),
             intent: seen.intent(action),
-            cause: seen.cause(),
+            cause: seen.cause(action),
             visibility,
             share: Share::of(action, image::contents(seen).as_ref()),
         })
@@ -71,6 +71,11 @@ pub(super) fn lane(seen: &Observation, action: Action) -> Lane {
 fn due(seen: &Observation) -> impl Iterator<Item = Work> {
     let concerns = [history_lost::undo, lifecycle::wanted, image::wanted, reboot::wanted, power::wanted];
     concerns.into_iter().filter_map(move |concern| concern(seen))
+}
+
+/// What is due on the disks, whatever failed before; a deletion has its own.
+pub(super) fn about_disks(seen: &Observation) -> Option<Work> {
+    lifecycle::wanted(seen).or_else(|| image::wanted(seen))
 }
 
 /// The most important thing that changes the machine and is due, whatever failed before.

@@ -54,7 +54,12 @@ impl Transaction for Advance {
         write(connection, &advanced, now_ms).await?;
         let changes: Vec<Change<'_>> = advanced
             .iter()
-            .map(|(item, claim)| Change { uid: claim.uid(), report: &item.report, at_least: claim.tell() })
+            .map(|(item, claim)| Change {
+                uid: claim.uid(),
+                report: &item.report,
+                asked: claim.job.asked.as_deref(),
+                at_least: claim.tell(),
+            })
             .collect();
         state::change_all(connection, &changes).await?;
         Ok(Ending::Commit(answers))

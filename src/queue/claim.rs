@@ -147,6 +147,12 @@ impl Claim {
         self.job.quiet
     }
 
+    /// The value of `autobuild.dev/reconcile-requested-at` that the worker read with the object, empty where there is none:
+    /// with the next report about its BMC that request was acted on.
+    pub fn has_read(&mut self, asked: String) {
+        self.job.asked = Some(asked);
+    }
+
     /// Whom the controller is told of a change.
     pub(super) fn tell(&self) -> Tell {
         if self.job.quiet { Tell::Nobody } else { Tell::Controller }

@@ -215,8 +215,8 @@ async fn end_deleted(connection: &mut MySqlConnection, ended: &[(&JobRow, &End)]
     for (job, end) in ended {
         let shown = match states.remove(job.uid.as_str()) {
             Some(mut locked) => {
-                let shown = learn(job, end, &mut locked)?;
-                let tell = if shown { Tell::Controller } else { Tell::Nobody };
+                let Learnt { shown, heeded } = learn(job, end, &mut locked)?;
+                let tell = if shown || heeded { Tell::Controller } else { Tell::Nobody };
                 changed.push(Changed { uid: &job.uid, locked, tell });
                 shown
             }
@@ -246,9 +246,20 @@ async fn delete_jobs(connection: &mut MySqlConnection, uids: &[&str]) -> Result<
     Ok(())
 }
 
-/// Puts the end of a job into what is known; returns whether that is worth telling.
-fn learn(job: &JobRow, end: &End, locked: &mut Locked) -> Result<bool, QueueError> {
+/// What is worth telling of the end of a job.
+struct Learnt {
+    /// The job itself: it is in the history, and status has its end.
+    shown: bool,
+    /// That a request for a look was acted on.
+    heeded: bool,
+}
+
+/// Puts the end of a job into what is known.
+fn learn(job: &JobRow, end: &End, locked: &mut Locked) -> Result<Learnt, QueueError> {
     let changed = locked.absorb(&job.uid, &end.report)?;
+    let asked =
+        job.asked.as_deref().filter(|_| end.report != Report::Nothing || end.result == JobResult::Failed);
+    let heeded = locked.heed(&job.uid, asked)?;
     let mut news = false;
     if let Some(contents) = end.disks.contents(locked.now_ms) {
         locked.contents.set(Some(&contents));
@@ -257,12 +268,18 @@ fn learn(job: &JobRow, end: &End, locked: &mut Locked) -> Result<bool, QueueErro
         JobResult::Failed => {
             // A quiet look that fails as the last one did tells nothing new.
             let failed = failure(job, end, locked.now_ms);
-            news = !locked.failure.get(&job.uid)?.is_some_and(|before| same(&before, &failed));
-            locked.failure.set(Some(&failed));
+            let before = locked.failure.get(&job.uid)?;
+            news = !before.as_ref().is_some_and(|before| same(before, &failed));
+            locked.failure.set(Some(&failed.after(before)));
         }
         // What came true is no longer in the way. A look says nothing about a failed power change.
-        JobResult::Succeeded if blocks_no_more(job.live.action, locked.failure.get(&job.uid)?.as_ref()) => {
-            locked.failure.set(None);
+        JobResult::Succeeded => {
+            let stored = locked.failure.get(&job.uid)?;
+            if blocks_no_more(job.live.action, stored.as_ref()) {
+                let behind = stored.and_then(|failure| failure.behind);
+                let behind = behind.filter(|behind| !blocks_no_more(job.live.action, Some(behind)));
+                locked.failure.set(behind.as_deref());
+            }
         }
         _ => {}
     }
@@ -270,7 +287,7 @@ fn learn(job: &JobRow, end: &End, locked: &mut Locked) -> Result<bool, QueueErro
     if shown && !(job.quiet && end.result == JobResult::Succeeded) {
         locked.last_job.set(Some(&finished(job, end, locked.now_ms)));
     }
-    Ok(shown)
+    Ok(Learnt { shown, heeded })
 }
 
 fn blocks_no_more(action: Action, failure: Option<&StoredFailure>) -> bool {
@@ -288,15 +305,22 @@ fn same(before: &StoredFailure, now: &StoredFailure) -> bool {
 }
 
 fn failure(job: &JobRow, end: &End, now_ms: i64) -> StoredFailure {
+    let decided = Cause(job.cause.clone());
+    // Whoever enqueued it compares what it knows: in an upgrade the controller may be of the release before for a while.
+    let cause = match &end.cause {
+        Some(seen) if seen.is_of_earlier_release() == decided.is_of_earlier_release() => seen.clone(),
+        _ => decided,
+    };
     StoredFailure {
         action: job.live.action,
         intent: job.live.intent.clone(),
-        cause: end.cause.clone().unwrap_or_else(|| Cause(job.cause.clone())),
+        cause,
         problem: end
             .problem
             .clone()
             .unwrap_or_else(|| Problem::new(crate::api::Reason::DeadlineExceeded, "")),
         at_ms: now_ms,
+        behind: None,
     }
 }
 

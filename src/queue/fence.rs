@@ -65,7 +65,8 @@ pub(super) async fn check_all<'a>(
             if id != claim.job.live.id.0 || token != Some(claim.token.0) {
                 return Ok(Standing::Lost);
             }
-            Ok(standing(Box::new(JobRow::read(row)?), claim, pass))
+            let job = JobRow { asked: claim.job.asked.clone(), ..JobRow::read(row)? };
+            Ok(standing(Box::new(job), claim, pass))
         })
         .collect();
     Ok(Checked { standings, now_ms })

@@ -1,5 +1,9 @@
-//! Logins: wrong credentials stop after two tries for each BMC and content of the Secret, across processes, before a
+//! Logins: refused credentials stop after two tries for each BMC and content of the Secret, across processes, before a
 //! BMC locks its account.
+//!
+//! Not for ever: BMCs refuse right passwords while they start, while their directory is away, or while somebody else has
+//! locked the account. What logged in before is tried again at long intervals, each time once for all who share it; and
+//! everything is, once, by a person's word.
 
 use sqlx::{MySqlConnection, Row};
 
@@ -8,6 +12,9 @@ use super::{Queue, QueueError, now_ms};
 
 /// Tries after which a content is not tried again.
 const TRIES: i64 = 2;
+
+/// Longest text kept of what a BMC said, in characters.
+const SAID: usize = 512;
 
 /// A try whose end nobody recorded counts for this long (its process died in between).
 const PENDING_MS: i64 = 300_000;
@@ -43,21 +50,39 @@ pub enum LoginEnd {
     Unanswered,
 }
 
-struct Begin(LoginKey);
+/// A content that a BMC refused as often as it is tried by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedLogin {
+    /// How often, since it last logged in.
+    pub failures: i64,
+    /// Since when, milliseconds since the Unix epoch; `None`: an earlier release saw it first.
+    pub since_ms: Option<i64>,
+    /// When it is tried again by itself; `None`: it never logged in, and is not.
+    pub next_try_ms: Option<i64>,
+    /// What the BMC said first, without any secret; empty: that is not known.
+    pub said: String,
+    /// The database's clock.
+    pub now_ms: i64,
+}
+
+struct Begin {
+    key: LoginKey,
+    word: Option<String>,
+}
 
 impl Transaction for Begin {
     type Output = LoginLeave;
     const NAME: &'static str = "login_begin";
 
     async fn run(&self, connection: &mut MySqlConnection, _: Pass) -> Result<Ending<LoginLeave>, QueueError> {
-        let Self(key) = self;
+        let Self { key, word } = self;
         sqlx::query("INSERT INTO login (bmc, secret_hash) VALUES (?, ?) ON DUPLICATE KEY UPDATE bmc = bmc")
             .bind(&key.bmc)
             .bind(&key.secret_hash)
             .execute(&mut *connection)
             .await?;
         let row = sqlx::query(concat!(
-            "SELECT failures, pending, pending_at_ms, succeeded, ",
+            "SELECT failures, pending, pending_at_ms, succeeded, next_try_ms, word, ",
             now_ms!(),
             " AS now_ms FROM login WHERE bmc = ? AND secret_hash = ? FOR UPDATE"
         ))
@@ -67,11 +92,28 @@ impl Transaction for Begin {
         .await?;
         let failures: i64 = row.try_get("failures")?;
         let now_ms: i64 = row.try_get("now_ms")?;
+        let has_logged_in = row.try_get::<i64, _>("succeeded")? != 0;
         if failures >= TRIES {
-            return Ok(Ending::Rollback(LoginLeave::Stopped));
+            let known_word: Option<String> = row.try_get("word")?;
+            let asked = word.is_some() && *word != known_word;
+            let due = has_logged_in && now_ms >= row.try_get::<i64, _>("next_try_ms")?;
+            if !asked && !due {
+                return Ok(Ending::Rollback(LoginLeave::Stopped));
+            }
+            // One try, whoever makes it: all others wait for the next one.
+            sqlx::query(
+                "UPDATE login SET word = COALESCE(?, word), next_try_ms = ? WHERE bmc = ? AND secret_hash = ?",
+            )
+            .bind(word.as_ref().filter(|_| asked))
+            .bind(now_ms + pause_ms(failures + 1))
+            .bind(&key.bmc)
+            .bind(&key.secret_hash)
+            .execute(connection)
+            .await?;
+            return Ok(Ending::Commit(LoginLeave::Granted));
         }
         // What logged in once is counted only after a refusal: a fleet behind one BMC does not wait in line.
-        if row.try_get::<i64, _>("succeeded")? != 0 {
+        if has_logged_in && failures == 0 {
             return Ok(Ending::Rollback(LoginLeave::Granted));
         }
         let forgotten = now_ms - row.try_get::<i64, _>("pending_at_ms")? > PENDING_MS;
@@ -90,9 +132,28 @@ impl Transaction for Begin {
     }
 }
 
+/// How long a content that logged in before is left alone once it was refused so often: longer than the time after which
+/// BMCs forget refused logins and unlock an account (most within 5 to 15 minutes), and never more than an hour.
+const fn pause_ms(failures: i64) -> i64 {
+    match failures {
+        ..=TRIES => 900_000,
+        3 => 1_800_000,
+        _ => 3_600_000,
+    }
+}
+
 impl Queue {
     /// Asks for leave to log in; counts the try before it is made where this content never logged in.
     pub async fn begin_login(&self, key: LoginKey) -> Result<LoginLeave, QueueError> {
+        self.begin_login_by(key, None).await
+    }
+
+    /// The same where a person asks for a try: a new `word` is leave for one try more, whatever was refused before.
+    pub async fn begin_login_by(
+        &self,
+        key: LoginKey,
+        word: Option<String>,
+    ) -> Result<LoginLeave, QueueError> {
         let known: Option<(i64, i64)> = sqlx::query_as(
             "SELECT CAST(succeeded AS SIGNED), CAST(failures AS SIGNED) FROM login WHERE bmc = ? AND secret_hash = ?",
         )
@@ -103,7 +164,7 @@ impl Queue {
         match known {
             // The common case costs one read.
             Some((1, 0)) => Ok(LoginLeave::Granted),
-            _ => self.transact(Begin(key)).await,
+            _ => self.transact(Begin { key, word }).await,
         }
     }
 
@@ -111,18 +172,64 @@ impl Queue {
     pub async fn end_login(&self, key: &LoginKey, end: LoginEnd) -> Result<(), QueueError> {
         let statement = match end {
             LoginEnd::Accepted => {
-                "UPDATE login SET succeeded = 1, failures = 0, pending = 0 WHERE bmc = ? AND secret_hash = ? \
-                 AND (succeeded = 0 OR failures > 0)"
+                "UPDATE login SET succeeded = 1, failures = 0, pending = 0, refused_since_ms = NULL, said = NULL, \
+                 next_try_ms = 0 WHERE bmc = ? AND secret_hash = ? AND (succeeded = 0 OR failures > 0)"
             }
-            LoginEnd::Refused => {
-                "UPDATE login SET failures = failures + 1, pending = GREATEST(pending - 1, 0) \
-                 WHERE bmc = ? AND secret_hash = ?"
-            }
+            LoginEnd::Refused => return self.login_refused(key, "").await,
             LoginEnd::Unanswered => {
-                "UPDATE login SET pending = GREATEST(pending - 1, 0) WHERE bmc = ? AND secret_hash = ? AND pending > 0"
+                concat!(
+                    "UPDATE login SET pending = GREATEST(pending - 1, 0), \
+                     next_try_ms = IF(failures >= 2, LEAST(next_try_ms, ",
+                    now_ms!(),
+                    " + 60000), next_try_ms) WHERE bmc = ? AND secret_hash = ? AND (pending > 0 OR failures >= 2)"
+                )
             }
         };
         sqlx::query(statement).bind(&key.bmc).bind(&key.secret_hash).execute(self.pool()).await?;
         Ok(())
+    }
+
+    /// Records that the BMC refused a login, and what it said, of which the first is kept.
+    pub async fn login_refused(&self, key: &LoginKey, said: &str) -> Result<(), QueueError> {
+        let said: String = said.chars().take(SAID).collect();
+        // MySQL and MariaDB assign from left to right: the pause is by how often it was refused before.
+        sqlx::query(concat!(
+            "UPDATE login SET next_try_ms = ",
+            now_ms!(),
+            " + CASE WHEN failures < 2 THEN 900000 WHEN failures = 2 THEN 1800000 ELSE 3600000 END, \
+             refused_since_ms = COALESCE(refused_since_ms, ",
+            now_ms!(),
+            "), said = COALESCE(said, NULLIF(?, '')), failures = failures + 1, pending = GREATEST(pending - 1, 0) \
+             WHERE bmc = ? AND secret_hash = ?"
+        ))
+        .bind(said)
+        .bind(&key.bmc)
+        .bind(&key.secret_hash)
+        .execute(self.pool())
+        .await?;
+        Ok(())
+    }
+
+    /// What is known of a content that is stopped; `None`: it is not.
+    pub async fn refused_login(&self, key: &LoginKey) -> Result<Option<RefusedLogin>, QueueError> {
+        let row = sqlx::query(concat!(
+            "SELECT failures, succeeded, refused_since_ms, next_try_ms, said, ",
+            now_ms!(),
+            " AS now_ms FROM login WHERE bmc = ? AND secret_hash = ? AND failures >= ?"
+        ))
+        .bind(&key.bmc)
+        .bind(&key.secret_hash)
+        .bind(TRIES)
+        .fetch_optional(self.pool())
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let has_logged_in = row.try_get::<i64, _>("succeeded")? != 0;
+        Ok(Some(RefusedLogin {
+            failures: row.try_get("failures")?,
+            since_ms: row.try_get("refused_since_ms")?,
+            next_try_ms: if has_logged_in { Some(row.try_get("next_try_ms")?) } else { None },
+            said: row.try_get::<Option<String>, _>("said")?.unwrap_or_default(),
+            now_ms: row.try_get("now_ms")?,
+        }))
     }
 }

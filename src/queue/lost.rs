@@ -54,6 +54,7 @@ impl Transaction for RecordLost {
             cause: cause.clone(),
             problem,
             at_ms: locked.now_ms,
+            behind: None,
         });
         locked.failure.set(failure.as_ref());
         locked.last_job.set(Some(job));

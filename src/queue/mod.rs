@@ -80,7 +80,7 @@ pub use fence::Fenced;
 pub use front::{Front, Room};
 pub use history::Underived;
 pub use lease::{Beat, Followed, Heart, Newcomer, Past};
-pub use login::{LoginEnd, LoginKey, LoginLeave};
+pub use login::{LoginEnd, LoginKey, LoginLeave, RefusedLogin};
 pub use lost::LostJob;
 pub use machine::MachineKey;
 pub use observe::{Registered, Seen};

@@ -17,7 +17,7 @@ pub struct Seen {
     pub known: Option<Known>,
     /// The live job.
     pub job: Option<LiveJob>,
-    /// The live job, where this release cannot read it.
+    /// The live job, or what is known, where this release cannot read it.
     pub unreadable: Option<UnreadableJob>,
     /// Whether status shows that job.
     pub visibility: Visibility,
@@ -57,28 +57,36 @@ impl Queue {
         .fetch_optional(self.pool())
         .await?;
         let Some(row) = row else { return Ok(Seen { now_ms: self.now_ms().await?, ..Seen::default() }) };
-        let known = Some(state::read(&row)?);
         let in_feed = row.try_get::<Option<i64>, _>("changed_at_ms")?.is_some();
         let now_ms = row.try_get("now_ms")?;
-        if row.try_get::<i64, _>("has_job")? == 0 {
+        let has_job = row.try_get::<i64, _>("has_job")? != 0;
+        let of_another_release = |error: QueueError, until: &str| {
+            let message = format!(
+                "{error}; nothing is done here until {until}: run workers of the release that wrote it, or finish the upgrade"
+            );
+            Ok::<_, QueueError>(UnreadableJob {
+                id: if has_job { Some(JobId(row.try_get("id")?)) } else { None },
+                problem: Problem::new(Reason::UnsupportedJob, message),
+            })
+        };
+        let known = match state::read(&row) {
+            Ok(known) => Some(known),
+            // Not to know it is not to have nothing: that would be derived again from status.
+            Err(error @ QueueError::UnknownContent { .. }) => {
+                let unreadable = Some(of_another_release(error, "this release knows it")?);
+                return Ok(Seen { unreadable, in_feed, now_ms, ..Seen::default() });
+            }
+            Err(error) => return Err(error),
+        };
+        if !has_job {
             return Ok(Seen { known, in_feed, now_ms, ..Seen::default() });
         }
         let mut job = match JobRow::read(&row) {
             Ok(job) => job,
             // Of another release: it is left to that one, and shown.
             Err(error @ QueueError::UnknownContent { .. }) => {
-                let message = format!(
-                    "{error}; nothing is done here until that job is gone: run workers of the release that enqueued it, \
-                     or finish the upgrade"
-                );
-                let problem = Problem::new(Reason::UnsupportedJob, message);
-                return Ok(Seen {
-                    known,
-                    unreadable: Some(UnreadableJob { id: JobId(row.try_get("id")?), problem }),
-                    in_feed,
-                    now_ms,
-                    ..Seen::default()
-                });
+                let unreadable = Some(of_another_release(error, "that job is gone")?);
+                return Ok(Seen { known, unreadable, in_feed, now_ms, ..Seen::default() });
             }
             Err(error) => return Err(error),
         };

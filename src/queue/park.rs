@@ -74,7 +74,12 @@ impl Transaction for Park {
         write(connection, &leaving).await?;
         let changes: Vec<Change<'_>> = leaving
             .iter()
-            .map(|it| Change { uid: &it.job.uid, report: &it.how.report, at_least: it.tell })
+            .map(|it| Change {
+                uid: &it.job.uid,
+                report: &it.how.report,
+                asked: it.job.asked.as_deref(),
+                at_least: it.tell,
+            })
             .collect();
         state::change_all(connection, &changes).await?;
         permit::give_back(connection, leaving.iter().filter(|it| it.gives_back).map(|it| &it.job)).await?;
@@ -191,6 +196,50 @@ impl Transaction for HandBack {
     }
 }
 
+/// How long a job is left to the release that knows what is in it, in milliseconds.
+const LEFT_FOR_MS: i64 = 30_000;
+
+struct Leave {
+    claim: Claim,
+    problem: Problem,
+}
+
+impl Transaction for Leave {
+    type Output = Fenced<()>;
+    const NAME: &'static str = "leave";
+
+    async fn run(
+        &self,
+        connection: &mut MySqlConnection,
+        pass: Pass,
+    ) -> Result<Ending<Fenced<()>>, QueueError> {
+        let Checked { mut standings, now_ms } =
+            fence::check_all(connection, std::iter::once(&self.claim), pass).await?;
+        let Some(Standing::Held(job)) = standings.pop().transpose()? else {
+            return Ok(Ending::Rollback(Fenced::Lost));
+        };
+        let wake_ms = now_ms + LEFT_FOR_MS;
+        sqlx::query(
+            "UPDATE job SET owner = NULL, token = NULL, revision = revision + 1, q_state = ?, q_ord = ?, waiting_for = ?, \
+             problem_since_ms = IF(reason = ?, COALESCE(problem_since_ms, ?), ?), reason = ?, message = ? WHERE server_uid = ?",
+        )
+        .bind(PlaceInQueue::Parked.code())
+        .bind(wake_ms)
+        .bind(WaitingFor::Worker.as_str())
+        .bind(self.problem.reason.as_str())
+        .bind(now_ms)
+        .bind(now_ms)
+        .bind(self.problem.reason.as_str())
+        .bind(&self.problem.message)
+        .bind(job.uid.as_str())
+        .execute(&mut *connection)
+        .await?;
+        state::touch(connection, &job.uid, Tell::Controller).await?;
+        insert_place(connection, &job, PlaceInQueue::Parked, wake_ms).await?;
+        Ok(Ending::Commit(Fenced::Done(())))
+    }
+}
+
 struct Disown {
     me: Incarnation,
     job: OwnedJob,
@@ -276,6 +325,12 @@ impl Queue {
     /// Gives back a job that `me` owns but does not run; `false`: it is no longer that claim.
     pub async fn disown(&self, me: Incarnation, job: OwnedJob) -> Result<bool, QueueError> {
         self.transact(Disown { me, job }).await
+    }
+
+    /// Leaves a job to a release that knows what is in it: everything of it stays as it is, an open request and the
+    /// checkpoint too, and after a pause somebody looks again. No crash and no failure; `problem` is told.
+    pub async fn leave(&self, claim: Claim, problem: Problem) -> Result<Fenced<()>, QueueError> {
+        self.transact(Leave { claim, problem }).await
     }
 
     /// Gives a job back as it is, ready for another worker at once. Does not count as a crash. [`Fenced::Lost`] after an

@@ -69,6 +69,8 @@ pub(super) struct JobRow {
     pub permit_held: bool,
     /// The hour of whose destruction budget it took a share.
     pub budget_hour: Option<i64>,
+    /// No column: the request for a look that the holder of the job read with the object; empty where there is none.
+    pub asked: Option<String>,
 }
 
 impl JobRow {
@@ -175,6 +177,7 @@ impl JobRow {
                 .transpose()?,
             permit_held: row.try_get::<i64, _>("permit_held")? != 0,
             budget_hour: row.try_get("budget_hour")?,
+            asked: None,
             uid: ServerUid(uid),
             live,
         })

@@ -48,6 +48,7 @@ pub(super) fn read(row: &MySqlRow) -> Result<Known, QueueError> {
         last_job: Json::read(row, Column::LastJob)?.get(&uid)?,
         claimed_address: row.try_get("claimed_address")?,
         refusal: Json::read(row, Column::Refusal)?.get(&uid)?,
+        reconcile_request: Json::read(row, Column::ReconcileRequest)?.get(&uid)?,
     })
 }
 
@@ -60,7 +61,7 @@ pub(super) async fn lock_all(
     for group in filled(uids) {
         let text = format!(
             "SELECT server_uid, version, reading, inventory_hash, last_good_read_ms, last_try_ms, unanswered, handled, \
-             contents, boot_mac, failure, last_job, claimed_address, refusal, machine, {} AS now_ms FROM server_state FORCE INDEX (PRIMARY) \
+             contents, boot_mac, failure, last_job, claimed_address, refusal, machine, reconcile_request, {} AS now_ms FROM server_state FORCE INDEX (PRIMARY) \
              WHERE server_uid IN ({}) FOR UPDATE",
             now_ms!(),
             marks(group.len())
@@ -162,6 +163,8 @@ pub(super) async fn write(
 pub(super) struct Change<'a> {
     pub uid: &'a ServerUid,
     pub report: &'a Report,
+    /// The request for a look that the worker read before, where it read the object.
+    pub asked: Option<&'a str>,
     /// Whom to tell if the report is no news.
     pub at_least: Tell,
 }
@@ -178,7 +181,7 @@ pub(super) async fn change_all(
     let mut rows = Vec::with_capacity(reported.len());
     for change in reported {
         let Some(mut locked) = locked.remove(change.uid.as_str()) else { continue };
-        let news = locked.absorb(change.uid, change.report)?;
+        let news = locked.absorb(change.uid, change.report)? | locked.heed(change.uid, change.asked)?;
         let tell = if news { Tell::Controller } else { change.at_least };
         rows.push(Changed { uid: change.uid, locked, tell });
     }

@@ -11,7 +11,8 @@ use sqlx::{MySql, Row};
 use super::state::Report;
 use super::{QueueError, inventory};
 use crate::job::{
-    ClaimRefusal, Contents, FinishedJob, HandledTokens, ServerUid, StoredFailure, TokenValue, Unanswered,
+    ClaimRefusal, Contents, FinishedJob, HandledTokens, ReconcileRequest, ServerUid, StoredFailure,
+    TokenValue, Unanswered,
 };
 
 /// A column that is written where it changed.
@@ -30,6 +31,7 @@ pub(super) enum Column {
     ClaimedAddress,
     Refusal,
     Machine,
+    ReconcileRequest,
 }
 
 impl Column {
@@ -48,6 +50,7 @@ impl Column {
             Self::ClaimedAddress => "claimed_address",
             Self::Refusal => "refusal",
             Self::Machine => "machine",
+            Self::ReconcileRequest => "reconcile_request",
         }
     }
 }
@@ -121,6 +124,7 @@ pub(super) struct Locked {
     pub claimed_address: Field<Option<String>>,
     pub refusal: Json<ClaimRefusal>,
     pub machine: Field<Option<String>>,
+    reconcile_request: Json<ReconcileRequest>,
     pub now_ms: i64,
 }
 
@@ -142,6 +146,7 @@ impl Locked {
             claimed_address: Field::of(row.try_get("claimed_address")?),
             refusal: Json::read(row, Column::Refusal)?,
             machine: Field::of(row.try_get("machine")?),
+            reconcile_request: Json::read(row, Column::ReconcileRequest)?,
             now_ms: row.try_get("now_ms")?,
         })
     }
@@ -162,6 +167,7 @@ impl Locked {
             (Column::ClaimedAddress, self.claimed_address.changed),
             (Column::Refusal, self.refusal.text.changed),
             (Column::Machine, self.machine.changed),
+            (Column::ReconcileRequest, self.reconcile_request.text.changed),
         ]
         .into_iter()
         .filter_map(|(column, changed)| changed.then_some(column))
@@ -187,6 +193,7 @@ impl Locked {
             Column::ClaimedAddress => query.bind(self.claimed_address.get()),
             Column::Refusal => query.bind(self.refusal.text.get()),
             Column::Machine => query.bind(self.machine.get()),
+            Column::ReconcileRequest => query.bind(self.reconcile_request.text.get()),
         }
     }
 
@@ -213,6 +220,20 @@ impl Locked {
         }
         self.handled.set(Some(&handled));
         Ok(())
+    }
+
+    /// Counts a request for a look as acted on, by the value that was read before the BMC was asked; returns whether status
+    /// shows another one then. One that was there before anybody kept count asks for nothing, and one that was taken away
+    /// is still the newest.
+    pub(super) fn heed(&mut self, uid: &ServerUid, asked: Option<&str>) -> Result<bool, QueueError> {
+        let Some(asked) = asked else { return Ok(false) };
+        let at_ms = match self.reconcile_request.get(uid)? {
+            Some(before) if asked.is_empty() || before.value == asked => return Ok(false),
+            Some(_) => self.now_ms,
+            None => 0,
+        };
+        self.reconcile_request.set(Some(&ReconcileRequest { value: asked.to_owned(), at_ms }));
+        Ok(!asked.is_empty())
     }
 
     /// Puts a worker's report into what is known. Returns whether anything but a timestamp changed.
@@ -281,6 +302,7 @@ mod tests {
             claimed_address: Field::default(),
             refusal: empty(Column::Refusal),
             machine: Field::default(),
+            reconcile_request: empty(Column::ReconcileRequest),
             now_ms: 0,
         }
     }
@@ -319,6 +341,25 @@ mod tests {
         let silence = known.unanswered.get(&ServerUid("a".to_owned())).unwrap();
         assert_eq!(silence.map(|silence| silence.since_ms), Some(5));
         assert_eq!(known.last_try_ms.get(), &Some(9));
+    }
+
+    #[test]
+    fn every_new_value_of_a_request_for_a_look_is_acted_on_once() {
+        let uid = ServerUid("a".to_owned());
+        let mut known = locked();
+        known.now_ms = 7;
+        let mut heed = |asked| {
+            let shown = known.heed(&uid, asked).unwrap();
+            (shown, known.reconcile_request.get(&uid).unwrap().map(|asked| (asked.value, asked.at_ms)))
+        };
+        let at = |value: &str, at_ms| Some((value.to_owned(), at_ms));
+        assert_eq!(heed(None), (false, None), "the object was not read");
+        assert_eq!(heed(Some("")), (false, at("", 0)));
+        assert_eq!(heed(Some("banana")), (true, at("banana", 7)));
+        assert_eq!(heed(Some("banana")), (false, at("banana", 7)));
+        assert_eq!(heed(Some("")), (false, at("banana", 7)), "taken away, it is still the newest");
+        assert_eq!(heed(Some("2999-01-01T00:00:00Z")).1, at("2999-01-01T00:00:00Z", 7));
+        assert_eq!(locked().heed(&uid, Some("of before")).unwrap(), true);
     }
 
     #[test]

@@ -38,9 +38,8 @@ fn page(given: &str) -> String {
     let mut now = Timestamp::from_second(1_795_000_000).unwrap();
     if let Some(mut facts) = case.facts {
         // A failure that stands: nothing that caused it has changed.
-        let unchanged = Cause::of(&server.spec, facts.secret.as_ref(), None);
         if let Some(failure) = facts.known.as_mut().and_then(|known| known.failure.as_mut()) {
-            failure.cause = unchanged;
+            failure.cause = Cause::of(failure.action, &server.spec, facts.secret.as_ref(), None);
         }
         now = Timestamp::from_millisecond(facts.now_ms).unwrap();
         server.status = Some(plan::explain(&facts.about(server.clone())).status);

@@ -1,9 +1,10 @@
 //! What a job's next step, or its next worker, has to know: stored with the job, never a secret.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::api::hardware::PowerState;
-use crate::api::{BmcSpec, BootMethod};
+use crate::api::{BmcSpec, BootMethod, Reason};
 use crate::job::{JobResult, Problem, RequestKind, Step};
 
 /// A request that the BMC accepted in the present step.
@@ -73,16 +74,26 @@ pub(super) struct Install {
 }
 
 impl Checkpoint {
-    /// Reads what an earlier claim left. What cannot be read counts as nothing: every step begins with a look at the
-    /// machine, so it is merely forgotten how long it has been waited for.
-    pub(super) fn parse(text: &str) -> Self {
+    /// Reads what an earlier claim left. What this release does not know, or would lose with its next write, is another
+    /// release's: without it an undo could turn into going forward.
+    pub(super) fn parse(text: &str) -> Result<Self, Problem> {
         if text.is_empty() {
-            return Self::default();
+            return Ok(Self::default());
         }
-        serde_json::from_str(text).unwrap_or_else(|error| {
-            tracing::warn!(%error, "a job's checkpoint cannot be read; the step starts afresh");
-            Self::default()
-        })
+        let of_another = |what: String| {
+            let message = format!(
+                "the job's checkpoint is of another release of AutoBuild ({what}): nothing is done until a worker of that \
+                 release takes the job; run one, or finish the upgrade"
+            );
+            Problem::new(Reason::UnsupportedJob, message)
+        };
+        let stored: Value = serde_json::from_str(text).map_err(|_| of_another("it is no JSON".to_owned()))?;
+        let read: Self = serde_json::from_str(text).map_err(|error| of_another(cut(&error.to_string())))?;
+        let kept = serde_json::to_value(&read).unwrap_or_default();
+        match lost(&stored, &kept) {
+            Some(field) => Err(of_another(format!("field {}", cut(&field)))),
+            None => Ok(read),
+        }
     }
 
     /// The stored form.
@@ -114,20 +125,78 @@ impl Checkpoint {
     }
 }
 
+/// The first field of what is stored that would not be written again.
+fn lost(stored: &Value, kept: &Value) -> Option<String> {
+    match (stored, kept) {
+        (Value::Object(stored), Value::Object(kept)) => {
+            stored.iter().filter(|(_, value)| !value.is_null()).find_map(|(name, value)| {
+                let Some(kept) = kept.get(name) else { return Some(name.clone()) };
+                lost(value, kept).map(|field| format!("{name}.{field}"))
+            })
+        }
+        (stored, kept) => (stored != kept).then(String::new),
+    }
+}
+
+/// Names and values of another release are told, not repeated at any length.
+fn cut(text: &str) -> String {
+    text.chars().take(120).collect()
+}
+
 #[cfg(test)]
+#[allow(clippy::unwrap_used, missing_docs)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_checkpoint_survives_its_text_and_an_unknown_one_is_empty() {
+    fn a_checkpoint_survives_its_text_and_one_of_another_release_is_left_to_that_one() {
         let checkpoint = Checkpoint {
             bmc: Some(BmcSpec { address: "redfish+https://192.0.2.1".into(), ..BmcSpec::default() }),
             accepted: Some(Accepted { kind: RequestKind::ForceOff, at_ms: 7 }),
             ..Checkpoint::default()
         };
-        assert_eq!(Checkpoint::parse(&checkpoint.text()), checkpoint);
-        for text in ["", "{}", "nonsense", r#"{"accepted": {"kind": "Levitate", "at_ms": 1}}"#] {
-            assert_eq!(Checkpoint::parse(text), Checkpoint::default(), "{text}");
+        assert_eq!(Checkpoint::parse(&checkpoint.text()), Ok(checkpoint));
+        for text in ["", "{}", r#"{"accepted": null}"#] {
+            assert_eq!(Checkpoint::parse(text), Ok(Checkpoint::default()), "{text}");
+        }
+        for (text, named) in [
+            ("nonsense", "JSON"),
+            (r#"{"accepted": {"kind": "Levitate", "at_ms": 1}}"#, "Levitate"),
+            (
+                r#"{"ending": {"result": "Failed", "problem": {"reason": "Levitated", "message": ""}}}"#,
+                "Levitated",
+            ),
+            (
+                r#"{"ending": {"result": "Failed", "problem": {"reason": "Paused", "message": ""}, "step": "Fly"}}"#,
+                "Fly",
+            ),
+            (r#"{"debt": {"power": "On"}}"#, "field debt"),
+            (r#"{"accepted": {"kind": "PowerOn", "at_ms": 1, "by": "x"}}"#, "field accepted.by"),
+            (
+                r#"{"bmc": {"address": "a", "credentialsRef": {"name": "b"}, "proxy": "c"}}"#,
+                "field bmc.proxy",
+            ),
+        ] {
+            let problem = Checkpoint::parse(text).unwrap_err();
+            assert_eq!(problem.reason, Reason::UnsupportedJob);
+            assert!(problem.message.contains(named), "{text}: {}", problem.message);
+        }
+    }
+
+    const KINDS: &[RequestKind] = &[RequestKind::ForceOff, RequestKind::PowerOn, RequestKind::InsertMedia];
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_was_written_is_read_as_it_was(at_ms: i64, kind in proptest::sample::select(KINDS), undoing: bool) {
+            let accepted = Accepted { kind, at_ms };
+            let ending = Ending {
+                result: JobResult::Failed,
+                problem: Problem::new(Reason::DeadlineExceeded, "\u{7}"),
+                step: Some(Step::Off),
+            };
+            let before = Checkpoint { accepted: Some(accepted), unanswered: Some(accepted), ..Checkpoint::default() };
+            let checkpoint = if undoing { before.undo_step(ending) } else { before };
+            proptest::prop_assert_eq!(Checkpoint::parse(&checkpoint.text()), Ok(checkpoint));
         }
     }
 }

@@ -6,10 +6,10 @@
 use super::contact::wish_changed;
 use super::session::{self, Asking};
 use crate::api::hardware::PowerState;
-use crate::api::{Reason, Server, ServerStatus, names};
+use crate::api::{Reason, Server, ServerStatus};
 use crate::job::{
-    Action, Contents, Effect, HandledTokens, Intent, JobId, JobState, Problem, ServerUid, StepOutcome,
-    WaitingFor,
+    self, Action, Contents, Effect, HandledTokens, Intent, JobId, JobState, Objection, Problem, ServerUid,
+    Stage, StepOutcome, WaitingFor,
 };
 
 /// Between two looks for the second witness: the controller shows what was claimed within about a second.
@@ -42,17 +42,17 @@ pub(super) fn objection(asked: &Asked<'_>, asking: &Asking) -> Option<StepOutcom
     if last.and_then(|last| JobId::parse(&last.id)) == Some(asked.id) {
         return Some(forgotten("status shows that this job has ended"));
     }
-    if server.spec.paused == Some(true) {
-        let problem = Problem::new(Reason::Paused, "spec.paused is true: nothing was sent");
-        return Some(StepOutcome::Superseded { problem });
-    }
-    if !asked.action.is_asked_by(server) {
-        return Some(wish_changed());
-    }
-    if !asked.begun
-        && let Some(outcome) = already_handled(asked, server).or_else(|| unconfirmed(asked, server))
-    {
-        return Some(outcome);
+    let against = against(asked, asking);
+    let already = || if asked.begun { None } else { already_handled(asked, server) };
+    let outcome = match against {
+        // What is there already needs nobody's word.
+        Some(Objection::Unconfirmed(_) | Objection::LifeEnded) | None => {
+            already().or_else(|| against.map(ends_as))
+        }
+        Some(against) => Some(ends_as(against)),
+    };
+    if outcome.is_some() {
+        return outcome;
     }
     (!is_witnessed(asked.action, asked.id, status))
         .then_some(StepOutcome::Park { after_ms: WITNESS_PAUSE_MS, waiting_for: WaitingFor::Status })
@@ -98,27 +98,42 @@ fn done_already(sign: &str) -> StepOutcome {
     }
 }
 
-/// What we did not put onto a machine, and every life's end, goes on a person's word alone, whatever the row of the job
-/// says.
-fn unconfirmed(asked: &Asked<'_>, server: &Server) -> Option<StepOutcome> {
-    let (needed, reason) = match asked.action {
-        Action::Decommission => (true, Reason::ConfirmDecommission),
-        Action::Wipe => (true, Reason::ConfirmWipe),
-        Action::Build | Action::Reimage => {
-            let somebodys = match newest(asked, server) {
-                Some(Contents::Wiped { .. }) | None => asked.power != Some(PowerState::PoweredOff),
-                Some(contents) => contents.needs_a_word(),
-            };
-            (somebodys, Reason::ConfirmBuild)
-        }
-        Action::Inspect | Action::PowerOn | Action::PowerOff | Action::Reboot => return None,
+/// What the object itself has against it, whatever the row of the job says.
+fn against(asked: &Asked<'_>, asking: &Asking) -> Option<Objection> {
+    let server = &asking.server;
+    let contents = newest(asked, server);
+    let image = asking.image.as_ref().filter(|_| asked.action.installs());
+    let asked = job::Asked {
+        action: asked.action,
+        stage: if asked.begun { Stage::Again } else { Stage::First },
+        server,
+        uid: asked.uid,
+        contents: contents.as_ref(),
+        // A machine that was never read may run anything.
+        power: Some(asked.power.unwrap_or(PowerState::Unknown)),
+        image: image.map(|image| image.name.as_str()),
     };
-    let annotations = server.metadata.annotations.as_ref();
-    let confirmed = annotations.and_then(|all| all.get(names::CONFIRM)).map(String::as_str);
-    (needed && confirmed != Some(asked.uid.as_str())).then(|| {
-        let message = "nobody confirmed that the data on the machine may be given up: nothing was sent";
-        StepOutcome::Superseded { problem: Problem::new(reason, message) }
-    })
+    asked.objection()
+}
+
+/// How the step ends where the object has this against it.
+fn ends_as(against: Objection) -> StepOutcome {
+    let problem = match against {
+        Objection::Paused => Problem::new(Reason::Paused, "spec.paused is true: nothing was sent"),
+        Objection::Unconfirmed(reason) => Problem::new(
+            reason,
+            "nobody confirmed that the data on the machine may be given up: nothing was sent",
+        ),
+        Objection::LifeEnded => Problem::new(Reason::Decommissioned, format!("{against}: nothing was sent")),
+        Objection::AnotherServer
+        | Objection::Deleted
+        | Objection::Decommissioned
+        | Objection::NoImage
+        | Objection::AnotherImage
+        | Objection::Adopted
+        | Objection::NoWipe => return wish_changed(),
+    };
+    StepOutcome::Superseded { problem }
 }
 
 /// Whether this job may act: one that destroys data only while the live status shows this very job as running. Parked

@@ -7,7 +7,7 @@ use super::*;
 use crate::api::condition::time;
 use crate::api::{
     BmcSpec, DeletionPolicy, ImageKind, ImageStatus, ImageWish, JobStatus, LastJobStatus, Lifecycle,
-    Provisioning, ServerSpec,
+    Provisioning, ServerSpec, names,
 };
 use crate::job::{InstalledImage, JobResult, Origin, Step};
 use crate::worker::session::BootImage;
@@ -29,6 +29,7 @@ fn server(shown: Option<(JobId, Action, JobState)>) -> Server {
     let bmc = BmcSpec { address: "redfish+https://192.0.2.1".into(), ..BmcSpec::default() };
     let spec = ServerSpec { bmc, reboot_token: Some("t".into()), ..ServerSpec::default() };
     let mut server = Server::new("a", spec);
+    server.metadata.uid = Some(uid().0);
     let job = shown.map(|(id, action, state)| JobStatus {
         id: id.to_string(),
         action,
@@ -288,5 +289,30 @@ fn no_disk_is_erased_without_a_persons_word_and_none_twice() {
         let another = "of-another-object".to_owned();
         server.metadata.annotations = Some([(names::CONFIRM.to_owned(), another)].into());
         assert_eq!(superseded(action, server, Some(&foreign)), Some(reason));
+    }
+}
+
+#[test]
+fn the_worker_sends_what_the_object_asks_for_and_nothing_else() {
+    for row in crate::job::asked_table::rows() {
+        let mut server = server(Some((ID, row.action, JobState::Running)));
+        server.spec.reboot_token = None;
+        let server = row.server(server);
+        let asking = Asking { server: server.clone(), image: Some(boot_image()) };
+        let intent = session::intent(row.action, &uid(), &asking);
+        for (begun, expected) in [(false, row.expected[0]), (true, row.expected[1])] {
+            let asked = Asked {
+                uid: &uid(),
+                id: ID,
+                action: row.action,
+                intent: &intent,
+                begun,
+                handled: &HandledTokens::default(),
+                contents: row.contents.as_ref(),
+                power: Some(PowerState::PoweredOn),
+            };
+            let outcome = objection(&asked, &asking);
+            assert_eq!(outcome.is_none(), expected.is_none(), "{} begun {begun}: {outcome:?}", row.what);
+        }
     }
 }

@@ -8,7 +8,7 @@ use super::run::Run;
 use super::session::{self, Expected, Live, NoSession, ReadImage, Session};
 use crate::api::Reason;
 use crate::bmc::{BmcError, BmcErrorKind, BootOverride, Media, Probe};
-use crate::job::{Problem, RetryClass, StepOutcome, WaitingFor, backoff};
+use crate::job::{Problem, ReconcileRequest, RetryClass, StepOutcome, WaitingFor, backoff};
 use crate::queue::Report;
 
 /// How long a job sleeps whose credentials are wrong; a new version of the Secret wakes it at once.
@@ -100,6 +100,10 @@ impl Run<'_> {
         };
         if let Some(known) = known {
             (self.handled, self.reading, self.contents) = (known.handled, known.reading, known.contents);
+            self.circumstances.heeded = known.reconcile_request;
+        }
+        if let Some(asking) = &self.asking {
+            self.claim.has_read(ReconcileRequest::of(&asking.server));
         }
         let Some(bmc) = self.bmc() else { return Ok(Err(gone())) };
         let server = self.asking.as_ref().map(|asking| &asking.server);
@@ -135,6 +139,12 @@ impl Run<'_> {
             NoSession::Credentials(problem) => {
                 self.report = Report::Unanswered(problem.clone());
                 let after_ms = if self.undoing() { UNDO_PAUSE_MS } else { CREDENTIALS_PAUSE_MS };
+                StepOutcome::Retry { after_ms, problem }
+            }
+            NoSession::Refused(problem, next_in_ms) => {
+                self.report = Report::Unanswered(problem.clone());
+                let pause_ms = if self.undoing() { UNDO_PAUSE_MS } else { CREDENTIALS_PAUSE_MS };
+                let after_ms = next_in_ms.map_or(pause_ms, |next| next.clamp(LOGIN_PAUSE_MS, pause_ms));
                 StepOutcome::Retry { after_ms, problem }
             }
             NoSession::Claimed(problem) => StepOutcome::Superseded { problem },

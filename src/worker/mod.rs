@@ -9,7 +9,7 @@
 //! | `slots` | runs claims as supervised tasks |
 //! | `run` | one claim from taking it up to letting it go; `contact` and `request` are its dealings with the BMC |
 //! | `confirm` | what the live `Server` has against a first request; pure |
-//! | `session` | from a claim to a BMC that may be spoken to |
+//! | `session`, `refused` | from a claim to a BMC that may be spoken to; what is told where it refused the login |
 //! | `power`, `power_step`, `action/` | what each action does; `power` is pure |
 //! | `checkpoint`, `live`, `settings` | what is kept between steps, what is read from the API, what an operator decides |
 
@@ -24,6 +24,7 @@ pub mod pool;
 mod power;
 mod power_step;
 mod reaper;
+mod refused;
 mod request;
 mod run;
 mod session;

@@ -22,7 +22,7 @@ use crate::job::{
     Step, StepOutcome, WaitingFor,
 };
 use crate::metrics;
-use crate::queue::{CRASH_LIMIT, Claim, Disks, End, Fenced, ParkAs, Report};
+use crate::queue::{CRASH_LIMIT, Claim, Disks, End, Fenced, ParkAs, QueueError, Report};
 
 /// A claim being worked on.
 pub(super) struct Run<'a> {
@@ -62,6 +62,12 @@ const UNSEEN_MS: i64 = 10_000;
 pub(super) async fn run(around: &Surroundings, claim: Claim) -> Result<(), Halt> {
     let taken = Instant::now();
     let seen = around.queue.observe(claim.uid()).await?;
+    let of_another_release = seen.unreadable.map(|unreadable| unreadable.problem);
+    let checkpoint = match Checkpoint::parse(claim.checkpoint()) {
+        Ok(checkpoint) if of_another_release.is_none() => checkpoint,
+        Ok(_) => return leave(around, claim, of_another_release).await,
+        Err(problem) => return leave(around, claim, Some(problem)).await,
+    };
     let (now_ms, answered_in) = (seen.now_ms, taken.elapsed());
     if claim.job().attempt == 0 && claim.job().started_at_ms.is_none() {
         let waited = (now_ms - claim.job().enqueued_at_ms).max(0) as f64 / 1000.0;
@@ -72,7 +78,7 @@ pub(super) async fn run(around: &Surroundings, claim: Claim) -> Result<(), Halt>
     let is_unseen = is_young && seen.in_feed && !claim.job().request_stored;
     let mut run = Run {
         around,
-        checkpoint: Checkpoint::parse(claim.checkpoint()),
+        checkpoint,
         claim,
         clock: (now_ms, taken),
         known: seen.known,
@@ -99,8 +105,24 @@ pub(super) async fn run(around: &Surroundings, claim: Claim) -> Result<(), Halt>
         match run.turn().await {
             Ok(Flow::Again) | Err(Halt::Again) => {}
             Ok(Flow::Over) => return Ok(()),
+            Err(Halt::Database(error @ QueueError::UnknownContent { .. })) => {
+                let message =
+                    format!("{error}: run a worker of the release that wrote it, or finish the upgrade");
+                let problem = Problem::new(Reason::UnsupportedJob, message);
+                return leave(around, run.claim, Some(problem)).await;
+            }
             Err(halt) => return Err(halt),
         }
+    }
+}
+
+/// Leaves the job to a worker of the release that knows what is in it.
+async fn leave(around: &Surroundings, claim: Claim, problem: Option<Problem>) -> Result<(), Halt> {
+    let problem = problem.unwrap_or_else(|| Problem::new(Reason::UnsupportedJob, "it is of another release"));
+    tracing::warn!(reason = %problem.reason, "left to another worker: {}", problem.message);
+    match around.queue.leave(claim, problem).await? {
+        Fenced::Done(()) => Ok(()),
+        Fenced::Lost => Err(Halt::Lost),
     }
 }
 

@@ -4,13 +4,16 @@
 use k8s_openapi::api::core::v1::Secret;
 
 use super::live::Unavailable;
+use super::refused;
 use super::{Halt, Surroundings};
 use crate::api::bmc_address::BmcAddress;
 use crate::api::hardware::HardwareIdentity;
 use crate::api::{BmcSpec, BmcTls, ImageKind, Reason, Server, names};
 use crate::bmc::credentials::{Credentials, content_hash};
 use crate::bmc::{Bmc, BmcError, BmcErrorKind, Probe, Trust, pin};
-use crate::job::{Action, Cause, Deleting, Intent, Problem, SecretVersion, ServerUid, Wish};
+use crate::job::{
+    Action, Cause, Deleting, Intent, Problem, ReconcileRequest, SecretVersion, ServerUid, Wish,
+};
 use crate::queue::{BmcClaimed, BmcKey, Claim, Claimant, LoginEnd, LoginKey, LoginLeave, MachineKey};
 
 /// Why there is no session now.
@@ -20,6 +23,8 @@ pub(super) enum NoSession {
     Api(Problem),
     /// There are no credentials that may be tried.
     Credentials(Problem),
+    /// The BMC refused these credentials: they are tried again then, in so many milliseconds.
+    Refused(Problem, Option<i64>),
     /// Others are trying these credentials right now.
     LoginBusy,
     /// Another `Server` holds the machine; the refusal is stored where the controller sees it.
@@ -110,13 +115,6 @@ pub(super) fn intent(action: Action, uid: &ServerUid, asking: &Asking) -> Intent
     Intent::of(action, Wish { uid, spec: &server.spec, bmc_address: &normalised, image_digest, deleting })
 }
 
-/// The circumstances of a failure, as they are now.
-fn cause(server: &Server, secret: Option<&SecretVersion>) -> Cause {
-    let annotations = server.metadata.annotations.as_ref();
-    let requested = annotations.and_then(|all| all.get(names::RECONCILE_REQUESTED_AT));
-    Cause::of(&server.spec, secret, requested.map(String::as_str))
-}
-
 /// A BMC that was logged in to, with what was seen on the way.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -131,6 +129,16 @@ pub(super) struct Circumstances {
     pub cause: Option<Cause>,
     /// The Secret that was found.
     pub secret: Option<SecretVersion>,
+    /// Which request for a look was acted on before.
+    pub heeded: Option<ReconcileRequest>,
+}
+
+impl Circumstances {
+    /// The circumstances of a failure of `action`, as they are now.
+    fn cause(&self, action: Action, server: &Server) -> Cause {
+        let asked = ReconcileRequest::newest(server, self.heeded.as_ref());
+        Cause::of(action, &server.spec, self.secret.as_ref(), asked.as_deref())
+    }
 }
 
 /// Which machine it has to be, and for whom it is claimed.
@@ -155,22 +163,36 @@ impl Session {
             Ok(prepared) => prepared,
             Err(none) => return Ok(Err(none)),
         };
+        let blemish = credentials.blemish();
         let connector = around.connector.on_behalf_of(expected.claim.name_to_bmcs());
         let bmc = match connector.open(&address, credentials, trust).await {
             Ok(bmc) => bmc,
             Err(error) => return Ok(Err(NoSession::Bmc(error))),
         };
         let login = LoginKey { bmc: address.claim_key().host, secret_hash };
-        match around.queue.begin_login(login.clone()).await? {
+        let word = expected
+            .server
+            .and_then(|server| ReconcileRequest::new_word(server, circumstances.heeded.as_ref()));
+        match around.queue.begin_login_by(login.clone(), word).await? {
             LoginLeave::Granted => {}
             LoginLeave::Later => return Ok(Err(NoSession::LoginBusy)),
-            LoginLeave::Stopped => return Ok(Err(NoSession::Credentials(refused(&login.bmc)))),
+            LoginLeave::Stopped => {
+                let refused = around.queue.refused_login(&login).await?;
+                // Somebody else's try went well in between.
+                let Some(refused) = refused else { return Ok(Err(NoSession::LoginBusy)) };
+                let next_in_ms = refused.next_try_ms.map(|at| at - refused.now_ms);
+                let problem = refused::problem(expected.claim, &login.bmc, &refused, blemish.as_deref());
+                return Ok(Err(NoSession::Refused(problem, next_in_ms)));
+            }
         }
         let session = Self { bmc, login };
         let probe = match session.bmc.probe().await {
             Ok(probe) => probe,
-            Err(error) => {
+            Err(mut error) => {
                 session.failed(around, &error).await?;
+                if let (BmcErrorKind::Credentials, Some(blemish)) = (&error.kind, blemish) {
+                    error.message = format!("{}; {blemish}", error.message);
+                }
                 return Ok(Err(NoSession::Bmc(error)));
             }
         };
@@ -191,11 +213,10 @@ impl Session {
 
     /// Counts how a login ended that did not succeed.
     pub(super) async fn failed(&self, around: &Surroundings, error: &BmcError) -> Result<(), Halt> {
-        let end = match error.kind {
-            BmcErrorKind::Credentials => LoginEnd::Refused,
-            _ => LoginEnd::Unanswered,
-        };
-        Ok(around.queue.end_login(&self.login, end).await?)
+        Ok(match error.kind {
+            BmcErrorKind::Credentials => around.queue.login_refused(&self.login, &error.message).await?,
+            _ => around.queue.end_login(&self.login, LoginEnd::Unanswered).await?,
+        })
     }
 
     /// Claims what the BMC turned out to be. Nothing that changes the machine may be sent before this was granted.
@@ -250,16 +271,6 @@ fn whole(host: String) -> BmcKey {
     BmcKey { host, system: String::new() }
 }
 
-fn refused(bmc: &str) -> Problem {
-    Problem::new(
-        Reason::CredentialsInvalid,
-        format!(
-            "the BMC {bmc} refused the user name and password of the Secret of spec.bmc.credentialsRef twice; they are not \
-             tried again: correct the Secret"
-        ),
-    )
-}
-
 type Prepared = (BmcAddress, Credentials, Trust, String);
 
 /// Everything that the cluster has to say, before the BMC is asked anything.
@@ -272,7 +283,8 @@ async fn prepare(
     let name = &expected.bmc.credentials_ref.name;
     let found = around.live.secret(namespace, name).await.map_err(|error| NoSession::Api(away(&error)))?;
     circumstances.secret = found.as_ref().and_then(version);
-    circumstances.cause = expected.server.map(|server| cause(server, circumstances.secret.as_ref()));
+    let action = expected.claim.job().action;
+    circumstances.cause = expected.server.map(|server| circumstances.cause(action, server));
     let invalid = |error: crate::api::bmc_address::BmcAddressError| {
         NoSession::Wrong(Problem::new(Reason::InvalidAddress, error.to_string()))
     };

@@ -64,7 +64,7 @@ async fn of_another_release(f: Fixture) {
     let mut connection = sqlx::MySqlConnection::connect(&f.url).await.unwrap();
     sqlx::query("UPDATE job SET action = 'Levitate'").execute(&mut connection).await.unwrap();
     let unreadable = f.queue.observe(&waiting).await.unwrap().unreadable.unwrap();
-    assert_eq!((unreadable.id, unreadable.problem.reason), (waiting_id, Reason::UnsupportedJob));
+    assert_eq!((unreadable.id, unreadable.problem.reason), (Some(waiting_id), Reason::UnsupportedJob));
     assert_eq!(f.queue.abandon(&waiting, waiting_id, why(), BTreeSet::new()).await.unwrap(), Abandoned::Gone);
     assert_eq!(f.queue.release(&waiting).await.unwrap(), Released::Released);
     // A live worker waits for an answer: whatever the rest of its row means, that holds.

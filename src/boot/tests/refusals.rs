@@ -109,6 +109,23 @@ async fn what_no_longer_is_as_the_session_says_is_refused() {
 }
 
 #[tokio::test]
+async fn a_forged_session_is_given_nothing_before_status_shows_its_job() {
+    let mut site = Site::new().await;
+    let (_, session) = site.boot().await;
+    let mut forged = server();
+    forged.status = None;
+    site.cluster.put("servers/node-1", &forged);
+    // What was judged a moment ago is of before.
+    site.service = site.another_replica();
+    for path in [format!("/boot/{MAC}"), format!("{session}/kernel"), format!("{session}/user-data")] {
+        assert_eq!(site.get(&path).await.0, StatusCode::SERVICE_UNAVAILABLE, "{path}");
+    }
+    assert!(site.store.0.lock().unwrap().not_served.is_empty(), "it is not the image's fault");
+    site.cluster.put("servers/node-1", server());
+    site.boot().await;
+}
+
+#[tokio::test]
 async fn install_data_that_was_changed_is_not_served() {
     let site = Site::new().await;
     let (_, session) = site.boot().await;

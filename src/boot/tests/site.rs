@@ -16,11 +16,11 @@ use tokio::net::TcpListener;
 use super::cluster::Cluster;
 use super::store::Store;
 use crate::api::{
-    Artifact, DataRef, DataRefKind, ImageSource, ImageWish, Install, InstallFormat, OSImage, OSImageSpec,
-    Server, ServerSpec,
+    Artifact, DataRef, DataRefKind, ImageSource, ImageWish, Install, InstallFormat, JobStatus, OSImage,
+    OSImageSpec, Server, ServerSpec, ServerStatus,
 };
 use crate::boot::{Armed, Artifacts, BootService, BootToken, CacheSettings, LiveReader, Medium, Sources};
-use crate::job::{JobId, ServerUid};
+use crate::job::{Action, JobId, JobState, Lane, ServerUid, Step};
 
 pub(super) const MAC: &str = "52-54-00-12-34-56";
 pub(super) const KERNEL: &[u8] = b"this is the kernel";
@@ -54,6 +54,20 @@ pub(super) fn server() -> Server {
     let mut server = Server::new("node-1", ServerSpec { image: Some(wish), ..ServerSpec::default() });
     server.metadata.uid = Some("u-1".into());
     server.metadata.namespace = Some("default".into());
+    let at = crate::api::condition::time(1);
+    let job = JobStatus {
+        id: JobId(1).to_string(),
+        action: Action::Build,
+        priority: Lane::Low,
+        state: JobState::Waiting,
+        step: Step::AwaitBoot,
+        attempt: None,
+        enqueued_at: at.clone(),
+        started_at: Some(at),
+        waiting_for: None,
+        progress: None,
+    };
+    server.status = Some(ServerStatus { job: Some(job), ..ServerStatus::default() });
     server
 }
 
@@ -102,6 +116,17 @@ impl Site {
         let site = Self { store, cluster, service, artifacts, mirror, mirror_at, image, _folder: folder };
         site.arm();
         site
+    }
+
+    /// A service with the same surroundings that was asked nothing yet.
+    pub(super) fn another_replica(&self) -> BootService {
+        BootService::new(
+            "http://10.0.0.5:8080".parse().unwrap(),
+            Vec::new(),
+            self.store.clone(),
+            LiveReader::new(self.cluster.client()),
+            self.artifacts.clone(),
+        )
     }
 
     /// Server, image and data are there, and a session waits for the machine.

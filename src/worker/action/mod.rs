@@ -26,8 +26,14 @@ pub(super) async fn step(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
     }
 }
 
-/// The end of a job whose row names what this release cannot run: nothing was sent.
+/// How long a job waits for a worker of another release, in milliseconds.
+const LEFT_FOR_MS: i64 = 30_000;
+
+/// A job whose row names what this release cannot run is left to the release that can: nothing was sent.
 fn unsupported(action: Action, step: Step) -> StepOutcome {
-    let message = format!("this release of AutoBuild does not know step {step} of action {action}");
-    StepOutcome::Failed { problem: Problem::new(Reason::UnsupportedJob, message) }
+    let message = format!(
+        "this release of AutoBuild does not know step {step} of action {action}: run a worker of the release that does, or \
+         finish the upgrade"
+    );
+    StepOutcome::Retry { after_ms: LEFT_FOR_MS, problem: Problem::new(Reason::UnsupportedJob, message) }
 }
