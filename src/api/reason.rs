@@ -147,6 +147,8 @@ reasons! {
     BMCClaimed,
     /// The BMC refused the request.
     RequestRefused,
+    /// The power was cut, because the BMC has no graceful shutdown or refused it for as long as one may take.
+    ShutdownForced,
     /// The BMC accepted the request, but the power state did not follow in time.
     PowerStateMismatch,
     /// The step did not end before its deadline.

@@ -224,6 +224,10 @@ impl Reason {
                 "Read what the BMC said: often an account without the right, or a mode that forbids it.",
                 &[LookAgain],
             ),
+            Self::ShutdownForced => remedy(
+                "Look at what ran on the machine; update the BMC's firmware, or shut the operating system down before the next time.",
+                &[],
+            ),
             Self::PowerStateMismatch => remedy(
                 "Look at its console, or try `spec.shutdownMode: Forced`; let the operator raise `--power-deadline` if it only \
                  needs longer.",

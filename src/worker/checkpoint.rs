@@ -44,6 +44,9 @@ pub(super) struct Checkpoint {
     /// Since when the BMC has refused, in this step, to shut the machine down softly: so long its time for it has run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grace_refused_ms: Option<i64>,
+    /// What is told with the job's end though it succeeds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remark: Option<Problem>,
     /// Present while undo steps run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ending: Option<Ending>,

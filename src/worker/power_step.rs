@@ -61,12 +61,21 @@ async fn towards(
             // Refused, and the look since then shows that it was not for being there already.
             return Ok(StepOutcome::Failed { problem });
         }
+        if kind == RequestKind::ForceOff
+            && run.checkpoint.grace_refused_ms.is_some()
+            && run.checkpoint.accepted.is_none()
+            && run.checkpoint.remark.is_none()
+        {
+            let seconds = run.patience().shutdown.as_secs();
+            let last = run.claim().job().problem.as_ref().map(|problem| problem.message.clone());
+            run.remark_cut(&format!("it was refused for {seconds} s ({})", last.unwrap_or_default()));
+        }
         refused = match run.send(kind).await? {
             Sent::Accepted => None,
             // There is no soft way: the power is cut at once, as it would be after the deadline.
             Sent::Unsupported(problem) if kind == RequestKind::GracefulShutdown => {
                 tracing::warn!(reason = %problem.reason, "there is no graceful shutdown; cutting the power: {}", problem.message);
-                run.give_up_on_grace();
+                run.give_up_on_grace(&problem);
                 None
             }
             // Not now, or nobody knows why not: its time is used up before the power is cut.

@@ -143,7 +143,7 @@ impl Redfish {
         };
         let target = self.target(&drive.path, target, "media")?;
         let info = match info {
-            Some(info) => line.optional(&drive.path, &info).await.map_err(nothing_sent)?,
+            Some(info) => line.description(&drive.path, &info).await.map_err(nothing_sent)?,
             None => None,
         };
         let body = media::insertion(image, info.as_ref().map(|info| &info.value));

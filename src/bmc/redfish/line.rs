@@ -22,6 +22,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use super::class::Login;
+use super::encoding::{self, Unreadable};
 use super::login::{NeedSessions, Signed};
 use super::origin::Origin;
 use crate::bmc::error::{BmcError, BmcErrorKind, Delivery};
@@ -176,6 +177,8 @@ impl<'a> Line<'a> {
             .uri(path)
             .header(header::HOST, self.route.origin.host_header())
             .header(header::ACCEPT, "application/json")
+            // Without it some BMCs compress what they send.
+            .header(header::ACCEPT_ENCODING, "identity")
             .header(header::USER_AGENT, concat!("autobuild/", env!("CARGO_PKG_VERSION")))
             .header("odata-version", "4.0")
             .body(Full::default())
@@ -245,9 +248,10 @@ impl<'a> Line<'a> {
         let read = timeout_at(by, Limited::new(body, BODY_MAX).collect()).await;
         let route = self.route;
         let failed = match read {
-            Ok(Ok(body)) => {
-                return Ok(Answer { status: head.status, headers: head.headers, body: body.to_bytes() });
-            }
+            Ok(Ok(body)) => match encoding::decoded(&head.headers, body.to_bytes()) {
+                Ok(body) => return Ok(Answer { status: head.status, headers: head.headers, body }),
+                Err(unreadable) => route.unreadable(&unreadable),
+            },
             Ok(Err(error)) if error.is::<LengthLimitError>() => route.error(
                 BmcErrorKind::Protocol,
                 Delivery::Answered,
@@ -269,6 +273,17 @@ impl Route {
     /// An error whose sentence starts with the BMC.
     pub(super) fn error(&self, kind: BmcErrorKind, delivery: Delivery, what: &str) -> BmcError {
         BmcError::new(kind, delivery, format!("the BMC {} {what}", self.voice.name))
+    }
+
+    fn unreadable(&self, why: &Unreadable) -> BmcError {
+        let what = match why {
+            Unreadable::TooLarge => format!("answered with more than {BODY_MAX} bytes, compressed"),
+            Unreadable::Broken => "answered with something compressed that cannot be read".to_owned(),
+            Unreadable::Unknown(name) => {
+                format!("answered in an encoding that nobody asked for ({})", self.voice.quote(name))
+            }
+        };
+        self.error(BmcErrorKind::Protocol, Delivery::Answered, &what)
     }
 
     fn timeout(&self, delivery: Delivery, what: &str) -> BmcError {

@@ -9,6 +9,7 @@ mod answer;
 mod boot;
 mod change;
 mod class;
+mod encoding;
 mod find;
 mod inventory;
 mod line;
@@ -176,7 +177,7 @@ impl Redfish {
                 match (known.and_then(|known| known.offered), system::action_info(&document.value)) {
                     (Some(offered), _) => Some(offered),
                     (None, Some(info)) => {
-                        line.optional(&document.path, &info).await?.as_ref().and_then(system::offered)
+                        line.description(&document.path, &info).await?.as_ref().and_then(system::offered)
                     }
                     (None, None) => None,
                 };

@@ -20,13 +20,19 @@ async fn sent(site: &Site, behaviour: Behaviour) -> Result<(), BmcError> {
 }
 
 fn status(status: u16) -> Behaviour {
-    Behaviour::Status { status, retry_after_s: None, body: None }
+    Behaviour::Status { status, retry_after_s: None, body: None, message_id: None, message_args: Vec::new() }
 }
 
 #[tokio::test]
 async fn reads_fail_in_the_class_that_says_what_to_do() {
     let site = site(|fleet| fleet, quick()).await;
-    let busy = Behaviour::Status { status: 503, retry_after_s: Some(7), body: None };
+    let busy = Behaviour::Status {
+        status: 503,
+        retry_after_s: Some(7),
+        body: None,
+        message_id: None,
+        message_args: Vec::new(),
+    };
     let elsewhere = Behaviour::Redirect { location: "http://192.0.2.1/redfish/v1".to_owned(), status: 307 };
     let secure = Behaviour::Redirect { location: "https://127.0.0.1/redfish/v1".to_owned(), status: 301 };
     let round = Behaviour::Redirect { location: "/redfish/v1/Systems/system-0001".to_owned(), status: 302 };

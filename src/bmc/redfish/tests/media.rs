@@ -35,7 +35,13 @@ async fn an_insertion_fails_with_what_is_known_of_its_delivery() {
     let insert = || async { bmc.send_with(RequestKind::InsertMedia, Beside::Image(&image()), LONG).await };
     let error = bmc.send(RequestKind::InsertMedia, LONG).await.unwrap_err();
     assert_eq!((error.kind, error.delivery), (BmcErrorKind::Refused, Delivery::NotSent));
-    site.behaves(Behaviour::Status { status: 503, retry_after_s: None, body: None });
+    site.behaves(Behaviour::Status {
+        status: 503,
+        retry_after_s: None,
+        body: None,
+        message_id: None,
+        message_args: Vec::new(),
+    });
     let error = insert().await.unwrap_err();
     assert_eq!((error.kind, error.delivery), (BmcErrorKind::Busy(None), Delivery::NotSent), "a read failed");
     site.behaves(Behaviour::AnswerLost {});
