@@ -7,6 +7,7 @@ mod action;
 mod asked;
 mod boot_purpose;
 mod contents;
+mod event;
 mod ids;
 mod intent;
 mod known;
@@ -20,7 +21,8 @@ mod step;
 
 pub use action::{Action, Effect};
 pub use boot_purpose::BootPurpose;
-pub use contents::{BootEvidence, Contents, InstallProgress, InstalledImage, Origin};
+pub use contents::{BootEvidence, Contents, InstallProgress, InstalledImage, Origin, Witnessed};
+pub use event::{Event, Medium, Tokens};
 pub use ids::{Incarnation, JobId, ServerUid, Token};
 pub use intent::{Cause, Deleting, Intent, SecretVersion, Wish};
 pub use known::{

@@ -38,15 +38,22 @@ const fn worth_a_look(reason: Reason) -> bool {
     )
 }
 
-/// The failure that a person should know of: it concerns the BMC, is in the way of what is wished, or is a reboot
+/// The failure that a person should know of: it concerns the BMC, is in the way of what is wished, or is a wish of one time
 /// that did not come true.
 pub(super) fn to_show(seen: &Observation) -> Option<&StoredFailure> {
-    let failure = standing(seen)?;
+    let failure = seen.known.as_ref()?.failure.as_ref()?;
+    let stands = standing(seen).is_some();
+    let pending = || work::pending(seen).is_some_and(|work| work.intent == failure.intent);
     let matters = match (failure.problem.reason.failure_scope(), failure.action) {
-        (FailureScope::Bmc, _) | (_, Action::Reboot | Action::Inspect) => true,
-        // Whether it is wished again or not, nobody knows what is on that machine.
-        (_, action) if action.effect() == Effect::Destructive => true,
-        _ => work::pending(seen).is_some_and(|work| work.intent == failure.intent),
+        (FailureScope::Bmc, _) | (_, Action::Inspect) => stands,
+        // Asked for once, by a token perhaps that is handled: told until it comes true or is asked for no more, whatever else
+        // changes meanwhile.
+        (_, action) if action == Action::Reboot || action.effect() == Effect::Destructive => {
+            let live = seen.job.as_ref().is_some_and(|job| job.intent == failure.intent);
+            let is_wished = failure.intent == seen.intent(action);
+            is_wished && (stands || (action.is_asked_by(&seen.server) && !live && !pending()))
+        }
+        _ => stands && pending(),
     };
     matters.then_some(failure)
 }

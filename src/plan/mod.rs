@@ -49,6 +49,8 @@ mod word;
 mod work;
 
 #[cfg(test)]
+mod failure_test;
+#[cfg(test)]
 mod fixture;
 #[cfg(test)]
 mod golden_test;
@@ -66,6 +68,8 @@ mod property_test;
 mod property_world;
 #[cfg(test)]
 mod situation_test;
+#[cfg(test)]
+mod witness_test;
 
 pub use budget::Budget;
 pub use decision::{Command, Decision, Farewell, NewRecord};

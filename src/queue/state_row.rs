@@ -11,7 +11,8 @@ use sqlx::{MySql, Row};
 use super::state::Report;
 use super::{QueueError, inventory};
 use crate::job::{
-    ClaimRefusal, Contents, FinishedJob, HandledTokens, ServerUid, StoredFailure, TokenValue, Unanswered,
+    ClaimRefusal, Contents, Event, FinishedJob, HandledTokens, ServerUid, StoredFailure, TokenValue,
+    Unanswered,
 };
 
 /// A column that is written where it changed.
@@ -121,6 +122,8 @@ pub(super) struct Locked {
     pub claimed_address: Field<Option<String>>,
     pub refusal: Json<ClaimRefusal>,
     pub machine: Field<Option<String>>,
+    remembered: Vec<TokenValue>,
+    given_back: Vec<TokenValue>,
     pub now_ms: i64,
 }
 
@@ -142,6 +145,8 @@ impl Locked {
             claimed_address: Field::of(row.try_get("claimed_address")?),
             refusal: Json::read(row, Column::Refusal)?,
             machine: Field::of(row.try_get("machine")?),
+            remembered: Vec::new(),
+            given_back: Vec::new(),
             now_ms: row.try_get("now_ms")?,
         })
     }
@@ -208,11 +213,53 @@ impl Locked {
             return Ok(());
         }
         let mut handled = self.handled.get(uid)?.unwrap_or_default();
+        if tokens.iter().all(|token| handled.is_handled(token.kind, Some(&token.value))) {
+            return Ok(());
+        }
         for token in tokens {
             handled.record(token.kind, &token.value);
         }
-        self.handled.set(Some(&handled));
+        // All of them: the row may be of a release that remembered no more than these.
+        self.remembered = handled.values();
+        self.handled.set(Some(&handled.last(None)));
         Ok(())
+    }
+
+    /// Tokens of which nothing was carried out ask again.
+    pub(super) fn give_back(&mut self, uid: &ServerUid, tokens: &[TokenValue]) -> Result<(), QueueError> {
+        if tokens.is_empty() {
+            return Ok(());
+        }
+        let mut handled = self.handled.get(uid)?.unwrap_or_default();
+        for token in tokens {
+            handled.give_back(token);
+        }
+        self.handled.set(Some(&handled));
+        self.given_back = tokens.to_vec();
+        Ok(())
+    }
+
+    /// Values that were handled with the change of this row.
+    pub(super) fn remembered(&self) -> &[TokenValue] {
+        &self.remembered
+    }
+
+    /// Values that ask again with the change of this row.
+    pub(super) fn given_back(&self) -> &[TokenValue] {
+        &self.given_back
+    }
+
+    /// Puts what happened into what is known of the disks, and ends the failure that is over with it. Returns whether
+    /// a failure was.
+    pub(super) fn happened(&mut self, uid: &ServerUid, event: &Event) -> Result<bool, QueueError> {
+        if let Some(contents) = event.contents(self.contents.get(uid)?.as_ref(), self.now_ms) {
+            self.contents.set(Some(&contents));
+        }
+        let over = self.failure.get(uid)?.is_some_and(|failure| event.ends(&failure));
+        if over {
+            self.failure.set(None);
+        }
+        Ok(over)
     }
 
     /// Puts a worker's report into what is known. Returns whether anything but a timestamp changed.
@@ -228,11 +275,7 @@ impl Locked {
                     self.inventory_hash.set(Some(parts.inventory_hash));
                     self.new_inventory = Some(parts.inventory);
                 }
-                if let Some(foreign) =
-                    Contents::seen_in(self.contents.get(uid)?.as_ref(), reading, self.now_ms)
-                {
-                    self.contents.set(Some(&foreign));
-                }
+                let changed = self.happened(uid, &Event::Read(reading.power))? || changed;
                 self.power.set(Some(parts.power));
                 self.unanswered.set(None);
                 self.last_good_read_ms.set(Some(self.now_ms));
@@ -281,6 +324,8 @@ mod tests {
             claimed_address: Field::default(),
             refusal: empty(Column::Refusal),
             machine: Field::default(),
+            remembered: Vec::new(),
+            given_back: Vec::new(),
             now_ms: 0,
         }
     }
