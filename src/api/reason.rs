@@ -93,6 +93,8 @@ reasons! {
     ImageReplaced,
     /// What is on the machine was not put there for this `Server`: a person must confirm that it may be overwritten.
     ConfirmBuild,
+    /// Whether the wished image still is on the machine is in doubt: nothing is installed before a person says so.
+    ContentsUnknown,
     /// No network interface is known from which the machine could boot.
     BootMACMissing,
     /// Another machine is being installed under the same MAC address.

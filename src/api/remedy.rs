@@ -88,6 +88,11 @@ impl Reason {
                  `spec.provisioning` to Adopt.",
                 &[Confirm, Adopt],
             ),
+            Self::ContentsUnknown => remedy(
+                "Look at the machine. If it has the image, set `spec.provisioning` to Adopt, which touches nothing; to have it \
+                 installed again, set a new `spec.reimageToken`.",
+                &[Adopt, InstallAgain],
+            ),
             Self::ConfirmDecommission => remedy(
                 "If the machine's life ends here and its disks may be erased, confirm with the uid of this very object; \
                  `spec.lifecycle` cannot be taken back.",
@@ -155,8 +160,9 @@ impl Reason {
                 &[InstallAgain],
             ),
             Self::InstallTimedOut => remedy(
-                "Look at its console; let the operator raise `--install-deadline` (`--wipe-deadline`) if it only needs longer.",
-                &[InstallAgain],
+                "Look at its console. If the image is there and only never called home, set `spec.provisioning` to Adopt, which \
+                 touches nothing; let the operator raise `--install-deadline` (`--wipe-deadline`) if it only needs longer.",
+                &[Adopt, InstallAgain],
             ),
             Self::Paused => remedy("Set `spec.paused` to false to go on.", &[GoOn]),
             Self::Deleting => remedy(

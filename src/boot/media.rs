@@ -47,7 +47,7 @@ impl Stock<'_> {
         let iso = image.spec.source.iso;
         let iso = iso.ok_or_else(|| Denied::broken(format!("the OSImage {:?} has no ISO", armed.image)))?;
         if armed.medium == Medium::Unread {
-            // Only for people who ask why a machine did not boot: the machine itself was not heard of by this.
+            // The machine itself was not heard of by this. But what runs from the medium may never ask for anything.
             self.sessions.media_read(hash).await?;
             tracing::info!(namespace = armed.namespace, server = armed.name, "its BMC reads the medium");
         }

@@ -5,7 +5,7 @@ use super::context::Context;
 use super::images::SeenImage;
 use crate::api::bmc_address::BmcAddress;
 use crate::api::{BootMethod, Reason, Server};
-use crate::job::{Problem, ServerUid};
+use crate::job::{Problem, ServerUid, TokenValue};
 use crate::plan::{Observation, WipeImage};
 use crate::queue::{QueueError, Underived};
 
@@ -40,7 +40,7 @@ pub(super) async fn observe(
     let uid = ServerUid(metadata.uid.clone().unwrap_or_default());
     let namespace = metadata.namespace.clone().unwrap_or_default();
     let name = metadata.name.clone().unwrap_or_default();
-    let row = context.queue.observe(&uid).await?;
+    let row = context.queue.observe_asked(&uid, &TokenValue::all_of(&server.spec)).await?;
     let image = image(context, &namespace, &server);
     let mut seen = Observation {
         bmc_address: address(&server.spec.bmc.address).map(|address| address.normalised()),

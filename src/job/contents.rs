@@ -3,9 +3,8 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Serialize};
 
-use super::{JobId, Reading};
-use crate::api::hardware::PowerState;
-use crate::api::{ImageStatus, Lifecycle, Phase, Server};
+use super::{Effect, JobId};
+use crate::api::{ImageStatus, Lifecycle, Phase, Server, ServerStatus};
 
 /// An image that is on a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,9 +36,22 @@ pub enum Origin {
 pub enum Contents {
     /// This image.
     Image(InstalledImage),
-    /// An installation was begun, and did not come to its end.
+    /// What overwrites them was given to the machine, and did not come to its end.
     Unknown {
-        /// When it was begun, milliseconds since the Unix epoch.
+        /// When it was given, milliseconds since the Unix epoch.
+        since_ms: i64,
+    },
+    /// This image, unless what overwrites it ran unheard: the machine was started with a medium that its BMC had read, and
+    /// nothing on the medium asked for its session; or the database lost what became of the job.
+    Doubtful {
+        /// What was there before.
+        image: InstalledImage,
+        /// When the machine was started, milliseconds since the Unix epoch.
+        since_ms: i64,
+    },
+    /// For an earlier `Server` of this machine they were being overwritten, and nobody knows what came of it.
+    Interrupted {
+        /// When that was begun, milliseconds since the Unix epoch.
         since_ms: i64,
     },
     /// Nothing: they were erased.
@@ -65,6 +77,8 @@ impl Contents {
         match self {
             Self::Image(image) => image.at_ms,
             Self::Unknown { since_ms }
+            | Self::Doubtful { since_ms, .. }
+            | Self::Interrupted { since_ms }
             | Self::Foreign { since_ms }
             | Self::Wiped { since_ms }
             | Self::Decommissioned { since_ms } => *since_ms,
@@ -88,18 +102,43 @@ impl Contents {
         }
     }
 
-    /// The later of what the database and what status says, so that a database that lost its last commits makes nobody
-    /// install again.
-    pub fn newest(known: Option<&Self>, shown: Option<Self>) -> Option<Self> {
-        match (known, shown) {
-            // A life ends once.
-            (Some(known @ Self::Decommissioned { .. }), _) => Some(known.clone()),
-            (_, Some(shown @ Self::Decommissioned { .. })) => Some(shown),
+    /// What the database and the live object say together. The database alone makes nobody install again: what it says
+    /// against the image in status counts where a job in status explains it, or the wish names it.
+    pub fn witnessed(known: Option<&Self>, server: &Server) -> Witnessed {
+        let (Some(known), shown) = (known, Self::shown(server)) else {
+            return Witnessed::Agreed(Self::shown(server));
+        };
+        let Some(shown) = shown else { return Witnessed::Agreed(Some(known.clone())) };
+        Witnessed::Agreed(Some(match (known, &shown) {
+            // A life ends once, whoever says so: nothing is done to such a machine, which harms nobody.
+            (Self::Decommissioned { .. }, _) => known.clone(),
+            (_, Self::Decommissioned { .. }) => shown,
             // What was installed or adopted since is no longer somebody's, whatever the clocks say.
-            (Some(Self::Foreign { .. }), Some(shown @ Self::Image(_))) => Some(shown),
-            (Some(known), Some(shown)) if shown.since_ms() > known.since_ms() => Some(shown),
-            (known, shown) => known.cloned().or(shown),
-        }
+            (Self::Foreign { .. }, Self::Image(_)) => shown,
+            // The database lost its last commits.
+            (known, shown) if shown.since_ms() > known.since_ms() => shown.clone(),
+            (known, Self::Image(image)) if !known.agrees_with(image) && !known.is_explained_by(server) => {
+                return Witnessed::Disputed { known: known.clone(), shown: image.clone() };
+            }
+            (known, _) => known.clone(),
+        }))
+    }
+
+    fn agrees_with(&self, shown: &InstalledImage) -> bool {
+        matches!(self, Self::Image(image) if image.name == shown.name && image.digest == shown.digest)
+    }
+
+    /// Whether the live object has a cause for what the database says: a job that gives data up, and that it shows as begun;
+    /// or the wish for this very image.
+    fn is_explained_by(&self, server: &Server) -> bool {
+        let job = server.status.as_ref().and_then(|status: &ServerStatus| status.job.as_ref());
+        let by_job =
+            job.is_some_and(|job| job.started_at.is_some() && job.action.effect() == Effect::Destructive);
+        by_job
+            || match (self, &server.spec.image) {
+                (Self::Image(image), Some(wish)) => image.name == wish.name,
+                _ => false,
+            }
     }
 
     /// What is on a machine of which `before` was recorded for another `Server`, or of which nothing but a status is left:
@@ -109,7 +148,7 @@ impl Contents {
         match before {
             Self::Image(image) => Self::Image(InstalledImage { origin: Origin::TakenOver, ..image }),
             // The installer may have come to its end unheard.
-            Self::Unknown { since_ms } => Self::Foreign { since_ms },
+            Self::Unknown { since_ms } | Self::Doubtful { since_ms, .. } => Self::Interrupted { since_ms },
             other => other,
         }
     }
@@ -117,8 +156,8 @@ impl Contents {
     /// Whether only a person may say that it is overwritten.
     pub const fn needs_a_word(&self) -> bool {
         match self {
-            Self::Foreign { .. } => true,
-            Self::Image(image) => matches!(image.origin, Origin::TakenOver),
+            Self::Foreign { .. } | Self::Interrupted { .. } => true,
+            Self::Image(image) | Self::Doubtful { image, .. } => matches!(image.origin, Origin::TakenOver),
             Self::Unknown { .. } | Self::Wiped { .. } | Self::Decommissioned { .. } => false,
         }
     }
@@ -131,12 +170,30 @@ impl Contents {
             origin: if image.adopted { Origin::Adopted } else { Origin::Installed },
         })
     }
+}
 
-    /// What has to be recorded after a reading: a machine that is not off runs something, and from then on nobody takes it
-    /// for blank, even when it is switched off later.
-    pub fn seen_in(before: Option<&Self>, reading: &Reading, now_ms: i64) -> Option<Self> {
-        let blank = matches!(before, None | Some(Self::Wiped { .. }));
-        (blank && reading.power != PowerState::PoweredOff).then_some(Self::Foreign { since_ms: now_ms })
+/// What the database and the live object say of a machine's disks together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Witnessed {
+    /// This.
+    Agreed(Option<Contents>),
+    /// The database says something else than status, and nothing outside of it says why: status counts, and a person decides.
+    Disputed {
+        /// What the database says.
+        known: Contents,
+        /// What status shows.
+        shown: InstalledImage,
+    },
+}
+
+impl Witnessed {
+    /// What counts.
+    #[must_use]
+    pub fn contents(self) -> Option<Contents> {
+        match self {
+            Self::Agreed(contents) => contents,
+            Self::Disputed { shown, .. } => Some(Contents::Image(shown)),
+        }
     }
 }
 
@@ -171,73 +228,5 @@ pub struct BootEvidence {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::api::hardware::{Hardware, HardwareIdentity};
-
-    fn reading(power: PowerState) -> Reading {
-        Reading {
-            power,
-            identity: HardwareIdentity::default(),
-            hardware: Hardware::default(),
-            last_reset_time: None,
-        }
-    }
-
-    #[test]
-    fn what_status_shows_counts_where_the_database_is_behind() {
-        let shown = ImageStatus {
-            name: "debian".into(),
-            digest: "sha256:1".into(),
-            installed_at: crate::api::condition::time(5_000),
-            adopted: false,
-        };
-        let image = Contents::recorded(&shown);
-        let unknown = |since_ms| Contents::Unknown { since_ms };
-        for (known, newest) in [
-            (None, image.clone()),
-            (Some(unknown(4_000)), image.clone()),
-            (Some(unknown(6_000)), unknown(6_000)),
-            // In the same second: nobody knows is the safer thing to say.
-            (Some(unknown(5_000)), unknown(5_000)),
-            (Some(Contents::Foreign { since_ms: 6_000 }), image.clone()),
-        ] {
-            assert_eq!(Contents::newest(known.as_ref(), Some(image.clone())), Some(newest), "{known:?}");
-        }
-        assert_eq!(Contents::newest(None, None), None);
-    }
-
-    #[test]
-    fn a_life_that_ended_has_ended_whoever_says_so_and_whenever() {
-        let ended = Contents::Decommissioned { since_ms: 1 };
-        let image = Contents::recorded(&ImageStatus {
-            name: "debian".into(),
-            digest: "sha256:1".into(),
-            installed_at: crate::api::condition::time(5_000),
-            adopted: false,
-        });
-        assert_eq!(Contents::newest(Some(&ended), Some(image.clone())), Some(ended.clone()));
-        assert_eq!(Contents::newest(Some(&image), Some(ended.clone())), Some(ended));
-    }
-
-    #[test]
-    fn what_was_recorded_for_another_server_is_replaced_by_no_one_without_a_word() {
-        let unknown = Contents::taken_over(Contents::Unknown { since_ms: 4 });
-        assert_eq!(unknown, Contents::Foreign { since_ms: 4 });
-        let wiped = Contents::taken_over(Contents::Wiped { since_ms: 4 });
-        assert_eq!((unknown.needs_a_word(), wiped.needs_a_word()), (true, false));
-    }
-
-    #[test]
-    fn a_machine_that_ever_ran_is_never_blank() {
-        let off = reading(PowerState::PoweredOff);
-        assert_eq!(Contents::seen_in(None, &off, 5), None);
-        for power in
-            [PowerState::PoweredOn, PowerState::PoweringOff, PowerState::PoweringOn, PowerState::Unknown]
-        {
-            let foreign = Contents::seen_in(None, &reading(power), 5);
-            assert_eq!(foreign, Some(Contents::Foreign { since_ms: 5 }), "{power}");
-            assert_eq!(Contents::seen_in(foreign.as_ref(), &off, 9), None);
-        }
-    }
-}
+#[path = "contents_test.rs"]
+mod tests;

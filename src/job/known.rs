@@ -1,13 +1,14 @@
 //! What is known of a server: the pure form of a `server_state` row.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use super::named_hash::NamedHash;
-use super::{Action, Cause, Contents, Effect, Intent, JobId, JobResult, Problem, Step};
+use super::{Action, Cause, Contents, Effect, Event, Intent, JobId, JobResult, Problem, Step};
 use crate::api::hardware::{Hardware, HardwareIdentity, PowerState};
 use crate::api::{Reason, Server, ServerSpec, ServerStatus, names};
 
-/// How many handled values of each token are kept.
+/// How many handled values of each token are shown. That a value was handled is never forgotten.
 pub const HANDLED_TOKENS_KEPT: usize = 8;
 
 /// One good reading of a BMC.
@@ -64,6 +65,13 @@ impl StoredFailure {
             if destroys(&before) { Some(Box::new(Self { behind: None, ..before })) } else { before.behind }
         });
         Self { behind: kept, ..self }
+    }
+
+    /// What is left of it, and of the one before it, once `event` has happened.
+    #[must_use]
+    pub fn left_after(self, event: &Event) -> Option<Self> {
+        let behind = self.behind.as_deref().cloned().filter(|behind| !event.ends(behind));
+        if event.ends(&self) { behind } else { Some(Self { behind: behind.map(Box::new), ..self }) }
     }
 }
 
@@ -142,7 +150,8 @@ pub struct FinishedJob {
     pub finished_at_ms: i64,
 }
 
-/// The token values that count as handled, the oldest first, at most [`HANDLED_TOKENS_KEPT`] of each.
+/// Token values that count as handled, the oldest first: the last [`HANDLED_TOKENS_KEPT`] of each, and of the older ones those
+/// that were asked about.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HandledTokens {
     /// Values of `spec.rebootToken`.
@@ -210,6 +219,18 @@ impl TokenValue {
     pub fn reimage(value: impl Into<String>) -> Self {
         Self { kind: TokenKind::Reimage, value: value.into() }
     }
+
+    /// The tokens that a spec has.
+    pub fn all_of(spec: &ServerSpec) -> Vec<Self> {
+        let value = |kind: TokenKind| Some(Self { kind, value: kind.of(spec)?.to_owned() });
+        TokenKind::ALL.into_iter().filter_map(value).collect()
+    }
+
+    /// The first eight bytes of the SHA-256 of the value: by that it is remembered.
+    pub fn hash(&self) -> i64 {
+        let digest = Sha256::digest(self.value.as_bytes());
+        digest.iter().take(8).fold(0, |number: i64, byte| (number << 8) | i64::from(*byte))
+    }
 }
 
 impl HandledTokens {
@@ -241,15 +262,31 @@ impl HandledTokens {
         token.is_none_or(|token| self.of(kind).iter().any(|handled| handled == token))
     }
 
-    /// Records `token` as handled; the oldest value goes when there are too many.
+    /// Records `token` as handled, as the newest of its kind.
     pub fn record(&mut self, kind: TokenKind, token: &str) {
-        if self.is_handled(kind, Some(token)) {
-            return;
+        if !self.is_handled(kind, Some(token)) {
+            self.of_mut(kind).push(token.to_owned());
         }
-        let values = self.of_mut(kind);
-        values.push(token.to_owned());
-        let surplus = values.len().saturating_sub(HANDLED_TOKENS_KEPT);
-        values.drain(..surplus);
+    }
+
+    /// Counts a value of long ago as handled, which is not among the last ones.
+    pub fn recall(&mut self, token: &TokenValue) {
+        if !self.is_handled(token.kind, Some(&token.value)) {
+            self.of_mut(token.kind).insert(0, token.value.clone());
+        }
+    }
+
+    /// All values, of both.
+    pub fn values(&self) -> Vec<TokenValue> {
+        let of = |kind: TokenKind| {
+            self.of(kind).iter().map(move |value| TokenValue { kind, value: value.clone() })
+        };
+        TokenKind::ALL.into_iter().flat_map(of).collect()
+    }
+
+    /// A value that asks again.
+    pub fn give_back(&mut self, token: &TokenValue) {
+        self.of_mut(token.kind).retain(|value| *value != token.value);
     }
 
     /// The values of both, those of `self` the newest.
@@ -261,10 +298,25 @@ impl HandledTokens {
             let values = both.of_mut(kind);
             values.retain(|token| !newest.contains(token));
             values.extend(newest.iter().cloned());
-            let surplus = values.len().saturating_sub(HANDLED_TOKENS_KEPT);
-            values.drain(..surplus);
         }
         both
+    }
+
+    /// The last values of each, [`HANDLED_TOKENS_KEPT`] at most; the one that `spec` has is always among them.
+    #[must_use]
+    pub fn last(mut self, spec: Option<&ServerSpec>) -> Self {
+        for kind in TokenKind::ALL {
+            let values = self.of_mut(kind);
+            let surplus = values.len().saturating_sub(HANDLED_TOKENS_KEPT);
+            let present = spec.and_then(|spec| kind.of(spec));
+            let at = present.and_then(|present| values.iter().position(|value| value == present));
+            if let Some(at) = at.filter(|at| *at < surplus) {
+                let present = values.remove(at);
+                values.push(present);
+            }
+            values.drain(..surplus);
+        }
+        self
     }
 }
 
@@ -336,17 +388,48 @@ pub struct Known {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_ninth_token_drops_the_oldest() {
+    fn nine() -> HandledTokens {
         let mut handled = HandledTokens::default();
         for token in 0..9 {
             handled.record(TokenKind::Reboot, &token.to_string());
         }
-        assert_eq!(handled.reboot.len(), HANDLED_TOKENS_KEPT);
-        assert!(!handled.is_handled(TokenKind::Reboot, Some("0")));
-        assert!(handled.is_handled(TokenKind::Reboot, Some("8")));
-        assert!(handled.is_handled(TokenKind::Reboot, None));
-        assert!(!handled.is_handled(TokenKind::Reimage, Some("8")), "each token has its own values");
+        handled
+    }
+
+    #[test]
+    fn eight_values_are_shown_and_the_present_one_is_among_them() {
+        let spec = ServerSpec { reboot_token: Some("0".into()), ..ServerSpec::default() };
+        for (present, first, last) in [(None, "1", "8"), (Some(&spec), "2", "0")] {
+            let shown = nine().last(present);
+            assert_eq!(shown.reboot.len(), HANDLED_TOKENS_KEPT);
+            assert_eq!((shown.reboot[0].as_str(), shown.reboot[7].as_str()), (first, last));
+            assert_eq!(shown.clone().last(present), shown, "and again the same");
+        }
+        assert!(!nine().is_handled(TokenKind::Reimage, Some("8")), "each token has its own values");
+        assert!(nine().is_handled(TokenKind::Reboot, None));
+    }
+
+    #[test]
+    fn a_value_of_long_ago_is_handled_once_it_is_recalled_and_asks_again_once_it_is_given_back() {
+        let mut handled = nine().last(None);
+        let old = TokenValue::reboot("0");
+        assert!(!handled.is_handled(old.kind, Some(&old.value)));
+        handled.recall(&old);
+        assert!(handled.is_handled(old.kind, Some(&old.value)));
+        assert_eq!(handled.reboot[8], "8", "it is not the newest");
+        handled.give_back(&old);
+        assert!(!handled.is_handled(old.kind, Some(&old.value)));
+    }
+
+    #[test]
+    fn values_are_remembered_by_a_short_hash() {
+        assert_eq!(TokenValue::reboot("yes").hash(), TokenValue::reimage("yes").hash());
+        assert_ne!(TokenValue::reboot("yes").hash(), TokenValue::reboot("yes ").hash());
+        // sha256("a") is ca978112ca1bbdca…
+        assert_eq!(
+            TokenValue::reboot("a").hash(),
+            i64::from_be_bytes([0xca, 0x97, 0x81, 0x12, 0xca, 0x1b, 0xbd, 0xca])
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Action, InstallProgress, Intent, JobId, Lane, Problem, Step};
+use super::{Action, InstallProgress, Intent, JobId, Lane, Problem, Step, TokenValue};
 use crate::api::Reason;
 
 /// Where a live job stands.
@@ -165,6 +165,10 @@ pub struct LiveJob {
     pub cancel: Option<Reason>,
     /// Whether its first request that changes the machine was stored: from then on its token is handled.
     pub request_stored: bool,
+    /// The tokens that its first request takes, as long as no request of it may have been carried out: where the job ends like
+    /// that they ask again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taking: Vec<TokenValue>,
     /// The version of the credentials Secret that its last try used; a newer one is worth a wake-up.
     pub secret_version: Option<String>,
     /// What the machine's installer told last.

@@ -10,6 +10,7 @@ pub(crate) mod asked_table;
 mod boot_purpose;
 mod cause;
 mod contents;
+mod event;
 mod ids;
 mod intent;
 mod known;
@@ -26,7 +27,8 @@ pub use action::{Action, Effect};
 pub use asked::{Asked, Objection, PROVISIONING, Stage, is_given};
 pub use boot_purpose::BootPurpose;
 pub use cause::Cause;
-pub use contents::{BootEvidence, Contents, InstallProgress, InstalledImage, Origin};
+pub use contents::{BootEvidence, Contents, InstallProgress, InstalledImage, Origin, Witnessed};
+pub use event::{Event, Medium, Tokens};
 pub use ids::{Incarnation, JobId, ServerUid, Token};
 pub use intent::{Deleting, Intent, SecretVersion, Wish};
 pub use known::{

@@ -1,20 +1,25 @@
 //! What failed for good: it is not tried again until the intent or the cause differs.
 
-use super::{Observation, Work, work};
+use super::{Observation, Work, word, work};
 use crate::api::{FailureScope, Reason};
 use crate::job::{Action, Effect, StoredFailure};
 
-/// The stored failures, the last one first, while nothing that caused them has changed and no good reading since then shows
-/// that they are over.
+/// The stored failures, the last one first.
+fn stored(seen: &Observation) -> impl Iterator<Item = &StoredFailure> {
+    let last = seen.known.as_ref().and_then(|known| known.failure.as_ref());
+    std::iter::successors(last, |failure| failure.behind.as_deref())
+}
+
+/// Whether nothing that caused a failure has changed, and no good reading since then shows that it is over.
+fn stands(seen: &Observation, failure: &StoredFailure) -> bool {
+    let last_read_ms = seen.known.as_ref().and_then(|known| known.last_good_read_ms);
+    let read_since = last_read_ms.is_some_and(|at| at > failure.at_ms);
+    let over = read_since && failure.problem.reason.failure_scope() == FailureScope::Bmc;
+    still_caused(seen, failure) && !over
+}
+
 fn standing(seen: &Observation) -> impl Iterator<Item = &StoredFailure> {
-    let known = seen.known.as_ref();
-    let last_read_ms = known.and_then(|known| known.last_good_read_ms);
-    let last = known.and_then(|known| known.failure.as_ref());
-    std::iter::successors(last, |failure| failure.behind.as_deref()).filter(move |failure| {
-        let read_since = last_read_ms.is_some_and(|at| at > failure.at_ms);
-        let over = read_since && failure.problem.reason.failure_scope() == FailureScope::Bmc;
-        still_caused(seen, failure) && !over
-    })
+    stored(seen).filter(|failure| stands(seen, failure))
 }
 
 /// Whether nothing has changed since that could cure it. What an earlier release stored tells nothing of what caused it: it
@@ -64,13 +69,22 @@ const fn worth_a_look(reason: Reason) -> bool {
     )
 }
 
-/// The failure that a person should know of: it concerns the BMC, is in the way of what is wished, or is a reboot
+/// The failure that a person should know of: it concerns the BMC, is in the way of what is wished, or is a wish of one time
 /// that did not come true.
 pub(super) fn to_show(seen: &Observation) -> Option<&StoredFailure> {
-    standing(seen).find(|failure| match (failure.problem.reason.failure_scope(), failure.action) {
-        (FailureScope::Bmc, _) | (_, Action::Reboot | Action::Inspect) => true,
-        // Whether it is wished again or not, nobody knows what is on that machine.
-        (_, action) if action.effect() == Effect::Destructive => true,
-        _ => work::pending(seen).is_some_and(|work| work.intent == failure.intent),
+    stored(seen).find(|failure| {
+        let stands = stands(seen, failure);
+        let pending = || work::pending(seen).is_some_and(|work| work.intent == failure.intent);
+        match (failure.problem.reason.failure_scope(), failure.action) {
+            (FailureScope::Bmc, _) | (_, Action::Inspect) => stands,
+            // Asked for once, by a token perhaps that is handled: told until it comes true or is asked for no more, whatever
+            // else changes meanwhile.
+            (_, action) if action == Action::Reboot || action.effect() == Effect::Destructive => {
+                let live = seen.job.as_ref().is_some_and(|job| job.intent == failure.intent);
+                let is_wished = failure.intent == seen.intent(action);
+                is_wished && (stands || (word::objection(seen, action).is_none() && !live && !pending()))
+            }
+            _ => stands && pending(),
+        }
     })
 }

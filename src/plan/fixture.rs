@@ -99,6 +99,7 @@ pub(super) fn job(seen: &Observation, action: Action) -> LiveJob {
         started_at_ms: None,
         cancel: None,
         request_stored: false,
+        taking: Vec::new(),
         secret_version: None,
         progress: None,
     }

@@ -6,9 +6,11 @@
 use super::{Command, Observation, Work, boot, lifecycle, word};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::api::condition::time;
-use crate::api::{ImageStatus, Provisioning, Reason};
-use crate::job::{Action, Contents, InstalledImage, Origin, Problem, TokenKind, TokenValue, Visibility};
+use crate::api::condition::{ConditionType, find, time};
+use crate::api::{ImageStatus, Provisioning, Reason, names};
+use crate::job::{
+    Action, Contents, Event, InstalledImage, Origin, Problem, TokenKind, TokenValue, Visibility, Witnessed,
+};
 
 /// How what is installed compares with the wish.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,10 +33,19 @@ pub(super) fn sync(seen: &Observation) -> ImageSync {
     let Some(wish) = seen.spec().image.as_ref().filter(|_| !lifecycle::is_over(seen)) else {
         return ImageSync::NoWish;
     };
-    let contents = contents(seen);
+    let witnessed = witnessed(seen);
     let adopts = seen.spec().provisioning == Provisioning::Adopt;
     let digest = seen.image_digest.as_deref();
-    if let (Some(Contents::Image(image)), None) = (&contents, token(seen))
+    // Whoever asks for it anew, or for another image, means what is there to go, whatever it is.
+    if token(seen).is_none()
+        && !adopts
+        && let Some(problem) = in_doubt(&witnessed, &wish.name)
+    {
+        return ImageSync::Blocked(problem);
+    }
+    let is_agreed = matches!(witnessed, Witnessed::Agreed(_));
+    let contents = witnessed.contents();
+    if let (Some(Contents::Image(image)), None, true) = (&contents, token(seen), is_agreed)
         && image.name == wish.name
         && !digest.is_some_and(|digest| digest != image.digest && adopts)
     {
@@ -57,8 +68,8 @@ pub(super) fn sync(seen: &Observation) -> ImageSync {
         });
     }
     let action = match contents {
-        Some(Contents::Image(_) | Contents::Unknown { .. }) => Action::Reimage,
-        Some(Contents::Foreign { .. }) => Action::Build,
+        Some(Contents::Image(_) | Contents::Doubtful { .. } | Contents::Unknown { .. }) => Action::Reimage,
+        Some(Contents::Foreign { .. } | Contents::Interrupted { .. }) => Action::Build,
         // It comes back only under another Server.
         Some(Contents::Decommissioned { .. }) => return ImageSync::NoWish,
         Some(Contents::Wiped { .. }) | None
@@ -68,7 +79,9 @@ pub(super) fn sync(seen: &Observation) -> ImageSync {
         }
         Some(Contents::Wiped { .. }) | None => return ImageSync::NeverRead,
     };
-    if let Some(reason) = word::missing(seen, action) {
+    // A word that status waits for is waited for, whatever the database says since.
+    let awaited = || is_word_awaited(seen).then_some(Reason::ConfirmBuild);
+    if let Some(reason) = word::missing(seen, action).or_else(awaited) {
         return ImageSync::Blocked(confirm_build(seen, reason));
     }
     boot::obstacle(seen, &wish.name).map_or(ImageSync::ToInstall(action), ImageSync::Blocked)
@@ -76,8 +89,24 @@ pub(super) fn sync(seen: &Observation) -> ImageSync {
 
 /// What is on the machine.
 pub(super) fn contents(seen: &Observation) -> Option<Contents> {
+    witnessed(seen).contents()
+}
+
+fn witnessed(seen: &Observation) -> Witnessed {
     let known = seen.known.as_ref().and_then(|known| known.contents.as_ref());
-    Contents::newest(known, Contents::shown(&seen.server))
+    Contents::witnessed(known, &seen.server)
+}
+
+/// Whether status says that a person has to confirm that what is there may be overwritten, and nobody has. An image that was
+/// adopted is spoken for by `spec.provisioning` too.
+fn is_word_awaited(seen: &Observation) -> bool {
+    let image = seen.shown().and_then(|status| status.image.as_ref());
+    if image.is_some_and(|image| image.adopted) || word::is_given(seen, names::CONFIRM) {
+        return false;
+    }
+    let conditions = seen.shown().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    find(conditions, ConditionType::ImageSynced)
+        .is_some_and(|condition| condition.reason == Reason::ConfirmBuild.as_str())
 }
 
 /// `status.image`.
@@ -140,6 +169,16 @@ pub(super) fn rule(seen: &Observation) -> Option<Command> {
         ImageSync::ToAdopt(image) if !installing => {
             Some(Command::RecordContents { contents: Contents::Image(image) })
         }
+        // Said of what is there anyway, it ends the installation that failed.
+        ImageSync::Synced if adopts && !installing => {
+            let Some(Contents::Image(image)) = contents(seen) else { return None };
+            let over = seen
+                .known
+                .as_ref()
+                .and_then(|known| known.failure.as_ref())
+                .is_some_and(|failure| Event::Adopted(image.clone()).ends(failure));
+            over.then_some(Command::RecordContents { contents: Contents::Image(image) })
+        }
         _ => None,
     }
 }
@@ -176,6 +215,41 @@ fn replaced_under_its_name(image: &InstalledImage) -> Problem {
     )
 }
 
+/// Why nothing is installed by itself although the wished image may be gone.
+fn in_doubt(witnessed: &Witnessed, wished: &str) -> Option<Problem> {
+    let why = match witnessed {
+        Witnessed::Disputed { known, shown } if shown.name == wished => format!(
+            "status shows the image {wished:?} as installed, the database says that {}, and nothing that AutoBuild did explains \
+             that",
+            said(known)
+        ),
+        Witnessed::Agreed(Some(Contents::Doubtful { image, .. })) if image.name == wished => format!(
+            "the machine had the image {wished:?} and was started into something that overwrites it, and nothing was heard of that: \
+             nobody knows whether it ran"
+        ),
+        _ => return None,
+    };
+    Some(Problem::new(
+        Reason::ContentsUnknown,
+        format!(
+            "{why}. Look at the machine. If it still has its image: set spec.provisioning to Adopt, which touches nothing; to have \
+             it installed again: set a new spec.reimageToken"
+        ),
+    ))
+}
+
+fn said(known: &Contents) -> String {
+    match known {
+        Contents::Image(image) => format!("the image is {:?} ({})", image.name, image.digest),
+        Contents::Unknown { .. } | Contents::Doubtful { .. } | Contents::Interrupted { .. } => {
+            "an installation was begun since".to_owned()
+        }
+        Contents::Wiped { .. } => "the disks were erased since".to_owned(),
+        Contents::Decommissioned { .. } => "the machine's life has ended".to_owned(),
+        Contents::Foreign { .. } => "somebody else's system runs".to_owned(),
+    }
+}
+
 fn confirm_build(seen: &Observation, reason: Reason) -> Problem {
     let what = match contents(seen) {
         Some(Contents::Image(image)) if image.origin == Origin::Adopted => format!(
@@ -183,10 +257,15 @@ fn confirm_build(seen: &Observation, reason: Reason) -> Problem {
              Install is only its default",
             image.name
         ),
-        Some(Contents::Image(image)) => format!(
+        Some(Contents::Image(image) | Contents::Doubtful { image, .. }) => format!(
             "the machine has the image {:?}, which was not installed for this Server, and spec.image asks for another",
             image.name
         ),
+        Some(Contents::Interrupted { .. }) => {
+            "an installation for an earlier Server of this machine was interrupted, and \
+             nobody knows what is on its disks"
+                .to_owned()
+        }
         _ => "the machine ran before AutoBuild knew it".to_owned(),
     };
     Problem::new(

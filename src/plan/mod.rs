@@ -51,6 +51,8 @@ mod work;
 #[cfg(test)]
 mod asked_test;
 #[cfg(test)]
+mod failure_test;
+#[cfg(test)]
 mod fixture;
 #[cfg(test)]
 mod golden_test;
@@ -70,6 +72,8 @@ mod property_test;
 mod property_world;
 #[cfg(test)]
 mod situation_test;
+#[cfg(test)]
+mod witness_test;
 
 pub use budget::Budget;
 pub use decision::{Command, Decision, Farewell, NewRecord};

@@ -28,6 +28,7 @@ pub(super) enum Happens {
     Time(i64),
     WorkerStarts,
     WorkerSends,
+    ScriptGiven,
     WorkerFinishes,
     WorkerFails(Reason),
     WorkerParks(Reason),
@@ -41,6 +42,7 @@ pub(super) fn happens() -> impl Strategy<Value = Happens> {
         Just(Reason::IdentityMismatch),
         Just(Reason::SystemNotFound),
         Just(Reason::CrashLimit),
+        Just(Reason::RequestRefused),
     ];
     let powers = prop_oneof![Just(None), Just(Some(Power::PoweredOn)), Just(Some(Power::PoweredOff))];
     let policies =
@@ -71,6 +73,7 @@ pub(super) fn happens() -> impl Strategy<Value = Happens> {
         2 => (0_i64..1_000_000).prop_map(H::Time),
         9 => Just(H::WorkerStarts),
         3 => Just(H::WorkerSends),
+        2 => Just(H::ScriptGiven),
         7 => Just(H::WorkerFinishes),
         3 => failures.prop_map(H::WorkerFails),
         2 => parks.prop_map(H::WorkerParks),

@@ -9,7 +9,7 @@ use super::property_world::World;
 use super::{Budget, Command, Share, decide, events, fixture as f, status};
 use crate::api::{DeletionPolicy, FailureScope, Lifecycle, Provisioning};
 use crate::job::{
-    Action, Contents, JobId, JobResult, JobState, Known, LiveJob, Problem, StoredFailure, TokenKind,
+    Action, Contents, Event, JobId, JobResult, JobState, Known, LiveJob, Problem, StoredFailure, TokenKind,
 };
 
 impl World {
@@ -61,10 +61,11 @@ impl World {
                     assert!(pending || Some(&image.name) != spec.image.as_ref().map(|wish| &wish.name));
                 }
                 Some(Contents::Decommissioned { .. }) => panic!("installed after its end"),
-                Some(Contents::Foreign { .. }) => {
+                Some(Contents::Foreign { .. } | Contents::Interrupted { .. }) => {
                     assert!(self.seen.server.metadata.annotations.is_some(), "built without a person's word");
                 }
-                Some(Contents::Unknown { .. } | Contents::Wiped { .. }) | None => {}
+                Some(Contents::Unknown { .. } | Contents::Doubtful { .. } | Contents::Wiped { .. })
+                | None => {}
             }
         }
         if let Some(failure) = &known.failure {
@@ -120,7 +121,12 @@ impl World {
             Command::RecordContents { contents } => {
                 assert!(self.seen.job.as_ref().is_none_or(|job| !job.action.installs()));
                 self.half_installed = false;
-                self.known().unwrap().contents = Some(contents.clone());
+                let known = self.known().unwrap();
+                known.contents = Some(contents.clone());
+                if let Contents::Image(image) = contents {
+                    let adopted = Event::Adopted(image.clone());
+                    known.failure = known.failure.take().filter(|failure| !adopted.ends(failure));
+                }
             }
             Command::RecordLost { job, cause } => {
                 let failure = StoredFailure {
@@ -134,6 +140,8 @@ impl World {
                 let known = self.known().unwrap();
                 known.version += 1;
                 (known.failure, known.last_job) = (Some(failure), Some(job.clone()));
+                let lost = Event::Lost(job.action).contents(known.contents.as_ref(), job.finished_at_ms);
+                known.contents = lost.or(known.contents.take());
             }
             Command::Release(_) => self.gone = true,
         }

@@ -9,8 +9,8 @@ use super::{Budget, Observation, fixture as f};
 use crate::api::hardware::PowerState;
 use crate::api::{ImageWish, Lifecycle, Reason, ServerStatus, names};
 use crate::job::{
-    Action, Contents, Deleting, Effect, FinishedJob, InstalledImage, JobId, JobResult, JobState, Known,
-    LiveJob, Origin, Problem, StoredFailure, TokenKind, WaitingFor,
+    Action, Contents, Deleting, Effect, Event, FinishedJob, InstalledImage, JobId, JobResult, JobState,
+    Known, LiveJob, Medium, Origin, Problem, StoredFailure, TokenKind, TokenValue, WaitingFor,
 };
 
 #[derive(Debug, Clone)]
@@ -23,6 +23,8 @@ pub(super) struct World {
     pub(super) ended: BTreeSet<JobId>,
     /// Whether a user asked for an installation since the last one began.
     pub(super) asked: bool,
+    /// Whether the live installation was asked for, and nothing was given to its machine yet.
+    pub(super) answering: bool,
     /// Whether the last installation that began did not come to its end.
     pub(super) half_installed: bool,
     /// Whether a decommission came to its end.
@@ -43,6 +45,7 @@ impl World {
             gone: false,
             ended: BTreeSet::new(),
             asked: false,
+            answering: false,
             half_installed: false,
             ended_for_good: false,
             replica: Default::default(),
@@ -68,6 +71,7 @@ impl World {
             what,
             Happens::WorkerStarts
                 | Happens::WorkerSends
+                | Happens::ScriptGiven
                 | Happens::WorkerFinishes
                 | Happens::WorkerFails(_)
                 | Happens::WorkerParks(_)
@@ -109,6 +113,7 @@ impl World {
                 }
             }
             Happens::WorkerSends => self.send(),
+            Happens::ScriptGiven => self.give_script(),
             Happens::WorkerFinishes => self.finish(),
             Happens::WorkerFails(reason) => self.fail(reason),
             Happens::WorkerParks(reason) => self.park(reason),
@@ -201,7 +206,7 @@ impl World {
             assert!(!self.ended_for_good, "touched after its end");
             if job.action.installs() {
                 assert!(self.asked || self.half_installed, "installed again, and nobody asked for it");
-                (self.asked, self.half_installed) = (false, true);
+                self.answering |= std::mem::take(&mut self.asked);
             } else {
                 let over = self.seen.server.spec.lifecycle == Lifecycle::Decommissioned;
                 assert!(over || self.seen.deleting() == Deleting::Wipe, "erased, and nobody asked for it");
@@ -214,14 +219,41 @@ impl World {
             _ => &[],
         };
         let (spec, now_ms) = (self.seen.server.spec.clone(), self.seen.now_ms);
+        let shown = self.seen.shown_tokens();
         let Some(known) = self.known() else { return };
+        let mut taking = Vec::new();
         for kind in kinds.iter().filter(|_| !job.request_stored) {
-            if let Some(token) = kind.of(&spec) {
+            if let Some(token) = kind.of(&spec)
+                && !known.handled.is_handled(*kind, Some(token))
+                && !shown.is_handled(*kind, Some(token))
+            {
                 known.handled.record(*kind, token);
+                taking.push(TokenValue { kind: *kind, value: token.to_owned() });
             }
         }
         if destroys {
-            known.contents = Some(Contents::Unknown { since_ms: now_ms });
+            let started = Event::Started(Medium::Absent).contents(known.contents.as_ref(), now_ms);
+            known.contents = started.or(known.contents.take());
+        }
+        if !job.request_stored {
+            self.seen.job.as_mut().unwrap().taking = taking;
+        }
+    }
+
+    /// The machine is given what overwrites its disks.
+    fn give_script(&mut self) {
+        let now_ms = self.seen.now_ms;
+        let Some(job) = self.seen.job.as_mut().filter(|job| job.request_stored && job.cancel.is_none())
+        else {
+            return;
+        };
+        if job.action.effect() != Effect::Destructive {
+            return;
+        }
+        job.taking.clear();
+        (self.answering, self.half_installed) = (false, true);
+        if let Some(known) = self.known() {
+            known.contents = Event::ScriptGiven.contents(known.contents.as_ref(), now_ms);
         }
     }
 
@@ -248,6 +280,7 @@ impl World {
         let now_ms = self.seen.now_ms;
         let quiet = self.seen.visibility == crate::job::Visibility::Quiet;
         self.seen.job = None;
+        self.asked |= std::mem::take(&mut self.answering);
         if problem.as_ref().is_none_or(|problem| problem.reason != Reason::HistoryLost) {
             self.ended.insert(job.id);
         }
@@ -297,6 +330,9 @@ impl World {
                 }
             };
         }
+        if job.cancel.is_none() {
+            self.give_script();
+        }
         if let (true, None, Some(wish), Some(digest)) = (
             job.action.installs(),
             job.cancel,
@@ -333,7 +369,8 @@ impl World {
         let result = if job.cancel.is_some() { JobResult::Cancelled } else { JobResult::Succeeded };
         if let Some(known) = self.known() {
             let reading = f::reading(machine);
-            if let Some(foreign) = Contents::seen_in(known.contents.as_ref(), &reading, now_ms) {
+            let read = Event::Read(reading.power);
+            if let Some(foreign) = read.contents(known.contents.as_ref(), now_ms) {
                 known.contents = Some(foreign);
             }
             known.reading = Some(reading);
@@ -353,6 +390,9 @@ impl World {
         let (cause, now_ms) = (self.seen.cause(job.action), self.seen.now_ms);
         let problem = Problem::new(reason, "failed");
         if let Some(known) = self.known() {
+            if reason == Reason::RequestRefused {
+                job.taking.iter().for_each(|token| known.handled.give_back(token));
+            }
             known.last_try_ms = Some(now_ms);
             let failure = StoredFailure {
                 action: job.action,

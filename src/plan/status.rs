@@ -60,10 +60,18 @@ fn is_an_identity(identity: &HardwareIdentity) -> bool {
 }
 
 fn handled(seen: &Observation, decision: &Decision) -> HandledTokens {
-    match &decision.command {
-        Command::Register { handled, .. } => handled.clone(),
-        _ => seen.handled(),
-    }
+    let handled = match (&decision.command, &seen.known) {
+        (Command::Register { handled, .. }, _) => handled.clone(),
+        (_, None) => seen.shown_tokens(),
+        (_, Some(known)) => {
+            let mut handled = known.handled.clone();
+            // What may ask again is not shown: status takes nothing back.
+            let taking = seen.job.iter().flat_map(|job| &job.taking);
+            taking.for_each(|token| handled.give_back(token));
+            handled.union(&seen.shown_tokens())
+        }
+    };
+    handled.last(Some(seen.spec()))
 }
 
 const fn phase(situation: &Situation) -> Phase {

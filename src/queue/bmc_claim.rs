@@ -262,6 +262,7 @@ impl Transaction for Release {
             for statement in [
                 "DELETE FROM server_state WHERE server_uid = ?",
                 "DELETE FROM inventory WHERE server_uid = ?",
+                "DELETE FROM handled_token WHERE server_uid = ?",
             ] {
                 sqlx::query(statement).bind(self.uid.as_str()).execute(&mut *connection).await?;
             }

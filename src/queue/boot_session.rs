@@ -13,7 +13,7 @@ use super::row::JobRow;
 use super::state::{self, Tell};
 use super::transaction::{Ending, Pass, Transaction};
 use super::{Queue, QueueError, now_ms};
-use crate::job::{BootEvidence, BootPurpose, Contents, InstallProgress, JobId, ServerUid};
+use crate::job::{BootEvidence, BootPurpose, Event, InstallProgress, JobId, ServerUid, Step};
 
 /// A session that is about to be published.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,7 +142,7 @@ impl Transaction for Call {
             // Whatever was on the disks may be overwritten from now on.
             CallHome::ScriptFetched { .. } => {
                 if let Some(mut locked) = state::lock(connection, &self.uid).await? {
-                    locked.contents.set(Some(&Contents::Unknown { since_ms: now_ms }));
+                    locked.happened(&self.uid, &Event::ScriptGiven)?;
                     state::write(connection, &self.uid, locked, Tell::Controller).await?;
                 }
             }
@@ -153,6 +153,48 @@ impl Transaction for Call {
             insert_woken(connection, &job).await?;
         }
         Ok(Ending::Commit(Heard::Recorded))
+    }
+}
+
+struct MediumRead {
+    media_hash: String,
+}
+
+impl Transaction for MediumRead {
+    type Output = ();
+    const NAME: &'static str = "medium_read";
+
+    async fn run(&self, connection: &mut MySqlConnection, _: Pass) -> Result<Ending<()>, QueueError> {
+        let read = sqlx::query(concat!(
+            "UPDATE boot_session SET media_read_at_ms = ",
+            now_ms!(),
+            " WHERE media_hash = ? AND media_read_at_ms IS NULL"
+        ))
+        .bind(&self.media_hash)
+        .execute(&mut *connection)
+        .await?;
+        if read.rows_affected() == 0 {
+            return Ok(Ending::Rollback(()));
+        }
+        // The session is locked. Who stores the request that starts the machine locks it too, in a later step than these.
+        let job = sqlx::query(
+            "SELECT job.server_uid, job.step FROM boot_session JOIN job ON job.server_uid = boot_session.server_uid \
+             AND job.id = boot_session.job_id WHERE boot_session.media_hash = ?",
+        )
+        .bind(&self.media_hash)
+        .fetch_optional(&mut *connection)
+        .await?;
+        let Some(job) = job else { return Ok(Ending::Commit(())) };
+        let step: String = job.try_get("step")?;
+        if matches!(Step::parse(&step), Some(Step::SetBootOverride | Step::Off)) {
+            return Ok(Ending::Commit(()));
+        }
+        let uid = ServerUid(job.try_get("server_uid")?);
+        if let Some(mut locked) = state::lock(connection, &uid).await? {
+            locked.happened(&uid, &Event::MediumRead)?;
+            state::write(connection, &uid, locked, Tell::Controller).await?;
+        }
+        Ok(Ending::Commit(()))
     }
 }
 
@@ -321,17 +363,10 @@ impl Queue {
         rows.iter().map(session).collect()
     }
 
-    /// Records that a BMC reads the medium by the token of this SHA-256; only the first time is kept.
+    /// Records that a BMC reads the medium by the token of this SHA-256; only the first time is kept. If its machine was
+    /// started before, nobody knows from then on what is on its disks: it is recorded before a byte is given.
     pub async fn media_read(&self, media_hash: &str) -> Result<(), QueueError> {
-        sqlx::query(concat!(
-            "UPDATE boot_session SET media_read_at_ms = ",
-            now_ms!(),
-            " WHERE media_hash = ? AND media_read_at_ms IS NULL"
-        ))
-        .bind(media_hash)
-        .execute(self.pool())
-        .await?;
-        Ok(())
+        self.transact(MediumRead { media_hash: media_hash.to_owned() }).await
     }
 
     /// Records what a machine tells, and wakes its job where that is worth it. `token_hash`: the one by which the session

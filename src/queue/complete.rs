@@ -13,9 +13,10 @@ use super::state::{self, Changed, Tell};
 use super::state_row::Locked;
 use super::transaction::{Ending, Pass, Transaction, begin_again};
 use super::{Claim, Fenced, Queue, QueueError, Report, boot_session, budget, now_ms, permit};
+use crate::api::Reason;
 use crate::job::{
-    Action, Cause, Contents, Effect, FinishedJob, InstalledImage, JobResult, Origin, PermitClass, Problem,
-    ServerUid, Step, StoredFailure,
+    Cause, Event, FinishedJob, InstalledImage, JobResult, Origin, PermitClass, Problem, ServerUid, Step,
+    StoredFailure, Tokens,
 };
 
 /// How a job ends.
@@ -62,17 +63,17 @@ pub enum Disks {
 }
 
 impl Disks {
-    fn contents(&self, since_ms: i64) -> Option<Contents> {
+    fn event(&self, now_ms: i64) -> Option<Event> {
         Some(match self {
             Self::Untouched => return None,
-            Self::Installed(Installed { name, digest }) => Contents::Image(InstalledImage {
+            Self::Installed(Installed { name, digest }) => Event::Installed(InstalledImage {
                 name: name.clone(),
                 digest: digest.clone(),
-                at_ms: since_ms,
+                at_ms: now_ms,
                 origin: Origin::Installed,
             }),
-            Self::Wiped => Contents::Wiped { since_ms },
-            Self::Decommissioned => Contents::Decommissioned { since_ms },
+            Self::Wiped => Event::Wiped,
+            Self::Decommissioned => Event::Decommissioned,
         })
     }
 }
@@ -261,8 +262,18 @@ fn learn(job: &JobRow, end: &End, locked: &mut Locked) -> Result<Learnt, QueueEr
         job.asked.as_deref().filter(|_| end.report != Report::Nothing || end.result == JobResult::Failed);
     let heeded = locked.heed(&job.uid, asked)?;
     let mut news = false;
-    if let Some(contents) = end.disks.contents(locked.now_ms) {
-        locked.contents.set(Some(&contents));
+    if let Some(event) = end.disks.event(locked.now_ms) {
+        locked.happened(&job.uid, &event)?;
+    }
+    let event = match end.result {
+        JobResult::Succeeded => Event::Succeeded(job.live.action),
+        JobResult::Failed | JobResult::Cancelled | JobResult::Superseded => Event::EndedInVain,
+    };
+    locked.happened(&job.uid, &event)?;
+    // Of a request that is still open nobody knows what became of it, nor of one of which the database lost the record.
+    let lost = end.problem.as_ref().is_some_and(|problem| problem.reason == Reason::HistoryLost);
+    if event.tokens() == Tokens::GivenBack && job.request.is_none() && !lost {
+        locked.give_back(&job.uid, &job.live.taking)?;
     }
     match end.result {
         JobResult::Failed => {
@@ -272,31 +283,13 @@ fn learn(job: &JobRow, end: &End, locked: &mut Locked) -> Result<Learnt, QueueEr
             news = !before.as_ref().is_some_and(|before| same(before, &failed));
             locked.failure.set(Some(&failed.after(before)));
         }
-        // What came true is no longer in the way. A look says nothing about a failed power change.
-        JobResult::Succeeded => {
-            let stored = locked.failure.get(&job.uid)?;
-            if blocks_no_more(job.live.action, stored.as_ref()) {
-                let behind = stored.and_then(|failure| failure.behind);
-                let behind = behind.filter(|behind| !blocks_no_more(job.live.action, Some(behind)));
-                locked.failure.set(behind.as_deref());
-            }
-        }
-        _ => {}
+        JobResult::Succeeded | JobResult::Cancelled | JobResult::Superseded => {}
     }
     let shown = !job.quiet || changed || news;
     if shown && !(job.quiet && end.result == JobResult::Succeeded) {
         locked.last_job.set(Some(&finished(job, end, locked.now_ms)));
     }
     Ok(Learnt { shown, heeded })
-}
-
-fn blocks_no_more(action: Action, failure: Option<&StoredFailure>) -> bool {
-    failure.is_some_and(|failure| {
-        // Power that is as wished says nothing about data that may be half gone.
-        let destructive = |action: Action| action.effect() == Effect::Destructive;
-        (action != Action::Inspect || failure.action == Action::Inspect)
-            && (!destructive(failure.action) || destructive(action))
-    })
 }
 
 fn same(before: &StoredFailure, now: &StoredFailure) -> bool {
@@ -315,10 +308,7 @@ fn failure(job: &JobRow, end: &End, now_ms: i64) -> StoredFailure {
         action: job.live.action,
         intent: job.live.intent.clone(),
         cause,
-        problem: end
-            .problem
-            .clone()
-            .unwrap_or_else(|| Problem::new(crate::api::Reason::DeadlineExceeded, "")),
+        problem: end.problem.clone().unwrap_or_else(|| Problem::new(Reason::DeadlineExceeded, "")),
         at_ms: now_ms,
         behind: None,
     }

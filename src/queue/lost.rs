@@ -5,7 +5,7 @@ use sqlx::MySqlConnection;
 use super::state::{self, Tell};
 use super::transaction::{Ending, Pass, Transaction};
 use super::{Queue, QueueError};
-use crate::job::{Cause, FinishedJob, Problem, ServerUid, StoredFailure};
+use crate::job::{Cause, Event, FinishedJob, Problem, ServerUid, StoredFailure};
 
 /// A job that status shows as begun and that the database does not know any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +56,7 @@ impl Transaction for RecordLost {
             at_ms: locked.now_ms,
             behind: None,
         });
+        locked.happened(uid, &Event::Lost(job.action))?;
         locked.failure.set(failure.as_ref());
         locked.last_job.set(Some(job));
         state::write(connection, uid, locked, Tell::Controller).await?;

@@ -1,7 +1,7 @@
 //! All SQL of AutoBuild: the queue of jobs, what is known of each server, and the registry of workers.
 //!
 //! Knows no Kubernetes client. Every transaction is short, is a type of its own in a file named by what it does, and
-//! takes its locks in one order: `queue`, `job`, `boot_session`, `server_state`, `machine`, `bmc_claim`, `budget`, worker row
+//! takes its locks in one order: `queue`, `job`, `boot_session`, `server_state`, `handled_token`, `machine`, `bmc_claim`, `budget`, worker row
 //! (shared), `permit`; only the insert of a new
 //! queue row may come last. Every write of a worker names the token of its claim and the revision that it saw, so a worker
 //! that lost its lease changes nothing, and a commit whose answer was lost is recognised when it is repeated.
@@ -32,6 +32,7 @@ mod error;
 mod feed;
 mod fence;
 mod front;
+mod handled_token;
 mod head;
 mod history;
 mod inventory;

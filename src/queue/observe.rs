@@ -7,7 +7,7 @@ use super::row::JobRow;
 use super::{PlaceInQueue, Queue, QueueError, boot_session, now_ms, state};
 use crate::api::Reason;
 use crate::job::{
-    JobId, JobResult, Known, LiveJob, Problem, ServerUid, UnreadableJob, Visibility, WaitingFor,
+    JobId, JobResult, Known, LiveJob, Problem, ServerUid, TokenValue, UnreadableJob, Visibility, WaitingFor,
 };
 
 /// What the database says about one server, at one moment.
@@ -42,6 +42,26 @@ impl Queue {
     /// Reads what is known and the live job in one non-locking statement, which both engines answer from one
     /// snapshot.
     pub async fn observe(&self, uid: &ServerUid) -> Result<Seen, QueueError> {
+        self.observe_asked(uid, &[]).await
+    }
+
+    /// The same, and whether the tokens that are asked about were handled long ago. A value that is handled between the two
+    /// statements raises the version.
+    pub async fn observe_asked(&self, uid: &ServerUid, asked: &[TokenValue]) -> Result<Seen, QueueError> {
+        let mut seen = self.read(uid).await?;
+        if let Some(known) = &mut seen.known {
+            let handled = &mut known.handled;
+            let new: Vec<TokenValue> = asked
+                .iter()
+                .filter(|token| !handled.is_handled(token.kind, Some(&token.value)))
+                .cloned()
+                .collect();
+            self.handled_ever(uid, &new).await?.iter().for_each(|token| handled.recall(token));
+        }
+        Ok(seen)
+    }
+
+    async fn read(&self, uid: &ServerUid) -> Result<Seen, QueueError> {
         // Both tables have a server_uid; `read` takes the first one, and the join makes them equal.
         let row = sqlx::query(concat!(
             "SELECT job.*, server_state.*, job.id IS NOT NULL AS has_job, server_state.server_uid AS server_uid, \

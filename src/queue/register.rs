@@ -4,8 +4,8 @@ use sqlx::MySqlConnection;
 
 use super::state::{self, Tell};
 use super::transaction::{Ending, Pass, Transaction};
-use super::{Queue, QueueError, now_ms};
-use crate::job::{Contents, HandledTokens, ServerUid, TokenValue};
+use super::{Queue, QueueError, handled_token, now_ms};
+use crate::job::{Contents, Event, HandledTokens, ServerUid, TokenValue};
 
 struct Register {
     uid: ServerUid,
@@ -13,6 +13,7 @@ struct Register {
     name: String,
     handled: String,
     contents: Option<String>,
+    tokens: Vec<TokenValue>,
 }
 
 impl Transaction for Register {
@@ -31,8 +32,19 @@ impl Transaction for Register {
         .bind(&self.name)
         .bind(&self.handled)
         .bind(&self.contents)
-        .execute(connection)
+        .execute(&mut *connection)
         .await?;
+        let ours: Option<i64> = sqlx::query_scalar(
+            "SELECT version FROM server_state WHERE server_uid = ? AND handled = ? AND version = 1",
+        )
+        .bind(self.uid.as_str())
+        .bind(&self.handled)
+        .fetch_optional(&mut *connection)
+        .await?;
+        if ours.is_some() {
+            let tokens: Vec<_> = self.tokens.iter().map(|token| (&self.uid, token)).collect();
+            handled_token::remember(connection, &tokens).await?;
+        }
         Ok(Ending::Commit(()))
     }
 }
@@ -78,7 +90,13 @@ impl Transaction for RecordContents {
         let Some(mut locked) = state::lock(connection, &self.uid).await? else {
             return Ok(Ending::Rollback(false));
         };
-        if locked.contents.get(&self.uid)?.as_ref() == Some(&self.contents) {
+        let there = locked.contents.get(&self.uid)?.as_ref() == Some(&self.contents);
+        let adopted = match &self.contents {
+            Contents::Image(image) => Some(Event::Adopted(image.clone())),
+            _ => None,
+        };
+        let fails = adopted.as_ref().zip(locked.failure.get(&self.uid)?);
+        if there && !fails.is_some_and(|(adopted, failure)| adopted.ends(&failure)) {
             return Ok(Ending::Rollback(true));
         }
         // An enqueue raises the version: at this one no job is live.
@@ -86,13 +104,16 @@ impl Transaction for RecordContents {
             return Ok(Ending::Rollback(false));
         }
         locked.contents.set(Some(&self.contents));
+        if let Some(adopted) = adopted {
+            locked.happened(&self.uid, &adopted)?;
+        }
         state::write(connection, &self.uid, locked, Tell::Controller).await?;
         Ok(Ending::Commit(true))
     }
 }
 
 impl Queue {
-    /// Records what is on a machine's disks without a job. `false`: what is known changed since `version`; look again.
+    /// Records what is on a machine's disks without a job; an installation that failed before is over with that. `false`: what is known changed since `version`; look again.
     pub async fn record_contents(
         &self,
         uid: &ServerUid,
@@ -128,7 +149,8 @@ impl Queue {
             uid: uid.clone(),
             namespace: namespace.to_owned(),
             name: name.to_owned(),
-            handled: serde_json::to_string(handled).unwrap_or_default(),
+            tokens: handled.values(),
+            handled: serde_json::to_string(&handled.clone().last(None)).unwrap_or_default(),
             contents: contents.map(|contents| serde_json::to_string(contents).unwrap_or_default()),
         })
         .await

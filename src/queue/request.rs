@@ -1,6 +1,8 @@
 //! Stored requests: written down before they are sent, closed when the answer came.
 
-use sqlx::{AssertSqlSafe, MySqlConnection};
+use std::collections::HashMap;
+
+use sqlx::{AssertSqlSafe, MySqlConnection, Row};
 
 use super::batch::{Answers, Batch};
 use super::fence::{self, Checked};
@@ -9,22 +11,22 @@ use super::row::{FILLING, FILLING_VALUES, JobRow};
 use super::state::{self, Changed, Tell};
 use super::transaction::{Ending, Pass, Transaction};
 use super::{Claim, Fenced, NewBootSession, Queue, QueueError, boot_session};
-use crate::job::{Contents, ServerUid, StoredRequest, TokenValue};
+use crate::job::{Event, Medium, ServerUid, StoredRequest, TokenValue, Tokens};
 
-/// What of a machine's disks is known once a request is stored.
+/// What a request means for a machine's disks once it is stored.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ContentsAfter {
-    /// The same as before.
+    /// Nothing.
     #[default]
     Kept,
-    /// Nothing: the request may lead to their being overwritten.
-    Unknown,
+    /// The machine is started into what its boot session gives it: see [`Event::Started`].
+    Started,
 }
 
 /// What becomes true in the transaction that stores a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Effects {
-    /// These tokens are handled.
+    /// With the first request of the job these tokens are handled, unless no request of it is carried out.
     pub tokens: Vec<TokenValue>,
     /// This boot session is published.
     pub session: Option<NewBootSession>,
@@ -76,6 +78,9 @@ impl Transaction for StoreRequest {
                 if job.live.cancel.is_none() || item.claim.cancel().is_some() {
                     job.request = Some(item.request.clone());
                     job.checkpoint.clone_from(&item.checkpoint);
+                    if !job.live.request_stored && Event::RequestStored.tokens() == Tokens::Taken {
+                        job.live.taking.clone_from(&item.effects.tokens);
+                    }
                     (job.live.request_stored, job.revision) = (true, job.revision + 1);
                     stored.push((item, job.clone()));
                 }
@@ -105,10 +110,10 @@ async fn write(
     for group in groups(&jobs) {
         // The rows exist and are locked, so this only updates; `UPDATE` cannot give each row values of its own.
         let text = format!(
-            "INSERT INTO job (server_uid, request, request_stored, checkpoint, step, {FILLING}) VALUES {} \
+            "INSERT INTO job (server_uid, request, request_stored, taking, checkpoint, step, {FILLING}) VALUES {} \
              ON DUPLICATE KEY UPDATE request = VALUES(request), request_stored = VALUES(request_stored), \
-             checkpoint = VALUES(checkpoint), revision = revision + 1",
-            times(&format!("(?, ?, ?, ?, '', {FILLING_VALUES})"), group.len(), ", "),
+             taking = VALUES(taking), checkpoint = VALUES(checkpoint), revision = revision + 1",
+            times(&format!("(?, ?, ?, ?, ?, '', {FILLING_VALUES})"), group.len(), ", "),
         );
         let mut query = sqlx::query(AssertSqlSafe(text));
         for job in group {
@@ -116,6 +121,7 @@ async fn write(
                 .bind(job.uid.as_str())
                 .bind(job.request.as_ref().map(|request| serde_json::to_string(request).unwrap_or_default()))
                 .bind(job.live.request_stored)
+                .bind(taking(job))
                 .bind(&job.checkpoint);
         }
         query.execute(&mut *connection).await?;
@@ -123,11 +129,37 @@ async fn write(
     Ok(())
 }
 
+fn taking(job: &JobRow) -> Option<String> {
+    let taking = &job.live.taking;
+    (!taking.is_empty()).then(|| serde_json::to_string(taking).unwrap_or_default())
+}
+
+/// The medium of a locked job's session, which is locked too: whoever reads it first waits for this, or is seen.
+async fn medium(connection: &mut MySqlConnection, job: &JobRow) -> Result<Medium, QueueError> {
+    let row = sqlx::query(
+        "SELECT media_hash IS NOT NULL AS has_medium, media_read_at_ms FROM boot_session WHERE server_uid = ? FOR UPDATE",
+    )
+    .bind(job.uid.as_str())
+    .fetch_optional(connection)
+    .await?;
+    let Some(row) = row else { return Ok(Medium::Absent) };
+    let read = row.try_get::<Option<i64>, _>("media_read_at_ms")?.is_some();
+    Ok(match (row.try_get::<i64, _>("has_medium")?, read) {
+        (0, _) => Medium::Absent,
+        (_, false) => Medium::Unread,
+        (_, true) => Medium::Read,
+    })
+}
+
 /// Tells the controller, and writes what else becomes true.
 async fn record_effects(
     connection: &mut MySqlConnection,
     stored: &[(&ToStore, JobRow)],
 ) -> Result<(), QueueError> {
+    let mut started = HashMap::new();
+    for (_, job) in stored.iter().filter(|(item, _)| item.effects.contents == ContentsAfter::Started) {
+        started.insert(job.uid.as_str(), Event::Started(medium(connection, job).await?));
+    }
     let with_effects = stored.iter().filter(|(item, _)| item.effects.change_state());
     let uids: Vec<&str> = with_effects.map(|(_, job)| job.uid.as_str()).collect();
     let mut states = state::lock_all(connection, &uids).await?;
@@ -142,8 +174,8 @@ async fn record_effects(
         if let Some(session) = &item.effects.session {
             locked.boot_mac.set(Some(session.mac.clone()));
         }
-        if item.effects.contents == ContentsAfter::Unknown {
-            locked.contents.set(Some(&Contents::Unknown { since_ms: locked.now_ms }));
+        if let Some(started) = started.get(job.uid.as_str()) {
+            locked.happened(&job.uid, started)?;
         }
         changed.push(Changed { uid: &job.uid, locked, tell: Tell::Controller });
     }
@@ -164,9 +196,17 @@ impl Batch for StoreRequest {
     }
 }
 
-/// Closings that share a transaction: the claims, and the checkpoints with what came of the requests.
+/// A request of which it is known what came of it, as far as it ever will be.
+#[derive(Clone)]
+pub(super) struct ToClose {
+    claim: Claim,
+    checkpoint: String,
+    came: Event,
+}
+
+/// Closings that share a transaction.
 pub(super) struct CloseRequest {
-    items: Vec<(Claim, String)>,
+    items: Vec<ToClose>,
 }
 
 impl Transaction for CloseRequest {
@@ -178,14 +218,17 @@ impl Transaction for CloseRequest {
         connection: &mut MySqlConnection,
         pass: Pass,
     ) -> Result<Ending<Self::Output>, QueueError> {
-        let claims = self.items.iter().map(|(claim, _)| claim);
+        let claims = self.items.iter().map(|item| &item.claim);
         let Checked { standings, .. } = fence::check_all(connection, claims, pass).await?;
         let mut answers = Vec::with_capacity(standings.len());
         let mut closed: Vec<JobRow> = Vec::with_capacity(standings.len());
-        for (standing, (claim, checkpoint)) in standings.into_iter().zip(&self.items) {
-            answers.push(fence::answer(standing, claim, |job| {
+        for (standing, item) in standings.into_iter().zip(&self.items) {
+            answers.push(fence::answer(standing, &item.claim, |job| {
                 job.request = None;
-                job.checkpoint.clone_from(checkpoint);
+                job.checkpoint.clone_from(&item.checkpoint);
+                if item.came.tokens() == Tokens::Handled {
+                    job.live.taking.clear();
+                }
                 job.revision += 1;
                 closed.push(job.clone());
             }));
@@ -200,11 +243,11 @@ impl Transaction for CloseRequest {
 }
 
 impl Batch for CloseRequest {
-    type Item = (Claim, String);
+    type Item = ToClose;
     type Answer = Fenced<Claim>;
 
-    fn server((claim, _): &Self::Item) -> &ServerUid {
-        claim.uid()
+    fn server(item: &ToClose) -> &ServerUid {
+        item.claim.uid()
     }
 
     fn of(items: Vec<Self::Item>) -> Self {
@@ -229,6 +272,14 @@ impl Queue {
     /// Closes the stored request: its answer came, or its settle time has passed and a probe was made. What came of it
     /// goes into the checkpoint.
     pub async fn close_request(&self, claim: Claim, checkpoint: String) -> Result<Fenced<Claim>, QueueError> {
-        self.inner.batchers.close_request.call((claim, checkpoint)).await
+        let came = Event::RequestMayBeDone;
+        self.inner.batchers.close_request.call(ToClose { claim, checkpoint, came }).await
+    }
+
+    /// The same for a request that was refused: an answer came, and nothing was done. A job that ends with nothing but
+    /// refused requests gives its tokens back.
+    pub async fn close_refused(&self, claim: Claim, checkpoint: String) -> Result<Fenced<Claim>, QueueError> {
+        let came = Event::RequestRefused;
+        self.inner.batchers.close_request.call(ToClose { claim, checkpoint, came }).await
     }
 }

@@ -107,6 +107,7 @@ impl JobRow {
         let reason: Option<String> = row.try_get("reason")?;
         let message: Option<String> = row.try_get("message")?;
         let request: Option<String> = row.try_get("request")?;
+        let taking: Option<String> = row.try_get("taking")?;
         let started_at_ms: Option<i64> = row.try_get("started_at_ms")?;
         let reason_of = |column, text: &str| Reason::parse(text).ok_or_else(|| bad(column, text));
         let cancel = cancel.map(|text| reason_of("cancel", &text)).transpose()?;
@@ -148,6 +149,10 @@ impl JobRow {
             started_at_ms,
             cancel,
             request_stored: row.try_get::<i64, _>("request_stored")? != 0,
+            taking: taking
+                .map(|text| serde_json::from_str(&text).map_err(|_| bad("taking", &text)))
+                .transpose()?
+                .unwrap_or_default(),
             secret_version: row.try_get("secret_version")?,
             progress: None,
         };

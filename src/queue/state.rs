@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, MySqlConnection, Row};
 
 use super::many::{filled, groups, marks, times};
 use super::state_row::{Column, Json, Locked};
-use super::{QueueError, inventory, machine, now_ms};
+use super::{QueueError, handled_token, inventory, machine, now_ms};
 use crate::job::{Known, Problem, Reading, ServerUid};
 
 /// What a worker learned about a machine since its last write.
@@ -146,6 +146,7 @@ pub(super) async fn write_all(
         rows.iter().filter_map(|row| Some((row.uid, row.locked.new_inventory()?))).collect();
     inventory::write_all(connection, &news).await?;
     let locked: Vec<(&ServerUid, &Locked)> = rows.iter().map(|row| (row.uid, &row.locked)).collect();
+    handled_token::write_all(connection, &locked).await?;
     machine::write_all(connection, &locked).await
 }
 

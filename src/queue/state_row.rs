@@ -11,7 +11,7 @@ use sqlx::{MySql, Row};
 use super::state::Report;
 use super::{QueueError, inventory};
 use crate::job::{
-    ClaimRefusal, Contents, FinishedJob, HandledTokens, ReconcileRequest, ServerUid, StoredFailure,
+    ClaimRefusal, Contents, Event, FinishedJob, HandledTokens, ReconcileRequest, ServerUid, StoredFailure,
     TokenValue, Unanswered,
 };
 
@@ -125,6 +125,8 @@ pub(super) struct Locked {
     pub refusal: Json<ClaimRefusal>,
     pub machine: Field<Option<String>>,
     reconcile_request: Json<ReconcileRequest>,
+    remembered: Vec<TokenValue>,
+    given_back: Vec<TokenValue>,
     pub now_ms: i64,
 }
 
@@ -147,6 +149,8 @@ impl Locked {
             refusal: Json::read(row, Column::Refusal)?,
             machine: Field::of(row.try_get("machine")?),
             reconcile_request: Json::read(row, Column::ReconcileRequest)?,
+            remembered: Vec::new(),
+            given_back: Vec::new(),
             now_ms: row.try_get("now_ms")?,
         })
     }
@@ -215,10 +219,15 @@ impl Locked {
             return Ok(());
         }
         let mut handled = self.handled.get(uid)?.unwrap_or_default();
+        if tokens.iter().all(|token| handled.is_handled(token.kind, Some(&token.value))) {
+            return Ok(());
+        }
         for token in tokens {
             handled.record(token.kind, &token.value);
         }
-        self.handled.set(Some(&handled));
+        // All of them: the row may be of a release that remembered no more than these.
+        self.remembered = handled.values();
+        self.handled.set(Some(&handled.last(None)));
         Ok(())
     }
 
@@ -236,6 +245,45 @@ impl Locked {
         Ok(!asked.is_empty())
     }
 
+    /// Tokens of which nothing was carried out ask again.
+    pub(super) fn give_back(&mut self, uid: &ServerUid, tokens: &[TokenValue]) -> Result<(), QueueError> {
+        if tokens.is_empty() {
+            return Ok(());
+        }
+        let mut handled = self.handled.get(uid)?.unwrap_or_default();
+        for token in tokens {
+            handled.give_back(token);
+        }
+        self.handled.set(Some(&handled));
+        self.given_back = tokens.to_vec();
+        Ok(())
+    }
+
+    /// Values that were handled with the change of this row.
+    pub(super) fn remembered(&self) -> &[TokenValue] {
+        &self.remembered
+    }
+
+    /// Values that ask again with the change of this row.
+    pub(super) fn given_back(&self) -> &[TokenValue] {
+        &self.given_back
+    }
+
+    /// Puts what happened into what is known of the disks, and ends the failures that are over with it. Returns whether
+    /// one was.
+    pub(super) fn happened(&mut self, uid: &ServerUid, event: &Event) -> Result<bool, QueueError> {
+        if let Some(contents) = event.contents(self.contents.get(uid)?.as_ref(), self.now_ms) {
+            self.contents.set(Some(&contents));
+        }
+        let stored = self.failure.get(uid)?;
+        let left = stored.clone().and_then(|failure| failure.left_after(event));
+        let over = left != stored;
+        if over {
+            self.failure.set(left.as_ref());
+        }
+        Ok(over)
+    }
+
     /// Puts a worker's report into what is known. Returns whether anything but a timestamp changed.
     pub(super) fn absorb(&mut self, uid: &ServerUid, report: &Report) -> Result<bool, QueueError> {
         match report {
@@ -249,11 +297,7 @@ impl Locked {
                     self.inventory_hash.set(Some(parts.inventory_hash));
                     self.new_inventory = Some(parts.inventory);
                 }
-                if let Some(foreign) =
-                    Contents::seen_in(self.contents.get(uid)?.as_ref(), reading, self.now_ms)
-                {
-                    self.contents.set(Some(&foreign));
-                }
+                let changed = self.happened(uid, &Event::Read(reading.power))? || changed;
                 self.power.set(Some(parts.power));
                 self.unanswered.set(None);
                 self.last_good_read_ms.set(Some(self.now_ms));
@@ -303,6 +347,8 @@ mod tests {
             refusal: empty(Column::Refusal),
             machine: Field::default(),
             reconcile_request: empty(Column::ReconcileRequest),
+            remembered: Vec::new(),
+            given_back: Vec::new(),
             now_ms: 0,
         }
     }

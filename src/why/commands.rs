@@ -19,7 +19,11 @@ pub(super) fn command(answer: Answer, server: &Server, now: Timestamp) -> Option
                 server.metadata.uid.as_deref()?
             ),
         ),
-        Answer::Adopt if spec.provisioning == Provisioning::Adopt || spec.image.is_none() => return None,
+        Answer::Adopt
+            if is_erased(server) || spec.provisioning == Provisioning::Adopt || spec.image.is_none() =>
+        {
+            return None;
+        }
         Answer::Adopt => {
             ("if the machine has this image already", patch(server, r#"{"spec":{"provisioning":"Adopt"}}"#))
         }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::{Facts, Form, Ink, Looked, SecretSeen, Told, why};
 use crate::api::{OSImage, Server};
-use crate::job::Cause;
+use crate::job::{Cause, Deleting, Intent, ServerUid, Wish};
 use crate::plan;
 
 #[derive(Deserialize)]
@@ -37,9 +37,18 @@ fn page(given: &str) -> String {
     let mut server = case.server;
     let mut now = Timestamp::from_second(1_795_000_000).unwrap();
     if let Some(mut facts) = case.facts {
-        // A failure that stands: nothing that caused it has changed.
+        // A failure that stands: neither the wish nor what caused it has changed.
         if let Some(failure) = facts.known.as_mut().and_then(|known| known.failure.as_mut()) {
             failure.cause = Cause::of(failure.action, &server.spec, facts.secret.as_ref(), None);
+            let (image, wipe) = (facts.image_digest.as_deref(), facts.wipe.digest.as_deref());
+            let wish = Wish {
+                uid: &ServerUid(server.metadata.uid.clone().unwrap_or_default()),
+                spec: &server.spec,
+                bmc_address: facts.address.as_deref().unwrap_or(&server.spec.bmc.address),
+                image_digest: if failure.action.wipes() { wipe } else { image },
+                deleting: Deleting::of(&server),
+            };
+            failure.intent = Intent::of(failure.action, wish);
         }
         now = Timestamp::from_millisecond(facts.now_ms).unwrap();
         server.status = Some(plan::explain(&facts.about(server.clone())).status);

@@ -89,7 +89,7 @@ fn already_handled(asked: &Asked<'_>, server: &Server) -> Option<StepOutcome> {
 }
 
 fn newest(asked: &Asked<'_>, server: &Server) -> Option<Contents> {
-    Contents::newest(asked.contents, Contents::shown(server))
+    Contents::witnessed(asked.contents, server).contents()
 }
 
 fn done_already(sign: &str) -> StepOutcome {

@@ -64,6 +64,13 @@ impl Run<'_> {
         self.take(closed)
     }
 
+    /// The BMC answered, and did nothing.
+    async fn close_refused(&mut self) -> Result<(), Halt> {
+        let closed = self.around.queue.close_refused(self.claim.clone(), self.checkpoint.text()).await?;
+        self.stored = None;
+        self.take(closed)
+    }
+
     /// Stores a request and sends it.
     pub(super) async fn send(&mut self, kind: RequestKind) -> Result<Sent, Halt> {
         self.send_with(kind, Beside::Nothing).await
@@ -128,7 +135,7 @@ impl Run<'_> {
                 if kind == RequestKind::GracefulShutdown {
                     self.grace_refused(&error);
                 }
-                self.close().await?;
+                self.close_refused().await?;
                 Ok(match error.kind {
                     BmcErrorKind::Refused => Sent::Refused(error.problem()),
                     BmcErrorKind::Unsupported => Sent::Unsupported(error.problem()),
@@ -150,9 +157,11 @@ impl Run<'_> {
             Action::Inspect | Action::PowerOn | Action::PowerOff | Action::Wipe | Action::Decommission => &[],
         };
         if let (Some(server), false) = (self.server(), self.claim.job().request_stored) {
-            let value =
-                |kind: &TokenKind| Some(TokenValue { kind: *kind, value: kind.of(&server.spec)?.to_owned() });
-            effects.tokens = kinds.iter().filter_map(value).collect();
+            effects.tokens = TokenValue::all_of(&server.spec)
+                .into_iter()
+                .filter(|token| kinds.contains(&token.kind))
+                .filter(|token| !self.handled.is_handled(token.kind, Some(&token.value)))
+                .collect();
         }
         if let Some(install) = &self.checkpoint.install
             && !self.undoing()
@@ -169,7 +178,7 @@ impl Run<'_> {
                         media_hash: install.media_hash.clone(),
                     });
                 }
-                RequestKind::PowerOn => effects.contents = ContentsAfter::Unknown,
+                RequestKind::PowerOn => effects.contents = ContentsAfter::Started,
                 RequestKind::GracefulShutdown
                 | RequestKind::ForceOff
                 | RequestKind::ClearBootOverride
@@ -215,6 +224,14 @@ impl Run<'_> {
                 Err(problem) => return Ok(Some(self.retry(problem, 0))),
             },
         };
+        if !begun {
+            let new: Vec<TokenValue> = TokenValue::all_of(&asking.server.spec)
+                .into_iter()
+                .filter(|token| !self.handled.is_handled(token.kind, Some(&token.value)))
+                .collect();
+            let ever = self.around.queue.handled_ever(self.claim.uid(), &new).await?;
+            ever.iter().for_each(|token| self.handled.recall(token));
+        }
         let asked = Asked {
             uid: self.claim.uid(),
             id: self.claim.job().id,

@@ -20,6 +20,7 @@ mod judge;
 mod poison;
 mod priority;
 mod register;
+mod reverts;
 mod steps;
 mod trouble;
 mod walks;

@@ -16,6 +16,7 @@ mod other_vendor;
 mod paused;
 mod power;
 mod priority;
+mod reverts;
 mod scraped;
 mod secrets;
 mod silence;

@@ -3,8 +3,9 @@
 use autobuild::api::Reason;
 use autobuild::api::hardware::{Hardware, HardwareIdentity, PowerState};
 use autobuild::job::{
-    Action, BootPurpose, Contents, InstallProgress, InstalledImage, JobId, JobState, Lane, Origin,
-    PermitClass, Reading, RequestKind, ServerUid, StoredRequest, TokenKind, TokenValue, WaitingFor,
+    Action, BootPurpose, Contents, InstallProgress, InstalledImage, JobId, JobResult, JobState, Lane, Origin,
+    PermitClass, Problem, Reading, RequestKind, ServerUid, Step, StoredRequest, TokenKind, TokenValue,
+    WaitingFor,
 };
 use autobuild::queue::{
     AtMac, CallHome, CancelOutcome, Claim, ContentsAfter, Disks, Effects, End, Heard, Heart, Installed,
@@ -36,8 +37,12 @@ pub const CASES: &[Case] = &[
     ("every way out of an installation ends its session", |f| ways_out(f).boxed_local()),
     ("what was installed is known from the end of the job on", |f| installed(f).boxed_local()),
     ("a machine that was seen running is never blank again", |f| foreign(f).boxed_local()),
-    ("a power-on of an installation makes the disks unknown in the same transaction", |f| {
-        unknown(f).boxed_local()
+    ("a start into an installer leaves what is known of the disks until something is given", |f| {
+        started(f).boxed_local()
+    }),
+    ("a machine that counted as blank does so no more once it is started", |f| blank(f).boxed_local()),
+    ("a medium that was read before or after the start puts the disks in doubt", |f| {
+        read_media(f).boxed_local()
     }),
 ];
 
@@ -330,12 +335,71 @@ async fn foreign(f: Fixture) {
     assert_eq!(f.contents(&uid).await, Some(image));
 }
 
-async fn unknown(f: Fixture) {
+fn image(name: &str) -> InstalledImage {
+    let (name, digest) = (name.to_owned(), "sha256:1".to_owned());
+    InstalledImage { name, digest, at_ms: 7, origin: Origin::Installed }
+}
+
+impl Fixture {
+    async fn record(&self, uid: &ServerUid, contents: &Contents) {
+        assert!(self.queue.record_contents(uid, contents, self.version(uid).await).await.unwrap());
+    }
+
+    async fn start(&self, claim: Claim) -> Claim {
+        let effects = Effects { contents: ContentsAfter::Started, ..Effects::default() };
+        let stored = request(RequestKind::PowerOn);
+        let claim = done(self.queue.store_request(claim, stored, String::new(), effects).await.unwrap());
+        done(self.queue.close_request(claim, String::new()).await.unwrap())
+    }
+}
+
+async fn started(f: Fixture) {
+    let uid = f.server("a").await;
+    let before = Contents::Image(image("debian"));
+    f.record(&uid, &before).await;
+    f.queue.set_permits(SITE, PermitClass::Install, 50).await.unwrap();
+    let (_, claim) = f.reimage(&uid).await;
+    let claim = f.publish(claim, MAC).await;
+    let claim = f.start(claim).await;
+    assert_eq!(f.contents(&uid).await, Some(before.clone()));
+    assert!(f.serves_at(MAC).await, "the session stays");
+    let problem = Some(Problem::new(Reason::NeverBooted, "nobody came"));
+    done(f.queue.complete(claim, End { result: JobResult::Failed, problem, ..succeeded() }).await.unwrap());
+    assert_eq!(f.contents(&uid).await, Some(before), "nothing was given to the machine");
+}
+
+async fn blank(f: Fixture) {
     let (_, claim) = f.published("a", MAC).await;
     let uid = claim.uid().clone();
-    let effects = Effects { contents: ContentsAfter::Unknown, ..Effects::default() };
-    let stored = request(RequestKind::PowerOn);
-    done(f.queue.store_request(claim, stored, String::new(), effects).await.unwrap());
+    f.start(claim).await;
     assert!(matches!(f.contents(&uid).await, Some(Contents::Unknown { .. })));
-    assert!(f.serves_at(MAC).await, "the session stays");
+}
+
+async fn read_media(f: Fixture) {
+    f.queue.set_permits(SITE, PermitClass::Install, 50).await.unwrap();
+    for (number, reads_first) in [(1, true), (2, false)] {
+        let uid = f.server(&format!("a{number}")).await;
+        f.record(&uid, &Contents::Image(image("debian"))).await;
+        let (_, claim) = f.reimage(&uid).await;
+        let (hash, mac) = (format!("m{number}"), format!("52:54:00:00:01:0{number}"));
+        let session = NewBootSession { media_hash: Some(hash.clone()), ..session(&mac) };
+        let effects = Effects { session: Some(session), ..Effects::default() };
+        let stored = request(RequestKind::InsertMedia);
+        let claim = done(f.queue.store_request(claim, stored, String::new(), effects).await.unwrap());
+        let claim = done(f.queue.close_request(claim, String::new()).await.unwrap());
+        if reads_first {
+            // Many BMCs read it when it is inserted: the machine still runs what it ran.
+            f.queue.media_read(&hash).await.unwrap();
+        }
+        assert_eq!(f.contents(&uid).await, Some(Contents::Image(image("debian"))));
+        let on = done(f.queue.advance(claim, Step::On, String::new(), Report::Nothing).await.unwrap());
+        f.start(on).await;
+        let doubtful = |contents: &Option<Contents>| match contents {
+            Some(Contents::Doubtful { image: before, .. }) => *before == image("debian"),
+            _ => false,
+        };
+        assert_eq!(doubtful(&f.contents(&uid).await), reads_first);
+        f.queue.media_read(&hash).await.unwrap();
+        assert!(doubtful(&f.contents(&uid).await));
+    }
 }

@@ -167,7 +167,7 @@ async fn half_done(f: Fixture) {
     f.queue.release(&first).await.unwrap();
     let next = f.server("next").await;
     f.meet(&next, "hw:uuid:1").await;
-    assert_eq!(f.known_contents(&next).await, Some(Contents::Foreign { since_ms: 7 }));
+    assert_eq!(f.known_contents(&next).await, Some(Contents::Interrupted { since_ms: 7 }));
 }
 
 async fn ended(f: Fixture) {

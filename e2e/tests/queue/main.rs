@@ -26,6 +26,7 @@ mod leases;
 mod order;
 mod permits;
 mod plans;
+mod tokens;
 
 use std::sync::Arc;
 
@@ -65,6 +66,7 @@ fn main() -> std::process::ExitCode {
             .chain(bmcs::CASES)
             .chain(boot::CASES)
             .chain(destruction::CASES)
+            .chain(tokens::CASES)
             .chain(batches::CASES)
             .chain(order::CASES)
             .chain(permits::CASES)

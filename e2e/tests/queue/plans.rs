@@ -273,12 +273,16 @@ async fn boots(f: &Fixture, servers: &[ServerUid]) {
             purpose: BootPurpose::Install,
             media_hash: Some(media_hash.clone()),
         };
-        let effects =
-            Effects { session: Some(session), contents: ContentsAfter::Unknown, ..Effects::default() };
+        let effects = Effects {
+            session: Some(session),
+            contents: ContentsAfter::Started,
+            ..Effects::handling([TokenValue::reimage(format!("t{number}"))])
+        };
         let stored = StoredRequest { kind: RequestKind::PowerOn, settle_ms: 1 };
         let claim = done(queue.store_request(claim, stored, String::new(), effects).await.unwrap());
         let claim = done(queue.close_request(claim, String::new()).await.unwrap());
         let (uid, id) = (claim.uid().clone(), claim.job().id);
+        queue.observe_asked(&uid, &[TokenValue::reimage("new"), TokenValue::reboot("new")]).await.unwrap();
         queue.boot_at_mac(&mac).await.unwrap();
         queue.boot_at_mac("52:54:00:00:00:ff").await.unwrap();
         queue.boot_by_media(&media_hash).await.unwrap();

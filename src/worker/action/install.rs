@@ -1,8 +1,9 @@
 //! `Build` and `Reimage`: the machine boots its installer once, from the network or from a medium, is installed, and calls
 //! home.
 //!
-//! The boot session is published with the request for the boot override or the one that inserts the medium, and what is on the disks counts as unknown from the
-//! request that starts the machine. The two waits hold nothing: the job is parked, and what the machine tells wakes it.
+//! The boot session is published with the request for the boot override or the one that inserts the medium, and what is on the
+//! disks counts as unknown from the moment that the machine is given its script, or what runs from its medium its session. The two
+//! waits hold nothing: the job is parked, and what the machine tells wakes it.
 
 use std::time::Duration;
 
@@ -266,7 +267,8 @@ async fn await_install(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
         return Ok(StepOutcome::Park { after_ms, waiting_for: WaitingFor::Installation });
     }
     let message = format!(
-        "the machine was not installed within {} s; {}: look at its console, then set a new reimageToken",
+        "the machine was not installed within {} s; {}: look at its console. If the image is there and only never called home, set \
+         spec.provisioning to Adopt, which keeps what is there; to have it installed again set a new reimageToken",
         deadline.as_secs(),
         last_seen(&evidence, run.now_ms())
     );

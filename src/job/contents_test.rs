@@ -1,0 +1,138 @@
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use rstest::rstest;
+
+use super::*;
+use crate::api::condition::time;
+use crate::api::{ImageWish, JobStatus, ServerSpec};
+use crate::job::{Action, JobState, Lane, Step};
+
+const INSTALLED_MS: i64 = 5_000;
+
+fn image(name: &str, at_ms: i64) -> InstalledImage {
+    InstalledImage { name: name.into(), digest: format!("sha256:{name}"), at_ms, origin: Origin::Installed }
+}
+
+/// A server that wishes and shows the image `a`.
+fn server() -> Server {
+    let wish = ImageWish { name: "a".into(), ..ImageWish::default() };
+    let mut server = Server::new("one", ServerSpec { image: Some(wish), ..ServerSpec::default() });
+    let installed_at = time(INSTALLED_MS);
+    let image = ImageStatus { name: "a".into(), digest: "sha256:a".into(), installed_at, adopted: false };
+    server.status = Some(ServerStatus { image: Some(image), ..ServerStatus::default() });
+    server
+}
+
+fn running(mut server: Server, action: Action) -> Server {
+    let job = JobStatus {
+        id: JobId(7).to_string(),
+        action,
+        priority: Lane::Normal,
+        state: JobState::Running,
+        step: Step::AwaitBoot,
+        attempt: Some(1),
+        enqueued_at: time(INSTALLED_MS),
+        started_at: Some(time(INSTALLED_MS)),
+        waiting_for: None,
+        progress: None,
+    };
+    server.status.as_mut().unwrap().job = Some(job);
+    server
+}
+
+fn decommissioned(mut server: Server) -> Server {
+    server.spec.lifecycle = Lifecycle::Decommissioned;
+    server
+}
+
+fn wishes(mut server: Server, name: &str) -> Server {
+    server.spec.image.as_mut().unwrap().name = name.to_owned();
+    server
+}
+
+const LATER: i64 = INSTALLED_MS + 1_000;
+
+#[rstest]
+#[case::nothing_known(None, server(), Some(Contents::Image(image("a", INSTALLED_MS))))]
+#[case::behind(
+    Some(Contents::Unknown { since_ms: 4_000 }),
+    server(),
+    Some(Contents::Image(image("a", INSTALLED_MS)))
+)]
+#[case::somebodys_before(
+    Some(Contents::Foreign { since_ms: LATER }),
+    server(),
+    Some(Contents::Image(image("a", INSTALLED_MS)))
+)]
+#[case::the_same(
+    Some(Contents::Image(image("a", 5_400))),
+    server(),
+    Some(Contents::Image(image("a", 5_400)))
+)]
+#[case::given_by_a_job(
+    Some(Contents::Unknown { since_ms: LATER }),
+    running(server(), Action::Reimage),
+    Some(Contents::Unknown { since_ms: LATER })
+)]
+#[case::erased_by_a_job(
+    Some(Contents::Wiped { since_ms: LATER }),
+    running(server(), Action::Wipe),
+    Some(Contents::Wiped { since_ms: LATER })
+)]
+#[case::as_wished_since(
+    Some(Contents::Image(image("b", LATER))),
+    wishes(server(), "b"),
+    Some(Contents::Image(image("b", LATER)))
+)]
+#[case::life_ended_as_wished(
+    Some(Contents::Decommissioned { since_ms: 1 }),
+    decommissioned(server()),
+    Some(Contents::Decommissioned { since_ms: 1 })
+)]
+fn the_database_counts_where_the_object_explains_it(
+    #[case] known: Option<Contents>,
+    #[case] server: Server,
+    #[case] expected: Option<Contents>,
+) {
+    assert_eq!(Contents::witnessed(known.as_ref(), &server), Witnessed::Agreed(expected));
+}
+
+#[rstest]
+#[case(Contents::Unknown { since_ms: LATER })]
+#[case(Contents::Unknown { since_ms: INSTALLED_MS })]
+#[case(Contents::Doubtful { image: image("b", 1), since_ms: LATER })]
+#[case(Contents::Interrupted { since_ms: LATER })]
+#[case(Contents::Wiped { since_ms: LATER })]
+#[case(Contents::Decommissioned { since_ms: LATER })]
+#[case(Contents::Image(image("b", LATER)))]
+fn what_nothing_outside_the_database_explains_is_disputed(#[case] known: Contents) {
+    for server in [server(), running(server(), Action::Reboot)] {
+        let shown = image("a", INSTALLED_MS);
+        let disputed = Witnessed::Disputed { known: known.clone(), shown };
+        assert_eq!(Contents::witnessed(Some(&known), &server), disputed);
+    }
+}
+
+#[test]
+fn a_life_that_ended_in_status_has_ended_whatever_the_database_says() {
+    let mut server = decommissioned(server());
+    let status = server.status.as_mut().unwrap();
+    (status.image, status.wiped_at) = (None, Some(time(INSTALLED_MS)));
+    for known in [None, Some(Contents::Image(image("a", LATER))), Some(Contents::Wiped { since_ms: LATER })] {
+        let ended = Contents::Decommissioned { since_ms: INSTALLED_MS };
+        assert_eq!(Contents::witnessed(known.as_ref(), &server), Witnessed::Agreed(Some(ended)));
+    }
+}
+
+#[test]
+fn what_was_recorded_for_another_server_is_replaced_by_no_one_without_a_word() {
+    for before in
+        [Contents::Unknown { since_ms: 4 }, Contents::Doubtful { image: image("a", 1), since_ms: 4 }]
+    {
+        let taken = Contents::taken_over(before);
+        assert_eq!(taken, Contents::Interrupted { since_ms: 4 });
+        assert!(taken.needs_a_word());
+    }
+    assert!(!Contents::taken_over(Contents::Wiped { since_ms: 4 }).needs_a_word());
+    assert!(Contents::taken_over(Contents::Image(image("a", 1))).needs_a_word());
+}

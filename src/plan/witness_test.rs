@@ -1,0 +1,301 @@
+//! The database alone destroys nothing: whatever one change of what it knows of a server that is as declared, nothing is
+//! installed or erased by itself.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+use std::sync::LazyLock;
+
+use proptest::prelude::*;
+
+use super::fixture::{self as f, NOW_MS};
+use super::{Command, Observation, decide, status};
+use crate::api::condition::{ConditionType, find};
+use crate::api::hardware::PowerState;
+use crate::api::{ImageKind, ImageWish, Lifecycle, Power, Provisioning, Reason};
+use crate::job::{
+    Action, Cause, Contents, Effect, FinishedJob, HandledTokens, InstalledImage, Intent, JobId, JobResult,
+    Origin, Problem, Step, StoredFailure, TokenKind, TokenValue, Unanswered,
+};
+
+const INSTALLED_MS: i64 = NOW_MS - 3_600_000;
+
+fn image(name: &str, at_ms: i64, origin: Origin) -> InstalledImage {
+    InstalledImage { name: name.into(), digest: format!("sha256:{name}"), at_ms, origin }
+}
+
+/// Status as it is written of what is known.
+fn shown(mut seen: Observation) -> Observation {
+    for _ in 0..2 {
+        seen.server.status = Some(status(&seen, &decide(&seen)));
+    }
+    seen
+}
+
+fn with_image(contents: Contents) -> Observation {
+    let mut seen = f::ready();
+    seen.server.spec.image = Some(ImageWish { name: "a".into(), ..ImageWish::default() });
+    (seen.image_digest, seen.image_kind) = (Some("sha256:a".into()), Some(ImageKind::Network));
+    f::known(&mut seen).contents = Some(contents);
+    seen
+}
+
+fn installed() -> Observation {
+    shown(with_image(Contents::Image(image("a", INSTALLED_MS, Origin::Installed))))
+}
+
+/// Servers that need nothing, or a person's word, of every kind.
+fn at_rest() -> Vec<(&'static str, Observation)> {
+    let mut tokens = installed();
+    tokens.server.spec.reimage_token = Some("r12".into());
+    tokens.server.spec.reboot_token = Some("b3".into());
+    for number in 5..13 {
+        f::known(&mut tokens).handled.record(TokenKind::Reimage, &format!("r{number}"));
+    }
+    f::known(&mut tokens).handled.record(TokenKind::Reboot, "b3");
+    // A value of long ago: only the database's hashes know it, and status, because it is the present one.
+    let mut returned = shown(tokens.clone());
+    returned.server.spec.reimage_token = Some("r1".into());
+    f::known(&mut returned).handled.recall(&TokenValue::reimage("r1"));
+    let mut powered = installed();
+    powered.server.spec.power = Some(Power::PoweredOn);
+    let mut adopted = with_image(Contents::Image(image("a", INSTALLED_MS, Origin::Adopted)));
+    adopted.server.spec.provisioning = Provisioning::Adopt;
+    let mut confirmed = installed();
+    let uid = confirmed.uid().as_str().to_owned();
+    confirmed.server.metadata.annotations = Some([(crate::api::names::CONFIRM.to_owned(), uid)].into());
+    let mut over = f::ready();
+    over.server.spec.lifecycle = Lifecycle::Decommissioned;
+    f::known(&mut over).contents = Some(Contents::Decommissioned { since_ms: INSTALLED_MS });
+    let mut somebodys = with_image(Contents::Foreign { since_ms: INSTALLED_MS });
+    f::known(&mut somebodys).reading = Some(f::reading(PowerState::PoweredOff));
+    let taken_over = with_image(Contents::Image(image("z", INSTALLED_MS, Origin::TakenOver)));
+    [
+        ("installed", installed()),
+        ("with tokens", tokens),
+        ("back at a token of long ago", returned),
+        ("powered on", powered),
+        ("adopted", adopted),
+        ("confirmed once", confirmed),
+        ("at its life's end", over),
+        ("somebody's, off", somebodys),
+        ("taken over", taken_over),
+        ("without a wish", f::ready()),
+    ]
+    .map(|(name, seen)| (name, shown(seen)))
+    .into()
+}
+
+static AT_REST: LazyLock<Vec<(&str, Observation)>> = LazyLock::new(at_rest);
+
+fn destroys(seen: &Observation) -> Option<Action> {
+    match decide(seen).command {
+        Command::Enqueue(work) => (work.action.effect() == Effect::Destructive).then_some(work.action),
+        _ => None,
+    }
+}
+
+fn times() -> impl Strategy<Value = i64> {
+    prop_oneof![Just(0), Just(INSTALLED_MS), Just(NOW_MS), any::<i64>().prop_map(|at| at / 4)]
+}
+
+fn images() -> impl Strategy<Value = InstalledImage> {
+    (prop_oneof![Just("a"), Just("b"), Just("z")], times(), 0..3_usize).prop_map(|(name, at, origin)| {
+        image(name, at, [Origin::Installed, Origin::Adopted, Origin::TakenOver][origin])
+    })
+}
+
+fn contents() -> impl Strategy<Value = Option<Contents>> {
+    prop_oneof![
+        Just(None),
+        times().prop_map(|since_ms| Some(Contents::Unknown { since_ms })),
+        times().prop_map(|since_ms| Some(Contents::Interrupted { since_ms })),
+        times().prop_map(|since_ms| Some(Contents::Wiped { since_ms })),
+        times().prop_map(|since_ms| Some(Contents::Foreign { since_ms })),
+        times().prop_map(|since_ms| Some(Contents::Decommissioned { since_ms })),
+        images().prop_map(|image| Some(Contents::Image(image))),
+        (images(), times()).prop_map(|(image, since_ms)| Some(Contents::Doubtful { image, since_ms })),
+    ]
+}
+
+fn handled() -> impl Strategy<Value = HandledTokens> {
+    let values = || proptest::collection::vec("[rb][0-9]{1,2}", 0..9);
+    (values(), values()).prop_map(|(reboot, reimage)| HandledTokens { reboot, reimage })
+}
+
+fn failure() -> impl Strategy<Value = Option<StoredFailure>> {
+    let some = (0..Action::ALL.len(), 0..Reason::ALL.len(), times()).prop_map(|(action, reason, at_ms)| {
+        Some(StoredFailure {
+            action: Action::ALL[action],
+            intent: Intent("i".into()),
+            cause: Cause("c".into()),
+            problem: Problem::new(Reason::ALL[reason], "forged"),
+            at_ms,
+            behind: None,
+        })
+    });
+    prop_oneof![Just(None), some]
+}
+
+fn last_job() -> impl Strategy<Value = Option<FinishedJob>> {
+    let some = (0..Action::ALL.len(), 0..JobResult::ALL.len(), 0..Reason::ALL.len(), times()).prop_map(
+        |(action, result, reason, at_ms)| {
+            Some(FinishedJob {
+                id: JobId(7),
+                action: Action::ALL[action],
+                intent: Intent("i".into()),
+                result: JobResult::ALL[result],
+                problem: Some(Problem::new(Reason::ALL[reason], "forged")),
+                step: Step::AwaitBoot,
+                enqueued_at_ms: at_ms,
+                started_at_ms: Some(at_ms),
+                finished_at_ms: at_ms,
+            })
+        },
+    );
+    prop_oneof![Just(None), some]
+}
+
+/// One column of `server_state`, or all of the row.
+#[derive(Debug, Clone)]
+enum Changed {
+    Row,
+    Version(i64),
+    Reading(Option<PowerState>),
+    LastGoodRead(Option<i64>),
+    LastTry(Option<i64>),
+    Unanswered(i64),
+    Handled(HandledTokens),
+    Contents(Option<Contents>),
+    Failure(Option<StoredFailure>),
+    LastJob(Option<FinishedJob>),
+    ClaimedAddress(Option<String>),
+}
+
+fn changed() -> impl Strategy<Value = Changed> {
+    let power = (0..5_usize).prop_map(|at| {
+        [
+            None,
+            Some(PowerState::PoweredOn),
+            Some(PowerState::PoweredOff),
+            Some(PowerState::PoweringOn),
+            Some(PowerState::Unknown),
+        ][at]
+    });
+    prop_oneof![
+        1 => Just(Changed::Row),
+        1 => times().prop_map(Changed::Version),
+        2 => power.prop_map(Changed::Reading),
+        1 => proptest::option::of(times()).prop_map(Changed::LastGoodRead),
+        1 => proptest::option::of(times()).prop_map(Changed::LastTry),
+        1 => times().prop_map(Changed::Unanswered),
+        3 => handled().prop_map(Changed::Handled),
+        9 => contents().prop_map(Changed::Contents),
+        2 => failure().prop_map(Changed::Failure),
+        2 => last_job().prop_map(Changed::LastJob),
+        1 => proptest::option::of("redfish.https://192.0.2.[0-9]").prop_map(Changed::ClaimedAddress),
+    ]
+}
+
+fn apply(seen: &mut Observation, what: Changed) {
+    let known = f::known(seen);
+    match what {
+        Changed::Row => seen.known = None,
+        Changed::Version(version) => known.version = version,
+        Changed::Reading(power) => known.reading = power.map(f::reading),
+        Changed::LastGoodRead(at) => known.last_good_read_ms = at,
+        Changed::LastTry(at) => known.last_try_ms = at,
+        Changed::Unanswered(since_ms) => {
+            let problem = Problem::new(Reason::Unreachable, "forged");
+            known.unanswered = Some(Unanswered { problem, since_ms });
+        }
+        Changed::Handled(handled) => known.handled = handled,
+        Changed::Contents(contents) => known.contents = contents,
+        Changed::Failure(failure) => known.failure = failure,
+        Changed::LastJob(last) => known.last_job = last,
+        Changed::ClaimedAddress(address) => known.claimed_address = address,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4_000))]
+
+    #[test]
+    fn one_change_in_the_database_destroys_nothing(at in 0..10_usize, what in changed()) {
+        let (name, mut seen) = AT_REST[at].clone();
+        prop_assert_eq!(destroys(&seen), None, "{}: it is not at rest", name);
+        apply(&mut seen, what);
+        // Also once status says what comes of it, and as often as it is looked at.
+        for _ in 0..3 {
+            prop_assert_eq!(destroys(&seen), None, "{}", name);
+            let decision = decide(&seen);
+            let after = status(&seen, &decision);
+            match decision.command {
+                Command::Register { handled, contents, .. } => {
+                    let before = f::ready().known;
+                    seen.known = before.map(|known| crate::job::Known { handled, contents, ..known });
+                }
+                Command::RecordContents { contents } => f::known(&mut seen).contents = Some(contents),
+                Command::RecordHandled { token, .. } => {
+                    f::known(&mut seen).handled.record(token.kind, &token.value);
+                }
+                _ => {}
+            }
+            seen.server.status = Some(after);
+        }
+    }
+}
+
+fn stalled(seen: &Observation) -> (String, String) {
+    let after = status(seen, &decide(seen));
+    let stalled = find(&after.conditions, ConditionType::Stalled).unwrap();
+    (stalled.reason.clone(), stalled.message.clone())
+}
+
+#[test]
+fn what_only_the_database_says_against_an_installed_image_waits_for_a_person_and_status_keeps_the_image() {
+    let mut seen = installed();
+    f::known(&mut seen).contents = Some(Contents::Unknown { since_ms: NOW_MS });
+    for _ in 0..3 {
+        let (reason, message) = stalled(&seen);
+        assert_eq!(reason, "ContentsUnknown");
+        for said in ["\"a\"", "an installation was begun", "Adopt", "spec.reimageToken"] {
+            assert!(message.contains(said), "{message}");
+        }
+        let after = status(&seen, &decide(&seen));
+        assert!(after.image.is_some());
+        seen.server.status = Some(after);
+    }
+    // What goes on: a new token, another image, or that it is there.
+    let mut anew = seen.clone();
+    anew.server.spec.reimage_token = Some("again".into());
+    assert_eq!(destroys(&anew), Some(Action::Reimage));
+    let mut other = seen.clone();
+    other.server.spec.image = Some(ImageWish { name: "b".into(), ..ImageWish::default() });
+    other.image_digest = Some("sha256:b".into());
+    assert_eq!(destroys(&other), Some(Action::Reimage));
+    seen.server.spec.provisioning = Provisioning::Adopt;
+    let Command::RecordContents { contents } = decide(&seen).command else { panic!("it is not adopted") };
+    f::known(&mut seen).contents = Some(contents);
+    let mut seen = shown(seen);
+    seen.server.spec.provisioning = Provisioning::Install;
+    assert!(matches!(decide(&seen).command, Command::Nothing(Reason::AsDeclared)), "{:?}", decide(&seen));
+}
+
+#[test]
+fn a_medium_that_was_read_and_never_heard_of_leaves_the_question_to_a_person() {
+    let before = image("a", INSTALLED_MS, Origin::Installed);
+    let mut seen = with_image(Contents::Doubtful { image: before, since_ms: NOW_MS });
+    let (reason, message) = stalled(&seen);
+    assert_eq!(reason, "ContentsUnknown");
+    assert!(message.contains("nobody knows whether it ran"), "{message}");
+    seen.server.spec.image.as_mut().unwrap().name = "b".into();
+    assert_eq!(destroys(&seen), Some(Action::Reimage), "another image is meant to replace either");
+}
+
+#[test]
+fn an_interrupted_installation_of_an_earlier_server_is_told_as_that() {
+    let seen = with_image(Contents::Interrupted { since_ms: INSTALLED_MS });
+    let (reason, message) = stalled(&seen);
+    assert_eq!(reason, "ConfirmBuild");
+    assert!(message.contains("an earlier Server of this machine was interrupted"), "{message}");
+    assert!(!message.contains("ran before AutoBuild knew it"), "{message}");
+}
