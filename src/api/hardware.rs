@@ -128,4 +128,108 @@ pub struct Hardware {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 128))]
     pub disks: Vec<Disk>,
+    /// Parts that the BMC has and could not be read the last time: what is shown of them is what was known before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub unread: Vec<HardwarePart>,
+}
+
+/// A part of a machine that is read by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum HardwarePart {
+    /// The processors.
+    Processors,
+    /// The network interfaces.
+    NetworkInterfaces,
+    /// The disks and their controllers.
+    Disks,
+}
+
+impl HardwarePart {
+    /// The name in the API and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Processors => "Processors",
+            Self::NetworkInterfaces => "NetworkInterfaces",
+            Self::Disks => "Disks",
+        }
+    }
+
+    /// In a sentence.
+    pub const fn in_words(self) -> &'static str {
+        match self {
+            Self::Processors => "its processors",
+            Self::NetworkInterfaces => "its network interfaces",
+            Self::Disks => "its disks",
+        }
+    }
+}
+
+impl Hardware {
+    /// Takes over what was known before of the parts that could not be read now.
+    #[must_use]
+    pub fn keeping(mut self, before: &Self) -> Self {
+        for part in &self.unread {
+            match part {
+                HardwarePart::Processors => self.cpus = before.cpus.or(self.cpus),
+                HardwarePart::NetworkInterfaces if !before.nics.is_empty() => {
+                    self.nics.clone_from(&before.nics);
+                }
+                HardwarePart::Disks if !before.disks.is_empty() => self.disks.clone_from(&before.disks),
+                HardwarePart::NetworkInterfaces | HardwarePart::Disks => {}
+            }
+        }
+        self
+    }
+
+    /// The address of the first Ethernet card: what a machine boots from where nobody says another.
+    pub fn first_ethernet(&self) -> Option<&str> {
+        self.nics.iter().filter_map(|nic| nic.mac_address.as_deref()).find(|mac| is_ethernet(mac))
+    }
+
+    /// Whether there may be network interfaces that nobody could read yet.
+    pub fn may_have_more_nics(&self) -> bool {
+        self.unread.contains(&HardwarePart::NetworkInterfaces)
+    }
+}
+
+/// Whether an address is one of Ethernet (six bytes): those of InfiniBand have eight or twenty.
+pub fn is_ethernet(mac: &str) -> bool {
+    mac.len() == "00:00:00:00:00:00".len()
+}
+
+#[cfg(test)]
+#[allow(missing_docs)]
+mod tests {
+    use super::*;
+
+    fn nic(mac: &str) -> Nic {
+        Nic { name: mac.to_owned(), mac_address: Some(mac.to_owned()), speed_mbps: None }
+    }
+
+    #[test]
+    fn what_was_known_of_a_part_that_cannot_be_read_is_kept_and_of_others_is_not() {
+        let before = Hardware {
+            cpus: Some(2),
+            nics: vec![nic("02:00:00:00:00:01")],
+            disks: vec![Disk { name: "a".into(), ..Disk::default() }],
+            ..Hardware::default()
+        };
+        let now = Hardware {
+            nics: vec![nic("02:00:00:00:00:02")],
+            unread: vec![HardwarePart::NetworkInterfaces, HardwarePart::Processors],
+            ..Hardware::default()
+        };
+        let kept = now.clone().keeping(&before);
+        assert_eq!((kept.cpus, &kept.nics), (Some(2), &before.nics));
+        assert!(kept.disks.is_empty() && kept.unread == now.unread);
+        assert_eq!(now.clone().keeping(&Hardware::default()), now, "half of it is more than nothing");
+    }
+
+    #[test]
+    fn the_first_ethernet_card_boots_and_infiniband_never() {
+        let nics = vec![nic("00:11:22:33:44:55:66:77"), nic("02:00:00:00:00:01"), nic("02:00:00:00:00:02")];
+        let hardware = Hardware { nics, ..Hardware::default() };
+        assert_eq!(hardware.first_ethernet(), Some("02:00:00:00:00:01"));
+    }
 }

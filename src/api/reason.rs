@@ -123,10 +123,12 @@ reasons! {
     TLSFailed,
     /// The BMC answers, but not as Redfish requires; it is tried again for ever.
     BMCProtocolError,
-    /// The BMC asks for patience (503 or 429).
+    /// The BMC answered "not yet": it is busy, in a self-test, an update or another transition.
     BMCBusy,
     /// The BMC refused the user name and password of the Secret.
     CredentialsInvalid,
+    /// The BMC lets the account of the Secret in, and forbids it what is needed (403); it is tried again, slowly.
+    BMCPermissionDenied,
     /// The credentials Secret, or a key in it, is missing, or the Secret is of another type.
     CredentialsMissing,
     /// `spec.bmc.address` cannot be used.
@@ -145,6 +147,8 @@ reasons! {
     BMCClaimed,
     /// The BMC refused the request.
     RequestRefused,
+    /// The power was cut, because the BMC has no graceful shutdown or refused it for as long as one may take.
+    ShutdownForced,
     /// The BMC accepted the request, but the power state did not follow in time.
     PowerStateMismatch,
     /// The step did not end before its deadline.

@@ -176,9 +176,15 @@ impl Reason {
             Self::BMCProtocolError => {
                 remedy("Restart the BMC or update its firmware; it is tried again by itself.", &[LookAgain])
             }
-            Self::BMCBusy => {
-                remedy("Wait; if it stays so, look who else asks this BMC so often, or restart it.", &[])
-            }
+            Self::BMCBusy => remedy(
+                "Wait; if it stays so, read what the BMC said, look who else asks it so often, or restart it.",
+                &[],
+            ),
+            Self::BMCPermissionDenied => remedy(
+                "Give the account of `spec.bmc.credentialsRef` at the BMC the right to control the machine (most often the role \
+                 Operator or Administrator), or name another account in the Secret; it is tried again by itself.",
+                &[LookAgain],
+            ),
             Self::CredentialsInvalid => remedy(
                 "Correct user name and password in the Secret of `spec.bmc.credentialsRef`: changed ones are tried at once. Where \
                  they are right (the BMC had just started, or an account was locked by others): a new value of the annotation has \
@@ -217,6 +223,10 @@ impl Reason {
             Self::RequestRefused => remedy(
                 "Read what the BMC said: often an account without the right, or a mode that forbids it.",
                 &[LookAgain],
+            ),
+            Self::ShutdownForced => remedy(
+                "Look at what ran on the machine; update the BMC's firmware, or shut the operating system down before the next time.",
+                &[],
             ),
             Self::PowerStateMismatch => remedy(
                 "Look at its console, or try `spec.shutdownMode: Forced`; let the operator raise `--power-deadline` if it only \

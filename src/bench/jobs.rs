@@ -126,6 +126,7 @@ fn reading(uid: &ServerUid, power: PowerState) -> Reading {
             memory_gib: Some(512),
             nics: (1..=2).map(nic).collect(),
             disks: (1..=4).map(disk).collect(),
+            unread: Vec::new(),
         },
         last_reset_time: Some("2026-01-01T00:00:00Z".to_owned()),
     }

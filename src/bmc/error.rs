@@ -18,13 +18,19 @@ pub enum BmcErrorKind {
     Tls,
     /// No answer in time.
     Timeout,
-    /// 401 or 403 where a login is what is missing.
+    /// The login was refused, or the account may not log in as it is: 401, or 403 where nothing was let in before. Counted,
+    /// because BMCs lock out who tries too often.
     Credentials,
+    /// The login is good, and the account lacks the right: 403 to one thing where others are let in.
+    Forbidden,
     /// The system, or Redfish itself, is not there.
     NotFound,
-    /// 503 or 429; the BMC asks for so much patience.
+    /// Not yet: nothing was done, and the same may be done a while later. 503 or 429, 409 in a transition, a self-test, an
+    /// update; the BMC asks for so much patience.
     Busy(Option<Duration>),
-    /// The BMC understood the request and refused it.
+    /// This BMC does not offer that, and never will: known from what it offers, or 405, 501 or its own words.
+    Unsupported,
+    /// The BMC understood the request and refused it, and asking again changes nothing.
     Refused,
     /// The answer is not what Redfish requires.
     Protocol,
@@ -67,7 +73,8 @@ impl BmcErrorKind {
             Self::Credentials => Reason::CredentialsInvalid,
             Self::NotFound => Reason::SystemNotFound,
             Self::Busy(_) => Reason::BMCBusy,
-            Self::Refused => Reason::RequestRefused,
+            Self::Forbidden => Reason::BMCPermissionDenied,
+            Self::Unsupported | Self::Refused => Reason::RequestRefused,
             Self::Protocol => Reason::BMCProtocolError,
         }
     }
@@ -83,6 +90,8 @@ impl BmcErrorKind {
             Self::Credentials => "credentials",
             Self::NotFound => "not_found",
             Self::Busy(_) => "busy",
+            Self::Forbidden => "forbidden",
+            Self::Unsupported => "unsupported",
             Self::Refused => "refused",
             Self::Protocol => "protocol",
         }

@@ -9,7 +9,7 @@ use crate::bmc::credentials::Credentials;
 use crate::bmc::placeholder;
 
 /// The longest part of a BMC's words that a message repeats, in characters.
-const QUOTE_MAX: usize = 240;
+const QUOTE_MAX: usize = 320;
 /// The longest text that `status` takes from a BMC, in characters.
 pub(super) const FIELD_MAX: usize = 128;
 

@@ -34,6 +34,15 @@ impl Answer {
         Self { status: StatusCode::OK, headers: Vec::new(), body: Body::Text(media_type, text.into()) }
     }
 
+    /// An error as some BMCs send it: a MessageId with its arguments, and no text.
+    pub(super) fn message(id: &str, args: &[String]) -> Self {
+        Self::json(json!({"error": {
+            "code": format!("{REGISTRY}.GeneralError"),
+            "message": "A general error has occurred. See @Message.ExtendedInfo for more information.",
+            "@Message.ExtendedInfo": [{"MessageId": id, "MessageArgs": args}],
+        }}))
+    }
+
     /// The same answer with one header more; a value that no header can carry is left out.
     #[must_use]
     pub(super) fn with(mut self, name: HeaderName, value: &str) -> Self {

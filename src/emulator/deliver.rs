@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::answer::{Answer, Body};
 use super::fault::Behaviour;
+use super::spell;
 
 /// The connection of a request, so that an answer can be the end of it.
 #[derive(Debug, Clone, Default)]
@@ -45,9 +46,12 @@ const CHUNK: usize = 64 * 1024;
 pub(super) fn respond(answer: Answer, method: &Method, faults: &[Behaviour]) -> Response {
     let (media_type, bytes) = match answer.body {
         Body::Empty => (None, Bytes::new()),
-        Body::Json(value) => (Some("application/json"), Bytes::from(value.to_string())),
+        Body::Json(value) => {
+            (Some("application/json"), Bytes::from(spell::overdone(value, faults).to_string()))
+        }
         Body::Text(media_type, text) => (Some(media_type), Bytes::from(text)),
     };
+    let (bytes, encoding) = spell::written(bytes, faults);
     let mut length = None;
     let body = if method == Method::HEAD { HttpBody::empty() } else { spoilt(bytes, faults, &mut length) };
     let mut response = Response::new(body);
@@ -57,6 +61,9 @@ pub(super) fn respond(answer: Answer, method: &Method, faults: &[Behaviour]) -> 
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     if let Some(media_type) = media_type {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    }
+    if let Some(encoding) = encoding.and_then(|name| HeaderValue::from_str(&name).ok()) {
+        headers.insert(header::CONTENT_ENCODING, encoding);
     }
     if let Some(length) = length {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));

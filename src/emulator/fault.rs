@@ -21,6 +21,9 @@ pub struct Rule {
     /// The name of the worker that asks (`*` stands for any text). Absent: whoever asks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<String>,
+    /// The reset that is asked for. Absent: every request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset: Option<ResetType>,
     /// How many matching requests pass before it acts.
     #[serde(default)]
     pub skip: u32,
@@ -72,6 +75,26 @@ pub enum Behaviour {
         /// A body in place of the Redfish error.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         body: Option<String>,
+        /// The MessageId of the Redfish error, registry and version included. Then it has no text.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        message_id: Option<String>,
+        /// The arguments that go with it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        message_args: Vec<String>,
+    },
+    /// Compresses the body, whatever the client accepts.
+    Compressed {
+        /// `gzip` or `deflate`; any other name is only said, and the body is as ever.
+        #[serde(default = "gzip")]
+        encoding: String,
+    },
+    /// Begins the body with a byte order mark.
+    ByteOrderMark {},
+    /// Tells everything too long: texts with control characters and emojis in them, numbers of 64 bits.
+    LongTexts {
+        /// How many characters each text has.
+        #[serde(default = "two_thousand")]
+        length: u64,
     },
     /// Answers a page of HTML.
     Html {
@@ -169,6 +192,12 @@ pub enum Behaviour {
 const fn one_second() -> Millis {
     1_000
 }
+fn gzip() -> String {
+    "gzip".to_owned()
+}
+const fn two_thousand() -> u64 {
+    2_000
+}
 const fn ok() -> u16 {
     200
 }
@@ -247,6 +276,9 @@ impl Behaviour {
             Self::HangMidBody {} => "HangMidBody",
             Self::SlowBody { .. } => "SlowBody",
             Self::Status { .. } => "Status",
+            Self::Compressed { .. } => "Compressed",
+            Self::ByteOrderMark {} => "ByteOrderMark",
+            Self::LongTexts { .. } => "LongTexts",
             Self::Html { .. } => "Html",
             Self::TruncatedJson {} => "TruncatedJson",
             Self::WrongContentLength { .. } => "WrongContentLength",
@@ -276,7 +308,7 @@ impl Behaviour {
             Self::Revert { .. } => reset.is_some(),
             Self::IgnoreGraceful {} => reset.is_some_and(ResetType::asks_the_guest),
             Self::HangOnAccept {} => false,
-            Self::PowerUnknown { .. } => !mutating,
+            Self::PowerUnknown { .. } | Self::LongTexts { .. } => !mutating,
             _ => true,
         }
     }
@@ -290,6 +322,7 @@ impl Rule {
             path: None,
             method: None,
             worker: None,
+            reset: None,
             skip: 0,
             count: None,
             for_ms: None,
@@ -308,6 +341,12 @@ impl Rule {
     #[must_use]
     pub fn method(self, method: impl Into<String>) -> Self {
         Self { method: Some(method.into()), ..self }
+    }
+
+    /// The same rule for this reset only.
+    #[must_use]
+    pub fn reset(self, reset: ResetType) -> Self {
+        Self { reset: Some(reset), ..self }
     }
 
     /// The same rule for this many requests only.
@@ -343,6 +382,9 @@ impl Rule {
             }
             Behaviour::SlowBody { interval_ms } => {
                 range("behaviour.interval_ms", interval_ms, "1 or more", *interval_ms > 0)
+            }
+            Behaviour::LongTexts { length } => {
+                range("behaviour.length", length, "1 to 100000", (1..=100_000).contains(length))
             }
             Behaviour::HugeBody { bytes } => {
                 range("behaviour.bytes", bytes, "1 to 1000000000", (1..=1_000_000_000).contains(bytes))

@@ -36,6 +36,7 @@ mod services;
 #[cfg(test)]
 mod services_test;
 mod sessions;
+mod spell;
 mod system;
 mod target;
 #[cfg(test)]

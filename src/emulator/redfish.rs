@@ -173,12 +173,13 @@ async fn instead(faults: &[Behaviour], connection: &Connection) -> Option<Answer
             Behaviour::Offline { by: Away::Reset } => match connection.end(Ending::Reset).await {},
             Behaviour::Close {} => match connection.end(Ending::Close).await {},
             Behaviour::Hang {} => std::future::pending().await,
-            Behaviour::Status { status, retry_after_s, body } => {
+            Behaviour::Status { status, retry_after_s, body, message_id, message_args } => {
                 let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-                let answer = match body {
-                    Some(body) => Answer::text("application/json", body.clone()).status(status),
-                    None if status.is_success() => Answer::empty(status),
-                    None => Answer::from(Refusal::declared(status)),
+                let answer = match (body, message_id) {
+                    (Some(body), _) => Answer::text("application/json", body.clone()).status(status),
+                    (None, Some(id)) => Answer::message(id, message_args).status(status),
+                    (None, None) if status.is_success() => Answer::empty(status),
+                    (None, None) => Answer::from(Refusal::declared(status)),
                 };
                 return Some(match retry_after_s {
                     Some(seconds) => answer.with(header::RETRY_AFTER, &seconds.to_string()),

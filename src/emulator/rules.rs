@@ -133,6 +133,7 @@ fn concerns(rule: &Rule, facts: Facts<'_>) -> bool {
     names(rule, facts.system)
         && rule.path.as_deref().is_none_or(|wanted| pattern::matches(wanted, facts.path))
         && rule.method.as_deref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(facts.method))
+        && rule.reset.is_none_or(|wanted| facts.reset == Some(wanted))
         && rule
             .worker
             .as_deref()

@@ -54,13 +54,13 @@ pub enum WaitingFor {
     /// The BMC to answer, or to answer as a BMC.
     #[serde(rename = "BMC")]
     Bmc,
-    /// The BMC to be less busy (503, 429).
+    /// The BMC to be less busy, or out of a transition: it said "not yet".
     #[serde(rename = "BMCCapacity")]
     BmcCapacity,
     /// The API server to answer: nothing is sent before the wish was read again.
     #[serde(rename = "APIServer")]
     ApiServer,
-    /// Working credentials in the Secret.
+    /// Working credentials in the Secret, or a right for the account there.
     Credentials,
     /// The status to show this job as running: nothing that destroys data is begun before.
     Status,
@@ -125,7 +125,9 @@ impl WaitingFor {
         match reason {
             Reason::BMCBusy => Self::BmcCapacity,
             Reason::APIUnavailable => Self::ApiServer,
-            Reason::CredentialsInvalid | Reason::CredentialsMissing => Self::Credentials,
+            Reason::CredentialsInvalid | Reason::CredentialsMissing | Reason::BMCPermissionDenied => {
+                Self::Credentials
+            }
             Reason::MediaNotInserted => Self::Media,
             _ => Self::Bmc,
         }

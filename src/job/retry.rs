@@ -7,8 +7,10 @@ use crate::api::Reason;
 pub enum RetryClass {
     /// The BMC does not answer, or not as a BMC: tried for ever, up to a few minutes apart.
     Unreachable,
-    /// The BMC asks for patience (503, 429).
+    /// The BMC said "not yet".
     Busy,
+    /// A person has to give a right first, which nobody tells: tried seldom.
+    Right,
     /// Something of ours is away (the API server): tried again within seconds.
     Surroundings,
 }
@@ -19,6 +21,7 @@ impl RetryClass {
         match self {
             Self::Unreachable => (2_000, 120_000),
             Self::Busy => (2_000, 60_000),
+            Self::Right => (30_000, 600_000),
             Self::Surroundings => (1_000, 15_000),
         }
     }
@@ -28,6 +31,7 @@ impl RetryClass {
         match reason {
             Reason::Unreachable | Reason::TLSFailed | Reason::BMCProtocolError => Some(Self::Unreachable),
             Reason::BMCBusy => Some(Self::Busy),
+            Reason::BMCPermissionDenied => Some(Self::Right),
             Reason::APIUnavailable => Some(Self::Surroundings),
             _ => None,
         }
@@ -53,7 +57,12 @@ mod tests {
     proptest! {
         #[test]
         fn a_delay_stays_between_half_the_first_and_the_longest(attempt in 0_u32..1000, random: u64) {
-            for class in [RetryClass::Unreachable, RetryClass::Busy, RetryClass::Surroundings] {
+            for class in [
+                RetryClass::Unreachable,
+                RetryClass::Busy,
+                RetryClass::Right,
+                RetryClass::Surroundings,
+            ] {
                 let (first, longest) = class.bounds();
                 let delay = backoff(class, attempt, 0, random);
                 prop_assert!(delay >= first / 2 && delay <= longest);

@@ -20,11 +20,13 @@ fn no_mac(seen: &Observation) -> Option<Problem> {
         return None;
     }
     let reading = seen.known.as_ref()?.reading.as_ref()?;
-    let told = reading.hardware.nics.iter().any(|nic| nic.mac_address.is_some());
-    (!told).then(|| {
+    let hardware = &reading.hardware;
+    // The job reads them once more, and waits.
+    let known = hardware.first_ethernet().is_some() || hardware.may_have_more_nics();
+    (!known).then(|| {
         Problem::new(
             Reason::BootMACMissing,
-            "the BMC tells of no network interface with a MAC address (over IPMI none does): set spec.bootMACAddress to the \
+            "the BMC tells of no Ethernet interface with a MAC address (over IPMI none does): set spec.bootMACAddress to the \
              one that boots",
         )
     })

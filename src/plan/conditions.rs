@@ -7,6 +7,7 @@ use super::image::{self, ImageSync};
 use super::power::{self, PowerSync};
 use super::situation::{self, Patience, Situation};
 use crate::api::condition::{ConditionType, Truth, condition, time};
+use crate::api::hardware::Hardware;
 use crate::api::{Reason, TlsVerify};
 use crate::job::Problem;
 
@@ -83,11 +84,23 @@ fn reachable(seen: &Observation) -> Said {
     let known = seen.known.as_ref();
     match known.and_then(|known| known.unanswered.as_ref()) {
         Some(silence) => tell(Truth::False, &silence.problem),
-        None if known.is_some_and(|known| known.reading.is_some()) => {
-            say(Truth::True, Reason::Answered, "the BMC answered the last time that it was asked")
-        }
-        None => say(Truth::Unknown, Reason::Pending, "the BMC was not asked yet"),
+        None => match known.and_then(|known| known.reading.as_ref()) {
+            Some(reading) => (Truth::True, Reason::Answered, answered(&reading.hardware)),
+            None => say(Truth::Unknown, Reason::Pending, "the BMC was not asked yet"),
+        },
     }
+}
+
+/// The same text as long as the same parts cannot be read.
+fn answered(hardware: &Hardware) -> String {
+    let unread: Vec<&str> = hardware.unread.iter().map(|part| part.in_words()).collect();
+    let but = match unread.as_slice() {
+        [] => String::new(),
+        parts => {
+            format!(", but {} could not be read: what was known of them before is shown", parts.join(" and "))
+        }
+    };
+    format!("the BMC answered the last time that it was asked{but}")
 }
 
 fn fresh(seen: &Observation) -> Said {

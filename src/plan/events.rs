@@ -148,8 +148,9 @@ fn of_token(seen: &Observation, kind: TokenKind) -> Option<EventNote> {
 }
 
 fn of_job(job: &LastJobStatus) -> EventNote {
-    let kind = if job.result == JobResult::Failed { EventKind::Warning } else { EventKind::Normal };
     let reason = job.reason.unwrap_or(Reason::Succeeded);
+    let is_bad = job.result == JobResult::Failed || reason == Reason::ShutdownForced;
+    let kind = if is_bad { EventKind::Warning } else { EventKind::Normal };
     let message = job.message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
     let text = format!("{} {}{message}", job.action, job.result.as_str().to_ascii_lowercase());
     note(kind, reason, job.action.as_str(), text)

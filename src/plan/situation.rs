@@ -111,7 +111,12 @@ pub(super) fn credentials(seen: &Observation) -> Option<Problem> {
     let stored = failure::to_show(seen).map(|failure| &failure.problem);
     met.into_iter()
         .chain(stored)
-        .find(|problem| matches!(problem.reason, Reason::CredentialsInvalid | Reason::CredentialsMissing))
+        .find(|problem| {
+            matches!(
+                problem.reason,
+                Reason::CredentialsInvalid | Reason::CredentialsMissing | Reason::BMCPermissionDenied
+            )
+        })
         .cloned()
 }
 

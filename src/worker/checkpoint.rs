@@ -41,6 +41,12 @@ pub(super) struct Checkpoint {
     /// The last request of this step whose answer never came: an undo must reckon with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unanswered: Option<Accepted>,
+    /// Since when the BMC has refused, in this step, to shut the machine down softly: so long its time for it has run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grace_refused_ms: Option<i64>,
+    /// What is told with the job's end though it succeeds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remark: Option<Problem>,
     /// Present while undo steps run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ending: Option<Ending>,
@@ -100,7 +106,7 @@ impl Checkpoint {
 
     /// The checkpoint of the next step.
     pub(super) fn next_step(&self) -> Self {
-        Self { accepted: None, unanswered: None, ..self.clone() }
+        Self { accepted: None, unanswered: None, grace_refused_ms: None, ..self.clone() }
     }
 
     /// The last request of this step; in an undo step without one of its own, the one that is undone.
@@ -111,7 +117,14 @@ impl Checkpoint {
     /// The checkpoint of the undo: what was accepted, or may have been, may still take effect.
     pub(super) fn undo_step(&self, ending: Ending) -> Self {
         let undone = self.accepted.or(self.unanswered);
-        Self { accepted: None, unanswered: None, undone, ending: Some(ending), ..self.clone() }
+        Self {
+            accepted: None,
+            unanswered: None,
+            grace_refused_ms: None,
+            undone,
+            ending: Some(ending),
+            ..self.clone()
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use super::run::Run;
 use super::session::{self, Expected, Live, NoSession, ReadImage, Session};
 use crate::api::Reason;
 use crate::bmc::{BmcError, BmcErrorKind, BootOverride, Media, Probe};
-use crate::job::{Problem, ReconcileRequest, RetryClass, StepOutcome, WaitingFor, backoff};
+use crate::job::{Problem, Reading, ReconcileRequest, RetryClass, StepOutcome, WaitingFor, backoff};
 use crate::queue::Report;
 
 /// How long a job sleeps whose credentials are wrong; a new version of the Secret wakes it at once.
@@ -65,11 +65,34 @@ impl Run<'_> {
         let Some(session) = &self.session else { return Err(Halt::Again) };
         match session.bmc().inspect().await {
             Ok(reading) => {
+                let reading = self.keeping_what_was_known(reading);
                 self.report = Report::Good(Box::new(reading));
                 Ok(StepOutcome::Done)
             }
             Err(error) => self.met(&error).await,
         }
+    }
+
+    /// Reads what is in the machine once more, after a [`Run::probe`] of the same claim. `Err`: the step ends like this.
+    pub(super) async fn inventory(&mut self) -> Result<Result<(), StepOutcome>, Halt> {
+        let Some(session) = &self.session else { return Err(Halt::Again) };
+        match session.bmc().inspect().await {
+            Ok(reading) => {
+                let reading = self.keeping_what_was_known(reading);
+                self.report = Report::Good(Box::new(reading.clone()));
+                self.reading = Some(reading);
+                Ok(Ok(()))
+            }
+            Err(error) => Ok(Err(self.met(&error).await?)),
+        }
+    }
+
+    /// A part that is there and cannot be read is not a part that is missing.
+    fn keeping_what_was_known(&self, mut reading: Reading) -> Reading {
+        if let Some(before) = self.reading.as_ref().filter(|before| before.identity == reading.identity) {
+            reading.hardware = reading.hardware.keeping(&before.hardware);
+        }
+        reading
     }
 
     /// Opens the session of this claim, with its first look.

@@ -14,6 +14,8 @@ pub(super) struct Look {
     pub power: PowerState,
     /// The last request of this step that the BMC accepted.
     pub accepted: Option<Accepted>,
+    /// Since when the BMC has refused a graceful shutdown in this step.
+    pub grace_refused_ms: Option<i64>,
     /// Now, milliseconds since the Unix epoch by the database's clock.
     pub now_ms: i64,
 }
@@ -58,6 +60,9 @@ pub(super) fn off(look: Look, mode: ShutdownMode, patience: Patience) -> Move {
     };
     match look.accepted {
         None if look.power == PowerState::PoweringOff => wait(patience, WaitingFor::PowerState),
+        None if look.grace_refused_ms.is_some_and(|at_ms| time_since(look, at_ms) >= patience.shutdown) => {
+            Move::Send(RequestKind::ForceOff)
+        }
         None => Move::Send(first),
         Some(accepted) => match accepted.kind {
             RequestKind::GracefulShutdown if since(look, accepted) < patience.shutdown => {
@@ -116,7 +121,11 @@ const fn off_takes(kind: RequestKind, patience: Patience) -> Duration {
 }
 
 fn since(look: Look, accepted: Accepted) -> Duration {
-    Duration::from_millis(u64::try_from(look.now_ms - accepted.at_ms).unwrap_or(0))
+    time_since(look, accepted.at_ms)
+}
+
+fn time_since(look: Look, at_ms: i64) -> Duration {
+    Duration::from_millis(u64::try_from(look.now_ms - at_ms).unwrap_or(0))
 }
 
 fn wait(patience: Patience, waiting_for: WaitingFor) -> Move {
@@ -155,7 +164,7 @@ mod tests {
     fn look(power: PowerState, accepted: Option<(RequestKind, i64)>) -> Look {
         let now_ms = 10_000_000;
         let accepted = accepted.map(|(kind, ago_s)| Accepted { kind, at_ms: now_ms - ago_s * 1000 });
-        Look { power, accepted, now_ms }
+        Look { power, accepted, grace_refused_ms: None, now_ms }
     }
 
     fn waits(waiting_for: WaitingFor) -> Move {
@@ -192,6 +201,15 @@ mod tests {
             "{}",
             problem.message
         );
+    }
+
+    #[test]
+    fn a_refused_graceful_shutdown_is_asked_for_until_its_deadline() {
+        for (ago_s, wanted) in [(0, GracefulShutdown), (179, GracefulShutdown), (180, ForceOff)] {
+            let look = look(PoweredOn, None);
+            let look = Look { grace_refused_ms: Some(look.now_ms - ago_s * 1000), ..look };
+            assert_eq!(off(look, ShutdownMode::Graceful, PATIENCE), Move::Send(wanted), "{ago_s}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use super::power::{self, Move};
 use super::request::Sent;
 use super::run::Run;
 use crate::api::{Reason, ShutdownMode};
+use crate::config::ms;
 use crate::job::{Problem, RequestKind, StepOutcome};
 
 /// Powers off and reads it back.
@@ -20,6 +21,19 @@ pub(super) async fn off_at_once(run: &mut Run<'_>) -> Result<StepOutcome, Halt> 
 /// Powers on and reads it back.
 pub(super) async fn on(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
     towards(run, |run, look| power::on(look, run.patience())).await
+}
+
+impl Run<'_> {
+    /// The same outcome, no later than when the power is cut of a machine that refuses to shut down.
+    fn within_grace(&self, outcome: StepOutcome) -> StepOutcome {
+        match (outcome, self.checkpoint.grace_refused_ms) {
+            (StepOutcome::Retry { after_ms, problem }, Some(since_ms)) => {
+                let left_ms = since_ms + ms(self.patience().shutdown) - self.now_ms();
+                StepOutcome::Retry { after_ms: after_ms.min(left_ms.max(0)), problem }
+            }
+            (outcome, _) => outcome,
+        }
+    }
 }
 
 async fn towards(
@@ -47,15 +61,32 @@ async fn towards(
             // Refused, and the look since then shows that it was not for being there already.
             return Ok(StepOutcome::Failed { problem });
         }
+        if kind == RequestKind::ForceOff
+            && run.checkpoint.grace_refused_ms.is_some()
+            && run.checkpoint.accepted.is_none()
+            && run.checkpoint.remark.is_none()
+        {
+            let seconds = run.patience().shutdown.as_secs();
+            let last = run.claim().job().problem.as_ref().map(|problem| problem.message.clone());
+            run.remark_cut(&format!("it was refused for {seconds} s ({})", last.unwrap_or_default()));
+        }
         refused = match run.send(kind).await? {
             Sent::Accepted => None,
-            // Not offered, or nobody listens: the power is cut at once, as it would be after the deadline.
-            Sent::Refused(problem) if kind == RequestKind::GracefulShutdown => {
-                tracing::info!(reason = %problem.reason, "a graceful shutdown was refused; cutting the power: {}", problem.message);
-                run.give_up_on_grace();
+            // There is no soft way: the power is cut at once, as it would be after the deadline.
+            Sent::Unsupported(problem) if kind == RequestKind::GracefulShutdown => {
+                tracing::warn!(reason = %problem.reason, "there is no graceful shutdown; cutting the power: {}", problem.message);
+                run.give_up_on_grace(&problem);
                 None
             }
-            Sent::Refused(problem) => Some((kind, problem)),
+            // Not now, or nobody knows why not: its time is used up before the power is cut.
+            Sent::Refused(problem) if kind == RequestKind::GracefulShutdown => {
+                let outcome = run.retry(problem, 0);
+                return Ok(run.within_grace(outcome));
+            }
+            Sent::InVain(outcome) if kind == RequestKind::GracefulShutdown => {
+                return Ok(run.within_grace(outcome));
+            }
+            Sent::Refused(problem) | Sent::Unsupported(problem) => Some((kind, problem)),
             Sent::InVain(outcome) => return Ok(outcome),
         };
     }

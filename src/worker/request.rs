@@ -13,7 +13,7 @@ use super::contact::gone;
 use super::run::{Flow, Run};
 use super::session::{self, Live, ReadImage};
 use crate::api::Reason;
-use crate::bmc::{Beside, BmcErrorKind, Delivery};
+use crate::bmc::{Beside, BmcError, BmcErrorKind, Delivery};
 use crate::config::ms;
 use crate::failpoint::crash_point;
 use crate::job::{
@@ -28,8 +28,10 @@ const JUST_ASKED: Duration = Duration::from_millis(250);
 pub(super) enum Sent {
     /// The BMC accepted it.
     Accepted,
-    /// The BMC refused it.
+    /// The BMC refused it, and would again.
     Refused(Problem),
+    /// The BMC does not offer it.
+    Unsupported(Problem),
     /// It was not sent, or in vain; the step ends like this.
     InVain(StepOutcome),
 }
@@ -123,9 +125,13 @@ impl Run<'_> {
                 Err(Halt::Again)
             }
             Err(error) => {
+                if kind == RequestKind::GracefulShutdown {
+                    self.grace_refused(&error);
+                }
                 self.close().await?;
                 Ok(match error.kind {
                     BmcErrorKind::Refused => Sent::Refused(error.problem()),
+                    BmcErrorKind::Unsupported => Sent::Unsupported(error.problem()),
                     _ => Sent::InVain(self.met(&error).await?),
                 })
             }
@@ -172,6 +178,15 @@ impl Run<'_> {
             }
         }
         effects
+    }
+
+    /// A machine that does not shut down softly yet is asked again until its shutdown's time is over.
+    fn grace_refused(&mut self, error: &BmcError) {
+        let said_no =
+            matches!(error.kind, BmcErrorKind::Busy(_) | BmcErrorKind::Refused | BmcErrorKind::Forbidden);
+        if said_no && error.delivery == Delivery::Answered && self.checkpoint.grace_refused_ms.is_none() {
+            self.checkpoint.grace_refused_ms = Some(self.now_ms());
+        }
     }
 
     fn boots_another(&self) -> StepOutcome {

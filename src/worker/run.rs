@@ -171,12 +171,19 @@ impl Run<'_> {
             RequestKind::ForceOff | RequestKind::PowerOn if silent => Accepted { at_ms: now_ms, ..accepted },
             _ => accepted,
         });
-        Look { power: probe.power, accepted, now_ms }
+        Look { power: probe.power, accepted, grace_refused_ms: self.checkpoint.grace_refused_ms, now_ms }
     }
 
     /// From now on the power is cut.
-    pub(super) fn give_up_on_grace(&mut self) {
+    pub(super) fn give_up_on_grace(&mut self, why: &Problem) {
+        self.remark_cut(&why.message);
         self.checkpoint.accepted = Some(Accepted { kind: RequestKind::GracefulShutdown, at_ms: 0 });
+    }
+
+    /// Told once, with the end of the job: nothing that ran was shut down.
+    pub(super) fn remark_cut(&mut self, why: &str) {
+        let message = format!("the power was cut without a shutdown: {why}");
+        self.checkpoint.remark = Some(Problem::new(Reason::ShutdownForced, message));
     }
 
     pub(super) fn now_ms(&self) -> i64 {
@@ -290,7 +297,7 @@ impl Run<'_> {
         match self.checkpoint.ending.clone() {
             // The undo has come to its end.
             Some(Ending { result, problem, .. }) => self.end(result, Some(problem)).await,
-            None => self.end(JobResult::Succeeded, None).await,
+            None => self.end(JobResult::Succeeded, self.checkpoint.remark.clone()).await,
         }
     }
 

@@ -2,6 +2,7 @@
 //! the proof that it is the right machine and nobody else's.
 
 use k8s_openapi::api::core::v1::Secret;
+use sha2::Digest as _;
 
 use super::live::Unavailable;
 use super::refused;
@@ -228,8 +229,10 @@ impl Session {
         identity: &HardwareIdentity,
     ) -> Result<Option<Problem>, Halt> {
         let peer = self.bmc.peer();
-        let mut keys =
-            vec![BmcKey { host: format!("addr:{peer}"), system: self.bmc.system().unwrap_or_default() }];
+        let mut keys = vec![BmcKey {
+            host: format!("addr:{peer}"),
+            system: self.bmc.system().map(claimable).unwrap_or_default(),
+        }];
         // A UUID alone where there is one: serial numbers of different makers may be equal.
         let machine = match (&identity.uuid, &identity.serial_number) {
             (Some(uuid), serial) => {
@@ -265,6 +268,18 @@ impl Session {
             )),
         })
     }
+}
+
+/// The longest id of a system that is claimed as it is, in bytes.
+const SYSTEM_MAX: usize = 128;
+
+/// An id by which a system is claimed: one that is longer than any, or odd, stands there as its hash.
+fn claimable(system: String) -> String {
+    if system.len() <= SYSTEM_MAX && !system.chars().any(char::is_control) {
+        return system;
+    }
+    let digest = sha2::Sha256::digest(system.as_bytes());
+    digest.iter().fold("sha256:".to_owned(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 fn whole(host: String) -> BmcKey {
@@ -353,4 +368,19 @@ fn another_machine(expected: &Expected<'_>, seen: &HardwareIdentity) -> Option<P
             text(known)
         ),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_a_bmc_calls_a_system_it_can_be_claimed_and_told_apart() {
+        assert_eq!(claimable("System.Embedded.1".to_owned()), "System.Embedded.1");
+        let long = ["x".repeat(129), "x".repeat(5_000), "a\0b".to_owned()].map(claimable);
+        for one in &long {
+            assert!(one.len() == 71 && one.starts_with("sha256:"), "{one}");
+        }
+        assert!(long[0] != long[1] && long[1] != long[2]);
+    }
 }

@@ -14,6 +14,7 @@ mod manifests;
 mod os_images;
 mod power;
 mod surroundings;
+mod texts;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -1,6 +1,6 @@
 //! BMCs that say yes and mean something else: nothing counts as done that was not seen.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use autobuild::api::Reason;
 use autobuild::api::condition::ConditionType;
 use autobuild::job::Action;
@@ -84,6 +84,25 @@ async fn ignores_grace(fleet: &Fleet, system: &str) -> Result<()> {
     Ok(())
 }
 
+/// It refuses to shut down softly until the deadline: then the power is cut, and that is told.
+async fn refuses_grace_for_good(fleet: &Fleet, system: &str) -> Result<()> {
+    fleet.bmcs().press(system, "On").await?;
+    let behaviour = json!({ "kind": "Status", "status": 503 });
+    fleet
+        .bmcs()
+        .fault(json!({ "system": system, "reset": "GracefulShutdown", "behaviour": behaviour }))
+        .await?;
+    fleet.declare(system, json!({ "power": "PoweredOff" })).await?;
+    fleet.wait_ready(system).await?;
+    let asked = asked_for(fleet, system).await?;
+    let (last, before) = asked.split_last().context("nothing was sent")?;
+    ensure!(last == "ForceOff" && before.len() > 1, "it was asked for {asked:?}");
+    ensure!(before.iter().all(|one| one == "GracefulShutdown"), "it was asked for {asked:?}");
+    let note = fleet.wait_event(system, Reason::ShutdownForced).await?;
+    says(&note, &["the power was cut without a shutdown", "refused for 2 s"])?;
+    Ok(())
+}
+
 /// The request takes effect, and its answer never comes: it is not sent again.
 async fn sent_once(fleet: &Fleet, system: &str, behaviour: Value) -> Result<()> {
     with_rule(fleet, system, behaviour, Some(1), json!({ "power": "PoweredOn" })).await?;
@@ -107,7 +126,7 @@ async fn refuses(fleet: &Fleet, system: &str) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_counts_as_done_that_was_not_seen_and_nothing_is_sent_twice() {
-    let fleet = Fleet::with(Layout::new(7)).await.unwrap();
+    let fleet = Fleet::with(Layout::new(8)).await.unwrap();
     let _controller = fleet.controller("controller").await.unwrap();
     let flags = fleet.worker_flags().with(&[("--power-deadline", "2s"), ("--shutdown-deadline", "2s")]);
     let _worker = fleet.worker_with("worker", &flags, &[]).await.unwrap();
@@ -121,7 +140,80 @@ async fn nothing_counts_as_done_that_was_not_seen_and_nothing_is_sent_twice() {
         ("late, hanging", Box::pin(sent_once(fleet, "system-0005", late("Hang")))),
         ("late, closed", Box::pin(sent_once(fleet, "system-0006", late("Close")))),
         ("a refusal", Box::pin(refuses(fleet, "system-0007"))),
+        ("no grace", Box::pin(refuses_grace_for_good(fleet, "system-0008"))),
     ];
     all(cases).await;
+    fleet.end().await.unwrap();
+}
+
+/// The resets that it was asked for by their own names, whatever came of them.
+async fn asked_for(fleet: &Fleet, system: &str) -> Result<Vec<String>> {
+    let changes = fleet.bmcs().changes(system).await?;
+    Ok(changes.into_iter().filter_map(|one| one.reset).collect())
+}
+
+/// It runs, and refuses to shut down softly in this way.
+async fn refuses_grace(
+    fleet: &Fleet,
+    system: &str,
+    rule: Value,
+    wish: Value,
+    expected: &[&str],
+) -> Result<()> {
+    fleet.bmcs().press(system, "On").await?;
+    fleet.declare(system, json!({ "power": "PoweredOn" })).await?;
+    fleet.wait_ready(system).await?;
+    let mut rule = rule;
+    rule["system"] = json!(system);
+    rule["reset"] = json!("GracefulShutdown");
+    fleet.bmcs().fault(rule).await?;
+    fleet.change(system, wish).await?;
+    let done = |server: &autobuild::api::Server| {
+        let last = server.status.as_ref().and_then(|status| status.last_job.as_ref());
+        last.is_some_and(|job| job.action != Action::Inspect && job.action != Action::PowerOn)
+            && is_ready(server)
+    };
+    fleet.wait(system, "done and Ready", done).await?;
+    let asked = asked_for(fleet, system).await?;
+    ensure!(asked == expected, "it was asked for {asked:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shutdown_that_is_refused_for_now_is_asked_for_again_and_only_what_is_not_offered_cuts_the_power() {
+    let fleet = Fleet::with(Layout::new(4)).await.unwrap();
+    let _controller = fleet.controller("controller").await.unwrap();
+    let flags = fleet.worker_flags().set("--shutdown-deadline", "60s");
+    let _worker = fleet.worker_with("worker", &flags, &[]).await.unwrap();
+    let fleet = &fleet;
+    let off = json!({ "power": "PoweredOff" });
+    let status = |status: u16, id: &str| json!({ "kind": "Status", "status": status, "message_id": format!("Base.1.12.{id}") });
+    let soft = ["GracefulShutdown", "GracefulShutdown", "GracefulShutdown"];
+    let bare = json!({ "count": 2, "behaviour": { "kind": "Status", "status": 409 } });
+    let updating = json!({ "count": 2, "behaviour": status(400, "ResourceInUse") });
+    let rebooted = ["GracefulShutdown", "GracefulShutdown", "GracefulShutdown", "On"];
+    let failed = json!({ "count": 2, "behaviour": { "kind": "Html", "status": 500 } });
+    let missing = json!({ "behaviour": status(400, "ActionNotSupported") });
+    let cases: Vec<Case<'_>> = vec![
+        ("a bare 409", Box::pin(refuses_grace(fleet, "system-0001", bare, off.clone(), &soft))),
+        (
+            "in use, before a reboot",
+            Box::pin(refuses_grace(
+                fleet,
+                "system-0002",
+                updating,
+                json!({ "rebootToken": "one" }),
+                &rebooted,
+            )),
+        ),
+        ("a page", Box::pin(refuses_grace(fleet, "system-0003", failed, off.clone(), &soft))),
+        (
+            "not offered",
+            Box::pin(refuses_grace(fleet, "system-0004", missing, off, &["GracefulShutdown", "ForceOff"])),
+        ),
+    ];
+    all(cases).await;
+    let note = fleet.wait_event("system-0004", Reason::ShutdownForced).await.unwrap();
+    says(&note, &["the power was cut without a shutdown", "ActionNotSupported"]).unwrap();
     fleet.end().await.unwrap();
 }

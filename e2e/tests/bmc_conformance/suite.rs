@@ -235,5 +235,5 @@ impl Session<'_> {
 }
 
 fn refused_unsent(error: &BmcError) {
-    assert_eq!((&error.kind, error.delivery), (&BmcErrorKind::Refused, Delivery::NotSent), "{error}");
+    assert_eq!((&error.kind, error.delivery), (&BmcErrorKind::Unsupported, Delivery::NotSent), "{error}");
 }

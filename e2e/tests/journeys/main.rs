@@ -20,4 +20,5 @@ mod scraped;
 mod secrets;
 mod silence;
 mod steps;
+mod unread;
 mod why;

@@ -152,14 +152,16 @@ pub(super) fn judge(verb: Verb, output: &Output) -> Meaning {
 
 /// What a line tells of a session that could not be opened.
 fn session(line: &str) -> Option<Meaning> {
-    let refused = |text: &str| {
-        Some(Meaning::Failed(Failure::new(BmcErrorKind::Credentials, Delivery::NotSent, text.to_owned())))
-    };
+    let failed =
+        |kind, text: &str| Some(Meaning::Failed(Failure::new(kind, Delivery::NotSent, text.to_owned())));
+    let refused = |text| failed(BmcErrorKind::Credentials, text);
+    // The name is known, and no password was judged yet, or it was right.
+    let forbidden = |text| failed(BmcErrorKind::Forbidden, text);
     if line.contains("HMAC is invalid") || line.contains("has invalid integrity check value") {
         return refused(LOGIN);
     }
     if line.contains("Set Session Privilege Level to ") && line.contains("failed") {
-        return refused(PRIVILEGE);
+        return forbidden(PRIVILEGE);
     }
     let opening = line.split_once("Error in open session response message : ").map(|(_, status)| status);
     let keys = line.split_once("message indicates an error : ").map(|(_, status)| status);
@@ -176,7 +178,7 @@ fn session(line: &str) -> Option<Meaning> {
         return Some(Meaning::SuiteRefused);
     }
     if status.contains("role or privilege") {
-        return refused(PRIVILEGE);
+        return forbidden(PRIVILEGE);
     }
     if status.contains("unauthorized") || status.contains("integrity check value") {
         return refused(LOGIN);
@@ -196,31 +198,50 @@ fn code(verb: Verb, rest: &str) -> Option<String> {
     (!code.is_empty() && !code.contains("No Response")).then(|| code.to_owned())
 }
 
+/// Completion codes (IPMI 2.0 table 5-2) that mean "not yet", in ipmitool's words: C0, C3, C4, C5, CE, CF, D0 to D3, D5, FF.
+/// Firmware that is written anew, or a machine in another state than the command wants, is past after a while.
+const NOT_YET: &[&str] = &[
+    "node busy",
+    "timeout",
+    "out of space",
+    "reservation cancelled or invalid",
+    "command response could not be provided",
+    "cannot execute duplicated request",
+    "in update mode",
+    "nitialization",
+    "destination unavailable",
+    "not supported in present state",
+    "unspecified error",
+];
+/// C1, C2, and CC where the one thing that the data says is what is asked for.
+const NO_SUCH_THING: &[&str] = &["invalid command"];
+const INVALID_DATA: &str = "invalid data field in request";
+
 /// The BMC answered, with a code other than success.
 fn refused(verb: Verb, code: &str) -> Failure {
     let name = verb.name;
-    match code {
-        "Timeout" => Failure::new(
-            BmcErrorKind::Timeout,
-            Delivery::Unknown,
-            format!("tells of a timeout of its own while it worked on {name}"),
-        ),
-        "Insufficient privilege level" => Failure::new(
-            BmcErrorKind::Credentials,
-            Delivery::Answered,
-            format!(
-                "forbids {name}: the account of spec.bmc.credentialsRef needs the privilege Operator over LAN"
-            ),
-        ),
-        _ if code == "Node busy" || code.contains("nitialization") || code.contains("in update") => {
-            Failure::new(
-                BmcErrorKind::Busy(None),
-                Delivery::Answered,
-                format!("is busy ({code}) and is asked again later"),
-            )
-        }
-        _ => Failure::new(BmcErrorKind::Refused, Delivery::Answered, format!("refuses {name}: {code:?}")),
+    let told = code.to_ascii_lowercase();
+    let is_one_of = |all: &[&str]| all.iter().any(|one| told.contains(one));
+    if told == "timeout" {
+        // It may have gone on without its own answer.
+        let text = format!("tells of a timeout of its own while it worked on {name}");
+        return Failure::new(BmcErrorKind::Busy(None), Delivery::Unknown, text);
     }
+    if told == "insufficient privilege level" {
+        let text = format!(
+            "forbids {name}: the account of spec.bmc.credentialsRef needs the privilege Operator over LAN"
+        );
+        return Failure::new(BmcErrorKind::Forbidden, Delivery::Answered, text);
+    }
+    if is_one_of(NOT_YET) {
+        let text = format!("does not do {name} yet ({code}) and is asked again later");
+        return Failure::new(BmcErrorKind::Busy(None), Delivery::Answered, text);
+    }
+    if is_one_of(NO_SUCH_THING) || (verb == Verb::SOFT && told == INVALID_DATA) {
+        let text = format!("does not offer {name}: {code:?}");
+        return Failure::new(BmcErrorKind::Unsupported, Delivery::Answered, text);
+    }
+    Failure::new(BmcErrorKind::Refused, Delivery::Answered, format!("refuses {name}: {code:?}"))
 }
 
 #[cfg(test)]
@@ -279,7 +300,7 @@ mod tests {
             ),
             (
                 "RAKP 2 message indicates an error : unauthorized role or privilege level requested\n",
-                BmcErrorKind::Credentials,
+                BmcErrorKind::Forbidden,
                 "Operator",
             ),
             (
@@ -310,14 +331,14 @@ mod tests {
                 Verb::ON,
                 "",
                 "Set Chassis Power Control to Up/On failed: Command not supported in present state\n",
-                BmcErrorKind::Refused,
+                BmcErrorKind::Busy(None),
                 Delivery::Answered,
             ),
             (
                 Verb::ON,
                 "",
                 "Set Chassis Power Control to Up/On failed: Insufficient privilege level\n",
-                BmcErrorKind::Credentials,
+                BmcErrorKind::Forbidden,
                 Delivery::Answered,
             ),
             (
@@ -331,7 +352,7 @@ mod tests {
                 Verb::OFF,
                 "",
                 "Set Chassis Power Control to Down/Off failed: Timeout\n",
-                BmcErrorKind::Timeout,
+                BmcErrorKind::Busy(None),
                 Delivery::Unknown,
             ),
             (
@@ -346,7 +367,7 @@ mod tests {
                 "",
                 "Set Chassis Boot Parameter 4 failed: Insufficient privilege level\n\
                  Set Chassis Boot Parameter 5 failed: Insufficient privilege level\n",
-                BmcErrorKind::Credentials,
+                BmcErrorKind::Forbidden,
                 Delivery::Answered,
             ),
             (
@@ -361,12 +382,32 @@ mod tests {
                 Verb::GUID,
                 "",
                 "IPMI command failed: Invalid command\n",
-                BmcErrorKind::Refused,
+                BmcErrorKind::Unsupported,
                 Delivery::Answered,
             ),
         ] {
             let (is, how, text) = failed(verb, stdout, stderr);
             assert_eq!((is, how), (kind, delivery), "{stderr}{stdout}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_completion_code_has_one_class() {
+        for (verb, code, kind) in [
+            (Verb::OFF, "Node busy", BmcErrorKind::Busy(None)),
+            (Verb::OFF, "Device firmeware in update mode", BmcErrorKind::Busy(None)),
+            (Verb::OFF, "BMC initialization in progress", BmcErrorKind::Busy(None)),
+            (Verb::SOFT, "Command not supported in present state", BmcErrorKind::Busy(None)),
+            (Verb::SOFT, "Unspecified error", BmcErrorKind::Busy(None)),
+            (Verb::SOFT, "Invalid command", BmcErrorKind::Unsupported),
+            (Verb::SOFT, "Invalid command on LUN", BmcErrorKind::Unsupported),
+            (Verb::SOFT, "Invalid data field in request", BmcErrorKind::Unsupported),
+            (Verb::BOOT_PXE, "Invalid data field in request", BmcErrorKind::Refused),
+            (Verb::SOFT, "Cannot execute command, command disabled", BmcErrorKind::Refused),
+            (Verb::SOFT, "Unknown (0x80)", BmcErrorKind::Refused),
+            (Verb::SOFT, "Insufficient privilege level", BmcErrorKind::Forbidden),
+        ] {
+            assert_eq!(refused(verb, code).kind, kind, "{code}");
         }
     }
 }

@@ -192,7 +192,7 @@ impl Ipmi {
         let unsent = |kind, text| Err(self.error(kind, Delivery::NotSent, text));
         let (before, verb) = match Change::of(kind) {
             Change::Run(before, verb) => (before, verb),
-            Change::Unknown(text) => return unsent(BmcErrorKind::Refused, text),
+            Change::Unknown(text) => return unsent(BmcErrorKind::Unsupported, text),
         };
         if self.found().is_none() {
             return unsent(BmcErrorKind::NotFound, "was not read before something was to be sent to it");
@@ -315,5 +315,27 @@ impl Bmc for Ipmi {
         within: Duration,
     ) -> BoxFuture<'a, Result<(), BmcError>> {
         self.act(request, within).boxed()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, missing_docs)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_login_that_ipmi_cannot_carry_is_refused_before_anything_is_sent() {
+        let address: BmcAddress = "ipmi://192.0.2.7".parse().unwrap();
+        let times = Times { request: Duration::from_secs(1), inspect: Duration::from_secs(1) };
+        let open = |username: usize, password: usize| {
+            let login = Credentials { username: "u".repeat(username), password: "p".repeat(password).into() };
+            Ipmi::new(&address, SocketAddr::from(([192, 0, 2, 7], 623)), login, times, Shared::default())
+        };
+        assert!(open(16, 20).is_ok());
+        for (username, password) in [(17, 20), (16, 21)] {
+            let error = open(username, password).unwrap_err();
+            assert_eq!((&error.kind, error.delivery), (&BmcErrorKind::Credentials, Delivery::NotSent));
+            assert!(!error.message.contains("ppp"), "{error}");
+        }
     }
 }

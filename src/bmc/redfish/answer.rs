@@ -5,10 +5,13 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode, header};
 use serde_json::Value;
 
+use super::class::{Asked, Login, class};
 use super::line::{Answer, Route};
+use super::message::{self, Meaning};
+use super::plain;
 use crate::bmc::error::{BmcError, BmcErrorKind, Delivery};
 
-/// What is said of a 401, whatever was asked for.
+/// What is said of a refused login, whatever was asked for.
 const LOGIN_REFUSED: &str =
     "refuses the user name or password: correct the Secret of spec.bmc.credentialsRef";
 
@@ -32,6 +35,7 @@ pub(super) fn document(
     path: String,
     what: &str,
     answer: &Answer,
+    login: Login,
 ) -> Result<Document, BmcError> {
     match answer.status {
         StatusCode::OK => {
@@ -40,81 +44,62 @@ pub(super) fn document(
             let etag = in_head.or_else(|| value.get("@odata.etag")?.as_str()).map(str::to_owned);
             Ok(Document { path, etag, value })
         }
-        status => Err(read_error(route, what, status, answer)),
+        status => Err(read_error(route, what, status, answer, login)),
     }
 }
 
 fn not_json(route: &Route, what: &str, answer: &Answer) -> BmcError {
     let kind = media_type(&answer.headers).unwrap_or("no media type");
     let shown = route.voice.quote(kind);
+    let utf_16 = matches!(answer.body.get(..2), Some([0xfe, 0xff] | [0xff, 0xfe]));
+    let encoding = if utf_16 { ", in UTF-16" } else { "" };
     let what = format!(
-        "answered the request for {what} with something that is not a JSON object ({shown}): is it a Redfish BMC?"
+        "answered the request for {what} with something that is not a JSON object ({shown}{encoding}): is it a Redfish BMC?"
     );
     route.error(BmcErrorKind::Protocol, Delivery::Answered, &what)
 }
 
-fn read_error(route: &Route, what: &str, status: StatusCode, answer: &Answer) -> BmcError {
-    let said = said(route, answer);
-    let (kind, text) = match status {
-        StatusCode::UNAUTHORIZED => (BmcErrorKind::Credentials, LOGIN_REFUSED.to_owned()),
-        StatusCode::FORBIDDEN => (
-            BmcErrorKind::Credentials,
-            format!(
-                "forbids to read {what} (403){said}: the account of spec.bmc.credentialsRef is locked or lacks the \
-                 privilege to log in"
-            ),
+fn read_error(route: &Route, what: &str, status: StatusCode, answer: &Answer, login: Login) -> BmcError {
+    let asked = Asked::Read(login);
+    let told = Told::of(route, answer, asked);
+    let (number, said) = (status.as_u16(), &told.said);
+    let kind = class(asked, status, told.meaning, retry_after(&answer.headers));
+    let text = match &kind {
+        BmcErrorKind::Busy(_) => format!("is busy ({number}){said} and is asked again later"),
+        BmcErrorKind::Credentials => told.login_refused(status),
+        BmcErrorKind::Forbidden => format!(
+            "forbids to read {what} ({number}){said}: give the account of spec.bmc.credentialsRef the right to do it"
         ),
-        StatusCode::NOT_FOUND | StatusCode::GONE => {
-            (BmcErrorKind::NotFound, format!("has no {what} ({}): check spec.bmc.address", status.as_u16()))
-        }
-        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => busy(status, answer),
-        _ => {
-            (BmcErrorKind::Protocol, format!("answered {} to the request for {what}{said}", status.as_u16()))
-        }
+        BmcErrorKind::NotFound => format!("has no {what} ({number}){said}: check spec.bmc.address"),
+        _ => format!("answered {number} to the request for {what}{said}"),
     };
     route.error(kind, Delivery::Answered, &text)
 }
 
-fn busy(status: StatusCode, answer: &Answer) -> (BmcErrorKind, String) {
-    (
-        BmcErrorKind::Busy(retry_after(&answer.headers)),
-        format!("is busy ({}) and is asked again later", status.as_u16()),
-    )
-}
-
-/// What the answer to a request that changes the machine means; `what` names the request in messages.
-pub(super) fn action(route: &Route, what: &str, answer: &Answer) -> Result<(), BmcError> {
+/// What the answer to a request that changes the machine, or opens a session, means; `what` names the request in messages.
+pub(super) fn action(route: &Route, asked: Asked, what: &str, answer: &Answer) -> Result<(), BmcError> {
     let status = answer.status;
-    let number = status.as_u16();
-    let said = said(route, answer);
-    let (kind, text) = match status {
-        _ if status.is_success() => return Ok(()),
-        StatusCode::UNAUTHORIZED => (BmcErrorKind::Credentials, LOGIN_REFUSED.to_owned()),
-        StatusCode::FORBIDDEN => (
-            BmcErrorKind::Credentials,
-            format!(
-                "forbids {what} (403){said}: the account of spec.bmc.credentialsRef probably lacks the privilege \
-                 to do it"
-            ),
-        ),
-        StatusCode::NOT_FOUND | StatusCode::GONE => {
-            (BmcErrorKind::NotFound, format!("does not have what {what} is sent to ({number}){said}"))
+    if status.is_success() {
+        return Ok(());
+    }
+    let told = Told::of(route, answer, asked);
+    let (number, said) = (status.as_u16(), &told.said);
+    let kind = class(asked, status, told.meaning, retry_after(&answer.headers));
+    let text = match &kind {
+        BmcErrorKind::Busy(_) if status == StatusCode::PRECONDITION_FAILED => {
+            format!("did not do {what}, because the system has changed since it was read (412){said}")
         }
-        StatusCode::PRECONDITION_FAILED => (
-            BmcErrorKind::Busy(None),
-            format!("did not do {what}, because the system has changed since it was read (412)"),
+        BmcErrorKind::Busy(_) => format!("does not do {what} yet ({number}){said}; it is asked again later"),
+        BmcErrorKind::Credentials => told.login_refused(status),
+        BmcErrorKind::Forbidden => format!(
+            "forbids {what} ({number}){said}: give the account of spec.bmc.credentialsRef the right to do it"
         ),
-        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => busy(status, answer),
-        _ if status.is_redirection() => (
-            BmcErrorKind::Protocol,
-            format!(
-                "redirects {what} ({number}), which is not followed: write its real address into spec.bmc.address"
-            ),
+        BmcErrorKind::NotFound => format!("does not have what {what} is sent to ({number}){said}"),
+        BmcErrorKind::Unsupported => format!("does not offer {what} ({number}){said}"),
+        _ if status.is_redirection() => format!(
+            "redirects {what} ({number}), which is not followed: write its real address into spec.bmc.address"
         ),
-        _ if status.is_client_error() || status == StatusCode::NOT_IMPLEMENTED || !said.is_empty() => {
-            (BmcErrorKind::Refused, format!("refuses {what} ({number}){said}"))
-        }
-        _ => (BmcErrorKind::Protocol, format!("answered {number} to {what}")),
+        _ => format!("refuses {what} ({number}){said}"),
     };
     // A gateway in the BMC that lost patience says nothing about what stands behind it.
     let delivery = match status {
@@ -124,38 +109,61 @@ pub(super) fn action(route: &Route, what: &str, answer: &Answer) -> Result<(), B
     Err(route.error(kind, delivery, &text))
 }
 
+/// What a BMC says beside a status.
+struct Told {
+    /// What its MessageIds mean.
+    meaning: Option<Meaning>,
+    /// Its own words, as the tail of a sentence; empty when it has none.
+    said: String,
+    /// Whether they tell more of a refused login than everybody tells.
+    why: bool,
+}
+
+impl Told {
+    fn of(route: &Route, answer: &Answer, asked: Asked) -> Self {
+        // Whatever the media type says: an error page of JSON is often called text.
+        let parsed = serde_json::from_slice::<Value>(without_mark(&answer.body)).ok();
+        let messages = parsed.as_ref().map(message::messages).unwrap_or_default();
+        let words = match &parsed {
+            Some(_) => message::words(&messages),
+            None => plain::line(&answer.body),
+        };
+        let words = words.map(|words| route.voice.quote(&words)).filter(|words| !words.is_empty());
+        Self {
+            meaning: message::meaning(&messages, asked),
+            said: words.map(|words| format!(": {words:?}")).unwrap_or_default(),
+            why: message::tells_why_of_a_login(&messages),
+        }
+    }
+
+    /// What a BMC says of an account comes first: that it is locked, or that its password must be changed, is not cured by
+    /// another Secret.
+    fn login_refused(&self, status: StatusCode) -> String {
+        if !self.why {
+            return LOGIN_REFUSED.to_owned();
+        }
+        format!(
+            "does not let the account of spec.bmc.credentialsRef log in ({}){}; look at the account there, or correct the Secret",
+            status.as_u16(),
+            self.said
+        )
+    }
+}
+
 /// The JSON object in an answer.
 fn json(answer: &Answer) -> Option<Value> {
     let is_json = media_type(&answer.headers).is_none_or(|kind| kind.contains("json"));
-    let value = is_json.then(|| serde_json::from_slice(&answer.body).ok()).flatten()?;
+    let value = is_json.then(|| serde_json::from_slice(without_mark(&answer.body)).ok()).flatten()?;
     Value::is_object(&value).then_some(value)
+}
+
+/// A body without the byte order mark that some begin their UTF-8 with.
+fn without_mark(body: &[u8]) -> &[u8] {
+    body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
 
 fn media_type(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::CONTENT_TYPE)?.to_str().ok()?.split(';').next().map(str::trim)
-}
-
-/// The BMC's own words about an error, as the tail of a sentence; empty when it has none.
-fn said(route: &Route, answer: &Answer) -> String {
-    let words = json(answer).and_then(|body| words(&body)).map(|words| route.voice.quote(&words));
-    words.filter(|words| !words.is_empty()).map(|words| format!(": {words:?}")).unwrap_or_default()
-}
-
-/// The first message with a text: many BMCs send the list as one object, or outside `error`.
-fn words(body: &Value) -> Option<String> {
-    const LIST: &str = "@Message.ExtendedInfo";
-    let error = body.get("error").unwrap_or(body);
-    let list = error.get(LIST).or_else(|| body.get(LIST));
-    let messages = match list {
-        Some(Value::Array(all)) => all.as_slice(),
-        Some(one) => std::slice::from_ref(one),
-        None => &[],
-    };
-    let text = |value: &Value, name: &str| {
-        value.get(name).and_then(Value::as_str).filter(|text| !text.trim().is_empty()).map(str::to_owned)
-    };
-    let first = |name: &str| messages.iter().find_map(|message| text(message, name));
-    first("Message").or_else(|| text(error, "message")).or_else(|| first("MessageId"))
 }
 
 /// `Retry-After` in seconds; a date is not read, because the BMC's clock is seldom right.

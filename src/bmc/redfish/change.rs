@@ -8,11 +8,13 @@ use tokio::time::Instant;
 
 use super::answer::{self, Document};
 use super::boot::{self, Wish};
+use super::class::Asked;
 use super::line::Line;
 use super::media;
 use super::origin::LinkRefused;
 use super::system;
 use super::{Found, Redfish};
+use crate::api::hardware::PowerState;
 use crate::bmc::error::{BmcError, BmcErrorKind, Delivery};
 use crate::bmc::{Beside, ImageUrl};
 use crate::job::RequestKind;
@@ -32,7 +34,7 @@ enum Change {
 impl Change {
     const fn of(kind: RequestKind) -> Self {
         match kind {
-            RequestKind::GracefulShutdown => Self::Reset(&["GracefulShutdown"]),
+            RequestKind::GracefulShutdown => Self::Reset(system::SOFT),
             RequestKind::ForceOff => Self::Reset(&["ForceOff"]),
             RequestKind::PowerOn => Self::Reset(&["On", "ForceOn"]),
             RequestKind::BootFromNetworkOnce => Self::Boot(Wish::Once(&["Pxe"])),
@@ -90,12 +92,19 @@ impl Redfish {
         candidates: &[&'static str],
     ) -> Result<(), BmcError> {
         let Some(reset) = &found.reset else {
-            return Err(self.unsent(BmcErrorKind::Refused, "offers no reset action for this system"));
+            return Err(self.unsent(BmcErrorKind::Unsupported, "offers no reset action for this system"));
         };
         let what = system::reset_type(candidates, reset.offered.as_deref())
             .map_err(|offered| self.not_offered(kind, &offered))?;
+        if what == system::BUTTON && found.power != PowerState::PoweredOn {
+            // The button would switch on what is off.
+            let text =
+                "offers only the power button to shut down, which is not pressed before the machine reads On";
+            return Err(self.route.error(BmcErrorKind::Busy(None), Delivery::Answered, text));
+        }
         let target = self.target(&found.path, &reset.target, "reset")?;
-        self.guarded(line, place(found), (Method::POST, &target), what, &json!({"ResetType": what})).await
+        let request = (Method::POST, target.as_str());
+        self.guarded(line, Asked::Reset, place(found), request, what, &json!({"ResetType": what})).await
     }
 
     async fn set_boot(
@@ -113,7 +122,8 @@ impl Redfish {
         };
         let body = boot::body(wish, found.boot_targets.as_deref(), uri)
             .map_err(|offered| self.not_offered(kind, &offered))?;
-        self.guarded(line, place(found), (Method::PATCH, &found.path), kind.as_str(), &body).await
+        let request = (Method::PATCH, found.path.as_str());
+        self.guarded(line, Asked::Change, place(found), request, kind.as_str(), &body).await
     }
 
     async fn insert(
@@ -127,15 +137,17 @@ impl Redfish {
         let what = kind.as_str();
         let Some((target, info)) = media::action(&drive.value, "#VirtualMedia.InsertMedia") else {
             let body = media::inserted(image);
-            return self.guarded(line, place_of(&drive), (Method::PATCH, &drive.path), what, &body).await;
+            return self
+                .guarded(line, Asked::Change, place_of(&drive), (Method::PATCH, &drive.path), what, &body)
+                .await;
         };
         let target = self.target(&drive.path, target, "media")?;
         let info = match info {
-            Some(info) => line.optional(&drive.path, &info).await.map_err(nothing_sent)?,
+            Some(info) => line.description(&drive.path, &info).await.map_err(nothing_sent)?,
             None => None,
         };
         let body = media::insertion(image, info.as_ref().map(|info| &info.value));
-        self.guarded(line, (&drive.path, None), (Method::POST, &target), what, &body).await
+        self.guarded(line, Asked::Change, (&drive.path, None), (Method::POST, &target), what, &body).await
     }
 
     async fn eject(&self, line: &mut Line<'_>, found: &Found, kind: RequestKind) -> Result<(), BmcError> {
@@ -143,10 +155,13 @@ impl Redfish {
         let what = kind.as_str();
         let Some((target, _)) = media::action(&drive.value, "#VirtualMedia.EjectMedia") else {
             let body = media::ejected();
-            return self.guarded(line, place_of(&drive), (Method::PATCH, &drive.path), what, &body).await;
+            return self
+                .guarded(line, Asked::Change, place_of(&drive), (Method::PATCH, &drive.path), what, &body)
+                .await;
         };
         let target = self.target(&drive.path, target, "media")?;
-        self.guarded(line, (&drive.path, None), (Method::POST, &target), what, &json!({})).await
+        self.guarded(line, Asked::Change, (&drive.path, None), (Method::POST, &target), what, &json!({}))
+            .await
     }
 
     /// A BMC's words about an image may repeat its address, and with it a token.
@@ -162,7 +177,7 @@ impl Redfish {
     /// Looks for the virtual CD drive; what goes wrong here has sent nothing.
     async fn drive(&self, line: &mut Line<'_>, found: &Found) -> Result<Document, BmcError> {
         let drive = media::drive(line, &found.path, &found.media).await.map_err(nothing_sent)?;
-        drive.ok_or_else(|| self.unsent(BmcErrorKind::Refused, "has no virtual CD drive for this system"))
+        drive.ok_or_else(|| self.unsent(BmcErrorKind::Unsupported, "has no virtual CD drive for this system"))
     }
 
     fn target(&self, at: &str, link: &str, action: &str) -> Result<String, BmcError> {
@@ -181,6 +196,7 @@ impl Redfish {
     async fn guarded(
         &self,
         line: &mut Line<'_>,
+        asked: Asked,
         (changed, etag): (&str, Option<&str>),
         (method, path): (Method, &str),
         what: &str,
@@ -190,7 +206,7 @@ impl Redfish {
         let guard = known.guard(self.route.peer, changed, etag);
         let answer = line.change(method, path, body.to_string(), guard).await?;
         known.learn(self.route.peer, changed, guard.is_some(), answer.status);
-        answer::action(&self.route, what, &answer)
+        answer::action(&self.route, asked, what, &answer)
     }
 
     fn unsent(&self, kind: BmcErrorKind, text: &str) -> BmcError {
@@ -199,7 +215,10 @@ impl Redfish {
 
     fn not_offered(&self, kind: RequestKind, offered: &str) -> BmcError {
         let offered = self.route.voice.quote(offered);
-        self.unsent(BmcErrorKind::Refused, &format!("does not offer {} (it offers {offered})", kind.as_str()))
+        self.unsent(
+            BmcErrorKind::Unsupported,
+            &format!("does not offer {} (it offers {offered})", kind.as_str()),
+        )
     }
 }
 

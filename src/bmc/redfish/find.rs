@@ -78,15 +78,22 @@ pub(super) async fn known(
 
 /// For BMCs whose paths are not their ids.
 async fn by_own_id(line: &mut Line<'_>, members: &[String], wanted: &str) -> Result<Document, BmcError> {
+    let mut unread = None;
     if members.len() <= READ_MAX {
         for path in members {
             let member = serde_json::json!({"@odata.id": path});
-            if let Some(document) = line.optional("/", &member).await?
-                && document.value.get("Id").and_then(Value::as_str) == Some(wanted)
-            {
-                return Ok(document);
+            match line.optional("/", &member).await {
+                Ok(Some(document)) if document.value.get("Id").and_then(Value::as_str) == Some(wanted) => {
+                    return Ok(document);
+                }
+                Ok(_) => {}
+                Err(error) => unread = Some(error),
             }
         }
+    }
+    // One that could not be read may be the one.
+    if let Some(error) = unread {
+        return Err(error);
     }
     let has = match members {
         [] => "it has none".to_owned(),

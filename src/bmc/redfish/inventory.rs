@@ -6,8 +6,8 @@ use serde_json::Value;
 use super::answer::Document;
 use super::line::Line;
 use super::system;
-use crate::api::hardware::{Disk, Hardware, Nic};
-use crate::bmc::error::BmcError;
+use crate::api::hardware::{self, Disk, Hardware, HardwarePart, Nic};
+use crate::bmc::error::{BmcError, BmcErrorKind};
 use crate::bmc::text::{FIELD_MAX, field, printable, serial};
 
 const NICS_MAX: usize = 64;
@@ -16,15 +16,19 @@ const CONTROLLERS_MAX: usize = 32;
 const PROCESSORS_MAX: usize = 32;
 
 /// Reads everything below a system that was read just now. At most some 500 requests, all within the time of an inspection;
-/// a usual machine takes 20.
+/// a usual machine takes 20. A part that is there and cannot be read is named in the end, and what was read of it is as good
+/// as nothing; only a login that is refused in the middle is an error.
 pub(super) async fn read(line: &mut Line<'_>, found: &Document) -> Result<Hardware, BmcError> {
     let told = &found.value;
     let identity = system::identity(told);
     let summary = |name: &str, value: &str| told.get(name).and_then(|summary| summary.get(value));
+    let mut reader = Reader { line, unread: Vec::new() };
     let cpus = match summary("ProcessorSummary", "Count").and_then(positive) {
         Some(count) => Some(count),
-        None => processors(line, found).await?,
+        None => reader.processors(found).await?,
     };
+    let nics = reader.nics(found).await?;
+    let disks = reader.disks(found).await?;
     Ok(Hardware {
         manufacturer: field(told, "Manufacturer"),
         model: field(told, "Model"),
@@ -33,103 +37,160 @@ pub(super) async fn read(line: &mut Line<'_>, found: &Document) -> Result<Hardwa
         bios_version: field(told, "BiosVersion"),
         cpus,
         memory_gib: summary("MemorySummary", "TotalSystemMemoryGiB").and_then(positive),
-        nics: nics(line, found).await?,
-        disks: disks(line, found).await?,
+        nics,
+        disks,
+        unread: reader.unread,
     })
 }
 
-async fn processors(line: &mut Line<'_>, found: &Document) -> Result<Option<i64>, BmcError> {
-    let parts = line.optional_members(&found.path, found.value.get("Processors"), PROCESSORS_MAX).await?;
-    let mut count = 0;
-    for path in parts {
-        let part = line.optional("/", &link(&path)).await?;
-        let kind = part.as_ref().map(|part| part.value.get("ProcessorType").and_then(Value::as_str));
-        // Accelerators are in this collection too.
-        count += i64::from(matches!(kind, Some(None | Some("CPU"))));
-    }
-    Ok((count > 0).then_some(count))
+/// Reads parts, and remembers what it could not read.
+struct Reader<'r, 'line> {
+    line: &'r mut Line<'line>,
+    unread: Vec<HardwarePart>,
 }
 
-async fn nics(line: &mut Line<'_>, found: &Document) -> Result<Vec<Nic>, BmcError> {
-    let mut nics = Vec::new();
-    for path in line.optional_members(&found.path, found.value.get("EthernetInterfaces"), NICS_MAX).await? {
-        nics.extend(line.optional("/", &link(&path)).await?.as_ref().and_then(nic));
+impl Reader<'_, '_> {
+    /// Notes a part that is there and cannot be read; whether it is worth trying the next document of it.
+    fn missed(&mut self, part: HardwarePart, error: BmcError) -> Result<Next, BmcError> {
+        if error.kind == BmcErrorKind::Credentials {
+            return Err(error);
+        }
+        tracing::debug!(part = part.as_str(), "a part of a machine cannot be read: {error}");
+        if !self.unread.contains(&part) {
+            self.unread.push(part);
+        }
+        Ok(match error.kind {
+            BmcErrorKind::Unreachable | BmcErrorKind::Timeout => Next::Never,
+            _ => Next::Try,
+        })
     }
-    nics.sort_by(|a, b| {
-        let rest = |nic: &Nic| (nic.mac_address.clone(), nic.speed_mbps);
-        natural(&a.name, &b.name).then_with(|| rest(a).cmp(&rest(b)))
-    });
-    Ok(nics)
+
+    async fn members(
+        &mut self,
+        part: HardwarePart,
+        found: &Document,
+        name: &str,
+        most: usize,
+    ) -> Result<Vec<String>, BmcError> {
+        match self.line.optional_members(&found.path, found.value.get(name), most).await {
+            Ok(paths) => Ok(paths),
+            Err(error) => self.missed(part, error).map(|_| Vec::new()),
+        }
+    }
+
+    /// The documents at these paths.
+    async fn documents(&mut self, part: HardwarePart, paths: Vec<String>) -> Result<Vec<Document>, BmcError> {
+        let mut documents = Vec::new();
+        for path in paths {
+            match self.line.optional("/", &link(&path)).await {
+                Ok(document) => documents.extend(document),
+                Err(error) => {
+                    if self.missed(part, error)? == Next::Never {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(documents)
+    }
+
+    async fn processors(&mut self, found: &Document) -> Result<Option<i64>, BmcError> {
+        const PART: HardwarePart = HardwarePart::Processors;
+        let paths = self.members(PART, found, "Processors", PROCESSORS_MAX).await?;
+        let mut count = 0;
+        for part in self.documents(PART, paths).await? {
+            let kind = part.value.get("ProcessorType").and_then(Value::as_str);
+            // Accelerators are in this collection too.
+            count += i64::from(matches!(kind, None | Some("CPU")));
+        }
+        Ok((count > 0).then_some(count))
+    }
+
+    async fn nics(&mut self, found: &Document) -> Result<Vec<Nic>, BmcError> {
+        const PART: HardwarePart = HardwarePart::NetworkInterfaces;
+        let paths = self.members(PART, found, "EthernetInterfaces", NICS_MAX).await?;
+        let mut nics: Vec<Nic> = self.documents(PART, paths).await?.iter().filter_map(nic).collect();
+        nics.sort_by(|a, b| {
+            let rest = |nic: &Nic| (nic.mac_address.clone(), nic.speed_mbps);
+            natural(&a.name, &b.name).then_with(|| rest(a).cmp(&rest(b)))
+        });
+        Ok(nics)
+    }
+
+    async fn disks(&mut self, found: &Document) -> Result<Vec<Disk>, BmcError> {
+        let mut disks = self.drives(found).await?;
+        if disks.is_empty() {
+            disks = self.simple(found).await?;
+        }
+        disks.sort_by(|a, b| {
+            let rest = |disk: &Disk| (disk.serial_number.clone(), disk.model.clone(), disk.size_bytes);
+            natural(&a.name, &b.name).then_with(|| rest(a).cmp(&rest(b)))
+        });
+        disks.truncate(DISKS_MAX);
+        Ok(disks)
+    }
+
+    /// `Storage`, its controllers, their `Drives`.
+    async fn drives(&mut self, found: &Document) -> Result<Vec<Disk>, BmcError> {
+        let controllers = self.members(HardwarePart::Disks, found, "Storage", CONTROLLERS_MAX).await?;
+        let mut paths = Vec::new();
+        for controller in self.documents(HardwarePart::Disks, controllers).await? {
+            let drives =
+                controller.value.get("Drives").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+            let links = drives.iter().filter_map(super::read::link_of);
+            let origin = &self.line.route.origin;
+            paths.extend(links.filter_map(|link| origin.follow(&controller.path, link).ok()));
+        }
+        // A drive with two paths is one drive. Sorted before the cut, so that it is always the same ones.
+        paths.sort();
+        paths.dedup();
+        paths.truncate(DISKS_MAX);
+        let drives = self.documents(HardwarePart::Disks, paths).await?;
+        Ok(drives.iter().filter_map(|part| disk(&part.value, serial(&part.value, "SerialNumber"))).collect())
+    }
+
+    /// `SimpleStorage` of older BMCs: the devices stand in the controller itself.
+    async fn simple(&mut self, found: &Document) -> Result<Vec<Disk>, BmcError> {
+        let controllers = self.members(HardwarePart::Disks, found, "SimpleStorage", CONTROLLERS_MAX).await?;
+        let mut disks = Vec::new();
+        for controller in self.documents(HardwarePart::Disks, controllers).await? {
+            let devices =
+                controller.value.get("Devices").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+            disks.extend(devices.iter().filter_map(|told| disk(told, None)));
+        }
+        Ok(disks)
+    }
+}
+
+/// Whether the next document of a part may be read.
+#[derive(PartialEq, Eq)]
+enum Next {
+    Try,
+    /// Nobody answers any more, or the time is over.
+    Never,
 }
 
 fn nic(part: &Document) -> Option<Nic> {
     let told = &part.value;
+    // The BMC's own card in the machine, and the same one in each of many machines.
+    if told.get("Links").and_then(|links| links.get("HostInterface")).is_some_and(Value::is_object) {
+        return None;
+    }
     let address = |name: &str| told.get(name).and_then(Value::as_str).and_then(mac);
-    Some(Nic {
+    let (used, permanent) = (address("MACAddress"), address("PermanentMACAddress"));
+    let is_ethernet = |mac: &Option<String>| mac.as_deref().is_some_and(hardware::is_ethernet);
+    let mac_address =
+        if is_ethernet(&used) || !is_ethernet(&permanent) { used.or(permanent) } else { permanent };
+    Some(Nic { name: name(told)?, mac_address, speed_mbps: told.get("SpeedMbps").and_then(positive) })
+}
+
+fn disk(told: &Value, serial_number: Option<String>) -> Option<Disk> {
+    Some(Disk {
         name: name(told)?,
-        mac_address: address("MACAddress").or_else(|| address("PermanentMACAddress")),
-        speed_mbps: told.get("SpeedMbps").and_then(positive),
+        model: field(told, "Model"),
+        serial_number,
+        size_bytes: told.get("CapacityBytes").and_then(positive),
     })
-}
-
-async fn disks(line: &mut Line<'_>, found: &Document) -> Result<Vec<Disk>, BmcError> {
-    let mut disks = drives(line, found).await?;
-    if disks.is_empty() {
-        disks = simple(line, found).await?;
-    }
-    disks.sort_by(|a, b| {
-        let rest = |disk: &Disk| (disk.serial_number.clone(), disk.model.clone(), disk.size_bytes);
-        natural(&a.name, &b.name).then_with(|| rest(a).cmp(&rest(b)))
-    });
-    disks.truncate(DISKS_MAX);
-    Ok(disks)
-}
-
-/// `Storage`, its controllers, their `Drives`.
-async fn drives(line: &mut Line<'_>, found: &Document) -> Result<Vec<Disk>, BmcError> {
-    let mut paths = Vec::new();
-    for path in line.optional_members(&found.path, found.value.get("Storage"), CONTROLLERS_MAX).await? {
-        let Some(controller) = line.optional("/", &link(&path)).await? else { continue };
-        let drives = controller.value.get("Drives").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-        let links = drives.iter().filter_map(super::read::link_of);
-        paths.extend(links.filter_map(|link| line.route.origin.follow(&controller.path, link).ok()));
-    }
-    // A drive with two paths is one drive. Sorted before the cut, so that it is always the same ones.
-    paths.sort();
-    paths.dedup();
-    paths.truncate(DISKS_MAX);
-    let mut disks = Vec::new();
-    for path in paths {
-        disks.extend(line.optional("/", &link(&path)).await?.as_ref().and_then(|part| {
-            let told = &part.value;
-            Some(Disk {
-                name: name(told)?,
-                model: field(told, "Model"),
-                serial_number: serial(told, "SerialNumber"),
-                size_bytes: told.get("CapacityBytes").and_then(positive),
-            })
-        }));
-    }
-    Ok(disks)
-}
-
-/// `SimpleStorage` of older BMCs: the devices stand in the controller itself.
-async fn simple(line: &mut Line<'_>, found: &Document) -> Result<Vec<Disk>, BmcError> {
-    let mut disks = Vec::new();
-    for path in line.optional_members(&found.path, found.value.get("SimpleStorage"), CONTROLLERS_MAX).await? {
-        let Some(controller) = line.optional("/", &link(&path)).await? else { continue };
-        let devices =
-            controller.value.get("Devices").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-        disks.extend(devices.iter().filter_map(|told| {
-            Some(Disk {
-                name: name(told)?,
-                model: field(told, "Model"),
-                serial_number: None,
-                size_bytes: told.get("CapacityBytes").and_then(positive),
-            })
-        }));
-    }
-    Ok(disks)
 }
 
 fn link(path: &str) -> Value {

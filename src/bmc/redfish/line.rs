@@ -21,6 +21,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
+use super::class::Login;
+use super::encoding::{self, Unreadable};
 use super::login::{NeedSessions, Signed};
 use super::origin::Origin;
 use crate::bmc::error::{BmcError, BmcErrorKind, Delivery};
@@ -87,6 +89,8 @@ pub(super) struct Line<'a> {
     /// Who asks.
     pub(super) signed: Signed,
     pub(super) need_sessions: NeedSessions,
+    /// Whether this login was let in during this turn.
+    pub(super) login: Login,
     open: Option<Open>,
     _pass: Pass,
 }
@@ -106,7 +110,15 @@ impl Drop for Open {
 
 impl<'a> Line<'a> {
     pub(super) fn new(route: &'a Route, until: Instant, need_sessions: NeedSessions, pass: Pass) -> Self {
-        Self { route, until, signed: Signed::Basic, need_sessions, open: None, _pass: pass }
+        Self {
+            route,
+            until,
+            signed: Signed::Basic,
+            need_sessions,
+            login: Login::Untried,
+            open: None,
+            _pass: pass,
+        }
     }
 
     /// Whether this BMC was found to need a session.
@@ -165,6 +177,8 @@ impl<'a> Line<'a> {
             .uri(path)
             .header(header::HOST, self.route.origin.host_header())
             .header(header::ACCEPT, "application/json")
+            // Without it some BMCs compress what they send.
+            .header(header::ACCEPT_ENCODING, "identity")
             .header(header::USER_AGENT, concat!("autobuild/", env!("CARGO_PKG_VERSION")))
             .header("odata-version", "4.0")
             .body(Full::default())
@@ -234,9 +248,10 @@ impl<'a> Line<'a> {
         let read = timeout_at(by, Limited::new(body, BODY_MAX).collect()).await;
         let route = self.route;
         let failed = match read {
-            Ok(Ok(body)) => {
-                return Ok(Answer { status: head.status, headers: head.headers, body: body.to_bytes() });
-            }
+            Ok(Ok(body)) => match encoding::decoded(&head.headers, body.to_bytes()) {
+                Ok(body) => return Ok(Answer { status: head.status, headers: head.headers, body }),
+                Err(unreadable) => route.unreadable(&unreadable),
+            },
             Ok(Err(error)) if error.is::<LengthLimitError>() => route.error(
                 BmcErrorKind::Protocol,
                 Delivery::Answered,
@@ -258,6 +273,17 @@ impl Route {
     /// An error whose sentence starts with the BMC.
     pub(super) fn error(&self, kind: BmcErrorKind, delivery: Delivery, what: &str) -> BmcError {
         BmcError::new(kind, delivery, format!("the BMC {} {what}", self.voice.name))
+    }
+
+    fn unreadable(&self, why: &Unreadable) -> BmcError {
+        let what = match why {
+            Unreadable::TooLarge => format!("answered with more than {BODY_MAX} bytes, compressed"),
+            Unreadable::Broken => "answered with something compressed that cannot be read".to_owned(),
+            Unreadable::Unknown(name) => {
+                format!("answered in an encoding that nobody asked for ({})", self.voice.quote(name))
+            }
+        };
+        self.error(BmcErrorKind::Protocol, Delivery::Answered, &what)
     }
 
     fn timeout(&self, delivery: Delivery, what: &str) -> BmcError {

@@ -14,6 +14,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::answer;
+use super::class::{Asked, Login};
 use super::line::{Answer, Line};
 use crate::bmc::credentials::Credentials;
 use crate::bmc::error::{BmcError, BmcErrorKind, Delivery};
@@ -125,7 +126,7 @@ impl Line<'_> {
             return Ok(false);
         }
         // A refusal here has changed nothing on the machine.
-        answer::action(self.route, "a session", &answer)
+        answer::action(self.route, Asked::Session, "a session", &answer)
             .map_err(|error| BmcError { delivery: Delivery::NotSent, ..error })?;
         let Some(mut token) = answer.headers.get(TOKEN).cloned() else {
             let what = "opened a session without an X-Auth-Token";
@@ -136,6 +137,7 @@ impl Line<'_> {
         let path = location.and_then(|to| self.route.origin.follow(SESSIONS, to).ok());
         self.need_sessions.learn(peer, true);
         self.signed = Signed::Session(Session { token, path });
+        self.login = Login::Proven;
         Ok(true)
     }
 

@@ -34,37 +34,57 @@ impl Links {
     }
 }
 
-/// Finds the first drive for CDs.
+/// Finds the first drive for CDs. Where there is none, what could not be read on the way is an error: it may be there.
 pub(super) async fn drive(
     line: &mut Line<'_>,
     at: &str,
     links: &Links,
 ) -> Result<Option<Document>, BmcError> {
+    let mut unread = None;
     if let Some(own) = &links.own
-        && let Some(found) = among(line, at, own).await?
+        && let Some(found) = among(line, at, own, &mut unread).await
     {
         return Ok(Some(found));
     }
     for manager in &links.managers {
-        let Some(manager) = line.optional(at, manager).await? else { continue };
+        let manager = match line.optional(at, manager).await {
+            Ok(Some(manager)) => manager,
+            Ok(None) => continue,
+            Err(error) => {
+                unread = Some(error);
+                continue;
+            }
+        };
         if let Some(link) = manager.value.get("VirtualMedia")
-            && let Some(found) = among(line, &manager.path, link).await?
+            && let Some(found) = among(line, &manager.path, link, &mut unread).await
         {
             return Ok(Some(found));
         }
     }
-    Ok(None)
+    unread.map_or(Ok(None), Err)
 }
 
-async fn among(line: &mut Line<'_>, at: &str, collection: &Value) -> Result<Option<Document>, BmcError> {
-    for path in line.optional_members(at, Some(collection), DRIVES_MAX).await? {
-        if let Some(drive) = line.optional("/", &json!({"@odata.id": path})).await?
-            && is_for_cds(&drive.value)
-        {
-            return Ok(Some(drive));
+async fn among(
+    line: &mut Line<'_>,
+    at: &str,
+    collection: &Value,
+    unread: &mut Option<BmcError>,
+) -> Option<Document> {
+    let paths = match line.optional_members(at, Some(collection), DRIVES_MAX).await {
+        Ok(paths) => paths,
+        Err(error) => {
+            *unread = Some(error);
+            return None;
+        }
+    };
+    for path in paths {
+        match line.optional("/", &json!({"@odata.id": path})).await {
+            Ok(Some(drive)) if is_for_cds(&drive.value) => return Some(drive),
+            Ok(_) => {}
+            Err(error) => *unread = Some(error),
         }
     }
-    Ok(None)
+    None
 }
 
 fn is_for_cds(drive: &Value) -> bool {

@@ -1,19 +1,23 @@
 //! The Redfish backend: a client of the few resources that matter here.
 //!
 //! A call goes: `mod` (the verbs, their time, their metrics) - `find` (which system) - `read` (links, redirects) -
-//! `login` (Basic, or a session for a turn) - `line` (the wire) - `answer` (what a status means). `change` sends what changes the machine. `system`, `boot`,
+//! `login` (Basic, or a session for a turn) - `line` (the wire) - `answer` (what a status means: `class`, `message`, `plain`). `change` sends what changes the machine. `system`, `boot`,
 //! `media`, `inventory` and `origin` judge what was read.
 #![expect(clippy::disallowed_methods, reason = "requests have deadlines")]
 
 mod answer;
 mod boot;
 mod change;
+mod class;
+mod encoding;
 mod find;
 mod inventory;
 mod line;
 mod login;
 mod media;
+mod message;
 mod origin;
+mod plain;
 mod preconditions;
 mod read;
 mod system;
@@ -44,6 +48,7 @@ use super::gate::Gates;
 use super::text::{self, Voice};
 use super::{Beside, Bmc, BootOverride, Media, Probe};
 use crate::api::bmc_address::BmcAddress;
+use crate::api::hardware::PowerState;
 use crate::job::{Reading, RequestKind};
 
 /// How long calls may take.
@@ -77,6 +82,7 @@ pub(super) struct Redfish {
 struct Found {
     path: String,
     etag: Option<String>,
+    power: PowerState,
     reset: Option<Reset>,
     /// What a boot override may name, where the BMC says it.
     boot_targets: Option<Vec<String>>,
@@ -171,7 +177,7 @@ impl Redfish {
                 match (known.and_then(|known| known.offered), system::action_info(&document.value)) {
                     (Some(offered), _) => Some(offered),
                     (None, Some(info)) => {
-                        line.optional(&document.path, &info).await?.as_ref().and_then(system::offered)
+                        line.description(&document.path, &info).await?.as_ref().and_then(system::offered)
                     }
                     (None, None) => None,
                 };
@@ -180,7 +186,8 @@ impl Redfish {
         let boot_targets = boot::offered(&document.value);
         let media = media::Links::of(&document.value);
         let http_uri = boot::http_uri(&document.value);
-        self.remember(Some(Found { path, etag, reset, boot_targets, http_uri, media }));
+        let power = system::power(&document.value);
+        self.remember(Some(Found { path, etag, power, reset, boot_targets, http_uri, media }));
         Ok(document)
     }
 

@@ -4,6 +4,7 @@ use http::{StatusCode, header};
 use serde_json::Value;
 
 use super::answer::{self, Document};
+use super::class::Login;
 use super::line::{Answer, Line};
 use super::origin::LinkRefused;
 use crate::bmc::error::{BmcError, BmcErrorKind, Delivery};
@@ -16,30 +17,47 @@ const PAGES_MAX: usize = 32;
 const MEMBERS_MAX: usize = 1024;
 /// What parts are called in messages: which one it was does not matter to anybody.
 const PART: &str = "a part of the system";
+const ODD_LINK: &str = "has a link to a part of the system that leads nowhere, or elsewhere";
 
 impl Line<'_> {
     /// Reads what must be there; `what` names it in messages.
     pub(super) async fn document(&mut self, path: &str, what: &str) -> Result<Document, BmcError> {
         let (path, answer) = self.fetch(path, what).await?;
-        answer::document(self.route, path, what, &answer)
+        self.judge(path, what, &answer)
     }
 
-    /// Reads what may be missing, forbidden or odd: then it is nothing. A BMC that does not answer, refuses the login
-    /// or is busy is an error here too: nothing read would look like nothing there.
-    pub(super) async fn optional(&mut self, at: &str, link: &Value) -> Result<Option<Document>, BmcError> {
-        let Some(path) = link_of(link).and_then(|link| self.route.origin.follow(at, link).ok()) else {
-            return Ok(None);
-        };
-        let odd = |error: BmcError| match error.kind {
-            BmcErrorKind::NotFound | BmcErrorKind::Protocol | BmcErrorKind::AddressNotAllowed => Ok(None),
-            _ => Err(error),
-        };
-        match self.fetch(&path, PART).await {
-            // The system itself was read with this login: it is about this part alone.
-            Ok((_, answer)) if answer.status == StatusCode::FORBIDDEN => Ok(None),
-            Ok((path, answer)) => answer::document(self.route, path, PART, &answer).map(Some).or_else(odd),
-            Err(error) => odd(error),
+    /// The document in an answer. Whoever is given one was let in, unless it is open to everybody.
+    fn judge(&mut self, path: String, what: &str, answer: &Answer) -> Result<Document, BmcError> {
+        let document = answer::document(self.route, path, what, answer, self.login)?;
+        if !is_open_to_all(&document.path) {
+            self.login = Login::Proven;
         }
+        Ok(document)
+    }
+
+    /// Reads what may be missing: then it is nothing. What is there and cannot be read, or leads elsewhere, is an error:
+    /// nothing read would look like nothing there.
+    pub(super) async fn optional(&mut self, at: &str, link: &Value) -> Result<Option<Document>, BmcError> {
+        if link.is_null() {
+            return Ok(None);
+        }
+        let followed = link_of(link).map(|link| self.route.origin.follow(at, link));
+        let Some(Ok(path)) = followed else {
+            return Err(self.route.error(BmcErrorKind::Protocol, Delivery::Answered, ODD_LINK));
+        };
+        let (path, answer) = self.fetch(&path, PART).await?;
+        if is_missing(answer.status) {
+            return Ok(None);
+        }
+        self.judge(path, PART, &answer).map(Some)
+    }
+
+    /// Reads what only describes: an odd one is as good as none.
+    pub(super) async fn description(&mut self, at: &str, link: &Value) -> Result<Option<Document>, BmcError> {
+        self.optional(at, link).await.or_else(|error| match error.kind {
+            BmcErrorKind::Protocol | BmcErrorKind::Forbidden | BmcErrorKind::AddressNotAllowed => Ok(None),
+            _ => Err(error),
+        })
     }
 
     /// The members of a collection that is there, at most `most`, page by page.
@@ -52,7 +70,14 @@ impl Line<'_> {
         let mut found = Vec::new();
         let mut page = first;
         for _ in 0..PAGES_MAX {
-            let members = page.value.get("Members").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+            let members = match page.value.get("Members") {
+                Some(Value::Array(all)) => all.as_slice(),
+                None | Some(Value::Null) => &[],
+                Some(_) => {
+                    let text = format!("shows a {what} whose Members are no list");
+                    return Err(self.route.error(BmcErrorKind::Protocol, Delivery::Answered, &text));
+                }
+            };
             let links = members.iter().filter_map(link_of);
             found.extend(links.filter_map(|link| self.route.origin.follow(&page.path, link).ok()));
             let next = page.value.get("Members@odata.nextLink").and_then(Value::as_str);
@@ -106,6 +131,23 @@ impl Line<'_> {
         let text = format!("redirects the request for {what} more than {REDIRECTS_MAX} times");
         Err(self.route.error(BmcErrorKind::Protocol, Delivery::Answered, &text))
     }
+}
+
+/// Whether a part is not there: nothing at that path, or nothing that this BMC knows how to read.
+const fn is_missing(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::NOT_FOUND
+            | StatusCode::GONE
+            | StatusCode::METHOD_NOT_ALLOWED
+            | StatusCode::NOT_IMPLEMENTED
+    )
+}
+
+/// What a BMC shows without a login (DSP0266 section 13.2.1).
+fn is_open_to_all(path: &str) -> bool {
+    let path = path.trim_end_matches('/');
+    matches!(path, "/redfish" | "/redfish/v1" | "/redfish/v1/odata" | "/redfish/v1/$metadata")
 }
 
 /// The link in `{"@odata.id": "…"}`.

@@ -12,6 +12,25 @@ const TIME_MAX: usize = 64;
 /// Reset types that are looked at.
 const TYPES_MAX: usize = 64;
 
+/// What asks the operating system to shut down, best first: `Off` is Cray EX's name for it; a press of the power button means
+/// the same to an operating system, and is all that iLO 5 1.x and iDRAC 8 offer.
+pub(super) const SOFT: &[&str] = &["GracefulShutdown", "Off", BUTTON];
+/// A press of the power button: what is off goes on with it.
+pub(super) const BUTTON: &str = "PushPowerButton";
+/// The reset types that are known to be glued together by some firmware, longest first where one begins another.
+const RESET_TYPES: &[&str] = &[
+    "GracefulShutdown",
+    "GracefulRestart",
+    "PushPowerButton",
+    "ForceRestart",
+    "FullPowerCycle",
+    "PowerCycle",
+    "ForceOff",
+    "ForceOn",
+    "Nmi",
+    "On",
+];
+
 /// The reset action of a system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Reset {
@@ -56,7 +75,7 @@ fn action(system: &Value) -> Option<&Value> {
 pub(super) fn reset(system: &Value) -> Option<Reset> {
     let action = action(system)?;
     let target = action.get("target")?.as_str()?.to_owned();
-    Some(Reset { target, offered: action.get("ResetType@Redfish.AllowableValues").and_then(texts) })
+    Some(Reset { target, offered: action.get("ResetType@Redfish.AllowableValues").and_then(types) })
 }
 
 /// The document that tells the offered reset types, where the system does not tell them itself.
@@ -71,7 +90,25 @@ pub(super) fn action_info(system: &Value) -> Option<Value> {
 pub(super) fn offered(info: &Document) -> Option<Vec<String>> {
     let parameters = info.value.get("Parameters")?.as_array()?;
     let named = |parameter: &&Value| parameter.get("Name").and_then(Value::as_str) == Some("ResetType");
-    parameters.iter().find(named)?.get("AllowableValues").and_then(texts)
+    parameters.iter().find(named)?.get("AllowableValues").and_then(types)
+}
+
+/// A list of reset types; one text of several that a comma was forgotten in is all of them.
+fn types(value: &Value) -> Option<Vec<String>> {
+    let all = texts(value)?;
+    Some(all.into_iter().flat_map(|text| apart(&text).unwrap_or_else(|| vec![text])).collect())
+}
+
+/// The known reset types that `text` is made of, and of nothing else.
+fn apart(text: &str) -> Option<Vec<String>> {
+    let mut rest = text;
+    let mut found = Vec::new();
+    while !rest.is_empty() {
+        let first = RESET_TYPES.iter().find(|known| rest.starts_with(**known))?;
+        found.push((*first).to_owned());
+        rest = rest.get(first.len()..)?;
+    }
+    (!found.is_empty()).then_some(found)
 }
 
 /// A list of texts, without what is none; `None` for an empty one.
@@ -128,6 +165,22 @@ mod tests {
             json!({"SerialNumber": "Default string", "UUID": "00000000-0000-0000-0000-000000000000"});
         assert_eq!(identity(&nobody), HardwareIdentity::default());
         assert_eq!(identity(&json!({"SerialNumber": 5, "UUID": []})), HardwareIdentity::default());
+    }
+
+    #[test]
+    fn what_shuts_down_softly_is_found_under_each_of_its_names() {
+        let system = |types: Value| json!({"Actions": {"#ComputerSystem.Reset": {"target": "/x", "ResetType@Redfish.AllowableValues": types}}});
+        for (types, expected) in [
+            (json!(["On", "ForceOff", "GracefulShutdown", "PushPowerButton"]), Some("GracefulShutdown")),
+            (json!(["On", "ForceOff", "ForceRestart", "Nmi", "PushPowerButton"]), Some("PushPowerButton")),
+            (json!(["On", "Off", "ForceOff"]), Some("Off")),
+            (json!(["On", "ForceOff", "GracefulShutdownGracefulRestart", "Nmi"]), Some("GracefulShutdown")),
+            (json!(["On", "ForceOff"]), None),
+            (json!(["On", "GracefulShutdownLater"]), None),
+        ] {
+            let offered = reset(&system(types.clone())).unwrap().offered;
+            assert_eq!(reset_type(SOFT, offered.as_deref()).ok(), expected, "{types}");
+        }
     }
 
     #[test]

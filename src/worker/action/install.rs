@@ -50,6 +50,11 @@ async fn begin(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
         Ok(probe) => probe,
         Err(outcome) => return Ok(outcome),
     };
+    if run.checkpoint.install.is_none()
+        && let Err(outcome) = card_is_known(run).await?
+    {
+        return Ok(outcome);
+    }
     let install = match &run.checkpoint.install {
         Some(install) => install.clone(),
         None => match prepared(run, probe.power) {
@@ -64,6 +69,28 @@ async fn begin(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
         BootMethod::HTTP => set_override(run, OverrideTarget::Http, RequestKind::BootFromHttpOnce).await,
         BootMethod::VirtualMedia => medium::insert(run).await,
     }
+}
+
+/// Cards that nobody could read so far are read once more, and waited for: without one nothing is known of what boots.
+async fn card_is_known(run: &mut Run<'_>) -> Result<Result<(), StepOutcome>, Halt> {
+    let unknown = |run: &Run<'_>| {
+        let hardware = run.reading.as_ref().map(|reading| &reading.hardware);
+        run.server().is_some_and(|server| server.spec.boot_mac_address.is_none())
+            && hardware.is_some_and(|all| all.first_ethernet().is_none() && all.may_have_more_nics())
+    };
+    if !unknown(run) {
+        return Ok(Ok(()));
+    }
+    if let Err(outcome) = run.inventory().await? {
+        return Ok(Err(outcome));
+    }
+    Ok(if unknown(run) {
+        let message = "the BMC has network interfaces that cannot be read: they are read again, and nothing is sent before; \
+                       spec.bootMACAddress may name the one that boots";
+        Err(run.retry(Problem::new(Reason::BMCProtocolError, message), 0))
+    } else {
+        Ok(())
+    })
 }
 
 async fn set_override(
@@ -90,7 +117,9 @@ async fn set_override(
         }
         match run.send_with(request, beside).await? {
             Sent::Accepted => {}
-            Sent::Refused(problem) => return Ok(StepOutcome::Failed { problem }),
+            Sent::Refused(problem) | Sent::Unsupported(problem) => {
+                return Ok(StepOutcome::Failed { problem });
+            }
             Sent::InVain(outcome) => return Ok(outcome),
         }
     }
@@ -128,7 +157,7 @@ fn prepared(run: &Run<'_>, power_before: PowerState) -> Result<Install, Problem>
     let missing = || {
         Problem::new(
             Reason::BootMACMissing,
-            "the BMC tells of no network interface with a MAC address (over IPMI none does): set spec.bootMACAddress to the one \
+            "the BMC tells of no Ethernet interface with a MAC address (over IPMI none does): set spec.bootMACAddress to the one \
              that boots",
         )
     };
@@ -147,10 +176,7 @@ fn prepared(run: &Run<'_>, power_before: PowerState) -> Result<Install, Problem>
     if let Some(message) = spec.boot_method.mismatch(&image.name, image.kind) {
         return Err(Problem::new(Reason::BootMethodMismatch, format!("{message}; nothing was sent")));
     }
-    let reported = || {
-        let nics = run.reading.as_ref().map(|reading| reading.hardware.nics.as_slice()).unwrap_or_default();
-        nics.iter().find_map(|nic| nic.mac_address.clone())
-    };
+    let reported = || Some(run.reading.as_ref()?.hardware.first_ethernet()?.to_owned());
     let mac = spec.boot_mac_address.clone().or_else(reported).ok_or_else(missing)?;
     Ok(Install {
         image: image.name.clone(),
@@ -308,12 +334,12 @@ async fn clear_override(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
     if told {
         sent = run.send_with(RequestKind::ClearBootOverride, Beside::NoBootUri).await?;
     }
-    if !told || (matches!(sent, Sent::Refused(_)) && !seen.is_clear()) {
+    if !told || (matches!(sent, Sent::Refused(_) | Sent::Unsupported(_)) && !seen.is_clear()) {
         sent = run.send(RequestKind::ClearBootOverride).await?;
     }
     match sent {
         Sent::Accepted => Ok(StepOutcome::Next),
-        Sent::Refused(problem) => {
+        Sent::Refused(problem) | Sent::Unsupported(problem) => {
             tracing::warn!(reason = %problem.reason, "the boot override stays: {}", problem.message);
             Ok(StepOutcome::Next)
         }

@@ -62,14 +62,16 @@ pub(super) async fn insert(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
                     install.media_hash = Some(token.hash().to_hex());
                 }
                 match run.send_with(RequestKind::InsertMedia, Beside::Image(&image)).await? {
-                    Sent::Refused(problem) => return Ok(refused(run, &problem)),
+                    Sent::Refused(problem) | Sent::Unsupported(problem) => return Ok(refused(run, &problem)),
                     sent => sent,
                 }
             }
         };
         match sent {
             Sent::Accepted => {}
-            Sent::Refused(problem) => return Ok(StepOutcome::Failed { problem }),
+            Sent::Refused(problem) | Sent::Unsupported(problem) => {
+                return Ok(StepOutcome::Failed { problem });
+            }
             Sent::InVain(outcome) => return Ok(outcome),
         }
     }
@@ -235,7 +237,7 @@ pub(super) async fn eject(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
         }
         match run.send(RequestKind::EjectMedia).await? {
             Sent::Accepted => {}
-            Sent::Refused(problem) => return Ok(stays(&problem.message)),
+            Sent::Refused(problem) | Sent::Unsupported(problem) => return Ok(stays(&problem.message)),
             Sent::InVain(outcome) => return Ok(outcome),
         }
     }

@@ -20,19 +20,25 @@ async fn sent(site: &Site, behaviour: Behaviour) -> Result<(), BmcError> {
 }
 
 fn status(status: u16) -> Behaviour {
-    Behaviour::Status { status, retry_after_s: None, body: None }
+    Behaviour::Status { status, retry_after_s: None, body: None, message_id: None, message_args: Vec::new() }
 }
 
 #[tokio::test]
 async fn reads_fail_in_the_class_that_says_what_to_do() {
     let site = site(|fleet| fleet, quick()).await;
-    let busy = Behaviour::Status { status: 503, retry_after_s: Some(7), body: None };
+    let busy = Behaviour::Status {
+        status: 503,
+        retry_after_s: Some(7),
+        body: None,
+        message_id: None,
+        message_args: Vec::new(),
+    };
     let elsewhere = Behaviour::Redirect { location: "http://192.0.2.1/redfish/v1".to_owned(), status: 307 };
     let secure = Behaviour::Redirect { location: "https://127.0.0.1/redfish/v1".to_owned(), status: 301 };
     let round = Behaviour::Redirect { location: "/redfish/v1/Systems/system-0001".to_owned(), status: 302 };
     for (behaviour, expected) in [
         (status(401), BmcErrorKind::Credentials),
-        (status(403), BmcErrorKind::Credentials),
+        (status(403), BmcErrorKind::Forbidden),
         (Behaviour::WrongPassword {}, BmcErrorKind::Credentials),
         (status(404), BmcErrorKind::NotFound),
         (Behaviour::SystemMissing {}, BmcErrorKind::NotFound),
@@ -68,17 +74,17 @@ async fn a_request_fails_with_what_is_known_of_its_delivery() {
     let away = Behaviour::Redirect { location: "http://192.0.2.1/".to_owned(), status: 307 };
     for (behaviour, kind, delivery) in [
         (status(400), BmcErrorKind::Refused, Delivery::Answered),
-        (status(405), BmcErrorKind::Refused, Delivery::Answered),
-        (status(409), BmcErrorKind::Refused, Delivery::Answered),
-        (status(500), BmcErrorKind::Refused, Delivery::Answered),
-        (status(501), BmcErrorKind::Refused, Delivery::Answered),
-        (status(504), BmcErrorKind::Refused, Delivery::Unknown),
+        (status(405), BmcErrorKind::Unsupported, Delivery::Answered),
+        (status(409), BmcErrorKind::Busy(None), Delivery::Answered),
+        (status(500), BmcErrorKind::Busy(None), Delivery::Answered),
+        (status(501), BmcErrorKind::Unsupported, Delivery::Answered),
+        (status(504), BmcErrorKind::Busy(None), Delivery::Unknown),
         (status(401), BmcErrorKind::Credentials, Delivery::Answered),
-        (status(403), BmcErrorKind::Credentials, Delivery::Answered),
+        (status(403), BmcErrorKind::Forbidden, Delivery::Answered),
         (status(404), BmcErrorKind::NotFound, Delivery::Answered),
         (status(412), BmcErrorKind::Busy(None), Delivery::Answered),
         (status(503), BmcErrorKind::Busy(None), Delivery::Answered),
-        (Behaviour::Html { status: 500 }, BmcErrorKind::Protocol, Delivery::Answered),
+        (Behaviour::Html { status: 500 }, BmcErrorKind::Busy(None), Delivery::Answered),
         (away, BmcErrorKind::Protocol, Delivery::Answered),
         (Behaviour::Close {}, BmcErrorKind::Unreachable, Delivery::Unknown),
         (Behaviour::AnswerLost {}, BmcErrorKind::Unreachable, Delivery::Unknown),
@@ -100,9 +106,10 @@ async fn a_refusal_repeats_the_words_of_the_bmc() {
     let bmc = site.one().await;
     bmc.probe().await.unwrap();
     let error = bmc.send(RequestKind::ForceOff, LONG).await.unwrap_err();
-    assert_eq!((error.kind, error.delivery), (BmcErrorKind::Refused, Delivery::Answered));
+    assert_eq!((error.kind, error.delivery), (BmcErrorKind::Busy(None), Delivery::Answered));
     assert!(
-        error.message.contains("refuses ForceOff (409): \"The change to the requested resource"),
+        error.message.contains("does not do ForceOff yet (409): \"The change to the requested resource")
+            && error.message.contains("The power state is Off"),
         "{}",
         error.message
     );

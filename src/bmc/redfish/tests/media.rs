@@ -35,7 +35,13 @@ async fn an_insertion_fails_with_what_is_known_of_its_delivery() {
     let insert = || async { bmc.send_with(RequestKind::InsertMedia, Beside::Image(&image()), LONG).await };
     let error = bmc.send(RequestKind::InsertMedia, LONG).await.unwrap_err();
     assert_eq!((error.kind, error.delivery), (BmcErrorKind::Refused, Delivery::NotSent));
-    site.behaves(Behaviour::Status { status: 503, retry_after_s: None, body: None });
+    site.behaves(Behaviour::Status {
+        status: 503,
+        retry_after_s: None,
+        body: None,
+        message_id: None,
+        message_args: Vec::new(),
+    });
     let error = insert().await.unwrap_err();
     assert_eq!((error.kind, error.delivery), (BmcErrorKind::Busy(None), Delivery::NotSent), "a read failed");
     site.behaves(Behaviour::AnswerLost {});
@@ -45,7 +51,7 @@ async fn an_insertion_fails_with_what_is_known_of_its_delivery() {
     let error = insert().await.unwrap_err();
     assert_eq!(
         (error.kind, error.delivery),
-        (BmcErrorKind::Refused, Delivery::Answered),
+        (BmcErrorKind::Busy(None), Delivery::Answered),
         "it is there already"
     );
 }
@@ -80,7 +86,7 @@ async fn a_system_without_a_drive_says_so_before_anything_is_sent() {
     bmc.probe().await.unwrap();
     assert_eq!(bmc.media().await.unwrap(), Media::NoDrive);
     let error = bmc.send_with(RequestKind::InsertMedia, Beside::Image(&image()), LONG).await.unwrap_err();
-    assert_eq!((error.kind, error.delivery), (BmcErrorKind::Refused, Delivery::NotSent));
+    assert_eq!((error.kind, error.delivery), (BmcErrorKind::Unsupported, Delivery::NotSent));
     assert!(error.message.contains("no virtual CD drive"), "{}", error.message);
     assert!(asked.lock().unwrap().iter().all(|line| line.starts_with("GET")));
 }

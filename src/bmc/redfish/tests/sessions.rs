@@ -39,8 +39,16 @@ async fn a_session_is_ended_on_every_way_out() {
     site.behaves(Behaviour::BasicRefused {});
     let bmc = site.one().await;
     bmc.probe().await.unwrap();
-    let gone =
-        Rule::on_system("system-0001", Behaviour::Status { status: 500, retry_after_s: None, body: None });
+    let gone = Rule::on_system(
+        "system-0001",
+        Behaviour::Status {
+            status: 500,
+            retry_after_s: None,
+            body: None,
+            message_id: None,
+            message_args: Vec::new(),
+        },
+    );
     site.fleet.add_fault(gone.path("*/Systems/system-0001")).unwrap();
     bmc.probe().await.unwrap_err();
     let (opened, ended, refused) = sessions(&site);

@@ -89,35 +89,69 @@ async fn links_are_followed_wherever_they_lead_and_the_order_is_ours() {
 }
 
 #[tokio::test]
-async fn broken_parts_are_left_out_of_an_inspection() {
+async fn a_part_that_is_there_and_cannot_be_read_is_told_and_one_that_is_missing_is_not() {
+    use crate::api::hardware::HardwarePart::{Disks, NetworkInterfaces, Processors};
     let link = json!({"@odata.id": "/rf/broken"});
     let elsewhere = json!({"@odata.id": "http://192.0.2.1/x"});
-    for (system, broken) in [
-        (json!({"Id": "one", "Storage": link, "EthernetInterfaces": link}), json!(404)),
-        (json!({"Id": "one", "Storage": link, "EthernetInterfaces": link}), json!(500)),
-        (json!({"Id": "one", "Storage": link, "EthernetInterfaces": link}), json!(403)),
-        (json!({"Id": "one", "Storage": link, "EthernetInterfaces": link}), json!({"Members": {"a": 1}})),
+    let both = json!({"Id": "one", "Storage": link, "EthernetInterfaces": link});
+    for (system, broken, unread) in [
+        (both.clone(), json!(404), vec![]),
+        (both.clone(), json!(410), vec![]),
+        (both.clone(), json!(405), vec![]),
+        (both.clone(), json!(501), vec![]),
+        (both.clone(), json!({"Members": []}), vec![]),
+        (both.clone(), json!({"Members@odata.count": 0}), vec![]),
+        (both.clone(), json!({"Members": [1, {}, null]}), vec![]),
+        (json!({"Id": "one", "Storage": null}), json!(500), vec![]),
+        (both.clone(), json!(500), vec![NetworkInterfaces, Disks]),
+        (both.clone(), json!(403), vec![NetworkInterfaces, Disks]),
+        (both.clone(), json!(503), vec![NetworkInterfaces, Disks]),
+        (both, json!({"Members": {"a": 1}}), vec![NetworkInterfaces, Disks]),
         (
-            json!({"Id": "one", "Storage": link, "EthernetInterfaces": link}),
-            json!({"Members": [1, {}, null]}),
+            json!({"Id": "one", "EthernetInterfaces": [], "Processors": "x"}),
+            json!(404),
+            vec![Processors, NetworkInterfaces],
         ),
-        (json!({"Id": "one", "Storage": 5, "EthernetInterfaces": [], "Processors": "x"}), json!(404)),
-        (json!({"Id": "one", "Storage": elsewhere, "MemorySummary": [], "ProcessorSummary": 1}), json!(404)),
-        (json!({"Id": 5, "Actions": 1, "UUID": {}, "LastResetTime": 5, "SerialNumber": []}), json!(404)),
+        (json!({"Id": "one", "Storage": elsewhere, "ProcessorSummary": 1}), json!(404), vec![Disks]),
+        (
+            json!({"Id": 5, "Actions": 1, "UUID": {}, "LastResetTime": 5, "SerialNumber": []}),
+            json!(404),
+            vec![],
+        ),
     ] {
-        let told = system.to_string();
-        let reading = inspect(with(system, json!({"/rf/broken": broken}))).await;
-        assert_eq!(reading.unwrap().hardware, crate::api::hardware::Hardware::default(), "{told}");
+        let told = format!("{system} {broken}");
+        let reading = inspect(with(system, json!({"/rf/broken": broken}))).await.unwrap();
+        let expected = crate::api::hardware::Hardware { unread, ..Default::default() };
+        assert_eq!(reading.hardware, expected, "{told}");
     }
 }
 
 #[tokio::test]
-async fn parts_that_are_busy_or_lock_out_fail_an_inspection_instead_of_vanishing() {
+async fn a_login_that_is_refused_in_the_middle_fails_an_inspection() {
     let system = json!({"Id": "one", "Storage": {"@odata.id": "/rf/part"}});
-    for (status, kind) in [(503, BmcErrorKind::Busy(None)), (401, BmcErrorKind::Credentials)] {
-        let error = inspect(with(system.clone(), json!({"/rf/part": status}))).await.unwrap_err();
-        assert_eq!(error.kind, kind);
-    }
+    let error = inspect(with(system, json!({"/rf/part": 401}))).await.unwrap_err();
+    assert_eq!(error.kind, BmcErrorKind::Credentials);
+}
+
+#[tokio::test]
+async fn one_card_that_cannot_be_read_does_not_hide_the_others_and_the_bmcs_own_is_none() {
+    let reading = inspect(with(
+        json!({"Id": "one", "EthernetInterfaces": {"@odata.id": "/rf/nics"}}),
+        json!({
+            "/rf/nics": {"Members": [{"@odata.id": "/rf/ib"}, {"@odata.id": "/rf/usb"}, {"@odata.id": "/rf/bad"}, {"@odata.id": "/rf/n1"}]},
+            "/rf/ib": {"Id": "A", "MACAddress": "80:00:02:08:fe:80:00:00:00:00:00:00:00:11:22:33:44:55:66:77",
+                       "PermanentMACAddress": "00:11:22:33:44:55:66:77"},
+            "/rf/usb": {"Id": "B", "MACAddress": "02:00:5e:00:53:01", "Links": {"HostInterface": {"@odata.id": "/rf/hi"}}},
+            "/rf/bad": 500,
+            "/rf/n1": {"Id": "C", "MACAddress": "02:AA:BB:CC:DD:01"},
+        }),
+    ))
+    .await
+    .unwrap();
+    let macs: Vec<_> = reading.hardware.nics.iter().filter_map(|nic| nic.mac_address.as_deref()).collect();
+    assert_eq!(macs, ["00:11:22:33:44:55:66:77", "02:aa:bb:cc:dd:01"]);
+    assert_eq!(reading.hardware.first_ethernet(), Some("02:aa:bb:cc:dd:01"));
+    assert!(reading.hardware.may_have_more_nics());
 }
 
 #[tokio::test]
@@ -152,7 +186,7 @@ async fn the_reset_goes_where_the_system_says_with_what_it_offers() {
     let bmc = at(&Connector::new(settings()), raw.port, "").await;
     bmc.probe().await.unwrap();
     let error = bmc.send(RequestKind::GracefulShutdown, LONG).await.unwrap_err();
-    assert_eq!((error.kind, error.delivery), (BmcErrorKind::Refused, Delivery::NotSent));
+    assert_eq!((error.kind, error.delivery), (BmcErrorKind::Unsupported, Delivery::NotSent));
     assert!(error.message.contains("it offers ForceOn, ForceOff"), "{}", error.message);
     bmc.probe().await.unwrap();
     let error = bmc.send(RequestKind::PowerOn, LONG).await.unwrap_err();
