@@ -41,7 +41,7 @@ impl Cause {
         asked: Option<&str>,
     ) -> Self {
         let (wish, access) = (wish(action, spec, asked), access(&spec.bmc, secret));
-        Self(format!("{FORM}{:.WISH$}-{:.ACCESS$}", wish, access))
+        Self(format!("{FORM}{wish:.WISH$}-{access:.ACCESS$}"))
     }
 
     /// Whether an earlier release stored it: what it was made of is not known here.

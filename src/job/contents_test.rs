@@ -84,6 +84,12 @@ const LATER: i64 = INSTALLED_MS + 1_000;
     wishes(server(), "b"),
     Some(Contents::Image(image("b", LATER)))
 )]
+// Objects that were restored from before know nothing of it, and nothing is done to a machine whose life has ended.
+#[case::life_ended_before_the_object_was_restored(
+    Some(Contents::Decommissioned { since_ms: 1 }),
+    server(),
+    Some(Contents::Decommissioned { since_ms: 1 })
+)]
 #[case::life_ended_as_wished(
     Some(Contents::Decommissioned { since_ms: 1 }),
     decommissioned(server()),
@@ -103,7 +109,6 @@ fn the_database_counts_where_the_object_explains_it(
 #[case(Contents::Doubtful { image: image("b", 1), since_ms: LATER })]
 #[case(Contents::Interrupted { since_ms: LATER })]
 #[case(Contents::Wiped { since_ms: LATER })]
-#[case(Contents::Decommissioned { since_ms: LATER })]
 #[case(Contents::Image(image("b", LATER)))]
 fn what_nothing_outside_the_database_explains_is_disputed(#[case] known: Contents) {
     for server in [server(), running(server(), Action::Reboot)] {

@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use sqlx::mysql::{MySqlArguments, MySqlRow};
 use sqlx::query::Query;
 use sqlx::{MySql, Row};
@@ -100,6 +101,18 @@ impl<T: DeserializeOwned + Serialize> Json<T> {
     /// Plain data always serialises; the empty text that stands for the impossible case does not parse and is noticed.
     pub(super) fn set(&mut self, value: Option<&T>) {
         self.text.set(value.map(|value| serde_json::to_string(value).unwrap_or_default()));
+    }
+
+    /// The same for what is added to: fields that a later release keeps beside ours stay.
+    pub(super) fn set_keeping(&mut self, value: &T) {
+        let mut new = serde_json::to_value(value).unwrap_or_default();
+        let before = self.text.get().as_deref().and_then(|text| serde_json::from_str(text).ok());
+        if let (Some(Value::Object(before)), Value::Object(new)) = (before, &mut new) {
+            for (name, kept) in before {
+                new.entry(name).or_insert(kept);
+            }
+        }
+        self.text.set(Some(new.to_string()));
     }
 
     pub(super) fn is_set(&self) -> bool {
@@ -227,7 +240,7 @@ impl Locked {
         }
         // All of them: the row may be of a release that remembered no more than these.
         self.remembered = handled.values();
-        self.handled.set(Some(&handled.last(None)));
+        self.handled.set_keeping(&handled.last(None));
         Ok(())
     }
 
@@ -254,7 +267,7 @@ impl Locked {
         for token in tokens {
             handled.give_back(token);
         }
-        self.handled.set(Some(&handled));
+        self.handled.set_keeping(&handled);
         self.given_back = tokens.to_vec();
         Ok(())
     }
@@ -387,6 +400,17 @@ mod tests {
         let silence = known.unanswered.get(&ServerUid("a".to_owned())).unwrap();
         assert_eq!(silence.map(|silence| silence.since_ms), Some(5));
         assert_eq!(known.last_try_ms.get(), &Some(9));
+    }
+
+    #[test]
+    fn what_a_later_release_keeps_of_handled_tokens_stays() {
+        let uid = ServerUid("a".to_owned());
+        let mut known = locked();
+        known.handled.text.set(Some(r#"{"reboot":["a"],"reimage":[],"ever":["hash"]}"#.to_owned()));
+        known.record(&uid, &[TokenValue::reboot("b")]).unwrap();
+        let text = known.handled.text.get().clone().unwrap();
+        let value: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value, serde_json::json!({"reboot": ["a", "b"], "reimage": [], "ever": ["hash"]}));
     }
 
     #[test]
