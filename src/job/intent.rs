@@ -157,26 +157,26 @@ impl Cause {
 }
 
 /// A hash over fields that cannot run into each other: each is preceded by its length.
-struct Hash(Sha256);
+pub(super) struct Hash(Sha256);
 
 impl Hash {
-    fn new(domain: &str) -> Self {
+    pub(super) fn new(domain: &str) -> Self {
         let mut hash = Self(Sha256::new());
         hash.text(domain);
         hash
     }
 
-    fn text(&mut self, text: &str) {
+    pub(super) fn text(&mut self, text: &str) {
         self.0.update((text.len() as u64).to_be_bytes());
         self.0.update(text.as_bytes());
     }
 
-    fn optional(&mut self, text: Option<&str>) {
+    pub(super) fn optional(&mut self, text: Option<&str>) {
         self.0.update([u8::from(text.is_some())]);
         self.text(text.unwrap_or_default());
     }
 
-    fn finish(self) -> String {
+    pub(super) fn finish(self) -> String {
         use std::fmt::Write as _;
         self.0.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
             let _ = write!(text, "{byte:02x}");

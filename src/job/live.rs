@@ -127,6 +127,7 @@ impl WaitingFor {
             Reason::APIUnavailable => Self::ApiServer,
             Reason::CredentialsInvalid | Reason::CredentialsMissing => Self::Credentials,
             Reason::MediaNotInserted => Self::Media,
+            Reason::NeverBooted | Reason::BootMACMismatch | Reason::BootMACConflict => Self::NetworkBoot,
             _ => Self::Bmc,
         }
     }

@@ -80,18 +80,21 @@ fn reachable(seen: &Observation) -> Said {
     if let Some(problem) = situation::credentials(seen) {
         return tell(Truth::False, &problem);
     }
-    let known = seen.known.as_ref();
-    match known.and_then(|known| known.unanswered.as_ref()) {
+    match seen.unanswered() {
         Some(silence) => tell(Truth::False, &silence.problem),
-        None if known.is_some_and(|known| known.reading.is_some()) => {
+        None if seen.reading().is_some() => {
             say(Truth::True, Reason::Answered, "the BMC answered the last time that it was asked")
         }
+        None if seen.is_read_elsewhere() => say(Truth::Unknown, Reason::Pending, situation::READ_ELSEWHERE),
         None => say(Truth::Unknown, Reason::Pending, "the BMC was not asked yet"),
     }
 }
 
 fn fresh(seen: &Observation) -> Said {
-    let Some(last) = seen.known.as_ref().and_then(|known| known.last_good_read_ms) else {
+    let Some(last) = seen.last_good_read_ms() else {
+        if seen.is_read_elsewhere() {
+            return say(Truth::Unknown, Reason::Pending, situation::READ_ELSEWHERE);
+        }
         return say(Truth::Unknown, Reason::Pending, "the BMC was not read yet");
     };
     let bound_s = seen.settings.fresh_bound_ms / 1000;

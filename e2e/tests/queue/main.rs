@@ -14,6 +14,7 @@
 mod batches;
 mod bmcs;
 mod boot;
+mod cards;
 mod claims;
 mod controller_side;
 mod derivation;
@@ -64,6 +65,7 @@ fn main() -> std::process::ExitCode {
             .chain(derivation::CASES)
             .chain(bmcs::CASES)
             .chain(boot::CASES)
+            .chain(cards::CASES)
             .chain(destruction::CASES)
             .chain(batches::CASES)
             .chain(order::CASES)
