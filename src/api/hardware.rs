@@ -5,6 +5,8 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Mac;
+
 /// The power state that was read back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum PowerState {
@@ -88,6 +90,20 @@ pub struct Disk {
     /// The size in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size_bytes: Option<i64>,
+}
+
+impl Hardware {
+    /// The addresses of its Ethernet cards in the order of its BMC, each once. What is no such address, as those of
+    /// InfiniBand are, boots nothing here.
+    pub fn cards(&self) -> Vec<Mac> {
+        let mut cards = Vec::with_capacity(self.nics.len());
+        for mac in self.nics.iter().filter_map(|nic| nic.mac_address.as_deref()?.parse().ok()) {
+            if !cards.contains(&mac) {
+                cards.push(mac);
+            }
+        }
+        cards
+    }
 }
 
 /// What is in the machine.

@@ -5,8 +5,10 @@ pub mod condition;
 pub mod crd;
 pub mod hardware;
 mod image_wish;
+mod mac;
 pub mod names;
 mod os_image;
+pub mod placeholder;
 mod reason;
 pub mod reason_page;
 mod remedy;
@@ -15,6 +17,7 @@ mod status;
 mod wipe_images;
 
 pub use image_wish::{BootMethod, ImageWish, Provisioning, RootDevice, UserDataRef};
+pub use mac::{Mac, NotAMac};
 pub use os_image::{
     Artifact, DataRef, DataRefKind, ImageKind, ImageSource, Install, InstallFormat, OSImage, OSImageSpec,
 };

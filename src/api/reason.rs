@@ -97,8 +97,10 @@ reasons! {
     ContentsUnknown,
     /// No network interface is known from which the machine could boot.
     BootMACMissing,
-    /// Another machine is being installed under the same MAC address.
+    /// Another machine has the network card that is to boot, or is being installed under its MAC address.
     BootMACConflict,
+    /// The network card that is to boot is not one of this machine, or another machine asks with its MAC address.
+    BootMACMismatch,
     /// `spec.bootMethod` and the `OSImage` do not fit: an ISO boots from virtual media, a kernel from the network.
     BootMethodMismatch,
     /// The BMC accepted a boot override and does not show it.

@@ -140,6 +140,11 @@ impl Reason {
                 "Correct `spec.bootMACAddress`: two machines cannot have the same; or wait until the other is installed.",
                 &[LookAgain],
             ),
+            Self::BootMACMismatch => remedy(
+                "Set `spec.bootMACAddress` to one of the network cards in `status.hardware.nics`, or leave it out; if it is right, \
+                 look which machine `spec.bmc.address` leads to.",
+                &[LookAgain],
+            ),
             Self::BootOverrideIgnored => remedy(
                 "Look at the boot settings of the BMC and the BIOS, update the BMC's firmware, or try another \
                  `spec.bootMethod`.",

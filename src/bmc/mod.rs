@@ -12,7 +12,6 @@ mod gate;
 mod ipmi;
 mod media;
 pub mod network;
-pub mod placeholder;
 mod redfish;
 mod text;
 mod tls;

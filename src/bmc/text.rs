@@ -5,8 +5,8 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
 
+use crate::api::placeholder;
 use crate::bmc::credentials::Credentials;
-use crate::bmc::placeholder;
 
 /// The longest part of a BMC's words that a message repeats, in characters.
 const QUOTE_MAX: usize = 320;

@@ -2,8 +2,8 @@
 
 use http::Method;
 
-use super::mac::Mac;
 use super::token::BootToken;
+use crate::api::Mac;
 
 /// Something that the boot service knows.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,16 +16,16 @@ use super::artifacts::{Artifacts, PATIENCE, Present};
 use super::asked::Need;
 use super::denied::Denied;
 use super::live::LiveReader;
-use super::mac::Mac;
 use super::machine::machine_of;
 use super::public_url::PublicUrl;
 use super::recent::Recent;
 use super::script::{self, LOCAL_BOOT};
 use super::sessions::{Armed, AtMac, Heard, Medium, Sessions};
+use super::smbios::Smbios;
 use super::template::{Around, render};
 use super::token::BootToken;
 use super::wish::{Stage, judge};
-use crate::api::{Artifact, OSImage, Server};
+use crate::api::{Artifact, Mac, OSImage, Server};
 use crate::job::BootPurpose;
 
 /// Longest text that the job is told.
@@ -59,13 +59,36 @@ impl Stock<'_> {
         text(script::chain(self.base))
     }
 
-    /// The script of one card. Who has that card's address gets it: the token in it is for the machine that boots last.
-    pub(super) async fn script(self, mac: &Mac) -> Result<Response, Denied> {
+    /// The script of one card. Who has that card's address gets it, unless it says that it is another machine: the token in it
+    /// is for the machine that boots last.
+    pub(super) async fn script(self, mac: &Mac, smbios: &Smbios) -> Result<Response, Denied> {
         match self.sessions.at_mac(mac).await? {
             AtMac::Unknown => Err(Denied::refused(format!("no Server boots from {mac}"))),
             AtMac::Idle => Ok(text(LOCAL_BOOT.to_owned())),
-            AtMac::Armed(armed) => self.told(&armed, self.install(&armed).await).await,
+            AtMac::OtherCard(armed) => {
+                // What boots from a medium may ask the network first, whichever card that is.
+                if armed.medium == Medium::Absent {
+                    let _ = self.sessions.other_card(&armed, mac).await?;
+                }
+                // Firmware that has more cards goes on with the next one.
+                Ok(text(LOCAL_BOOT.to_owned()))
+            }
+            AtMac::Armed(armed) => self.told(&armed, self.install(&armed, smbios).await).await,
         }
+    }
+
+    /// Whether it may be the machine of the session, by what it says and by what its BMC told. Another one gets nothing, and
+    /// the session's job is told.
+    pub(super) async fn is_its_machine(
+        self,
+        armed: &Armed,
+        server: &Server,
+        smbios: &Smbios,
+    ) -> Result<(), Denied> {
+        let known = server.status.as_ref().and_then(|status| status.bmc_identity.as_ref());
+        let Some(said) = known.and_then(|known| smbios.differs_from(known)) else { return Ok(()) };
+        let _ = self.sessions.other_machine(armed, said.clone()).await?;
+        Err(Denied::refused(format!("another machine asks with the address {}: {said}", armed.mac)))
     }
 
     /// An answer with the server that it is about. What cannot be given at all is told to the session's job, so that it does
@@ -77,12 +100,13 @@ impl Stock<'_> {
         given.map_err(|denied| denied.about(armed))
     }
 
-    async fn install(self, armed: &Armed) -> Result<Response, Denied> {
+    async fn install(self, armed: &Armed, smbios: &Smbios) -> Result<Response, Denied> {
         if armed.medium != Medium::Absent {
             // Its next device is the virtual CD drive, or its disk.
             return Ok(text(LOCAL_BOOT.to_owned()));
         }
         let (server, image) = self.objects(armed, Stage::Script).await?;
+        self.is_its_machine(armed, &server, smbios).await?;
         let source = &image.spec.source;
         if source.kernel.is_none() || source.initrd.is_none() {
             return Err(Denied::broken(format!("the OSImage {:?} has no kernel to boot", armed.image)));

@@ -10,12 +10,12 @@ use http::{HeaderMap, Method};
 
 use super::denied::Denied;
 use super::give::{Stock, serve_file, text};
-use super::mac::Mac;
 use super::script;
 use super::sessions::{Armed, AtMac, Heard, Medium};
+use super::smbios::Smbios;
 use super::token::{BootToken, TokenHash};
 use super::wish::Stage;
-use crate::api::Artifact;
+use crate::api::{Artifact, Mac};
 
 /// How long a BMC waits for a download. Most give up soon; the next try finds the file.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -56,19 +56,26 @@ impl Stock<'_> {
 
     /// Where the session of one card is, with a token of its own. Who has that card's address gets it, while a session with a
     /// medium waits for the card.
-    pub(super) async fn session(self, mac: &Mac) -> Result<Response, Denied> {
+    pub(super) async fn session(self, mac: &Mac, smbios: &Smbios) -> Result<Response, Denied> {
         let armed = match self.sessions.at_mac(mac).await? {
             AtMac::Armed(armed) if armed.medium != Medium::Absent => armed,
-            AtMac::Armed(_) | AtMac::Idle => {
+            AtMac::OtherCard(armed) if armed.medium != Medium::Absent => {
+                let _ = self.sessions.other_card(&armed, mac).await?;
+                return Err(
+                    Denied::refused(format!("its session waits for another card than {mac}")).about(&armed)
+                );
+            }
+            AtMac::Armed(_) | AtMac::Idle | AtMac::OtherCard(_) => {
                 return Err(Denied::refused(format!("no session with a medium waits for {mac}")));
             }
             AtMac::Unknown => return Err(Denied::refused(format!("no Server boots from {mac}"))),
         };
-        self.told(&armed, self.begin(&armed).await).await
+        self.told(&armed, self.begin(&armed, smbios).await).await
     }
 
-    async fn begin(self, armed: &Armed) -> Result<Response, Denied> {
+    async fn begin(self, armed: &Armed, smbios: &Smbios) -> Result<Response, Denied> {
         let (server, image) = self.objects(armed, Stage::Script).await?;
+        self.is_its_machine(armed, &server, smbios).await?;
         let token = BootToken::generate()?;
         // Before the machine's disks are touched.
         self.data_can_be_given(armed, &token, &server, &image).await?;

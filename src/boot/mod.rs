@@ -3,7 +3,8 @@
 //! | file | does | pure |
 //! |---|---|---|
 //! | `asked` | method and path to what is asked for | yes |
-//! | `mac`, `public_url`, `report_form`, `reported`, `sources` | read what others write | yes |
+//! | `public_url`, `report_form`, `reported`, `sources` | read what others write | yes |
+//! | `smbios` | whether it is the machine of the session that asks | yes |
 //! | `token` | the secret in the path, and its hash | chance |
 //! | `script` | the iPXE scripts | yes |
 //! | `template`, `escape`, `machine` | install data of one server | yes |
@@ -26,7 +27,6 @@ mod escape;
 mod give;
 mod listen;
 mod live;
-mod mac;
 mod machine;
 mod media;
 mod peers;
@@ -38,6 +38,7 @@ mod script;
 mod service;
 mod sessions;
 mod shelf;
+mod smbios;
 mod sources;
 mod template;
 #[cfg(test)]
@@ -48,7 +49,6 @@ mod wish;
 pub use artifacts::{Artifacts, CacheError, CacheSettings};
 pub use listen::{BootListener, ListenError};
 pub use live::LiveReader;
-pub use mac::{Mac, NotAMac};
 pub use machine::{Machine, machine_of};
 pub use public_url::{PublicUrl, PublicUrlError};
 pub use service::BootService;

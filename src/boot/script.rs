@@ -12,9 +12,11 @@ const MOST_ARGS: usize = 64;
 /// What a machine without a session gets: it goes on with its next boot device.
 pub const LOCAL_BOOT: &str = "#!ipxe\nexit\n";
 
-/// What DHCP names: asks again with the machine's own address.
+/// What DHCP names: asks again with the machine's own address, and with what tells whether it is the right machine.
 pub fn chain(base: &PublicUrl) -> String {
-    format!("#!ipxe\nchain --autofree {base}/boot/${{mac:hexhyp}} || exit\n")
+    format!(
+        "#!ipxe\nchain --autofree {base}/boot/${{mac:hexhyp}}?uuid=${{uuid}}&serial=${{serial:uristring}} || exit\n"
+    )
 }
 
 /// Where a session is, for what runs from a medium: the arguments that a kernel from the network would have been given,
@@ -167,7 +169,7 @@ mod tests {
         );
         assert_eq!(
             chain(&base()),
-            "#!ipxe\nchain --autofree http://10.0.0.5:8080/boot/${mac:hexhyp} || exit\n"
+            "#!ipxe\nchain --autofree http://10.0.0.5:8080/boot/${mac:hexhyp}?uuid=${uuid}&serial=${serial:uristring} || exit\n"
         );
     }
 

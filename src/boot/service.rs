@@ -19,6 +19,7 @@ use super::peers::{Admission, Counted, Peers};
 use super::public_url::PublicUrl;
 use super::report_form;
 use super::sessions::{Heard, Sessions};
+use super::smbios::Smbios;
 use super::token::BootToken;
 use crate::metrics;
 
@@ -107,8 +108,8 @@ impl BootService {
         let stock = self.stock();
         match asked {
             Asked::Chain => Ok(stock.chain()),
-            Asked::Script(mac) => stock.script(mac).await,
-            Asked::Session(mac) => stock.session(mac).await,
+            Asked::Script(mac) => stock.script(mac, &said(&head)).await,
+            Asked::Session(mac) => stock.session(mac, &said(&head)).await,
             Asked::Media(token) => stock.medium(token, head.method, &head.headers).await,
             Asked::Need(token, need) => stock.need(token, *need, head.method, &head.headers).await,
             Asked::Report(token, report) => self.hear(token, *report, body).await,
@@ -123,6 +124,19 @@ impl BootService {
         let form =
             form.ok().and_then(Result::ok).ok_or_else(|| Denied::refused("the form is too long or too slow"));
         let form = form.map_err(|denied| denied.about(&armed))?;
+        let smbios = Smbios::of(&form);
+        if !smbios.is_silent() {
+            let stock = self.stock();
+            let server = stock.live.server(&armed.namespace, &armed.name).await?;
+            if let Some(server) =
+                server.filter(|server| server.metadata.uid.as_deref() == Some(armed.uid.as_str()))
+            {
+                stock
+                    .is_its_machine(&armed, &server, &smbios)
+                    .await
+                    .map_err(|denied| denied.about(&armed))?;
+            }
+        }
         let call = report_form::read(report, &form);
         let call = call.ok_or_else(|| Denied::refused("the form lacks a field").about(&armed))?;
         let what = call.as_str();
@@ -138,6 +152,11 @@ impl BootService {
             Heard::Refused => Err(Denied::refused("the boot session is over").about(&armed)),
         }
     }
+}
+
+/// What the machine says of itself.
+fn said(head: &http::request::Parts) -> Smbios {
+    Smbios::of(head.uri.query().unwrap_or_default().as_bytes())
 }
 
 fn refused() -> Response {

@@ -2,8 +2,8 @@
 
 use futures::future::BoxFuture;
 
-use super::mac::Mac;
 use super::token::TokenHash;
+use crate::api::Mac;
 use crate::job::{BootPurpose, JobId, ServerUid};
 
 /// The database gives no answer to decide on. The machine is asked to come again.
@@ -56,6 +56,8 @@ pub enum AtMac {
     Idle,
     /// A session waits for it.
     Armed(Armed),
+    /// A session waits for another card of its machine.
+    OtherCard(Armed),
 }
 
 /// What a machine reports.
@@ -123,6 +125,13 @@ pub trait Sessions: Send + Sync {
 
     /// Records that the machine of that session cannot be given what its image names, for its job.
     fn not_served<'a>(&'a self, armed: &'a Armed, why: String) -> BoxFuture<'a, Result<Heard, StoreAway>>;
+
+    /// Records that the machine of that session asked with another of its cards, for its job.
+    fn other_card<'a>(&'a self, armed: &'a Armed, mac: &'a Mac) -> BoxFuture<'a, Result<Heard, StoreAway>>;
+
+    /// Records that another machine asked in place of the one of that session, with what it said of itself, for its job.
+    fn other_machine<'a>(&'a self, armed: &'a Armed, said: String)
+    -> BoxFuture<'a, Result<Heard, StoreAway>>;
 
     /// Records what the machine of that session reports.
     fn call_home<'a>(

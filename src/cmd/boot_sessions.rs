@@ -5,7 +5,8 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
-use crate::boot::{Armed, AtMac, CallHome, Heard, Mac, Medium, Sessions, StoreAway, TokenHash};
+use crate::api::Mac;
+use crate::boot::{Armed, AtMac, CallHome, Heard, Medium, Sessions, StoreAway, TokenHash};
 use crate::job::InstallProgress;
 use crate::queue::{self, Queue, QueueError};
 
@@ -75,11 +76,12 @@ fn armed(session: queue::BootSession) -> Option<Armed> {
 impl Sessions for QueueSessions {
     fn at_mac<'a>(&'a self, mac: &'a Mac) -> BoxFuture<'a, Result<AtMac, StoreAway>> {
         async move {
-            let found = self.0.boot_at_mac(&mac.to_string().replace('-', ":")).await;
+            let found = self.0.boot_at_mac(&mac.with_colons()).await;
             Ok(match found.map_err(|error| away(&error))? {
                 queue::AtMac::Unknown => AtMac::Unknown,
                 queue::AtMac::Idle => AtMac::Idle,
                 queue::AtMac::Armed(session) => armed(*session).map_or(AtMac::Unknown, AtMac::Armed),
+                queue::AtMac::OtherCard(session) => armed(*session).map_or(AtMac::Unknown, AtMac::OtherCard),
             })
         }
         .boxed()
@@ -120,6 +122,18 @@ impl Sessions for QueueSessions {
 
     fn not_served<'a>(&'a self, armed: &'a Armed, why: String) -> BoxFuture<'a, Result<Heard, StoreAway>> {
         self.tell(armed, None, queue::CallHome::NotServed { why }).boxed()
+    }
+
+    fn other_card<'a>(&'a self, armed: &'a Armed, mac: &'a Mac) -> BoxFuture<'a, Result<Heard, StoreAway>> {
+        self.tell(armed, None, queue::CallHome::OtherCard { mac: mac.with_colons() }).boxed()
+    }
+
+    fn other_machine<'a>(
+        &'a self,
+        armed: &'a Armed,
+        said: String,
+    ) -> BoxFuture<'a, Result<Heard, StoreAway>> {
+        self.tell(armed, None, queue::CallHome::OtherMachine { said }).boxed()
     }
 
     fn call_home<'a>(

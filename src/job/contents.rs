@@ -225,6 +225,12 @@ pub struct BootEvidence {
     pub not_served: Option<String>,
     /// When the installed system called home.
     pub installed_at_ms: Option<i64>,
+    /// Another card of the machine that asked for a script, and got none.
+    pub other_card: Option<String>,
+    /// When it did first.
+    pub other_card_at_ms: Option<i64>,
+    /// What another machine said of itself that asked with the address of the session's card, and got nothing.
+    pub other_machine: Option<String>,
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::named_hash::NamedHash;
-use super::{Action, Cause, Contents, Effect, Event, Intent, JobId, JobResult, Problem, Step};
+use super::{Action, Cause, Contents, Effect, Event, Intent, JobId, JobResult, Problem, ReadThrough, Step};
 use crate::api::hardware::{Hardware, HardwareIdentity, PowerState};
 use crate::api::{Reason, Server, ServerSpec, ServerStatus, names};
 
@@ -32,6 +32,9 @@ pub struct Unanswered {
     pub problem: Problem,
     /// Since when, milliseconds since the Unix epoch.
     pub since_ms: i64,
+    /// Through which address and login it was asked; `None`: a worker of an older release asked it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub through: Option<ReadThrough>,
 }
 
 /// An intent that failed for good. It is not enqueued again until the intent or the cause differs.
@@ -352,6 +355,9 @@ pub struct Known {
     /// The last good reading.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reading: Option<Reading>,
+    /// Through which address and login that came; `None`: a worker of an older release read it, at the claimed address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_through: Option<ReadThrough>,
     /// When the last good reading was made, milliseconds since the Unix epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_good_read_ms: Option<i64>,

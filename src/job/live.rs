@@ -129,6 +129,7 @@ impl WaitingFor {
                 Self::Credentials
             }
             Reason::MediaNotInserted => Self::Media,
+            Reason::NeverBooted | Reason::BootMACMismatch | Reason::BootMACConflict => Self::NetworkBoot,
             _ => Self::Bmc,
         }
     }

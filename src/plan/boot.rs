@@ -2,11 +2,11 @@
 
 use super::Observation;
 use crate::api::Reason;
-use crate::job::Problem;
+use crate::job::{Problem, not_its_card};
 
 /// Why it cannot boot the image; `None`: nothing is known against it.
 pub(super) fn obstacle(seen: &Observation, image: &str) -> Option<Problem> {
-    mismatch(seen, image).or_else(|| no_mac(seen))
+    mismatch(seen, image).or_else(|| no_card(seen))
 }
 
 fn mismatch(seen: &Observation, image: &str) -> Option<Problem> {
@@ -15,21 +15,25 @@ fn mismatch(seen: &Observation, image: &str) -> Option<Problem> {
 }
 
 /// The boot service knows a machine by the card that boots; BMCs that speak IPMI tell of no cards.
-fn no_mac(seen: &Observation) -> Option<Problem> {
-    if seen.spec().boot_mac_address.is_some() {
+fn no_card(seen: &Observation) -> Option<Problem> {
+    let hardware = &seen.reading()?.hardware;
+    // The job reads them once more, and waits.
+    if hardware.may_have_more_nics() {
         return None;
     }
-    let reading = seen.known.as_ref()?.reading.as_ref()?;
-    let hardware = &reading.hardware;
-    // The job reads them once more, and waits.
-    let known = hardware.first_ethernet().is_some() || hardware.may_have_more_nics();
-    (!known).then(|| {
-        Problem::new(
+    let told = hardware.cards();
+    match &seen.spec().boot_mac_address {
+        None if told.is_empty() => Some(Problem::new(
             Reason::BootMACMissing,
             "the BMC tells of no Ethernet interface with a MAC address (over IPMI none does): set spec.bootMACAddress to the \
              one that boots",
-        )
-    })
+        )),
+        Some(wished) if !told.is_empty() => {
+            let mac = wished.parse().ok().filter(|mac| !told.contains(mac))?;
+            Some(Problem::new(Reason::BootMACMismatch, not_its_card(&mac, &told)))
+        }
+        None | Some(_) => None,
+    }
 }
 
 #[cfg(test)]
@@ -78,5 +82,18 @@ mod tests {
         assert!(problem.message.contains("spec.bootMACAddress"), "{}", problem.message);
         seen.server.spec.boot_mac_address = Some("52:54:00:12:34:56".into());
         assert_eq!(blocked(&seen), None);
+    }
+
+    #[test]
+    fn a_card_that_the_bmc_does_not_tell_of_is_not_booted_from() {
+        let mut seen = wishing(ImageKind::Network, BootMethod::PXE);
+        seen.server.spec.boot_mac_address = Some("52-54-00-12-34-57".into());
+        let problem = blocked(&seen).unwrap();
+        assert_eq!(problem.reason, Reason::BootMACMismatch);
+        for said in ["spec.bootMACAddress 52:54:00:12:34:57", "tells of 52:54:00:12:34:56"] {
+            assert!(problem.message.contains(said), "{}", problem.message);
+        }
+        seen.server.spec.boot_mac_address = Some("52-54-00-12-34-56".into());
+        assert_eq!(blocked(&seen), None, "however it is written");
     }
 }

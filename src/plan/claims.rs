@@ -26,16 +26,18 @@ pub(super) fn problem(seen: &Observation, refusal: &ClaimRefusal) -> Problem {
         Some(name) => format!("Server {name:?}"),
         None => "another Server".to_owned(),
     };
-    let what = match refusal.reason {
-        Reason::IdentityConflict => "the machine that answers here is held by",
-        _ => "this BMC is held by",
-    };
-    Problem::new(
-        refusal.reason,
-        format!(
-            "{what} {holder}: correct spec.bmc.address, or delete the other one; nothing is sent until then"
+    let message = match refusal.reason {
+        Reason::IdentityConflict => format!(
+            "a Server stays with its machine: the one that answers here is held by {holder}. Set spec.bmc.address to where the BMC \
+             of this Server's own machine is, or delete the other one (deletionPolicy Retain); nothing is sent until then"
         ),
-    )
+        _ => format!(
+            "a Server stays with its machine: this BMC is held by {holder}. Correct spec.bmc.address, or delete the other one \
+             (deletionPolicy Retain). If the address of the other one was changed too, it lets go of this BMC as soon as it \
+             was let in at its new one; nothing is sent until then"
+        ),
+    };
+    Problem::new(refusal.reason, message)
 }
 
 pub(super) fn rule(seen: &Observation) -> Option<Command> {

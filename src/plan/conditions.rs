@@ -81,11 +81,13 @@ fn reachable(seen: &Observation) -> Said {
     if let Some(problem) = situation::credentials(seen) {
         return tell(Truth::False, &problem);
     }
-    let known = seen.known.as_ref();
-    match known.and_then(|known| known.unanswered.as_ref()) {
+    match seen.unanswered() {
         Some(silence) => tell(Truth::False, &silence.problem),
-        None => match known.and_then(|known| known.reading.as_ref()) {
+        None => match seen.reading() {
             Some(reading) => (Truth::True, Reason::Answered, answered(&reading.hardware)),
+            None if seen.is_read_elsewhere() => {
+                say(Truth::Unknown, Reason::Pending, situation::READ_ELSEWHERE)
+            }
             None => say(Truth::Unknown, Reason::Pending, "the BMC was not asked yet"),
         },
     }
@@ -104,7 +106,10 @@ fn answered(hardware: &Hardware) -> String {
 }
 
 fn fresh(seen: &Observation) -> Said {
-    let Some(last) = seen.known.as_ref().and_then(|known| known.last_good_read_ms) else {
+    let Some(last) = seen.last_good_read_ms() else {
+        if seen.is_read_elsewhere() {
+            return say(Truth::Unknown, Reason::Pending, situation::READ_ELSEWHERE);
+        }
         return say(Truth::Unknown, Reason::Pending, "the BMC was not read yet");
     };
     let bound_s = seen.settings.fresh_bound_ms / 1000;

@@ -143,7 +143,11 @@ pub(super) fn failure(seen: &Observation, action: Action, reason: Reason) -> Sto
 }
 
 pub(super) fn silence(for_ms: i64) -> Unanswered {
-    Unanswered { problem: Problem::new(Reason::Unreachable, "no route to host"), since_ms: NOW_MS - for_ms }
+    Unanswered {
+        problem: Problem::new(Reason::Unreachable, "no route to host"),
+        since_ms: NOW_MS - for_ms,
+        through: None,
+    }
 }
 
 pub(super) fn delete(seen: &mut Observation, ago_ms: i64) {

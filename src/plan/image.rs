@@ -33,6 +33,10 @@ pub(super) fn sync(seen: &Observation) -> ImageSync {
     let Some(wish) = seen.spec().image.as_ref().filter(|_| !lifecycle::is_over(seen)) else {
         return ImageSync::NoWish;
     };
+    // Whether the machine that answers now is the one whose disks are known, nobody can say yet.
+    if seen.is_read_elsewhere() {
+        return ImageSync::NeverRead;
+    }
     let witnessed = witnessed(seen);
     let adopts = seen.spec().provisioning == Provisioning::Adopt;
     let digest = seen.image_digest.as_deref();
@@ -72,11 +76,7 @@ pub(super) fn sync(seen: &Observation) -> ImageSync {
         Some(Contents::Foreign { .. } | Contents::Interrupted { .. }) => Action::Build,
         // It comes back only under another Server.
         Some(Contents::Decommissioned { .. }) => return ImageSync::NoWish,
-        Some(Contents::Wiped { .. }) | None
-            if seen.known.as_ref().is_some_and(|known| known.reading.is_some()) =>
-        {
-            Action::Build
-        }
+        Some(Contents::Wiped { .. }) | None if seen.reading().is_some() => Action::Build,
         Some(Contents::Wiped { .. }) | None => return ImageSync::NeverRead,
     };
     // A word that status waits for is waited for, whatever the database says since.

@@ -9,10 +9,23 @@ use crate::api::hardware::PowerState;
 use crate::job::Action;
 use crate::job::Visibility;
 
+/// Between two looks at a machine of which nothing is known yet through the address and login that spec gives now: one that
+/// was begun with those before may end in between.
+const ELSEWHERE_PAUSE_MS: i64 = 2_000;
+
+/// Whether the BMC was asked, and not through the address and login that spec gives now.
+fn is_elsewhere(seen: &Observation) -> bool {
+    let silent = seen.known.as_ref().is_some_and(|known| known.unanswered.is_some());
+    (seen.is_read_elsewhere() || silent && seen.reading().is_none()) && seen.unanswered().is_none()
+}
+
 /// When the next look is due; `None`: at once, nothing is known yet.
 pub(super) fn due_at_ms(seen: &Observation) -> Option<i64> {
     let known = seen.known.as_ref()?;
     let last_try_ms = known.last_try_ms?;
+    if is_elsewhere(seen) {
+        return Some(last_try_ms + ELSEWHERE_PAUSE_MS);
+    }
     let asked = (seen.look_requested() || failure::is_worth_a_look_now(seen)).then_some(last_try_ms);
     let soon = in_transition(seen).then_some(last_try_ms + seen.settings.transition_period_ms);
     let regular = next_turn_ms(seen, last_try_ms);
@@ -28,14 +41,17 @@ pub(super) fn decided_again_at_ms(seen: &Observation) -> Option<i64> {
         return Some(due);
     }
     let settings = &seen.settings;
-    let every = if in_transition(seen) { settings.transition_period_ms } else { settings.inspect_period_ms };
+    let every = match (is_elsewhere(seen), in_transition(seen)) {
+        (true, _) => ELSEWHERE_PAUSE_MS,
+        (false, true) => settings.transition_period_ms,
+        (false, false) => settings.inspect_period_ms,
+    };
     Some(due + (late / every.max(1) + 1) * every.max(1))
 }
 
 /// Whether a decision hangs on a power state that is about to change or was not told.
 fn in_transition(seen: &Observation) -> bool {
-    let reading = seen.known.as_ref().and_then(|known| known.reading.as_ref());
-    let unsettled = reading.is_some_and(|reading| {
+    let unsettled = seen.reading().is_some_and(|reading| {
         matches!(reading.power, PowerState::PoweringOn | PowerState::PoweringOff | PowerState::Unknown)
     });
     unsettled && (power::sync(seen) == PowerSync::NotYet || reboot::token(seen).is_some())
@@ -59,7 +75,7 @@ pub(super) fn wanted(seen: &Observation) -> Option<Work> {
         return None;
     }
     // One that failed is repeated quietly: it shows when it finds something else.
-    let first = seen.known.as_ref().is_none_or(|known| known.reading.is_none() && known.failure.is_none());
+    let first = seen.known.as_ref().is_none_or(|known| seen.reading().is_none() && known.failure.is_none());
     Work::new(seen, Action::Inspect, if first { Visibility::Shown } else { Visibility::Quiet })
 }
 

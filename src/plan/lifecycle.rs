@@ -72,7 +72,7 @@ pub(super) fn wanted(seen: &Observation) -> Option<Work> {
 
 /// Whether the machine was ever looked at.
 pub(super) fn was_read(seen: &Observation) -> bool {
-    seen.known.as_ref().is_some_and(|known| known.reading.is_some())
+    seen.reading().is_some()
 }
 
 /// What is said where nothing is there that erases disks.

@@ -7,8 +7,8 @@ use super::Budget;
 use crate::api::{ImageKind, Server, ServerSpec, ServerStatus, names};
 use crate::job::Visibility;
 use crate::job::{
-    Action, Cause, Deleting, HandledTokens, Intent, Known, LiveJob, Problem, ReconcileRequest, SecretVersion,
-    ServerUid, UnreadableJob, Wish,
+    Action, Cause, Deleting, HandledTokens, Intent, Known, LiveJob, Problem, ReadThrough, Reading,
+    ReconcileRequest, SecretVersion, ServerUid, Unanswered, UnreadableJob, Wish,
 };
 
 /// Whether somebody works for a site.
@@ -145,6 +145,40 @@ impl Observation {
     /// The address as far as it can be read.
     pub(super) fn address(&self) -> &str {
         self.bmc_address.as_deref().unwrap_or(&self.spec().bmc.address)
+    }
+
+    /// Whether what came through `through` came from where spec says that the BMC is.
+    fn belongs(&self, through: Option<&ReadThrough>) -> bool {
+        match through {
+            Some(through) => *through == ReadThrough::of(&self.spec().bmc),
+            None => {
+                let claimed = self.known.as_ref().and_then(|known| known.claimed_address.as_deref());
+                claimed.is_none_or(|claimed| claimed == self.address())
+            }
+        }
+    }
+
+    /// The last good reading, if it came from where spec says that the BMC is: what was read through another address or login
+    /// may be of another machine.
+    pub(super) fn reading(&self) -> Option<&Reading> {
+        let known = self.known.as_ref()?;
+        known.reading.as_ref().filter(|_| self.belongs(known.read_through.as_ref()))
+    }
+
+    /// When that was.
+    pub(super) fn last_good_read_ms(&self) -> Option<i64> {
+        self.reading().and(self.known.as_ref()).and_then(|known| known.last_good_read_ms)
+    }
+
+    /// That the BMC gave no good reading the last time, if it was asked where spec says that it is.
+    pub(super) fn unanswered(&self) -> Option<&Unanswered> {
+        let silence = self.known.as_ref()?.unanswered.as_ref()?;
+        self.belongs(silence.through.as_ref()).then_some(silence)
+    }
+
+    /// Whether the machine was read, and spec gives another address or login by now.
+    pub(super) fn is_read_elsewhere(&self) -> bool {
+        self.known.as_ref().is_some_and(|known| known.reading.is_some()) && self.reading().is_none()
     }
 
     pub(super) fn annotation(&self, name: &str) -> Option<&str> {

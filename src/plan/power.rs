@@ -25,7 +25,7 @@ pub(super) fn sync(seen: &Observation) -> PowerSync {
     let Some(wish) = seen.spec().power.filter(|_| !lifecycle::is_over(seen)) else {
         return PowerSync::NoWish;
     };
-    let Some(reading) = seen.known.as_ref().and_then(|known| known.reading.as_ref()) else {
+    let Some(reading) = seen.reading() else {
         return PowerSync::NeverRead;
     };
     match (wish, reading.power) {

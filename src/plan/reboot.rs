@@ -19,7 +19,7 @@ enum Sense {
 }
 
 fn sense(seen: &Observation) -> Sense {
-    let read = seen.known.as_ref().and_then(|known| known.reading.as_ref()).map(|reading| reading.power);
+    let read = seen.reading().map(|reading| reading.power);
     match (seen.spec().power, read) {
         _ if lifecycle::is_over(seen) => Sense::MakesNone,
         (Some(Power::PoweredOff), _) | (None, Some(PowerState::PoweredOff)) => Sense::MakesNone,

@@ -7,15 +7,12 @@ use crate::job::Deleting;
 /// Milliseconds from now; at least a moment, so that a boundary that was just missed does not spin.
 pub(super) fn after_ms(seen: &Observation) -> Option<i64> {
     let settings = &seen.settings;
-    let known = seen.known.as_ref();
     let deleted_at_ms = seen.now_ms - seen.deleting_for_ms();
     let moments = [
         looked_at(seen).then(|| inspect::decided_again_at_ms(seen)).flatten(),
-        known.and_then(|known| known.last_good_read_ms).map(|at| at + settings.fresh_bound_ms),
+        seen.last_good_read_ms().map(|at| at + settings.fresh_bound_ms),
         seen.job.as_ref().and_then(|job| job.problem_since_ms).map(|at| at + settings.stalled_after_ms),
-        known
-            .and_then(|known| known.unanswered.as_ref())
-            .map(|silence| silence.since_ms + settings.stalled_after_ms),
+        seen.unanswered().map(|silence| silence.since_ms + settings.stalled_after_ms),
         waits_for_the_next_hour(seen).then(|| budget::next_moment_ms(seen)),
     ];
     let deletion = [

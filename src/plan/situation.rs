@@ -10,6 +10,10 @@ use super::{
 use crate::api::{Phase, Power, Reason, names};
 use crate::job::{Action, Deleting, LiveJob, Problem, RetryClass, WaitingFor};
 
+/// What is said of a machine that was read through another address or login than spec has now.
+pub(super) const READ_ELSEWHERE: &str =
+    "spec.bmc changed: the BMC was not asked yet at the address, or with the login, that it gives now";
+
 /// Whether patience with an unreachable BMC is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Patience {
@@ -73,7 +77,7 @@ pub(super) fn situation(seen: &Observation, decision: &Decision) -> Situation {
 }
 
 fn has_reading(seen: &Observation) -> bool {
-    seen.known.as_ref().is_some_and(|known| known.reading.is_some())
+    seen.reading().is_some()
 }
 
 fn difference(seen: &Observation) -> bool {
@@ -231,12 +235,12 @@ fn patience(seen: &Observation, since_ms: Option<i64>) -> Patience {
 
 /// The BMC did not answer the last time that it was asked.
 fn silence(seen: &Observation) -> Option<Situation> {
-    let silence = seen.known.as_ref()?.unanswered.as_ref().filter(|silence| is_silence(&silence.problem))?;
+    let silence = seen.unanswered().filter(|silence| is_silence(&silence.problem))?;
     Some(Situation::UnreachableAtWork(silence.problem.clone(), patience(seen, Some(silence.since_ms))))
 }
 
 fn at_rest(seen: &Observation) -> Situation {
-    let silent = seen.known.as_ref().is_some_and(|known| known.unanswered.is_some());
+    let silent = seen.unanswered().is_some();
     match (has_reading(seen), power::sync(seen)) {
         (false, _) => never_read(seen),
         (true, PowerSync::NotYet) => Situation::Working(
@@ -259,6 +263,9 @@ fn never_read(seen: &Observation) -> Situation {
     let rebuilt = seen.known.is_none() && seen.shown().is_some_and(crate::api::ServerStatus::was_written);
     match silence(seen) {
         Some(silence) => silence,
+        None if seen.is_read_elsewhere() => {
+            in_queue(seen, Situation::Pending(Problem::new(Reason::Pending, READ_ELSEWHERE)))
+        }
         None if rebuilt => Situation::Pending(record(NewRecord::Rebuilt)),
         None => in_queue(
             seen,

@@ -3,7 +3,7 @@
 use super::situation::{Situation, situation};
 use super::{Command, Decision, Observation, conditions, history_lost, image};
 use crate::api::condition::time;
-use crate::api::hardware::HardwareIdentity;
+use crate::api::hardware::{HardwareIdentity, PowerState};
 use crate::api::{JobProgress, JobStatus, LastJobStatus, Phase, ServerStatus};
 use crate::job::{FinishedJob, HandledTokens, LiveJob};
 
@@ -11,13 +11,17 @@ use crate::job::{FinishedJob, HandledTokens, LiveJob};
 pub fn status(seen: &Observation, decision: &Decision) -> ServerStatus {
     let situation = situation(seen, decision);
     let known = seen.known.as_ref();
-    let reading = known.and_then(|known| known.reading.as_ref());
+    let reading = seen.reading();
     let before = seen.shown();
     let handled = handled(seen, decision);
     ServerStatus {
         observed_generation: seen.generation(),
         phase: Some(phase(&situation)),
-        power: reading.map(|reading| reading.power).or(before.and_then(|before| before.power)),
+        power: match reading {
+            Some(reading) => Some(reading.power),
+            None if seen.is_read_elsewhere() => Some(PowerState::Unknown),
+            None => before.and_then(|before| before.power),
+        },
         image: image::shown(seen),
         wiped_at: image::wiped_at(seen),
         decommissioned_at: image::decommissioned_at(seen),

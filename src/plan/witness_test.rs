@@ -205,7 +205,7 @@ fn apply(seen: &mut Observation, what: Changed) {
         Changed::LastTry(at) => known.last_try_ms = at,
         Changed::Unanswered(since_ms) => {
             let problem = Problem::new(Reason::Unreachable, "forged");
-            known.unanswered = Some(Unanswered { problem, since_ms });
+            known.unanswered = Some(Unanswered { problem, since_ms, through: None });
         }
         Changed::Handled(handled) => known.handled = handled,
         Changed::Contents(contents) => known.contents = contents,

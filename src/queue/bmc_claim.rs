@@ -9,7 +9,7 @@ use super::state::{self, Tell};
 use super::transaction::{Ending, Pass, Transaction};
 use super::{Queue, QueueError, now_ms};
 use crate::api::Reason;
-use crate::job::{ClaimRefusal, ServerUid};
+use crate::job::{ClaimRefusal, ReadThrough, ServerUid};
 
 /// What is claimed. `system` is the path of the system; empty means the whole host.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,10 +66,17 @@ impl Transaction for ClaimBmc {
             None => Met::Known,
         };
         let mut missing = Vec::new();
+        let mut disproven = Vec::new();
+        let is_known = self.answers_as_claimed(connection).await?;
         for key in &self.keys {
             match holder(connection, key, &self.who.uid).await? {
                 Holder::Nobody => missing.push(key),
                 Holder::Claimant => {}
+                // At this address answers the machine of this server, whoever was reached there before.
+                Holder::Another { .. } if is_known && key.host.starts_with("addr:") => {
+                    disproven.push(key);
+                    missing.push(key);
+                }
                 Holder::Another { namespace, name } => {
                     let refusal = ClaimRefusal {
                         reason: if key.host.starts_with("hw:") {
@@ -91,8 +98,18 @@ impl Transaction for ClaimBmc {
             let refusal = ClaimRefusal { reason, holder: None, address, machine: Some(machine) };
             return self.refuse(connection, refusal, None).await;
         }
+        for key in disproven {
+            take_away(connection, key, &self.who.uid).await?;
+        }
         for key in missing {
             self.insert(connection, key).await?;
+        }
+        if self.by_address
+            && locked.claimed_address.get().as_ref().is_some_and(|before| *before != self.who.address)
+            && locked.read_through.get().is_none()
+        {
+            // An older release read it at the address that was claimed before.
+            locked.read_through.set(Some(ReadThrough::nothing().0));
         }
         let claimed = self.by_address.then(|| self.who.address.clone());
         let met_first = self.machine.is_some() && locked.changed().next().is_some();
@@ -122,12 +139,28 @@ impl ClaimBmc {
         let Some(mut locked) = state::lock(connection, uid).await? else {
             return Ok(Ending::Rollback(BmcClaimed::Unknown));
         };
+        if self.by_address {
+            // What spec named before it names no more.
+            locked.claimed_address.set(None);
+            leave(connection, uid, &[]).await?;
+        }
         if locked.refusal.get(uid)?.as_ref() != Some(&refusal) {
             locked.refusal.set(Some(&refusal));
             state::write(connection, uid, locked, Tell::Controller).await?;
             remember_host(connection, uid, host).await?;
         }
         Ok(Ending::Commit(BmcClaimed::Refused(refusal)))
+    }
+
+    /// Whether the machine that answers is claimed for this server already.
+    async fn answers_as_claimed(&self, connection: &mut MySqlConnection) -> Result<bool, QueueError> {
+        let Some(machine) = &self.machine else { return Ok(false) };
+        let holder: Option<String> =
+            sqlx::query_scalar("SELECT server_uid FROM bmc_claim WHERE host = ? AND bmc_system = ''")
+                .bind(&machine.identity)
+                .fetch_optional(connection)
+                .await?;
+        Ok(holder.as_deref() == Some(self.who.uid.as_str()))
     }
 
     async fn insert(&self, connection: &mut MySqlConnection, key: &BmcKey) -> Result<(), QueueError> {
@@ -190,6 +223,87 @@ fn judge<'a>(
         }
     }
     Ok(found)
+}
+
+/// Ends the claims of others on what `key` names.
+async fn take_away(
+    connection: &mut MySqlConnection,
+    key: &BmcKey,
+    uid: &ServerUid,
+) -> Result<(), QueueError> {
+    sqlx::query(
+        "DELETE FROM bmc_claim WHERE host = ? AND (bmc_system = ? OR bmc_system = '' OR ? = '') AND server_uid <> ?",
+    )
+    .bind(&key.host)
+    .bind(&key.system)
+    .bind(&key.system)
+    .bind(uid.as_str())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The addresses, by text and as they were resolved, that are claimed for a server beside these.
+async fn old_addresses(
+    connection: &mut MySqlConnection,
+    uid: &ServerUid,
+    keep: &[BmcKey],
+) -> Result<Vec<BmcKey>, QueueError> {
+    let rows = sqlx::query(
+        "SELECT host, bmc_system FROM bmc_claim FORCE INDEX (server_uid) WHERE server_uid = ? \
+         AND (host LIKE 'name:%' OR host LIKE 'addr:%')",
+    )
+    .bind(uid.as_str())
+    .fetch_all(connection)
+    .await?;
+    let mut old = Vec::new();
+    for row in &rows {
+        let key = BmcKey { host: row.try_get("host")?, system: row.try_get("bmc_system")? };
+        if !keep.contains(&key) {
+            old.push(key);
+        }
+    }
+    old.sort();
+    Ok(old)
+}
+
+/// Lets go of the addresses of a server beside these; returns them.
+async fn leave(
+    connection: &mut MySqlConnection,
+    uid: &ServerUid,
+    keep: &[BmcKey],
+) -> Result<Vec<BmcKey>, QueueError> {
+    let old = old_addresses(connection, uid, keep).await?;
+    for key in &old {
+        sqlx::query("DELETE FROM bmc_claim WHERE host = ? AND bmc_system = ? AND server_uid = ?")
+            .bind(&key.host)
+            .bind(&key.system)
+            .bind(uid.as_str())
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(old)
+}
+
+struct LeaveAddresses {
+    uid: ServerUid,
+    keep: Vec<BmcKey>,
+}
+
+impl Transaction for LeaveAddresses {
+    type Output = Vec<BmcKey>;
+    const NAME: &'static str = "leave_addresses";
+
+    async fn run(
+        &self,
+        connection: &mut MySqlConnection,
+        _: Pass,
+    ) -> Result<Ending<Vec<BmcKey>>, QueueError> {
+        if state::lock(connection, &self.uid).await?.is_none() {
+            return Ok(Ending::Rollback(Vec::new()));
+        }
+        Ok(Ending::Commit(leave(connection, &self.uid, &self.keep).await?))
+    }
 }
 
 async fn remember_host(
@@ -289,9 +403,45 @@ impl Transaction for Release {
 }
 
 impl Queue {
-    /// Claims what a `Server` says its BMC is, by the normalised address in `who`. The first claim wins.
+    /// Claims what a `Server` says its BMC is, by the normalised address in `who`. The first claim wins. A server that is refused
+    /// lets go of what its spec named before; one that is granted does so once it was let in there
+    /// ([`Queue::leave_addresses`]).
     pub async fn claim_address(&self, who: Claimant, key: BmcKey) -> Result<BmcClaimed, QueueError> {
-        self.transact(ClaimBmc { who, keys: vec![key], machine: None, by_address: true }).await
+        let before = old_addresses(&mut *self.pool().acquire().await?, &who.uid, &[]).await?;
+        let claimed =
+            self.transact(ClaimBmc { who, keys: vec![key], machine: None, by_address: true }).await?;
+        if matches!(claimed, BmcClaimed::Refused(_)) {
+            self.wake_refused(&before).await?;
+        }
+        Ok(claimed)
+    }
+
+    /// Lets go of the addresses that are claimed for a server beside these, and wakes who was refused because of them: the BMC
+    /// at these let the server in. For a server with a live job that is the caller's.
+    pub async fn leave_addresses(&self, uid: &ServerUid, keep: Vec<BmcKey>) -> Result<(), QueueError> {
+        // The common case costs one read.
+        if old_addresses(&mut *self.pool().acquire().await?, uid, &keep).await?.is_empty() {
+            return Ok(());
+        }
+        let left = self.transact(LeaveAddresses { uid: uid.clone(), keep }).await?;
+        self.wake_refused(&left).await
+    }
+
+    /// Has those look again who were refused because of these. Who is missed here is found by
+    /// [`Queue::forgive_orphans`].
+    async fn wake_refused(&self, keys: &[BmcKey]) -> Result<(), QueueError> {
+        let mut connection = self.pool().acquire().await?;
+        for key in keys {
+            let refused: Vec<String> =
+                sqlx::query_scalar("SELECT server_uid FROM server_state WHERE refused_host = ?")
+                    .bind(&key.host)
+                    .fetch_all(&mut *connection)
+                    .await?;
+            for uid in refused {
+                forgive(&mut connection, &uid).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Claims what the BMC turned out to be: its resolved address and its machine's identity (among the keys). What is

@@ -12,7 +12,7 @@ use super::many::{filled, marks};
 use super::row::JobRow;
 use super::state::{self, Tell};
 use super::transaction::{Ending, Pass, Transaction};
-use super::{Queue, QueueError, now_ms};
+use super::{Queue, QueueError, card_claim, now_ms};
 use crate::job::{BootEvidence, BootPurpose, Event, InstallProgress, JobId, ServerUid, Step};
 
 /// A session that is about to be published.
@@ -56,6 +56,8 @@ pub enum AtMac {
     Idle,
     /// A session.
     Armed(Box<BootSession>),
+    /// It belongs to the machine of a session that waits for another card.
+    OtherCard(Box<BootSession>),
 }
 
 /// What a machine tells.
@@ -83,6 +85,16 @@ pub enum CallHome {
     },
     /// The installed system runs. Ends the session.
     Installed,
+    /// Another card of the machine asked for a script.
+    OtherCard {
+        /// Its address: lower case, colons.
+        mac: String,
+    },
+    /// Another machine asked with the address of the session's card, or reported with its token.
+    OtherMachine {
+        /// What it said of itself, at most 512 characters.
+        said: String,
+    },
 }
 
 /// What became of it.
@@ -117,7 +129,7 @@ impl Transaction for Call {
             return Ok(Ending::Rollback(Heard::Refused));
         }
         let row = sqlx::query(concat!(
-            "SELECT installed_at_ms, fetched_at_ms, told_at_ms, token_hash, ",
+            "SELECT installed_at_ms, told_at_ms, token_hash, other_card, other_machine, ",
             now_ms!(),
             " AS now_ms FROM boot_session WHERE server_uid = ? AND job_id = ? FOR UPDATE"
         ))
@@ -130,6 +142,17 @@ impl Transaction for Call {
         let showed_another = self.token_hash.is_some() && newest != self.token_hash;
         if showed_another || row.try_get::<Option<i64>, _>("installed_at_ms")?.is_some() {
             return Ok(Ending::Rollback(Heard::Refused));
+        }
+        let met = match &self.what {
+            CallHome::OtherCard { mac } => Some((row.try_get::<Option<String>, _>("other_card")?, mac)),
+            CallHome::OtherMachine { said } => {
+                Some((row.try_get::<Option<String>, _>("other_machine")?, said))
+            }
+            _ => None,
+        };
+        // A machine that is started over and over tells the same each time.
+        if met.is_some_and(|(before, now)| before.as_ref() == Some(now)) {
+            return Ok(Ending::Rollback(Heard::Recorded));
         }
         let (now_ms, told): (i64, Option<i64>) = (row.try_get("now_ms")?, row.try_get("told_at_ms")?);
         let wakes = !matches!(self.what, CallHome::Booted | CallHome::Progress(_));
@@ -205,16 +228,29 @@ impl Call {
         now_ms: i64,
         tells: bool,
     ) -> Result<(), QueueError> {
+        if let CallHome::OtherMachine { said } = &self.what {
+            // No sign of life of this one.
+            sqlx::query("UPDATE boot_session SET other_machine = ? WHERE server_uid = ?")
+                .bind(said)
+                .bind(self.uid.as_str())
+                .execute(connection)
+                .await?;
+            return Ok(());
+        }
         let sets = match &self.what {
             CallHome::ScriptFetched { .. } => {
                 ", token_hash = ?, fetched_at_ms = COALESCE(fetched_at_ms, heard_at_ms), percent = NULL, line = NULL, \
-                 failed = NULL, not_served = NULL"
+                 failed = NULL, not_served = NULL, other_card = NULL, other_card_at_ms = NULL, other_machine = NULL"
+            }
+            CallHome::OtherCard { .. } => {
+                ", other_card = ?, other_card_at_ms = COALESCE(other_card_at_ms, heard_at_ms)"
             }
             CallHome::Booted => "",
             CallHome::Progress(_) => ", percent = ?, line = ?",
             CallHome::Failed { .. } => ", failed = ?",
             CallHome::NotServed { .. } => ", not_served = ?",
             CallHome::Installed => ", installed_at_ms = heard_at_ms",
+            CallHome::OtherMachine { .. } => return Ok(()),
         };
         // MySQL and MariaDB assign from left to right: what follows sees the new heard_at_ms.
         let text = format!(
@@ -224,21 +260,38 @@ impl Call {
         query = match &self.what {
             CallHome::ScriptFetched { token_hash } => query.bind(token_hash),
             CallHome::Progress(told) => query.bind(told.percent).bind(&told.line),
-            CallHome::Failed { reason: text } | CallHome::NotServed { why: text } => query.bind(text),
-            CallHome::Booted | CallHome::Installed => query,
+            CallHome::Failed { reason: text }
+            | CallHome::NotServed { why: text }
+            | CallHome::OtherCard { mac: text } => query.bind(text),
+            CallHome::Booted | CallHome::Installed | CallHome::OtherMachine { .. } => query,
         };
         query.bind(self.uid.as_str()).execute(connection).await?;
         Ok(())
     }
 }
 
-/// Publishes the session of a locked job in place of an earlier one of it. [`QueueError::Duplicate`]: the MAC address boots
-/// another machine right now.
+/// Publishes the session of a locked job in place of an earlier one of it, and of one that somebody else has for a card that
+/// is not his. [`QueueError::Duplicate`]: the card is claimed for another server, or boots another machine right now.
 pub(super) async fn publish(
     connection: &mut MySqlConnection,
     job: &JobRow,
     session: &NewBootSession,
 ) -> Result<(), QueueError> {
+    let holder: Option<String> =
+        sqlx::query_scalar("SELECT server_uid FROM bmc_claim WHERE host = ? AND bmc_system = ''")
+            .bind(card_claim::key(&session.mac))
+            .fetch_optional(&mut *connection)
+            .await?;
+    match holder {
+        Some(holder) if holder == job.uid.as_str() => {
+            sqlx::query("DELETE FROM boot_session WHERE mac = ?")
+                .bind(&session.mac)
+                .execute(&mut *connection)
+                .await?;
+        }
+        Some(_) => return Err(QueueError::Duplicate("bmc_claim".to_owned())),
+        None => {}
+    }
     sqlx::query("DELETE FROM boot_session WHERE server_uid = ?")
         .bind(job.uid.as_str())
         .execute(&mut *connection)
@@ -320,11 +373,29 @@ macro_rules! serving {
 }
 
 impl Queue {
-    /// What a machine with this MAC address (lower case, colons) shall boot.
+    /// What a machine with this MAC address (lower case, colons) shall boot. A session that is not for a card of its server's
+    /// machine serves nobody.
     pub async fn boot_at_mac(&self, mac: &str) -> Result<AtMac, QueueError> {
+        let claimed: Option<String> =
+            sqlx::query_scalar("SELECT server_uid FROM bmc_claim WHERE host = ? AND bmc_system = ''")
+                .bind(card_claim::key(mac))
+                .fetch_optional(self.pool())
+                .await?;
         let row = sqlx::query(serving!("boot_session.mac = ?")).bind(mac).fetch_optional(self.pool()).await?;
-        if let Some(row) = row {
-            return Ok(AtMac::Armed(Box::new(session(&row)?)));
+        let session = row.as_ref().map(session).transpose()?;
+        // A session of an older release has no claim.
+        if let Some(session) = session
+            && claimed.as_ref().is_none_or(|uid| uid == session.uid.as_str())
+        {
+            return Ok(AtMac::Armed(Box::new(session)));
+        }
+        if let Some(uid) = claimed {
+            let other =
+                sqlx::query(serving!("boot_session.server_uid = ?")).bind(uid).fetch_optional(self.pool());
+            return Ok(match other.await? {
+                Some(row) => AtMac::OtherCard(Box::new(self::session(&row)?)),
+                None => AtMac::Idle,
+            });
         }
         let known: Option<String> =
             sqlx::query_scalar("SELECT server_uid FROM server_state WHERE boot_mac = ? LIMIT 1")
@@ -403,6 +474,9 @@ impl Queue {
             failed: row.try_get("failed")?,
             not_served: row.try_get("not_served")?,
             installed_at_ms: row.try_get("installed_at_ms")?,
+            other_card: row.try_get("other_card")?,
+            other_card_at_ms: row.try_get("other_card_at_ms")?,
+            other_machine: row.try_get("other_machine")?,
         }))
     }
 

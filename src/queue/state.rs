@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, MySqlConnection, Row};
 use super::many::{filled, groups, marks, times};
 use super::state_row::{Column, Json, Locked};
 use super::{QueueError, handled_token, inventory, machine, now_ms};
-use crate::job::{Known, Problem, Reading, ServerUid};
+use crate::job::{Known, Problem, ReadThrough, Reading, ServerUid};
 
 /// What a worker learned about a machine since its last write.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,6 +20,20 @@ pub enum Report {
     Good(Box<Reading>),
     /// The BMC gave no good reading.
     Unanswered(Problem),
+    /// The same, with the address and login through which it was asked.
+    Through(ReadThrough, Box<Report>),
+}
+
+impl Report {
+    /// The report of a BMC that was asked through this.
+    #[must_use]
+    pub fn through(self, through: Option<ReadThrough>) -> Self {
+        match (self, through) {
+            (Self::Nothing, _) => Self::Nothing,
+            (report, Some(through)) => Self::Through(through, Box::new(report)),
+            (report, None) => report,
+        }
+    }
 }
 
 /// Whether the controller is told of a change.
@@ -39,6 +53,7 @@ pub(super) fn read(row: &MySqlRow) -> Result<Known, QueueError> {
     Ok(Known {
         version: row.try_get("version")?,
         reading: inventory::reading(uid.as_str(), power.as_deref(), inventory.as_deref())?,
+        read_through: row.try_get::<Option<String>, _>("read_through")?.map(ReadThrough),
         last_good_read_ms: row.try_get("last_good_read_ms")?,
         last_try_ms: row.try_get("last_try_ms")?,
         unanswered: Json::read(row, Column::Unanswered)?.get(&uid)?,
@@ -61,7 +76,8 @@ pub(super) async fn lock_all(
     for group in filled(uids) {
         let text = format!(
             "SELECT server_uid, version, reading, inventory_hash, last_good_read_ms, last_try_ms, unanswered, handled, \
-             contents, boot_mac, failure, last_job, claimed_address, refusal, machine, reconcile_request, {} AS now_ms FROM server_state FORCE INDEX (PRIMARY) \
+             contents, boot_mac, failure, last_job, claimed_address, refusal, machine, reconcile_request, read_through, {} AS now_ms \
+             FROM server_state FORCE INDEX (PRIMARY) \
              WHERE server_uid IN ({}) FOR UPDATE",
             now_ms!(),
             marks(group.len())

@@ -12,8 +12,8 @@ use sqlx::{MySql, Row};
 use super::state::Report;
 use super::{QueueError, inventory};
 use crate::job::{
-    ClaimRefusal, Contents, Event, FinishedJob, HandledTokens, ReconcileRequest, ServerUid, StoredFailure,
-    TokenValue, Unanswered,
+    ClaimRefusal, Contents, Event, FinishedJob, HandledTokens, Problem, ReadThrough, Reading,
+    ReconcileRequest, ServerUid, StoredFailure, TokenValue, Unanswered,
 };
 
 /// A column that is written where it changed.
@@ -33,6 +33,7 @@ pub(super) enum Column {
     Refusal,
     Machine,
     ReconcileRequest,
+    ReadThrough,
 }
 
 impl Column {
@@ -52,6 +53,7 @@ impl Column {
             Self::Refusal => "refusal",
             Self::Machine => "machine",
             Self::ReconcileRequest => "reconcile_request",
+            Self::ReadThrough => "read_through",
         }
     }
 }
@@ -140,6 +142,7 @@ pub(super) struct Locked {
     reconcile_request: Json<ReconcileRequest>,
     remembered: Vec<TokenValue>,
     given_back: Vec<TokenValue>,
+    pub read_through: Field<Option<String>>,
     pub now_ms: i64,
 }
 
@@ -164,6 +167,7 @@ impl Locked {
             reconcile_request: Json::read(row, Column::ReconcileRequest)?,
             remembered: Vec::new(),
             given_back: Vec::new(),
+            read_through: Field::of(row.try_get("read_through")?),
             now_ms: row.try_get("now_ms")?,
         })
     }
@@ -185,6 +189,7 @@ impl Locked {
             (Column::Refusal, self.refusal.text.changed),
             (Column::Machine, self.machine.changed),
             (Column::ReconcileRequest, self.reconcile_request.text.changed),
+            (Column::ReadThrough, self.read_through.changed),
         ]
         .into_iter()
         .filter_map(|(column, changed)| changed.then_some(column))
@@ -211,6 +216,7 @@ impl Locked {
             Column::Refusal => query.bind(self.refusal.text.get()),
             Column::Machine => query.bind(self.machine.get()),
             Column::ReconcileRequest => query.bind(self.reconcile_request.text.get()),
+            Column::ReadThrough => query.bind(self.read_through.get()),
         }
     }
 
@@ -301,33 +307,57 @@ impl Locked {
     pub(super) fn absorb(&mut self, uid: &ServerUid, report: &Report) -> Result<bool, QueueError> {
         match report {
             Report::Nothing => Ok(false),
-            Report::Good(reading) => {
-                let parts = inventory::parts(reading);
-                let other = *self.inventory_hash.get() != Some(parts.inventory_hash);
-                let changed =
-                    other || self.power.get().as_deref() != Some(&parts.power) || self.unanswered.is_set();
-                if other {
-                    self.inventory_hash.set(Some(parts.inventory_hash));
-                    self.new_inventory = Some(parts.inventory);
+            Report::Good(reading) => self.absorb_reading(uid, reading),
+            Report::Unanswered(problem) => self.absorb_silence(uid, problem, None),
+            Report::Through(through, report) => match &**report {
+                Report::Good(reading) => {
+                    let before = self.read_through.get().clone();
+                    self.read_through.set(Some(through.0.clone()));
+                    // That a reading of an older release was one of this address is no news.
+                    let moved = before.is_some_and(|before| before != through.0);
+                    Ok(self.absorb_reading(uid, reading)? || moved)
                 }
-                let changed = self.happened(uid, &Event::Read(reading.power))? || changed;
-                self.power.set(Some(parts.power));
-                self.unanswered.set(None);
-                self.last_good_read_ms.set(Some(self.now_ms));
-                self.last_try_ms.set(Some(self.now_ms));
-                Ok(changed)
-            }
-            Report::Unanswered(problem) => {
-                self.last_try_ms.set(Some(self.now_ms));
-                let before = self.unanswered.get(uid)?;
-                let changed = before.as_ref().map(|before| before.problem.reason) != Some(problem.reason);
-                if changed {
-                    let since_ms = before.map_or(self.now_ms, |before| before.since_ms);
-                    self.unanswered.set(Some(&Unanswered { problem: problem.clone(), since_ms }));
-                }
-                Ok(changed)
-            }
+                Report::Unanswered(problem) => self.absorb_silence(uid, problem, Some(through)),
+                report => self.absorb(uid, report),
+            },
         }
+    }
+
+    fn absorb_reading(&mut self, uid: &ServerUid, reading: &Reading) -> Result<bool, QueueError> {
+        let parts = inventory::parts(reading);
+        let other = *self.inventory_hash.get() != Some(parts.inventory_hash);
+        let changed = other || self.power.get().as_deref() != Some(&parts.power) || self.unanswered.is_set();
+        if other {
+            self.inventory_hash.set(Some(parts.inventory_hash));
+            self.new_inventory = Some(parts.inventory);
+        }
+        let changed = self.happened(uid, &Event::Read(reading.power))? || changed;
+        self.power.set(Some(parts.power));
+        self.unanswered.set(None);
+        self.last_good_read_ms.set(Some(self.now_ms));
+        self.last_try_ms.set(Some(self.now_ms));
+        Ok(changed)
+    }
+
+    /// `through`: `None` where that is not known.
+    fn absorb_silence(
+        &mut self,
+        uid: &ServerUid,
+        problem: &Problem,
+        through: Option<&ReadThrough>,
+    ) -> Result<bool, QueueError> {
+        self.last_try_ms.set(Some(self.now_ms));
+        let before = self.unanswered.get(uid)?;
+        // Silence at one address says nothing of another.
+        let same = |before: &Unanswered| before.through.is_none() || before.through.as_ref() == through;
+        let lasting = before.filter(same);
+        let changed = lasting.as_ref().map(|before| before.problem.reason) != Some(problem.reason);
+        if changed {
+            let since_ms = lasting.map_or(self.now_ms, |before| before.since_ms);
+            let (problem, through) = (problem.clone(), through.cloned());
+            self.unanswered.set(Some(&Unanswered { problem, since_ms, through }));
+        }
+        Ok(changed)
     }
 }
 
@@ -337,7 +367,6 @@ mod tests {
     use super::*;
     use crate::api::Reason;
     use crate::api::hardware::{Hardware, HardwareIdentity, PowerState};
-    use crate::job::{Problem, Reading};
 
     fn locked() -> Locked {
         fn empty<T>(column: Column) -> Json<T> {
@@ -362,6 +391,7 @@ mod tests {
             reconcile_request: empty(Column::ReconcileRequest),
             remembered: Vec::new(),
             given_back: Vec::new(),
+            read_through: Field::default(),
             now_ms: 0,
         }
     }
@@ -430,6 +460,29 @@ mod tests {
         assert_eq!(heed(Some("")), (false, at("banana", 7)), "taken away, it is still the newest");
         assert_eq!(heed(Some("2999-01-01T00:00:00Z")).1, at("2999-01-01T00:00:00Z", 7));
         assert_eq!(locked().heed(&uid, Some("of before")).unwrap(), true);
+    }
+
+    #[test]
+    fn a_reading_belongs_to_the_address_that_it_came_from_and_the_first_such_word_is_no_news() {
+        let through = |key: &str, report: &Report| {
+            Report::Through(ReadThrough(key.to_owned()), Box::new(report.clone()))
+        };
+        let on = reading(PowerState::PoweredOn);
+        let mut known = locked();
+        at(&mut known, 1, &on);
+        assert!(!at(&mut known, 2, &through("a", &on)), "of an older release");
+        assert!(!at(&mut known, 3, &through("a", &on)));
+        assert!(at(&mut known, 4, &through("b", &on)));
+        assert_eq!(known.read_through.get().as_deref(), Some("b"));
+        let silent = Report::Unanswered(Problem::new(Reason::Unreachable, "no route"));
+        let since = |known: &Locked| {
+            known.unanswered.get(&ServerUid("a".to_owned())).unwrap().map(|silence| silence.since_ms)
+        };
+        assert!(at(&mut known, 5, &through("b", &silent)));
+        assert!(!at(&mut known, 6, &through("b", &silent)));
+        assert!(at(&mut known, 7, &through("c", &silent)), "another address");
+        assert_eq!(since(&known), Some(7));
+        assert_eq!(known.read_through.get().as_deref(), Some("b"), "nothing was read there");
     }
 
     #[test]

@@ -67,6 +67,9 @@ pub(super) struct Install {
     pub digest: String,
     /// The MAC address that boots.
     pub mac: String,
+    /// Who says that it is a card of this machine.
+    #[serde(default)]
+    pub card: CardChoice,
     /// How it boots.
     pub method: BootMethod,
     /// Whether the machine was on before.
@@ -74,6 +77,18 @@ pub(super) struct Install {
     /// The SHA-256 (hexadecimal) of the token in the address of the medium that was inserted last, or is about to be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_hash: Option<String>,
+}
+
+/// How the card that boots was chosen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum CardChoice {
+    /// Spec names it, and the BMC tells of it.
+    #[default]
+    Told,
+    /// Spec names it, and the BMC tells of no card.
+    Wished,
+    /// Spec names none: it is the first one that the BMC tells of.
+    Guessed,
 }
 
 impl Checkpoint {

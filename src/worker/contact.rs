@@ -8,7 +8,9 @@ use super::run::Run;
 use super::session::{self, Expected, Live, NoSession, ReadImage, Session};
 use crate::api::Reason;
 use crate::bmc::{BmcError, BmcErrorKind, BootOverride, Media, Probe};
-use crate::job::{Problem, Reading, ReconcileRequest, RetryClass, StepOutcome, WaitingFor, backoff};
+use crate::job::{
+    Problem, ReadThrough, Reading, ReconcileRequest, RetryClass, StepOutcome, WaitingFor, backoff,
+};
 use crate::queue::Report;
 
 /// How long a job sleeps whose credentials are wrong; a new version of the Secret wakes it at once.
@@ -66,6 +68,8 @@ impl Run<'_> {
         match session.bmc().inspect().await {
             Ok(reading) => {
                 let reading = self.keeping_what_was_known(reading);
+                // By these the boot service knows the machine.
+                self.around.queue.claim_cards(self.card_owner(), &reading.hardware.cards()).await?;
                 self.report = Report::Good(Box::new(reading));
                 Ok(StepOutcome::Done)
             }
@@ -121,14 +125,18 @@ impl Run<'_> {
             Some(known) => Some(known),
             None => self.around.queue.observe(self.claim.uid()).await?.known,
         };
-        if let Some(known) = known {
-            (self.handled, self.reading, self.contents) = (known.handled, known.reading, known.contents);
-            self.circumstances.heeded = known.reconcile_request;
-        }
         if let Some(asking) = &self.asking {
             self.claim.has_read(ReconcileRequest::of(&asking.server));
         }
         let Some(bmc) = self.bmc() else { return Ok(Err(gone())) };
+        if let Some(known) = known {
+            // What was read through another address or login is completed by nothing that is read through this one.
+            let through = ReadThrough::of(&bmc);
+            let belongs = known.read_through.is_none_or(|before| before == through);
+            self.reading = known.reading.filter(|_| belongs);
+            (self.handled, self.contents) = (known.handled, known.contents);
+            self.circumstances.heeded = known.reconcile_request;
+        }
         let server = self.asking.as_ref().map(|asking| &asking.server);
         let expected = Expected { claim: &self.claim, bmc: &bmc, server };
         match Session::open(self.around, &expected, &mut self.circumstances).await? {

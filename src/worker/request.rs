@@ -7,12 +7,12 @@
 use std::time::{Duration, Instant};
 
 use super::Halt;
+use super::action::card;
 use super::checkpoint::Accepted;
 use super::confirm::{self, Asked};
 use super::contact::gone;
 use super::run::{Flow, Run};
 use super::session::{self, Live, ReadImage};
-use crate::api::Reason;
 use crate::bmc::{Beside, BmcError, BmcErrorKind, Delivery};
 use crate::config::ms;
 use crate::failpoint::crash_point;
@@ -98,7 +98,9 @@ impl Run<'_> {
                 .await;
             let written = match written {
                 // Nothing was stored, and nothing is sent.
-                Err(QueueError::Duplicate(_)) => return Ok(Sent::InVain(self.boots_another())),
+                Err(QueueError::Duplicate(_)) => {
+                    return Ok(Sent::InVain(card::taken(self.checkpoint.install.as_ref())));
+                }
                 written => written?,
             };
             self.to_store = stored.elapsed();
@@ -196,14 +198,6 @@ impl Run<'_> {
         if said_no && error.delivery == Delivery::Answered && self.checkpoint.grace_refused_ms.is_none() {
             self.checkpoint.grace_refused_ms = Some(self.now_ms());
         }
-    }
-
-    fn boots_another(&self) -> StepOutcome {
-        let mac = self.checkpoint.install.as_ref().map(|install| install.mac.as_str()).unwrap_or_default();
-        let message = format!(
-            "another machine is being installed under the MAC address {mac}: correct spec.bootMACAddress of one of them"
-        );
-        StepOutcome::Failed { problem: Problem::new(Reason::BootMACConflict, message) }
     }
 
     /// Right before a request: the live object must still ask for exactly this, nothing may say that it was done, and

@@ -18,8 +18,8 @@ use crate::api::{BootMethod, Power, Reason, Server, ShutdownMode};
 use crate::bmc::Probe;
 use crate::config::ms;
 use crate::job::{
-    Action, Contents, Effect, HandledTokens, JobResult, Known, PermitClass, Problem, Reading, RequestKind,
-    Step, StepOutcome, WaitingFor,
+    Action, Contents, Effect, HandledTokens, JobResult, Known, PermitClass, Problem, ReadThrough, Reading,
+    RequestKind, Step, StepOutcome, WaitingFor,
 };
 use crate::metrics;
 use crate::queue::{CRASH_LIMIT, Claim, Disks, End, Fenced, ParkAs, QueueError, Report};
@@ -207,6 +207,12 @@ impl Run<'_> {
         self.checkpoint.ending.is_some() || self.claim.cancel().is_some()
     }
 
+    /// What is known of the machine by now, with where it is from.
+    fn learned(&mut self) -> Report {
+        let through = self.bmc().map(|bmc| ReadThrough::of(&bmc));
+        std::mem::take(&mut self.report).through(through)
+    }
+
     async fn turn(&mut self) -> Result<Flow, Halt> {
         if let Some(request) = self.claim.request().cloned() {
             return self.settle(&request).await;
@@ -342,7 +348,7 @@ impl Run<'_> {
     }
 
     async fn advance_with(&mut self, step: Step, checkpoint: Checkpoint) -> Result<Flow, Halt> {
-        let report = std::mem::take(&mut self.report);
+        let report = self.learned();
         let advanced = self.around.queue.advance(self.claim.clone(), step, checkpoint.text(), report).await?;
         self.take(advanced)?;
         self.checkpoint = checkpoint;
@@ -371,7 +377,7 @@ impl Run<'_> {
             problem,
             secret_version: self.circumstances.secret.as_ref().map(ToString::to_string),
             checkpoint: self.checkpoint.text(),
-            report: std::mem::take(&mut self.report),
+            report: self.learned(),
         };
         match self.around.queue.park(self.claim.clone(), how).await? {
             Fenced::Done(_) => Ok(Flow::Over),
@@ -389,7 +395,7 @@ impl Run<'_> {
             problem: problem.clone(),
             cause: self.circumstances.cause.clone(),
             step: self.checkpoint.ending.as_ref().and_then(|ending| ending.step),
-            report: std::mem::take(&mut self.report),
+            report: self.learned(),
             disks: if result == JobResult::Succeeded {
                 std::mem::take(&mut self.disks)
             } else {

@@ -198,6 +198,7 @@ impl Session {
             }
         };
         around.queue.end_login(&session.login, LoginEnd::Accepted).await?;
+        session.leave_addresses(around, expected.claim, &address).await?;
         if let Some(problem) = another_machine(expected, &probe.identity) {
             return Ok(Err(NoSession::Wrong(problem)));
         }
@@ -220,6 +221,23 @@ impl Session {
         })
     }
 
+    /// The BMC at this address let us in: whatever is found there, no other address is the server's any more.
+    async fn leave_addresses(
+        &self,
+        around: &Surroundings,
+        claim: &Claim,
+        address: &BmcAddress,
+    ) -> Result<(), Halt> {
+        let key = address.claim_key();
+        let named = BmcKey { host: format!("name:{}", key.host), system: key.system };
+        Ok(around.queue.leave_addresses(claim.uid(), vec![named, self.resolved()]).await?)
+    }
+
+    /// The address as it was resolved.
+    fn resolved(&self) -> BmcKey {
+        BmcKey { host: format!("addr:{}", self.bmc.peer()), system: self.bmc.system().map(claimable).unwrap_or_default() }
+    }
+
     /// Claims what the BMC turned out to be. Nothing that changes the machine may be sent before this was granted.
     async fn claim_machine(
         &self,
@@ -228,11 +246,7 @@ impl Session {
         address: &BmcAddress,
         identity: &HardwareIdentity,
     ) -> Result<Option<Problem>, Halt> {
-        let peer = self.bmc.peer();
-        let mut keys = vec![BmcKey {
-            host: format!("addr:{peer}"),
-            system: self.bmc.system().map(claimable).unwrap_or_default(),
-        }];
+        let mut keys = vec![self.resolved()];
         // A UUID alone where there is one: serial numbers of different makers may be equal.
         let machine = match (&identity.uuid, &identity.serial_number) {
             (Some(uuid), serial) => {
@@ -362,8 +376,9 @@ fn another_machine(expected: &Expected<'_>, seen: &HardwareIdentity) -> Option<P
     Some(Problem::new(
         Reason::IdentityMismatch,
         format!(
-            "at spec.bmc.address answers the machine with {}, before it was the one with {}: correct the address, or \
-             delete this Server (deletionPolicy Retain) and create it again for the new machine",
+            "a Server stays with its machine: at spec.bmc.address answers the machine with {}, and this Server's is the one with {}. \
+             Set spec.bmc.address to where the BMC of its own machine is; or, if the machine was replaced, delete this Server \
+             (deletionPolicy Retain) and create it again",
             text(seen),
             text(known)
         ),

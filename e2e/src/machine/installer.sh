@@ -56,7 +56,9 @@ while [ ! -e /sys/class/net/eth0 ] || [ ! -b /dev/vda ]; do
 done
 ip link set eth0 up
 udhcpc -i eth0 -n -q -f -t 20 -T 1 -s /bin/dhcp.sh >/dev/null 2>&1 || { say "no address"; poweroff -f; }
-post booted "" || poweroff -f
+# Which machine this is: a session is for one of them.
+dmi() { cat "/sys/class/dmi/id/$1" 2>/dev/null | tr ' ' '+'; }
+post booted "uuid=$(dmi product_uuid)&serial=$(dmi product_serial)" || poweroff -f
 [ -b /dev/vda ] || fail "there is no disk /dev/vda"
 disk=$(($(cat /sys/block/vda/size) * 512))
 step=$((8 * 1024 * 1024))

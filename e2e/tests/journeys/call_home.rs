@@ -8,7 +8,7 @@ use e2e::fleet::{BootFiles, Fleet, LIMIT, Layout, QUICK_INSTALLS};
 use e2e::wait::{Look, wait_for};
 use serde_json::json;
 
-use crate::steps::{ended, system};
+use crate::steps::{cards, ended, system};
 
 /// Asks the boot service as a machine would: the status and the text.
 async fn ask(url: &str, post: Option<&str>) -> Result<(u16, String)> {
@@ -51,16 +51,13 @@ async fn a_call_that_is_forged_replayed_late_or_foreign_changes_nothing() {
     // The machines never come past their self-test: this test speaks for them.
     fleet.bmcs().host_rule(json!({ "behaviour": { "kind": "StayInPost" } })).await.unwrap();
     let mut macs = Vec::new();
-    for (number, name) in [&name, &other].into_iter().enumerate() {
-        let mac = format!("52-54-00-00-00-{number:02}");
-        fleet
-            .declare(
-                name,
-                json!({ "image": { "name": "debian-12" }, "bootMACAddress": mac.replace('-', ":") }),
-            )
-            .await
-            .unwrap();
-        macs.push(mac);
+    for name in [&name, &other] {
+        fleet.declare(name, json!({})).await.unwrap();
+        fleet.wait_ready(name).await.unwrap();
+        let mac = cards(&fleet, name).await.unwrap().remove(1);
+        let wish = json!({ "image": { "name": "debian-12" }, "bootMACAddress": &mac });
+        fleet.change(name, wish).await.unwrap();
+        macs.push(mac.replace(':', "-"));
     }
     let base = format!("http://{address}");
     let first = fetched(&base, &macs[0]).await.unwrap();

@@ -114,7 +114,7 @@ async fn what_goes_or_changes_in_mid_install_ends_in_the_last_wish_alone() {
     let kubectl = fleet.kubectl().in_namespace(fleet.namespace());
     let (first, second, third) = (system(1), system(2), system(3));
 
-    // Two servers with one MAC address: the second is told who has it, and never boots the first one's image.
+    // A Server with another machine's MAC address: it is told, and never boots the first one's image.
     let wish = json!({ "image": { "name": "debian-12" } });
     hang(&fleet, &first).await.unwrap();
     let begun = fleet.declare(&first, wish.clone()).await.unwrap();
@@ -124,7 +124,7 @@ async fn what_goes_or_changes_in_mid_install_ends_in_the_last_wish_alone() {
         .declare(&second, json!({ "image": { "name": "debian-12" }, "bootMACAddress": &mac }))
         .await
         .unwrap();
-    let why = fleet.wait_reason(&second, ConditionType::Stalled, Reason::BootMACConflict).await.unwrap();
+    let why = fleet.wait_reason(&second, ConditionType::Stalled, Reason::BootMACMismatch).await.unwrap();
     assert!(why.contains(&mac), "{why}");
     assert_eq!(fleet.installs(&second).await.unwrap(), 0);
     fleet.change(&second, json!({ "bootMACAddress": null })).await.unwrap();

@@ -1,11 +1,13 @@
 //! What people do with AutoBuild, on real parts: the real kubectl and API server, real databases, BMCs that keep a log.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod addresses;
 mod adoption;
 mod at_the_terminal;
 mod boot_methods;
 mod by_hand;
 mod call_home;
+mod cards;
 mod deletion;
 mod end_of_life;
 mod image_mistakes;

@@ -119,3 +119,16 @@ pub(crate) async fn phase(fleet: &Fleet, name: &str, wanted: Phase) -> Result<Se
         })
         .await
 }
+
+/// Asks the boot service as a machine would: the status and the text.
+pub(crate) async fn get(url: &str) -> Result<(u16, String)> {
+    let answer = reqwest::Client::builder().no_proxy().build()?.get(url).send().await?;
+    Ok((answer.status().as_u16(), answer.text().await?))
+}
+
+/// The network cards of a machine, as its BMC tells of them.
+pub(crate) async fn cards(fleet: &Fleet, name: &str) -> Result<Vec<String>> {
+    let status = fleet.get(name).await?.status.context("no status")?;
+    let nics = status.hardware.context("no hardware")?.nics;
+    Ok(nics.into_iter().filter_map(|nic| nic.mac_address).collect())
+}

@@ -14,6 +14,7 @@
 mod batches;
 mod bmcs;
 mod boot;
+mod cards;
 mod claims;
 mod controller_side;
 mod derivation;
@@ -65,6 +66,7 @@ fn main() -> std::process::ExitCode {
             .chain(derivation::CASES)
             .chain(bmcs::CASES)
             .chain(boot::CASES)
+            .chain(cards::CASES)
             .chain(destruction::CASES)
             .chain(tokens::CASES)
             .chain(batches::CASES)

@@ -1,8 +1,9 @@
 //! What ipmitool prints, as values. Pure.
 
 use crate::api::hardware::{Hardware, HardwareIdentity, PowerState};
+use crate::api::placeholder;
 use crate::bmc::text::{identifying, printable, told};
-use crate::bmc::{BootOverride, OverrideEnabled, OverrideTarget, placeholder};
+use crate::bmc::{BootOverride, OverrideEnabled, OverrideTarget};
 
 /// `Chassis Power is on`.
 pub(super) fn power(stdout: &str) -> PowerState {

@@ -4,8 +4,9 @@ use serde_json::Value;
 
 use super::answer::Document;
 use crate::api::hardware::{HardwareIdentity, PowerState};
+use crate::api::placeholder;
+use crate::bmc::Probe;
 use crate::bmc::text::{printable, serial};
-use crate::bmc::{Probe, placeholder};
 
 /// The longest `LastResetTime` that is kept: a date with time, fraction and zone.
 const TIME_MAX: usize = 64;

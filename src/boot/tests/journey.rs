@@ -10,7 +10,8 @@ use crate::boot::CallHome;
 async fn a_machine_boots_installs_and_reports_until_its_session_is_over() {
     let site = Site::new().await;
     let (_, chain) = site.get("/boot.ipxe").await;
-    assert_eq!(chain, "#!ipxe\nchain --autofree http://10.0.0.5:8080/boot/${mac:hexhyp} || exit\n");
+    let asks = "${mac:hexhyp}?uuid=${uuid}&serial=${serial:uristring}";
+    assert_eq!(chain, format!("#!ipxe\nchain --autofree http://10.0.0.5:8080/boot/{asks} || exit\n"));
     let (script, session) = site.boot().await;
     let digest = site.image.spec.digest();
     let url = format!("http://10.0.0.5:8080{session}");

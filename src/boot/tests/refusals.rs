@@ -208,3 +208,59 @@ async fn while_database_or_api_is_away_machines_are_asked_to_come_again() {
     site.store.0.lock().unwrap().away = false;
     assert_eq!(site.post(&format!("{session}/installed"), "").await.0, StatusCode::OK);
 }
+
+/// The server of the session with a machine that its BMC told of.
+fn identified(site: &Site) {
+    let mut known = server();
+    let identity = crate::api::hardware::HardwareIdentity {
+        uuid: Some("4c4c4544-0038-5a10-8053-b4c04f584b30".into()),
+        serial_number: Some("S1".into()),
+    };
+    known.status = Some(crate::api::ServerStatus {
+        bmc_identity: Some(identity),
+        ..crate::api::ServerStatus::default()
+    });
+    site.cluster.put("servers/node-1", known);
+}
+
+#[tokio::test]
+async fn another_machine_with_the_address_of_the_card_gets_no_script_and_the_job_is_told() {
+    let site = Site::new().await;
+    identified(&site);
+    let other = format!("/boot/{MAC}?uuid=4c4c4544-0038-5a10-8053-b4c04f584b31&serial=S2");
+    assert_eq!(site.get(&other).await.0, StatusCode::NOT_FOUND);
+    {
+        let kept = site.store.0.lock().unwrap();
+        assert!(kept.token.is_none(), "a token was given");
+        assert!(
+            kept.other_machines[0].contains("4c4c4544-0038-5a10-8053-b4c04f584b31"),
+            "{:?}",
+            kept.other_machines
+        );
+    }
+    let own = format!("/boot/{MAC}?uuid=44454C4C-3800-105A-8053-B4C04F584B30&serial=");
+    assert_eq!(site.get(&own).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_report_of_another_machine_is_not_believed_and_one_that_says_nothing_of_itself_is() {
+    let site = Site::new().await;
+    identified(&site);
+    let (_, session) = site.boot().await;
+    assert_eq!(site.post(&format!("{session}/installed"), "serial=S2").await.0, StatusCode::NOT_FOUND);
+    assert!(site.store.0.lock().unwrap().heard.is_empty());
+    assert_eq!(site.store.0.lock().unwrap().other_machines.len(), 1);
+    assert_eq!(site.post(&format!("{session}/booted"), "").await.0, StatusCode::OK);
+    assert_eq!(site.post(&format!("{session}/installed"), "serial=s1").await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_machine_that_asks_with_another_of_its_cards_is_told_to_its_job_and_goes_on() {
+    let site = Site::new().await;
+    site.store.0.lock().unwrap().second = Some("52-54-00-12-34-57".parse().unwrap());
+    assert_eq!(site.get("/boot/52-54-00-12-34-57").await, (StatusCode::OK, "#!ipxe\nexit\n".into()));
+    assert_eq!(site.store.0.lock().unwrap().other_cards, ["52-54-00-12-34-57".parse().unwrap()]);
+    assert_eq!(site.get("/boot/52-54-00-12-34-58").await.0, StatusCode::NOT_FOUND, "nobody's card");
+    assert_eq!(site.store.0.lock().unwrap().other_cards.len(), 1, "is told to nobody");
+    site.boot().await;
+}

@@ -4,7 +4,8 @@ use std::sync::Mutex;
 
 use futures::future::BoxFuture;
 
-use crate::boot::{Armed, AtMac, CallHome, Heard, Mac, Medium, Sessions, StoreAway, TokenHash};
+use crate::api::Mac;
+use crate::boot::{Armed, AtMac, CallHome, Heard, Medium, Sessions, StoreAway, TokenHash};
 
 #[derive(Default)]
 pub(super) struct Store(pub(super) Mutex<Kept>);
@@ -17,6 +18,10 @@ pub(super) struct Kept {
     pub(super) media: Option<TokenHash>,
     pub(super) heard: Vec<CallHome>,
     pub(super) not_served: Vec<String>,
+    pub(super) other_cards: Vec<Mac>,
+    pub(super) other_machines: Vec<String>,
+    /// A card that the machine of the session has beside the one that is waited for.
+    pub(super) second: Option<Mac>,
     pub(super) away: bool,
 }
 
@@ -35,6 +40,7 @@ impl Sessions for Store {
     fn at_mac<'a>(&'a self, mac: &'a Mac) -> BoxFuture<'a, Result<AtMac, StoreAway>> {
         self.with(|kept| match &kept.armed {
             Some(armed) if armed.mac == *mac => AtMac::Armed(armed.clone()),
+            Some(armed) if kept.second == Some(*mac) => AtMac::OtherCard(armed.clone()),
             _ if kept.idle == Some(*mac) => AtMac::Idle,
             _ => AtMac::Unknown,
         })
@@ -76,6 +82,20 @@ impl Sessions for Store {
     fn not_served<'a>(&'a self, _: &'a Armed, why: String) -> BoxFuture<'a, Result<Heard, StoreAway>> {
         self.with(|kept| {
             kept.not_served.push(why);
+            Heard::Recorded
+        })
+    }
+
+    fn other_card<'a>(&'a self, _: &'a Armed, mac: &'a Mac) -> BoxFuture<'a, Result<Heard, StoreAway>> {
+        self.with(|kept| {
+            kept.other_cards.push(*mac);
+            Heard::Recorded
+        })
+    }
+
+    fn other_machine<'a>(&'a self, _: &'a Armed, said: String) -> BoxFuture<'a, Result<Heard, StoreAway>> {
+        self.with(|kept| {
+            kept.other_machines.push(said);
             Heard::Recorded
         })
     }

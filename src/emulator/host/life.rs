@@ -99,7 +99,7 @@ impl<'a> Life<'a> {
         let machine = Machine { mac: &mac, uuid: &inventory.uuid, serial: &inventory.serial };
         let told = || {
             let base = self.fleet.0.hosts.boot_url().ok_or(Why::NoBootService)?;
-            Ok(base.script(&hexhyp(&mac)))
+            Ok(saying(base.script(&hexhyp(&mac)), machine))
         };
         let own = Url::parse(uri).ok().filter(|url| url.scheme() == "http");
         let mut by_bmc = own.is_some();
@@ -164,7 +164,9 @@ impl<'a> Life<'a> {
         let inventory = self.act(system, |state, _| system.inventory(self.fleet.0.seed, state))?;
         let mac = inventory.nics.first().map(|nic| nic.mac.clone()).unwrap_or_default();
         let base = self.fleet.0.hosts.boot_url().ok_or(gave_up(Why::NoBootService))?;
-        let told = self.network.ask(&base.session(&hexhyp(&mac)), &Ask::Text).await.map_err(gave_up)?;
+        let machine = Machine { mac: &mac, uuid: &inventory.uuid, serial: &inventory.serial };
+        let address = saying(base.session(&hexhyp(&mac)), machine);
+        let told = self.network.ask(&address, &Ask::Text).await.map_err(gave_up)?;
         let told = String::from_utf8_lossy(&told);
         let args: Vec<String> = told.split_whitespace().map(str::to_owned).collect();
         self.install(system, &args, nth).await
@@ -310,4 +312,10 @@ impl<'a> Life<'a> {
         }
         let _ = self.act(system, |state, _| state.host.call_home = None);
     }
+}
+
+/// The address with what the machine says of itself, as a first script adds it.
+fn saying(mut address: Url, machine: Machine<'_>) -> Url {
+    address.query_pairs_mut().append_pair("uuid", machine.uuid).append_pair("serial", machine.serial);
+    address
 }

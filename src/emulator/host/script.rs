@@ -112,12 +112,27 @@ fn expanded(line: &str, machine: Machine<'_>) -> String {
             "mac:hexhyp" => write!(text, "{}", hexhyp(machine.mac)),
             "uuid" => write!(text, "{}", machine.uuid),
             "serial" => write!(text, "{}", machine.serial),
+            "serial:uristring" => write!(text, "{}", percent_encoded(machine.serial)),
             _ => Ok(()),
         };
         rest = after;
     }
     text.push_str(rest);
     text
+}
+
+/// As iPXE writes what goes into an address.
+fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        let _ = match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                write!(encoded, "{}", char::from(byte))
+            }
+            _ => write!(encoded, "%{byte:02X}"),
+        };
+    }
+    encoded
 }
 
 #[cfg(test)]
@@ -148,6 +163,7 @@ mod tests {
         let text = format!("#!ipxe\nchain --autofree {address} || exit\n");
         assert_eq!(read(&text), Ok(Script::Chain(next)));
         assert_eq!(read("#!ipxe\nexit\n"), Ok(Script::Exit));
+        assert_eq!(percent_encoded("A 1/&b"), "A%201%2F%26b");
     }
 
     #[test]

@@ -7,17 +7,18 @@
 
 use std::time::Duration;
 
-use super::{medium, power_step, unsupported};
+use super::{card, medium, power_step, unsupported};
 use crate::api::hardware::PowerState;
-use crate::api::{BootMethod, Reason, WipeImages};
+use crate::api::{BootMethod, Mac, Reason, WipeImages};
 use crate::bmc::{Beside, BootOverride, ImageUrl, OverrideEnabled, OverrideTarget};
 use crate::config::ms;
 use crate::job::{BootEvidence, Problem, RequestKind, Step, StepOutcome, WaitingFor};
 use crate::queue::{Disks, Installed};
 use crate::worker::Halt;
-use crate::worker::checkpoint::Install;
+use crate::worker::checkpoint::{CardChoice, Install};
 use crate::worker::request::Sent;
 use crate::worker::run::Run;
+use crate::worker::session::BootImage;
 
 /// What is parked is looked at again after this time at the latest, though everything that is told wakes it.
 const LOOK_AGAIN: Duration = Duration::from_mins(5);
@@ -58,10 +59,16 @@ async fn begin(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
     }
     let install = match &run.checkpoint.install {
         Some(install) => install.clone(),
-        None => match prepared(run, probe.power) {
-            Ok(install) => install,
-            Err(problem) => return Ok(StepOutcome::Failed { problem }),
-        },
+        None => {
+            let image = match bootable(run) {
+                Ok(image) => image.clone(),
+                Err(problem) => return Ok(StepOutcome::Failed { problem }),
+            };
+            match card::claimed(run).await? {
+                Ok(card) => prepared(run, probe.power, image, card),
+                Err(outcome) => return Ok(outcome),
+            }
+        }
     };
     let method = install.method;
     run.checkpoint.install = Some(install);
@@ -75,9 +82,15 @@ async fn begin(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
 /// Cards that nobody could read so far are read once more, and waited for: without one nothing is known of what boots.
 async fn card_is_known(run: &mut Run<'_>) -> Result<Result<(), StepOutcome>, Halt> {
     let unknown = |run: &Run<'_>| {
-        let hardware = run.reading.as_ref().map(|reading| &reading.hardware);
-        run.server().is_some_and(|server| server.spec.boot_mac_address.is_none())
-            && hardware.is_some_and(|all| all.first_ethernet().is_none() && all.may_have_more_nics())
+        let Some(hardware) = run.reading.as_ref().map(|reading| &reading.hardware) else { return false };
+        let told = hardware.cards();
+        let wished = run.server().and_then(|server| server.spec.boot_mac_address.as_deref());
+        let is_told = match wished.map(str::parse) {
+            None => !told.is_empty(),
+            Some(Ok(mac)) => told.contains(&mac),
+            Some(Err(_)) => true,
+        };
+        !is_told && hardware.may_have_more_nics()
     };
     if !unknown(run) {
         return Ok(Ok(()));
@@ -153,40 +166,45 @@ pub(super) fn ignored(request: RequestKind, seen: &BootOverride) -> Problem {
     )
 }
 
-/// What the installation has to know, before anything is sent.
-fn prepared(run: &Run<'_>, power_before: PowerState) -> Result<Install, Problem> {
-    let missing = || {
-        Problem::new(
-            Reason::BootMACMissing,
-            "the BMC tells of no Ethernet interface with a MAC address (over IPMI none does): set spec.bootMACAddress to the one \
-             that boots",
-        )
-    };
-    let asking = run.asking.as_ref().ok_or_else(missing)?;
-    let spec = &asking.server.spec;
-    let Some(image) = &asking.image else {
+/// What is booted. `Err`: nothing can be, and nothing was sent.
+fn bootable<'a>(run: &'a Run<'_>) -> Result<&'a BootImage, Problem> {
+    let asking = run.asking.as_ref();
+    let Some((spec, image)) = asking.and_then(|asking| Some((&asking.server.spec, asking.image.as_ref()?)))
+    else {
         return Err(if run.action().wipes() {
-            let flag = WipeImages::flag(spec.boot_method);
-            let message = format!("the OSImage of {flag} is not there: nothing was sent");
+            let method = run.server().map(|server| server.spec.boot_method).unwrap_or_default();
+            let message =
+                format!("the OSImage of {} is not there: nothing was sent", WipeImages::flag(method));
             Problem::new(Reason::WipeImageNotFound, message)
         } else {
             let message = "spec.image names no OSImage that is there: nothing was sent";
             Problem::new(Reason::ImageNotFound, message)
         });
     };
-    if let Some(message) = spec.boot_method.mismatch(&image.name, image.kind) {
-        return Err(Problem::new(Reason::BootMethodMismatch, format!("{message}; nothing was sent")));
+    match spec.boot_method.mismatch(&image.name, image.kind) {
+        Some(message) => {
+            Err(Problem::new(Reason::BootMethodMismatch, format!("{message}; nothing was sent")))
+        }
+        None => Ok(image),
     }
-    let reported = || Some(run.reading.as_ref()?.hardware.first_ethernet()?.to_owned());
-    let mac = spec.boot_mac_address.clone().or_else(reported).ok_or_else(missing)?;
-    Ok(Install {
-        image: image.name.clone(),
-        digest: image.digest.clone(),
-        mac: mac.to_ascii_lowercase().replace('-', ":"),
-        method: spec.boot_method,
+}
+
+/// What the installation has to know, before anything is sent.
+fn prepared(
+    run: &Run<'_>,
+    power_before: PowerState,
+    image: BootImage,
+    (mac, card): (Mac, CardChoice),
+) -> Install {
+    Install {
+        image: image.name,
+        digest: image.digest,
+        mac: mac.with_colons(),
+        card,
+        method: run.server().map(|server| server.spec.boot_method).unwrap_or_default(),
         power_before,
         media_hash: None,
-    })
+    }
 }
 
 async fn await_boot(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
@@ -200,8 +218,15 @@ async fn await_boot(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
     if evidence.fetched_at_ms.is_some() {
         return Ok(StepOutcome::Next);
     }
+    if let Some(problem) = card::lost(run).await? {
+        return Ok(StepOutcome::Failed { problem });
+    }
     let deadline = run.around.settings.boot_deadline;
-    if let Some(after_ms) = left(run, deadline) {
+    let left_ms = left(run, deadline);
+    if let Some(outcome) = card::met(run, &evidence, left_ms.unwrap_or_default()) {
+        return Ok(outcome);
+    }
+    if let Some(after_ms) = left_ms {
         return Ok(StepOutcome::Park { after_ms, waiting_for: WaitingFor::NetworkBoot });
     }
     // Not started once more by itself: steps only go forward, so that status can tell a database that lost its last
@@ -212,8 +237,9 @@ async fn await_boot(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
         }
         install => {
             let mac = install.as_ref().map(|install| install.mac.as_str()).unwrap_or_default();
+            let guess = install.as_ref().map(card::guess).unwrap_or_default();
             format!(
-                "the machine was started and did not fetch its boot script within {} s (MAC address {mac}): look at its \
+                "the machine was started and did not fetch its boot script within {} s (MAC address {mac}{guess}): look at its \
                  console, at spec.bootMACAddress and spec.bootMethod, and at the DHCP server; {}",
                 deadline.as_secs(),
                 once_more(run)
@@ -297,7 +323,14 @@ pub(super) fn last_seen(evidence: &BootEvidence, now_ms: i64) -> String {
 
 pub(super) async fn evidence(run: &Run<'_>) -> Result<Result<BootEvidence, StepOutcome>, Halt> {
     let found = run.around.queue.boot_evidence(run.claim().uid(), run.claim().job().id).await?;
-    Ok(found.ok_or_else(|| no_session(run)))
+    if let Some(found) = found {
+        return Ok(Ok(found));
+    }
+    // Whose card it is opened a session of his own.
+    Ok(Err(match card::lost(run).await? {
+        Some(problem) => StepOutcome::Failed { problem },
+        None => no_session(run),
+    }))
 }
 
 /// Nobody deletes the session of a live job: a database that was restored may lack it.
@@ -377,6 +410,9 @@ mod tests {
             failed: None,
             not_served: None,
             installed_at_ms: None,
+            other_card: None,
+            other_card_at_ms: None,
+            other_machine: None,
         };
         let text = last_seen(&evidence, 70_000);
         assert!(text.contains("60 s ago") && text.contains("40 %") && text.contains("writing"), "{text}");

@@ -286,6 +286,7 @@ mod tests {
                 image: "debian".into(),
                 digest: "sha256:1".into(),
                 mac: "52:54:00:12:34:56".into(),
+                card: crate::worker::checkpoint::CardChoice::Told,
                 method: BootMethod::VirtualMedia,
                 power_before: PowerState::PoweredOff,
                 media_hash: token.map(|token| token.hash().to_hex()),

@@ -1,6 +1,7 @@
 //! What each action does in each of its steps: one file per action. Everything around a step (claims, leases, stored
 //! requests, undo, the end) is the same for all of them and stands in `run`.
 
+pub(in crate::worker) mod card;
 mod inspect;
 mod install;
 mod medium;

@@ -1,4 +1,4 @@
-//! MAC addresses, as iPXE's `${mac:hexhyp}` writes them. Pure.
+//! Addresses of Ethernet cards. Pure.
 
 use std::fmt;
 use std::str::FromStr;
@@ -32,8 +32,15 @@ impl FromStr for Mac {
     }
 }
 
+impl Mac {
+    /// Lower case, with colons: as the API, BMCs and the database have it.
+    pub fn with_colons(&self) -> String {
+        self.to_string().replace('-', ":")
+    }
+}
+
 impl fmt::Display for Mac {
-    /// Lower case, with hyphens.
+    /// Lower case, with hyphens, as iPXE's `${mac:hexhyp}` writes it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let pairs = self.0.map(|byte| format!("{byte:02x}"));
         f.write_str(&pairs.join("-"))
