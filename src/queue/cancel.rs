@@ -4,7 +4,7 @@ use sqlx::{MySqlConnection, Row};
 
 use super::complete::{End, end_job};
 use super::row::{JobRow, delete_place, insert_place};
-use super::state::{Tell, touch};
+use super::state::touch;
 use super::transaction::{Ending, Pass, Transaction};
 use super::wake::awaken;
 use super::{PlaceInQueue, Queue, QueueError};
@@ -133,9 +133,11 @@ impl Transaction for Cancel {
             .bind(self.uid.as_str())
             .execute(&mut *connection)
             .await?;
+        // Whoever asks a quiet look to stop looks again by itself; its end is told.
+        let tell = job.tell();
         job.live.cancel = Some(self.reason);
         signal(connection, &job).await?;
-        touch(connection, &self.uid, if job.quiet { Tell::Nobody } else { Tell::Controller }).await?;
+        touch(connection, &self.uid, tell).await?;
         insert_woken(connection, &job).await?;
         Ok(Ending::Commit(CancelOutcome::Stored))
     }
@@ -194,7 +196,7 @@ impl Transaction for Reprioritize {
         if let Some((place, before)) = moved {
             delete_place(connection, &job, place, before).await?;
         }
-        touch(connection, &self.uid, if job.quiet { Tell::Nobody } else { Tell::Controller }).await?;
+        touch(connection, &self.uid, job.tell()).await?;
         if let Some((place, _)) = moved {
             insert_place(connection, &job, place, ord).await?;
         }

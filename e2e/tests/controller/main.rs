@@ -4,6 +4,7 @@
 
 mod deletion;
 mod failover;
+mod looks;
 mod site;
 mod story;
 

@@ -223,6 +223,13 @@ impl Site {
         sqlx::query_scalar(sqlx::AssertSqlSafe(text)).fetch_one(&mut connection).await.unwrap()
     }
 
+    /// Writes into the database past everybody.
+    pub async fn query(&self, text: &'static str) {
+        use sqlx::Connection as _;
+        let mut connection = sqlx::MySqlConnection::connect(&self.url).await.unwrap();
+        sqlx::raw_sql(text).execute(&mut connection).await.unwrap();
+    }
+
     pub async fn gone(&self, name: &str) {
         wait("the object to go", async || self.servers().get_opt(name).await.unwrap().is_none()).await;
     }

@@ -26,6 +26,7 @@ mod leases;
 mod order;
 mod permits;
 mod plans;
+mod quiet;
 
 use std::sync::Arc;
 
@@ -58,6 +59,7 @@ fn main() -> std::process::ExitCode {
         for (name, case) in claims::CASES
             .iter()
             .chain(controller_side::CASES)
+            .chain(quiet::CASES)
             .chain(farewell::CASES)
             .chain(leases::CASES)
             .chain(histories::CASES)
