@@ -179,9 +179,15 @@ fn check_that_it_is_heard(seen: &Observation, decision: &Decision, shown: &Serve
         || super::work::wanted(seen).is_none_or(|work| work.action == Action::Inspect);
     let deleting = seen.server.metadata.deletion_timestamp.is_some();
     assert!(works || waits || deleting || soon, "a wish is not heard: {seen:#?}");
-    assert!(seen.job.as_ref().is_none_or(|job| job.cancel.is_none()) || soon, "nothing follows the end of a job");
+    assert!(
+        seen.job.as_ref().is_none_or(|job| job.cancel.is_none()) || soon,
+        "nothing follows the end of a job"
+    );
     let blamed = shown.conditions.iter().any(|one| one.reason == Reason::Queued.as_str());
-    assert!(!blamed || seen.job.is_some() || seen.budget != Budget::Left, "workers are blamed for no job: {seen:#?}");
+    assert!(
+        !blamed || seen.job.is_some() || seen.budget != Budget::Left,
+        "workers are blamed for no job: {seen:#?}"
+    );
 }
 
 proptest! {

@@ -104,7 +104,8 @@ impl Transaction for Complete {
         if self.items.iter().all(|(claim, _)| claim.job.request.is_none())
             && delete_held(connection, &self.items).await?
         {
-            let all: Vec<Ended<'_>> = self.items.iter().map(|(claim, end)| Ended::of(&claim.job, end)).collect();
+            let all: Vec<Ended<'_>> =
+                self.items.iter().map(|(claim, end)| Ended::of(&claim.job, end)).collect();
             end_deleted(connection, &all).await?;
             return Ok(Ending::Commit(self.items.iter().map(|_| Ok(Fenced::Done(()))).collect()));
         }

@@ -23,6 +23,8 @@ pub struct Seen {
     pub visibility: Visibility,
     /// Whether the newest version was not acknowledged yet.
     pub in_feed: bool,
+    /// The generation of the object that the last decision was made on; 0: none is known.
+    pub generation: i64,
     /// The database's clock at that moment, milliseconds since the Unix epoch.
     pub now_ms: i64,
 }
@@ -59,9 +61,9 @@ impl Queue {
         let Some(row) = row else { return Ok(Seen { now_ms: self.now_ms().await?, ..Seen::default() }) };
         let known = Some(state::read(&row)?);
         let in_feed = row.try_get::<Option<i64>, _>("changed_at_ms")?.is_some();
-        let now_ms = row.try_get("now_ms")?;
+        let (generation, now_ms) = (row.try_get("generation")?, row.try_get("now_ms")?);
         if row.try_get::<i64, _>("has_job")? == 0 {
-            return Ok(Seen { known, in_feed, now_ms, ..Seen::default() });
+            return Ok(Seen { known, in_feed, generation, now_ms, ..Seen::default() });
         }
         let mut job = match JobRow::read(&row) {
             Ok(job) => job,
@@ -76,6 +78,7 @@ impl Queue {
                     known,
                     unreadable: Some(UnreadableJob { id: JobId(row.try_get("id")?), problem }),
                     in_feed,
+                    generation,
                     now_ms,
                     ..Seen::default()
                 });
@@ -93,7 +96,7 @@ impl Queue {
         };
         job.live.progress = boot_session::progress(&row)?;
         let visibility = if job.quiet { Visibility::Quiet } else { Visibility::Shown };
-        Ok(Seen { known, visibility, job: Some(job.live), unreadable: None, in_feed, now_ms })
+        Ok(Seen { known, visibility, job: Some(job.live), unreadable: None, in_feed, generation, now_ms })
     }
 
     /// Whether the history has the end of a job that status shows. One that was stopped because the database was behind

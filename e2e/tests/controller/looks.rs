@@ -50,14 +50,19 @@ async fn a_wish_that_comes_while_a_machine_is_looked_at_is_begun_when_the_look_e
             })
             .await;
         let says = condition(&server, ConditionType::Reconciling);
-        assert_eq!(says, Some(("True", "NotEnqueuedYet")), "no worker is to blame for a job that is not there");
+        assert_eq!(
+            says,
+            Some(("True", "NotEnqueuedYet")),
+            "no worker is to blame for a job that is not there"
+        );
         // It finds what was known: nothing of that is told to anybody.
         let known = site.queue.observe(&uid).await.unwrap().known.unwrap().reading.unwrap().power;
         site.complete(claim, known).await;
         let claim = site.claim(action).await;
         let claim = if action == Action::Reboot { site.request(claim, Some("t")).await } else { claim };
         site.complete(claim, then).await;
-        site.until("one", "Ready again", |status| crate::site::is_ready(status) && status.job.is_none()).await;
+        site.until("one", "Ready again", |status| crate::site::is_ready(status) && status.job.is_none())
+            .await;
     }
     site.end().await;
 }

@@ -16,6 +16,7 @@ mod bmcs;
 mod boot;
 mod claims;
 mod controller_side;
+mod decided;
 mod derivation;
 mod destruction;
 mod farewell;
@@ -59,6 +60,7 @@ fn main() -> std::process::ExitCode {
         for (name, case) in claims::CASES
             .iter()
             .chain(controller_side::CASES)
+            .chain(decided::CASES)
             .chain(quiet::CASES)
             .chain(farewell::CASES)
             .chain(leases::CASES)
