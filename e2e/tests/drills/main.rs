@@ -20,6 +20,7 @@ mod judge;
 mod poison;
 mod priority;
 mod register;
+mod slow;
 mod steps;
 mod trouble;
 mod walks;
