@@ -19,5 +19,6 @@ mod priority;
 mod scraped;
 mod secrets;
 mod silence;
+mod slow_bmcs;
 mod steps;
 mod why;
