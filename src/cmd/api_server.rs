@@ -17,7 +17,6 @@ use futures::{FutureExt as _, StreamExt as _, stream};
 use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, BodyStream, StreamBody};
-
 use kube::Client;
 use kube::client::Body;
 use tokio::time::Instant;
