@@ -1,11 +1,16 @@
 //! `/livez`, `/readyz` and `/metrics` of every long-running process.
 #![expect(clippy::disallowed_types, reason = "this is where a process serves")]
-#![expect(clippy::disallowed_methods, reason = "the server ends with its token")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the server ends with its token, and a watch was heard of some time ago"
+)]
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use axum::Router;
 use axum::extract::State;
@@ -21,6 +26,7 @@ use crate::metrics;
 pub struct Readiness {
     waits_for: Arc<Mutex<Vec<(&'static str, String)>>>,
     remark: Arc<Mutex<Option<&'static str>>>,
+    heard: Arc<Mutex<BTreeMap<String, Instant>>>,
 }
 
 impl Readiness {
@@ -44,14 +50,35 @@ impl Readiness {
         *self.remark.lock().unwrap_or_else(PoisonError::into_inner) = text;
     }
 
+    /// A watch showed something now: `/readyz` says how long ago that was.
+    pub fn heard(&self, watch: &str) {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        match heard.get_mut(watch) {
+            Some(at) => *at = Instant::now(),
+            None => {
+                heard.insert(watch.to_owned(), Instant::now());
+            }
+        }
+    }
+
+    /// No watch is open any more.
+    pub fn hears_nothing(&self) {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     fn text(&self) -> (StatusCode, String) {
         let all = self.waits_for.lock().unwrap_or_else(PoisonError::into_inner);
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let watches = heard.iter().map(|(watch, at)| {
+            format!("the watch of {watch} showed something {} s ago\n", at.elapsed().as_secs())
+        });
         if all.is_empty() {
             let remark = *self.remark.lock().unwrap_or_else(PoisonError::into_inner);
-            return (StatusCode::OK, remark.map_or("ok\n".to_owned(), |remark| format!("ok: {remark}\n")));
+            let ok = remark.map_or("ok\n".to_owned(), |remark| format!("ok: {remark}\n"));
+            return (StatusCode::OK, std::iter::once(ok).chain(watches).collect());
         }
-        let lines: Vec<String> = all.iter().map(|(part, what)| format!("{part}: {what}")).collect();
-        (StatusCode::SERVICE_UNAVAILABLE, lines.join("\n") + "\n")
+        let lines = all.iter().map(|(part, what)| format!("{part}: {what}\n"));
+        (StatusCode::SERVICE_UNAVAILABLE, lines.chain(watches).collect())
     }
 }
 
@@ -134,6 +161,8 @@ mod tests {
         readiness.waits("database", "migrating");
         assert_eq!(readiness.text(), (StatusCode::SERVICE_UNAVAILABLE, "database: migrating\n".to_owned()));
         readiness.ready("database");
-        assert_eq!(readiness.text().0, StatusCode::OK);
+        assert_eq!(readiness.text(), (StatusCode::OK, "ok\n".to_owned()));
+        readiness.heard("servers in lab");
+        assert!(readiness.text().1.ends_with("the watch of servers in lab showed something 0 s ago\n"));
     }
 }

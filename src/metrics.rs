@@ -42,7 +42,19 @@ pub static WORK_QUEUE: Gauge =
 /// 1 on the replica that leads.
 pub static LEADER: Gauge =
     Gauge::new("leader_election_master_status", "1 on the replica that leads.", &["name"]);
-/// Status patches, by result (`written`, `conflict`, `error`).
+/// When each watch of the API server showed an event or a bookmark last, in seconds since the Unix epoch.
+pub static WATCH_HEARD: Gauge = Gauge::new(
+    "autobuild_watch_last_event_timestamp_seconds",
+    "When a watch of the API server showed something last.",
+    &["watch"],
+);
+/// Watches that showed nothing for too long and were opened again.
+pub static WATCHES_SILENT: Counter = Counter::new(
+    "autobuild_watches_silent_total",
+    "Watches that went silent and were opened again.",
+    &["watch"],
+);
+/// Status patches, by result (`written`, `cleared` of what somebody else wrote, `conflict`, `error`).
 pub static STATUS_PATCHES: Counter =
     Counter::new("autobuild_status_patches_total", "Status patches sent to the API server.", &["result"]);
 /// Decisions that were carried out, by command.

@@ -21,6 +21,7 @@
 //! Whatever a test starts ends with the test's process, however that ends. Everything listens on loopback, on
 //! ports found free.
 
+pub mod api_proxy;
 pub mod autobuild;
 pub mod control_plane;
 pub mod database;

@@ -53,6 +53,8 @@ reasons! {
     ReadingTooOld,
     /// The job waits for a worker.
     Queued,
+    /// The job is not enqueued yet: the message says what comes first.
+    NotEnqueuedYet,
     /// No live worker serves this site.
     NoWorkerForSite,
     /// The machine is being powered on.

@@ -47,6 +47,7 @@ impl Reason {
             | Self::InSync
             | Self::OutOfSync
             | Self::RecentlyRead
+            | Self::NotEnqueuedYet
             | Self::PoweringOn
             | Self::PoweringOff
             | Self::Rebooting

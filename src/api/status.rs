@@ -1,6 +1,8 @@
 //! `status` of a `Server`: what was found, what is being done, and the conditions. Only the controller writes it.
 #![allow(unreachable_pub, reason = "the schema derive repeats each struct inside a function")]
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -228,6 +230,10 @@ pub struct ServerStatus {
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+    /// Fields that the definition of another release has, and this one does not: none of them is ours.
+    #[serde(flatten, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(skip)]
+    pub unknown: BTreeMap<String, serde_json::Value>,
 }
 
 impl ServerStatus {

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use tokio_util::sync::CancellationToken;
 
+use super::api_server::WATCH_SILENCE;
 use super::connect;
 use crate::bench::{self, BenchError, Depth, Fleet, Order, Part, Peer, Scenario};
+use crate::http::Readiness;
 
 /// Measures the queue, or all of it together.
 #[derive(Debug, clap::Args)]
@@ -111,7 +113,7 @@ pub(super) async fn run(args: Args, stop: CancellationToken) -> Result<(), Bench
     match args.what {
         What::Queue(args) => Box::pin(bench::queue(order(args), stop)).await,
         What::Fleet(args) => {
-            let client = connect::cluster().await;
+            let client = connect::cluster(WATCH_SILENCE, &Readiness::default()).await;
             let client = client
                 .map_err(|error| BenchError::Cluster { what: "answer".into(), why: error.to_string() })?;
             Box::pin(bench::fleet(whole(args), client, stop)).await

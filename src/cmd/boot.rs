@@ -9,6 +9,7 @@ use bytesize::ByteSize;
 use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 
+use super::api_server::WATCH_SILENCE;
 use super::boot_sessions::QueueSessions;
 use super::connect::{self, ClusterError, DatabaseArgs};
 use crate::boot::{
@@ -123,7 +124,7 @@ pub(super) async fn run(args: Args, stop: CancellationToken) -> Result<(), Error
             .map_err(|source| Error::File { path: path.clone(), source })?;
     }
     let artifacts = Artifacts::open(cache)?;
-    let live = LiveReader::new(connect::cluster().await?);
+    let live = LiveReader::new(connect::cluster(WATCH_SILENCE, &readiness).await?);
     let Some(queue) = connect::database(&args.database, &readiness, &stop).await? else { return Ok(()) };
     let sessions = Arc::new(QueueSessions::new(queue.clone()));
     let service =

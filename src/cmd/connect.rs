@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::api_server;
 use crate::http::Readiness;
 use crate::queue::{Queue, QueueError};
 
@@ -59,12 +60,17 @@ pub(super) async fn database(
     }
 }
 
-/// A client for the cluster of KUBECONFIG, or of the pod that this runs in. Does not connect yet.
-pub(super) async fn cluster() -> Result<kube::Client, ClusterError> {
+/// A client for the cluster of KUBECONFIG, or of the pod that this runs in. Does not connect yet. `watch_silence`: how long a
+/// watch may show nothing before it is opened again.
+pub(super) async fn cluster(
+    watch_silence: Duration,
+    readiness: &Readiness,
+) -> Result<kube::Client, ClusterError> {
     // Whoever comes first chooses; a second call changes nothing.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let config = kube::Config::infer().await.map_err(|error| ClusterError::Config(error.to_string()))?;
-    kube::Client::try_from(config).map_err(|error| ClusterError::Client(error.to_string()))
+    let client = api_server::client(config, watch_silence, readiness);
+    client.map_err(|error| ClusterError::Client(error.to_string()))
 }
 
 /// The cluster's address or credentials cannot be used.

@@ -69,6 +69,9 @@ pub(super) struct Args {
     /// builds on machines that are not blank: a number, a share of its Servers such as 10% (and at least 10), or unlimited
     #[arg(long, value_name = "N|N%|unlimited", default_value = "10%")]
     destruction_budget: DestructionBudget,
+    /// How long a watch of the API server may show nothing, no bookmark either, before it is opened again
+    #[arg(long, value_name = "TIME", default_value = "90s", value_parser = duration)]
+    watch_silence: Duration,
     /// How long ended jobs stay in the history
     #[arg(long, value_name = "TIME", default_value = "90d", value_parser = duration)]
     history_retention: Duration,
@@ -99,7 +102,7 @@ pub(super) async fn run(args: Args, stop: CancellationToken) -> Result<(), Error
     let _until_the_end = served.clone().drop_guard();
     readiness.waits("leader election", "not begun");
     http::serve(&args.http, readiness.clone(), served).await?;
-    let client = connect::cluster().await?;
+    let client = connect::cluster(args.watch_silence, &readiness).await?;
     let Some(queue) = connect::database(&args.database, &readiness, &stop).await? else { return Ok(()) };
     controller::run(client, queue.clone(), args.settings(), readiness, stop).await;
     queue.close().await;
@@ -115,6 +118,7 @@ impl Args {
             ("--fresh-bound", self.fresh_bound),
             ("--transition-period", self.transition_period),
             ("--worker-lease", self.worker_lease),
+            ("--watch-silence", self.watch_silence),
             ("--history-retention", self.history_retention),
         ];
         if let Some((flag, _)) = times.into_iter().find(|(_, time)| time.is_zero()) {

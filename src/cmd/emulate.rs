@@ -7,9 +7,10 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::duration;
 use crate::emulator::{
     self, AfterWipe, BootUrl, Bound, Disk, Fleet, FleetError, HostKind, HostSettings, InitialPower,
-    LastResetTime, Listeners, Payloads, QemuError, QemuSettings, SameState, Scenario, ServeError,
+    LastResetTime, Listeners, Pace, Payloads, QemuError, QemuSettings, SameState, Scenario, ServeError,
 };
 
 /// The flags of `autobuild emulate`.
@@ -81,6 +82,9 @@ pub struct Args {
     /// For how long a BMC that starts again is away
     #[arg(long, value_name = "MS", default_value_t = 90_000)]
     bmc_reboot: u64,
+    /// How long a BMC takes for each request, such as 2s, or 1s..5s for a time in between by the seed: as real ones do
+    #[arg(long, value_name = "TIME[..TIME]", value_parser = pace)]
+    pace: Option<Pace>,
     /// What is behind the BMCs
     #[arg(long, value_enum, default_value_t = Host::Emulated)]
     host: Host,
@@ -129,6 +133,14 @@ pub struct Args {
     /// YAML file with exceptions for single systems and with misbehaviour
     #[arg(long, value_name = "FILE")]
     scenario: Option<PathBuf>,
+}
+
+/// `--pace`.
+fn pace(text: &str) -> Result<Pace, String> {
+    let (shortest, longest) = text.split_once("..").unwrap_or((text, text));
+    Pace::new(duration(shortest)?, duration(longest)?).ok_or_else(|| {
+        format!("{text:?} ends before it begins: write the shorter time first, such as 1s..5s")
+    })
 }
 
 /// `--initial-power`.
@@ -253,6 +265,7 @@ impl Args {
             .log_capacity(self.log_capacity)
             .session_limit(self.session_limit)
             .bmc_reboot(Duration::from_millis(self.bmc_reboot))
+            .pace(self.pace)
             .host_kind(self.host_kind()?)
             .hosts(self.hosts())
             .scenario(scenario)
@@ -399,6 +412,15 @@ mod tests {
             let message = refusal(&flags).await;
             assert!(parts.iter().all(|part| message.contains(part)), "{flags:?}: {message}");
         }
+    }
+
+    #[test]
+    fn a_pace_is_one_time_or_two() {
+        let of = |text: &str| pace(text);
+        assert_eq!(of("1s..5s"), Ok(Pace::new(Duration::from_secs(1), Duration::from_secs(5)).unwrap()));
+        assert_eq!(of("200ms"), of("200ms..200ms"));
+        assert!(of("5s..1s").unwrap_err().contains("the shorter time first"));
+        assert!(of("fast").unwrap_err().contains("no duration"));
     }
 
     #[tokio::test]

@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand.
 
+mod api_server;
 mod bench;
 mod boot;
 mod boot_sessions;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 
+use super::api_server::WATCH_SILENCE;
 use super::connect::{self, ClusterError, DatabaseArgs};
 use crate::api::WipeImages;
 use crate::bmc::network::BmcNetworks;
@@ -272,7 +273,7 @@ pub(super) async fn run(args: Args, stop: CancellationToken) -> Result<(), Error
         endpoints_stop.cancel();
         return managed;
     }
-    let live = LiveReader::new(connect::cluster().await?);
+    let live = LiveReader::new(connect::cluster(WATCH_SILENCE, &readiness).await?);
     let connector = args.connector();
     let Some(queue) = connect::database(&args.database, &readiness, &stop).await? else { return Ok(()) };
     let around = Surroundings { queue: queue.clone(), live, connector, settings: Arc::new(settings), stop };

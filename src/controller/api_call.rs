@@ -23,6 +23,17 @@ pub(super) enum ApiError {
         /// What the API server said.
         message: String,
     },
+    /// What the API server stored is not what was written, and cannot be made so.
+    #[error(
+        "{what}: the API server stores something else in {fields}: a webhook changes it, or the definition is of another \
+         release; apply crds/ of this release, and look for webhooks on servers/status"
+    )]
+    StoredOtherwise {
+        /// What was tried.
+        what: &'static str,
+        /// The fields.
+        fields: String,
+    },
     /// Anything else; worth another try.
     #[error("{what}: {message}")]
     Failed {

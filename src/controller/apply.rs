@@ -23,6 +23,8 @@ pub(super) enum Applied {
     Object(Box<Server>),
     /// Somebody else was in the way, or faster: look again soon.
     InTheWay,
+    /// A newer object was decided on: read it live.
+    Outdated,
     /// The server was let go.
     Released,
 }
@@ -31,7 +33,7 @@ impl Applied {
     const fn as_str(&self) -> &'static str {
         match self {
             Self::Settled | Self::Changed | Self::Object(_) | Self::Released => "done",
-            Self::InTheWay => "in_the_way",
+            Self::InTheWay | Self::Outdated => "in_the_way",
         }
     }
 }
@@ -105,7 +107,7 @@ async fn carry_out(context: &Context, observed: &Observed, command: &Command) ->
             let Some(job) = new_job(observed, work, id, (queue.shards(), cap)) else {
                 return Ok(Applied::Settled);
             };
-            match queue.enqueue(job, observed.version()).await? {
+            match queue.enqueue_on(job, observed.version(), observed.on).await? {
                 Enqueued::Accepted => Applied::Changed,
                 Enqueued::Stale | Enqueued::Occupied => Applied::InTheWay,
                 Enqueued::OverBudget => {
@@ -114,8 +116,10 @@ async fn carry_out(context: &Context, observed: &Observed, command: &Command) ->
                 }
             }
         }
-        Command::Cancel { id, reason } => changed(queue.cancel(uid, *id, *reason).await?),
-        Command::Reprioritize { id, lane } => changed(queue.reprioritize(uid, *id, *lane).await?),
+        Command::Cancel { id, reason } => changed(queue.cancel_on(uid, *id, *reason, observed.on).await?),
+        Command::Reprioritize { id, lane } => {
+            changed(queue.reprioritize_on(uid, *id, *lane, observed.on).await?)
+        }
         // The job shows no sign of having been woken until a worker takes it: looking again would wake it again.
         Command::WakeJob { id } => {
             queue.signal(uid, *id).await?;
@@ -153,6 +157,7 @@ async fn carry_out(context: &Context, observed: &Observed, command: &Command) ->
 const fn changed(outcome: CancelOutcome) -> Applied {
     match outcome {
         CancelOutcome::Deleted | CancelOutcome::Stored | CancelOutcome::Gone => Applied::Changed,
+        CancelOutcome::Outdated => Applied::Outdated,
     }
 }
 
@@ -232,6 +237,7 @@ mod tests {
     use crate::api::{BmcSpec, ServerSpec};
     use crate::job::{Action, ServerUid, Visibility};
     use crate::plan::{Facts, decide};
+    use crate::queue::DecidedOn;
 
     fn observed(bmc: &str) -> Observed {
         let spec = ServerSpec {
@@ -251,6 +257,8 @@ mod tests {
             namespace: "lab".into(),
             name: "a".into(),
             in_feed: false,
+            on: DecidedOn::object(1),
+            last_generation: 0,
             underived: None,
         }
     }

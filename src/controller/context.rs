@@ -12,13 +12,13 @@ use super::derivation::Derivation;
 use super::fleet::Fleet;
 use super::images::ImageStore;
 use super::leader::Leadership;
+use super::newest::Newest;
 use super::paced::Paced;
 use super::retries::Retries;
 use super::secrets::Secrets;
 use super::settings::ControllerSettings;
 use super::sites::Sites;
 use super::work_queue::WorkQueue;
-use super::written::Written;
 use crate::api::{Server, names};
 use crate::job::SecretVersion;
 use crate::queue::Queue;
@@ -35,7 +35,7 @@ pub(super) struct Context {
     pub secrets: BTreeMap<String, Secrets>,
     pub images: ImageStore,
     pub budgets: Budgets,
-    pub written: Arc<Written>,
+    pub newest: Arc<Newest>,
     pub paced: Paced,
     pub retries: Retries,
     pub derivation: Derivation,
@@ -48,7 +48,7 @@ impl Context {
         queue: Queue,
         settings: ControllerSettings,
         leadership: Leadership,
-        (fleet, written): (Fleet, Arc<Written>),
+        (fleet, newest): (Fleet, Arc<Newest>),
     ) -> Self {
         let reporter = Reporter { controller: names::CONTROLLER.to_owned(), instance: None };
         let secrets = settings.namespaces.iter().map(|name| (name.clone(), Secrets::default())).collect();
@@ -58,7 +58,7 @@ impl Context {
             images: ImageStore::new(&settings.namespaces),
             budgets: Budgets::default(),
             sites: Sites::default(),
-            written,
+            newest,
             paced: Paced::default(),
             retries: Retries::default(),
             derivation: Derivation::default(),

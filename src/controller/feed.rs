@@ -125,6 +125,7 @@ async fn wake(context: &Context, page: &[Changed], woken: &mut Woken, ghosts: &m
     let mut count = 0;
     for row in page {
         match context.fleet.standing(&row.namespace, &row.name, &row.uid) {
+            Standing::Present if context.retries.rests(row.uid.as_str()) => {}
             Standing::Present if woken.is_due(row, Instant::now()) => {
                 context.fleet.wake(&row.namespace, &row.name);
                 count += 1;

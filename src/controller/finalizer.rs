@@ -39,7 +39,7 @@ async fn write(context: &Context, server: &Server, finalizers: &[String]) -> Res
     let servers = context.servers(namespace);
     match call("write the finalizer", servers.patch(name, &how, &Patch::Merge(&patch))).await {
         Ok(now) => {
-            context.written.remember(&now.metadata);
+            context.newest.written(&now.metadata);
             Ok(Applied::Object(Box::new(now)))
         }
         Err(ApiError::Conflict(_) | ApiError::NotFound(_)) => Ok(Applied::InTheWay),

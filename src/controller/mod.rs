@@ -34,6 +34,7 @@ mod housekeeping;
 mod images;
 mod leader;
 mod listed;
+mod newest;
 mod observe;
 mod paced;
 mod reconcile;
@@ -47,7 +48,6 @@ mod status;
 mod term;
 mod watch_error;
 mod work_queue;
-mod written;
 
 use std::time::Duration;
 

@@ -7,7 +7,7 @@ use crate::api::bmc_address::BmcAddress;
 use crate::api::{BootMethod, Reason, Server};
 use crate::job::{Problem, ServerUid, TokenValue};
 use crate::plan::{Observation, WipeImage};
-use crate::queue::{QueueError, Underived};
+use crate::queue::{DecidedOn, QueueError, Underived};
 
 /// An observation, and what is not decided on.
 pub(super) struct Observed {
@@ -20,6 +20,10 @@ pub(super) struct Observed {
     pub name: String,
     /// Whether the newest version waits to be shown.
     pub in_feed: bool,
+    /// The object that is decided on.
+    pub on: DecidedOn,
+    /// The generation of the object that was decided on last.
+    pub last_generation: i64,
     /// The mark of another history, where it was seen before all this was read.
     pub underived: Option<Underived>,
 }
@@ -31,9 +35,17 @@ impl Observed {
     }
 }
 
+/// An object, and what was known of decisions when it was read.
+pub(super) struct Object {
+    pub server: Server,
+    /// The generation of the object that had been decided on last before this one was read live; `None`: it is from the
+    /// watch.
+    pub not_before: Option<i64>,
+}
+
 pub(super) async fn observe(
     context: &Context,
-    server: Server,
+    Object { server, not_before }: Object,
     underived: Option<&Underived>,
 ) -> Result<Observed, QueueError> {
     let metadata = &server.metadata;
@@ -64,7 +76,20 @@ pub(super) async fn observe(
     if let Some(id) = seen.missing_job() {
         seen.shown_job_ended = context.queue.has_ended(&uid, id).await?;
     }
-    Ok(Observed { seen, uid, namespace, name, in_feed: row.in_feed, underived: underived.cloned() })
+    let generation = seen.server.metadata.generation.unwrap_or_default();
+    Ok(Observed {
+        seen,
+        uid,
+        namespace,
+        name,
+        in_feed: row.in_feed,
+        on: match not_before {
+            Some(last) => DecidedOn::read_live(generation, last),
+            None => DecidedOn::object(generation),
+        },
+        last_generation: row.generation,
+        underived: underived.cloned(),
+    })
 }
 
 /// What is known of the `OSImage` that a server names.

@@ -10,7 +10,7 @@ use super::api_call::{ApiError, call};
 use super::apply::{Applied, ApplyError, apply};
 use super::context::Context;
 use super::fleet::Guarded;
-use super::observe::{Observed, observe};
+use super::observe::{Object, Observed, observe};
 use super::status::{Shown, is_shown_live, show};
 use super::work_queue::Serves;
 use super::{CONTROLLER, events};
@@ -108,30 +108,63 @@ fn after_error(context: &Context, object: &Guarded, error: &ReconcileError) -> O
 
 async fn converge(context: &Context, object: &Guarded) -> Result<Next, ReconcileError> {
     let cached = object.0.as_ref().map_err(|invalid| ReconcileError::Unreadable(invalid.error.clone()))?;
-    let mut server = cached.clone();
+    let mut object = Object { server: cached.clone(), not_before: None };
     // After another history the live status decides what was lost, not a cache that may be behind it.
     let underived = context.derivation.present();
-    if underived.is_some() || context.written.is_stale(&cached.metadata) {
-        let Some(live) = live(context, cached).await? else { return Ok(Next::Calm(None)) };
-        server = live;
+    if context.newest.is_stale(&cached.metadata) || underived.is_some() {
+        let Some(live) = live(context, cached, 0).await? else { return Ok(Next::Calm(None)) };
+        object = live;
     }
     for _ in 0..LOOKS {
+        let not_before = object.not_before;
         // The object was taken before the row is read, and what follows counts only while this process leads.
-        let observed = observe(context, server, underived.as_ref()).await?;
+        let observed = observe(context, object, underived.as_ref()).await?;
         if !context.leadership.holds() {
             return Ok(Next::Soon);
         }
-        match look(context, &observed).await? {
+        let looked = match standing(&observed) {
+            Standing::Present => look(context, &observed).await?,
+            Standing::Outdated => Look::Outdated,
+            Standing::WentBack => {
+                let (uid, generation) = (&observed.uid, observed.on.generation());
+                context.queue.go_back_to(uid, generation, observed.version()).await?;
+                Look::Again(None)
+            }
+        };
+        object = match looked {
             Look::Done(next) => return Ok(next),
-            Look::Again(Some(changed)) => server = *changed,
-            Look::Again(None) => server = observed.seen.server,
-            Look::Outdated => match live(context, &observed.seen.server).await? {
-                Some(live) => server = live,
+            Look::Again(Some(changed)) => {
+                Object { server: *changed, not_before: Some(observed.last_generation) }
+            }
+            Look::Again(None) => Object { server: observed.seen.server, not_before },
+            Look::Outdated => match live(context, &observed.seen.server, observed.last_generation).await? {
+                Some(live) => live,
                 None => return Ok(Next::Calm(None)),
             },
         }
     }
     Ok(Next::Soon)
+}
+
+/// How an object stands to the one that was decided on last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// It is that one, or a newer one.
+    Present,
+    /// It is older: nothing is decided on it.
+    Outdated,
+    /// It is older and was read live since then: etcd was restored.
+    WentBack,
+}
+
+fn standing(observed: &Observed) -> Standing {
+    if observed.on.is_outdated(observed.last_generation) {
+        Standing::Outdated
+    } else if observed.on.generation() < observed.last_generation {
+        Standing::WentBack
+    } else {
+        Standing::Present
+    }
 }
 
 /// What one look came to.
@@ -159,14 +192,24 @@ async fn look(context: &Context, observed: &Observed) -> Result<Look, ReconcileE
     let status = plan::status(seen, &decision);
     // Told before it is done: afterwards there is nothing left to tell it on.
     if matches!(decision.command, Command::Release(_)) {
-        match tell(context, observed, &decision, &status).await? {
-            Shown::Already => {}
-            other => return Ok(other.into()),
+        match tell(context, observed, &decision, &status).await {
+            Ok(Shown::Already) => {}
+            Ok(other) => return Ok(other.into()),
+            // Whatever keeps a status from being stored as it is written keeps no machine.
+            Err(ReconcileError::Api(error @ ApiError::StoredOtherwise { .. })) => {
+                tracing::warn!(
+                    controller = CONTROLLER,
+                    uid = observed.uid.as_str(),
+                    "let go all the same: {error}"
+                );
+            }
+            Err(error) => return Err(error),
         }
     }
     match apply(context, observed, &decision.command).await? {
         Applied::Released => return Ok(Look::Done(Next::Calm(None))),
         Applied::InTheWay => return Ok(Look::Done(Next::Soon)),
+        Applied::Outdated => return Ok(Look::Outdated),
         Applied::Object(server) => return Ok(Look::Again(Some(server))),
         Applied::Changed => match &decision.command {
             // What these did shows in no later look.
@@ -239,13 +282,17 @@ async fn tell(
     Ok(shown)
 }
 
-/// The present object; `None`: it is gone, or another one has its name.
-async fn live(context: &Context, known: &Server) -> Result<Option<Server>, ReconcileError> {
+/// The present object; `None`: it is gone, or another one has its name. `last`: the generation of the object that was
+/// decided on last, as far as it is known.
+async fn live(context: &Context, known: &Server, last: i64) -> Result<Option<Object>, ReconcileError> {
     let metadata = &known.metadata;
     let (Some(name), Some(namespace)) = (&metadata.name, &metadata.namespace) else { return Ok(None) };
     match call("read the server", context.servers(namespace).get(name)).await {
-        Ok(live) => Ok((live.metadata.uid == metadata.uid).then_some(live)),
-        Err(ApiError::NotFound(_)) => Ok(None),
+        Ok(live) if live.metadata.uid == metadata.uid => {
+            context.newest.read(&live.metadata);
+            Ok(Some(Object { server: live, not_before: Some(last) }))
+        }
+        Ok(_) | Err(ApiError::NotFound(_)) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }

@@ -37,7 +37,7 @@ pub(super) async fn release(
     }
     let released = finalizer::remove(context, &observed.seen.server).await?;
     if matches!(released, Applied::Released) {
-        context.written.forget(observed.uid.as_str());
+        context.newest.forget(observed.uid.as_str());
     }
     Ok(released)
 }

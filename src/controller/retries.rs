@@ -1,27 +1,43 @@
 //! How long to wait after a reconcile that failed: longer each time, never longer than half a minute.
-#![expect(clippy::disallowed_methods, reason = "pauses are jittered")]
+#![expect(clippy::disallowed_methods, reason = "pauses are jittered, and a pause has an end")]
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const FIRST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(30);
 
+/// How often an object failed in a row, and until when it rests.
+#[derive(Debug)]
+struct Failed {
+    times: u32,
+    until: Instant,
+}
+
 /// Failures in a row, by object.
 #[derive(Debug, Default)]
 pub(super) struct Retries {
-    failures: Mutex<HashMap<String, u32>>,
+    failures: Mutex<HashMap<String, Failed>>,
 }
 
 impl Retries {
     /// One more failure; returns the pause that follows.
     pub(super) fn failed(&self, uid: &str) -> Duration {
+        let now = Instant::now();
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = failures.entry(uid.to_owned()).or_default();
-        *count += 1;
-        let pause = FIRST.saturating_mul(1 << (*count - 1).min(10)).min(LONGEST);
-        pause.mul_f64(rand::random_range(0.7..1.0))
+        let failed = failures.entry(uid.to_owned()).or_insert(Failed { times: 0, until: now });
+        failed.times += 1;
+        let pause = FIRST.saturating_mul(1 << (failed.times - 1).min(10)).min(LONGEST);
+        let pause = pause.mul_f64(rand::random_range(0.7..1.0));
+        failed.until = now + pause;
+        pause
+    }
+
+    /// Whether it failed and its pause is not over: what is still to be shown of it brings it up no sooner.
+    pub(super) fn rests(&self, uid: &str) -> bool {
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.get(uid).is_some_and(|failed| Instant::now() < failed.until)
     }
 
     /// It went well.
@@ -40,7 +56,9 @@ mod tests {
         let pauses: Vec<Duration> = (0..20).map(|_| retries.failed("u")).collect();
         assert!(pauses[0] <= FIRST && pauses[1] > pauses[0]);
         assert!(pauses.iter().all(|pause| *pause <= LONGEST));
+        assert!(retries.rests("u") && !retries.rests("v"));
         retries.over("u");
+        assert!(!retries.rests("u"));
         assert!(retries.failed("u") <= FIRST);
     }
 }

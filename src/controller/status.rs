@@ -1,9 +1,12 @@
 //! `status`, written by server-side apply under the resourceVersion that was decided on: a stale cache or a stale
 //! leader changes nothing.
 
+use std::collections::BTreeSet;
+
 use kube::Resource as _;
 use kube::api::{Patch, PatchParams};
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::api_call::{ApiError, call};
 use super::context::Context;
@@ -41,7 +44,7 @@ pub(super) enum Shown {
     Outdated,
 }
 
-/// Shows `status` on the object as it was observed.
+/// Shows `status` on the object as it was observed, and nothing else: what somebody else wrote there is taken away.
 pub(super) async fn show(
     context: &Context,
     server: &Server,
@@ -60,23 +63,31 @@ pub(super) async fn show(
         metadata: Guard { name, namespace, resource_version: metadata.resource_version.as_deref() },
         status,
     };
-    let servers = context.servers(namespace);
-    let how = PatchParams::apply(names::STATUS_MANAGER).force();
+    let wanted = serde_json::to_value(status).unwrap_or_default();
     crash_point("controller.patch.before");
-    let patched = call("patch the status", servers.patch_status(name, &how, &Patch::Apply(&apply))).await;
+    let applied = patch(context, (namespace, name), true, &Patch::Apply(&apply)).await;
     crash_point("controller.patch.after");
-    match patched {
-        Ok(now) => {
+    let answer = match applied {
+        // Server-side apply takes away only what its manager had put there.
+        Ok(answer) if answer["status"] != wanted => {
+            metrics::STATUS_PATCHES.one(&["cleared"]);
+            patch(context, (namespace, name), false, &alone(&answer, &wanted)?).await
+        }
+        other => other,
+    };
+    match answer {
+        Ok(answer) if answer["status"] == wanted => {
             metrics::STATUS_PATCHES.one(&["written"]);
-            context.written.remember(&now.metadata);
-            if now.status.as_ref() != Some(status) {
-                tracing::error!(
-                    namespace,
-                    name,
-                    "the API server stored another status than was written: apply crds/ of this release"
-                );
-            }
+            let now: Server = serde_json::from_value(answer).map_err(|error| ApiError::Failed {
+                what: PATCH,
+                message: format!("the answer cannot be read: {error}"),
+            })?;
+            context.newest.written(&now.metadata);
             Ok(Shown::Written(Box::new(now)))
+        }
+        Ok(answer) => {
+            metrics::STATUS_PATCHES.one(&["error"]);
+            Err(ApiError::StoredOtherwise { what: PATCH, fields: differing(&answer["status"], &wanted) })
         }
         Err(ApiError::Conflict(_) | ApiError::NotFound(_)) => {
             metrics::STATUS_PATCHES.one(&["conflict"]);
@@ -87,6 +98,45 @@ pub(super) async fn show(
             Err(error)
         }
     }
+}
+
+const PATCH: &str = "patch the status";
+
+/// Patches the status; returns the whole object as it is stored, what this release does not know of it included.
+async fn patch<P: Serialize + std::fmt::Debug>(
+    context: &Context,
+    (namespace, name): (&str, &str),
+    force: bool,
+    patch: &Patch<P>,
+) -> Result<Value, ApiError> {
+    let how = PatchParams {
+        field_manager: Some(names::STATUS_MANAGER.to_owned()),
+        force,
+        ..PatchParams::default()
+    };
+    let request = kube::core::Request::new(Server::url_path(&(), Some(namespace)))
+        .patch_subresource("status", name, &how, patch)
+        .map_err(|error| ApiError::Failed { what: PATCH, message: error.to_string() })?;
+    call(PATCH, context.client.request::<Value>(request)).await
+}
+
+/// Makes `wanted` the whole status of the object that was answered, if nobody changed it since then.
+fn alone(answer: &Value, wanted: &Value) -> Result<Patch<Value>, ApiError> {
+    let operations = json!([
+        {"op": "replace", "path": "/metadata/resourceVersion", "value": answer["metadata"]["resourceVersion"]},
+        {"op": "replace", "path": "/status", "value": wanted},
+    ]);
+    let operations = serde_json::from_value(operations);
+    operations.map(Patch::Json).map_err(|error| ApiError::Failed { what: PATCH, message: error.to_string() })
+}
+
+/// The names of the fields that differ, never their values.
+fn differing(stored: &Value, wanted: &Value) -> String {
+    let empty = serde_json::Map::new();
+    let [stored, wanted] = [stored, wanted].map(|value| value.as_object().unwrap_or(&empty));
+    let names: BTreeSet<&String> = stored.keys().chain(wanted.keys()).collect();
+    let differ = names.into_iter().filter(|name| stored.get(*name) != wanted.get(*name));
+    differ.map(|name| format!("status.{name}")).collect::<Vec<_>>().join(", ")
 }
 
 /// Whether a status that is `Already` shown by the cache is what a live read shows.
@@ -108,6 +158,24 @@ pub(super) async fn is_shown_live(
 #[allow(clippy::unwrap_used, missing_docs)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fields_that_differ_are_named_without_their_values() {
+        let stored = json!({"wipedAt": "x", "phase": "Ready", "job": {"id": "1"}});
+        let wanted = json!({"phase": "Ready", "job": {"id": "2"}});
+        assert_eq!(differing(&stored, &wanted), "status.job, status.wipedAt");
+    }
+
+    #[test]
+    fn what_takes_the_rest_away_holds_for_the_answered_object_only() {
+        let answer = json!({"metadata": {"resourceVersion": "7"}, "status": {"wipedAt": "x"}});
+        let Patch::Json(patch) = alone(&answer, &json!({"phase": "Ready"})).unwrap() else {
+            unreachable!("it takes away, too")
+        };
+        let patch = serde_json::to_value(patch).unwrap();
+        assert_eq!(patch[0]["value"], "7");
+        assert_eq!((&patch[1]["path"], &patch[1]["value"]), (&json!("/status"), &json!({"phase": "Ready"})));
+    }
 
     #[test]
     fn what_is_applied_holds_status_and_its_guard_and_nothing_of_spec() {

@@ -17,11 +17,11 @@ use tokio_util::sync::CancellationToken;
 use super::context::Context;
 use super::fleet::{Fleet, Guarded};
 use super::leader::Leadership;
+use super::newest::Newest;
 use super::reconcile;
 use super::settings::ControllerSettings;
 use super::watch_error::WatchErrors;
 use super::work_queue::{Waits, places};
-use super::written::Written;
 use super::{feed, history, housekeeping, requester};
 use crate::http::Readiness;
 use crate::queue::Queue;
@@ -39,7 +39,7 @@ pub(super) async fn serve(
     over: CancellationToken,
 ) {
     let mut fleet = Fleet::default();
-    let written = Arc::new(Written::default());
+    let newest = Arc::new(Newest::default());
     let mut controllers = Vec::new();
     for namespace in &settings.namespaces {
         let (wake, woken) = mpsc::unbounded();
@@ -49,16 +49,23 @@ pub(super) async fn serve(
         let watch = watcher::watcher(servers, watcher::Config::default())
             .modify(|object| requester::slim(object.meta_mut()));
         let objects = reflector::reflector(writer, watch)
-            .inspect(move |event| {
-                if matches!(event, Ok(watcher::Event::InitDone)) {
-                    seen.send_replace(true);
+            .inspect({
+                let newest = Arc::clone(&newest);
+                move |event| match event {
+                    Ok(watcher::Event::InitDone) => {
+                        seen.send_replace(true);
+                    }
+                    Ok(watcher::Event::Delete(object)) => {
+                        newest.forget(object.meta().uid.as_deref().unwrap_or_default());
+                    }
+                    _ => {}
                 }
             })
             .applied_objects()
             // The reconcile that wrote went on from what it wrote; the store has it by now.
             .try_filter({
-                let written = Arc::clone(&written);
-                move |object| std::future::ready(!written.is_echo(object.meta()))
+                let newest = Arc::clone(&newest);
+                move |object| std::future::ready(!newest.is_echo(object.meta()))
             });
         let controller = Controller::for_stream(objects, reader)
             // All that it does is to say which Servers wait.
@@ -68,7 +75,7 @@ pub(super) async fn serve(
         fleet.add(namespace, controller.store(), synced, wake);
         controllers.push((namespace.clone(), controller));
     }
-    let context = Arc::new(Context::new(client, queue, settings, leadership, (fleet, written)));
+    let context = Arc::new(Context::new(client, queue, settings, leadership, (fleet, newest)));
     let mut reconciles = JoinSet::new();
     for (namespace, controller) in controllers {
         let errors = WatchErrors::new("servers", &namespace, &readiness);
@@ -109,6 +116,7 @@ pub(super) async fn serve(
     loops.shutdown().await;
     // That is the next leader's to say.
     readiness.ready(history::DERIVATION);
+    readiness.hears_nothing();
     while let Some(ended) = reconciles.join_next().await {
         if let Err(error) = ended {
             tracing::error!(%error, "a watch of the controller panicked");

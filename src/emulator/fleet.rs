@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::effects::{Counters, EffectLog, Entry, Which};
 use super::fault::{Rule, RuleError};
 use super::host::{Disk, HostRuleError, HostSettings, Shared};
+use super::pace::Pace;
 use super::pattern;
 use super::power::{Delays, PowerState};
 use super::qemu::{Machine, QemuSettings};
@@ -127,6 +128,7 @@ pub struct FleetBuilder {
     log_capacity: usize,
     session_limit: usize,
     bmc_reboot: Duration,
+    pace: Option<Pace>,
     host_kind: HostKind,
     hosts: HostSettings,
     scenario: Scenario,
@@ -144,6 +146,7 @@ pub(super) struct Inner {
     pub(super) rules: Rules,
     pub(super) sessions: Sessions,
     pub(super) bmc_reboot: Millis,
+    pub(super) pace: Option<Pace>,
     pub(super) hosts: Arc<Shared>,
 }
 
@@ -186,6 +189,7 @@ impl Default for FleetBuilder {
             log_capacity: 100_000,
             session_limit: 4,
             bmc_reboot: Duration::from_secs(90),
+            pace: None,
             host_kind: HostKind::default(),
             hosts: HostSettings::default(),
             scenario: Scenario::default(),
@@ -260,6 +264,12 @@ impl FleetBuilder {
         Self { bmc_reboot: away, ..self }
     }
 
+    /// How long a BMC takes for each request (default no time).
+    #[must_use]
+    pub fn pace(self, pace: Option<Pace>) -> Self {
+        Self { pace, ..self }
+    }
+
     /// What is behind the BMCs (default emulated hosts).
     #[must_use]
     pub fn host_kind(self, host_kind: HostKind) -> Self {
@@ -330,6 +340,7 @@ impl FleetBuilder {
             rules: Rules::new(self.seed),
             sessions: Sessions::new(self.session_limit),
             bmc_reboot: millis(self.bmc_reboot),
+            pace: self.pace,
             hosts,
         }));
         for (index, rule) in self.scenario.faults.into_iter().enumerate() {

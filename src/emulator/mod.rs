@@ -25,6 +25,7 @@ mod inventory;
 mod listen;
 mod manager;
 mod media;
+mod pace;
 mod pattern;
 mod power;
 mod qemu;
@@ -57,6 +58,7 @@ pub use host::{
 pub use hosts::DiskChange;
 pub use listen::{Bound, Listeners, OwnAddresses, ServeError, serve};
 pub use manager::ManagerReset;
+pub use pace::Pace;
 pub use power::{PowerState, ResetType};
 pub use qemu::{QemuError, QemuSettings};
 pub use rules::ActiveRule;

@@ -84,6 +84,10 @@ pub(super) async fn handle(
         faults: Vec::new(),
     });
 
+    if let Some(pace) = fleet.0.pace {
+        let name = system.map_or("", |system| system.name.as_str());
+        tokio::time::sleep(pace.of(fleet.0.seed, name, seq)).await;
+    }
     let read =
         if mutating { axum::body::to_bytes(body, BODY_LIMIT).await } else { Ok(axum::body::Bytes::new()) };
     let bytes = read.as_deref().unwrap_or_default();

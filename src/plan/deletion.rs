@@ -41,8 +41,11 @@ pub(super) fn with_retain(seen: &Observation) -> Option<Command> {
 }
 
 /// Stops a job and waits for its undo until `patience_ms` after the deletion was asked for; without its Secret there
-/// is no way to undo anything.
+/// is no way to undo anything, and a look has nothing to undo.
 fn stop_then(seen: &Observation, job: &LiveJob, patience_ms: i64, farewell: Farewell) -> Command {
+    if job.action.effect() == Effect::ReadOnly {
+        return Command::Release(farewell);
+    }
     if job.cancel.is_none() {
         return Command::Cancel { id: job.id, reason: Reason::Deleting };
     }

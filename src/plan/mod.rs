@@ -86,7 +86,9 @@ pub use work::{Share, Work};
 
 /// The one thing to do next for this server, and when to look again.
 pub fn decide(seen: &Observation) -> Decision {
-    Decision { command: command(seen), recheck_after_ms: recheck::after_ms(seen) }
+    let command = command(seen);
+    let recheck_after_ms = recheck::after_ms(seen, &command);
+    Decision { command, recheck_after_ms }
 }
 
 fn command(seen: &Observation) -> Command {

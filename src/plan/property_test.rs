@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::property_story::{Happens, happens};
 use super::property_world::World;
-use super::{Budget, Command, Share, decide, events, fixture as f, status};
-use crate::api::{DeletionPolicy, FailureScope, Lifecycle, Provisioning};
+use super::{Budget, Command, Decision, Observation, Share, decide, events, fixture as f, status};
+use crate::api::{DeletionPolicy, FailureScope, Lifecycle, Provisioning, Reason, ServerStatus};
 use crate::job::{
     Action, Contents, Event, JobId, JobResult, JobState, Known, LiveJob, Problem, StoredFailure, TokenKind,
 };
@@ -20,6 +20,7 @@ impl World {
         let shown = status(&self.seen, &decision);
         let _ = events(&self.seen, &decision, &shown);
         self.check(&decision.command);
+        check_that_it_is_heard(&self.seen, &decision, &shown);
         self.seen.server.status = Some(shown);
         self.apply(&decision.command);
         if !matches!(decision.command, Command::Cancel { .. }) {
@@ -167,6 +168,35 @@ impl World {
         }
         panic!("does not settle: {:#?}", self.seen);
     }
+}
+
+/// A wish that differs from what is known has a job, a true reason to wait, or a look that is due within seconds; and no
+/// worker is blamed for a job that is not there.
+fn check_that_it_is_heard(seen: &Observation, decision: &Decision, shown: &ServerStatus) {
+    if !matches!(decision.command, Command::Nothing(_)) {
+        return;
+    }
+    let soon = decision.recheck_after_ms.is_some_and(|ms| ms <= 5_000);
+    let job = seen.job.as_ref().filter(|job| job.cancel.is_none());
+    let works = job.is_some_and(|job| job.action != Action::Inspect);
+    let waits = seen.paused()
+        || seen.secret.is_none()
+        || seen.unreadable_job.is_some()
+        || seen.bmc_address.is_err()
+        || super::claims::refusal(seen).is_some()
+        || super::lifecycle::is_over(seen)
+        || super::work::wanted(seen).is_none_or(|work| work.action == Action::Inspect);
+    let deleting = seen.server.metadata.deletion_timestamp.is_some();
+    assert!(works || waits || deleting || soon, "a wish is not heard: {seen:#?}");
+    assert!(
+        seen.job.as_ref().is_none_or(|job| job.cancel.is_none()) || soon,
+        "nothing follows the end of a job"
+    );
+    let blamed = shown.conditions.iter().any(|one| one.reason == Reason::Queued.as_str());
+    assert!(
+        !blamed || seen.job.is_some() || seen.budget != Budget::Left,
+        "workers are blamed for no job: {seen:#?}"
+    );
 }
 
 proptest! {

@@ -1,11 +1,38 @@
 //! When to look again although nothing happened: the next moment at which the answer may differ by time alone.
 
 use super::lifecycle::{self, Life};
-use super::{Observation, budget, deletion, inspect, work};
-use crate::job::Deleting;
+use super::{Command, Observation, budget, deletion, inspect, situation, work};
+use crate::job::{Action, Deleting};
+
+/// How soon a state in between is looked at again.
+pub(super) const IN_BETWEEN_MS: i64 = 3_000;
 
 /// Milliseconds from now; at least a moment, so that a boundary that was just missed does not spin.
-pub(super) fn after_ms(seen: &Observation) -> Option<i64> {
+pub(super) fn after_ms(seen: &Observation, command: &Command) -> Option<i64> {
+    let soon = in_between(seen, command).then_some(IN_BETWEEN_MS);
+    next_moment(seen).into_iter().chain(soon).min()
+}
+
+/// Whether something waits for the end of a job, or for a job that is not there. Its end is told; should that be lost, or
+/// should nobody have to tell it, nobody waits for long.
+fn in_between(seen: &Observation, command: &Command) -> bool {
+    if !matches!(command, Command::Nothing(_)) {
+        return false;
+    }
+    match &seen.job {
+        Some(job) if job.cancel.is_some() => true,
+        Some(job) => job.action == Action::Inspect && is_look_asked_for(seen),
+        None => situation::not_enqueued_yet(seen, command),
+    }
+}
+
+/// Whether somebody asked for a look since the last try.
+fn is_look_asked_for(seen: &Observation) -> bool {
+    let last_try_ms = seen.known.as_ref().and_then(|known| known.last_try_ms);
+    seen.look_requested_ms().is_some_and(|at| last_try_ms.is_none_or(|tried| at > tried))
+}
+
+fn next_moment(seen: &Observation) -> Option<i64> {
     let settings = &seen.settings;
     let deleted_at_ms = seen.now_ms - seen.deleting_for_ms();
     let moments = [

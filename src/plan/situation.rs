@@ -137,7 +137,10 @@ fn at_work(seen: &Observation, decision: &Decision) -> Option<Situation> {
         (_, Some(silence)) => silence,
         (_, None) => match over_budget(seen, decision) {
             Some(problem) => Situation::Queued(problem),
-            None => in_queue(seen, Situation::Queued(waits_for_a_worker())),
+            None if matches!(decision.command, Command::Enqueue(_)) => {
+                in_queue(seen, Situation::Queued(waits_for_a_worker()))
+            }
+            None => in_queue(seen, Situation::Queued(waits_to_be_enqueued(seen))),
         },
     })
 }
@@ -184,6 +187,30 @@ fn in_queue(seen: &Observation, otherwise: Situation) -> Situation {
 
 fn waits_for_a_worker() -> Problem {
     Problem::new(Reason::Queued, "the job waits for a free worker")
+}
+
+/// What comes before the job of a wish: no worker is to blame for that.
+fn waits_to_be_enqueued(seen: &Observation) -> Problem {
+    let message = match &seen.job {
+        Some(job) if job.action == Action::Inspect => {
+            "the machine is being looked at; the job is enqueued when that look has ended"
+        }
+        Some(_) => "the job before this one has to end first",
+        None if reboot::token(seen).is_some() && work::pending(seen).is_none() => {
+            "whether the machine is on or off is not certain yet: it is read again soon, and what follows is decided then"
+        }
+        None => "the controller looks again within seconds",
+    };
+    Problem::new(Reason::NotEnqueuedYet, message)
+}
+
+/// Whether status says that something waits and no job is there that could wait.
+pub(super) fn not_enqueued_yet(seen: &Observation, command: &Command) -> bool {
+    let decision = Decision { command: command.clone(), recheck_after_ms: None };
+    match situation(seen, &decision) {
+        Situation::Queued(problem) => problem.reason == Reason::NotEnqueuedYet,
+        _ => false,
+    }
 }
 
 fn waits_for_a_permit() -> Problem {
@@ -250,7 +277,7 @@ fn at_rest(seen: &Observation) -> Situation {
                 "the power state is not the wished one yet; it is read again soon",
             ),
         ),
-        (true, _) if reboot::token(seen).is_some() => Situation::Queued(waits_for_a_worker()),
+        (true, _) if reboot::token(seen).is_some() => Situation::Queued(waits_to_be_enqueued(seen)),
         (true, _) => match (lifecycle::life(seen), image::sync(seen)) {
             (Life::Blocked(problem), _) | (_, ImageSync::Blocked(problem)) => Situation::Stalled(problem),
             _ if silent => Situation::UnreachableIdle,

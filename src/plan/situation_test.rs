@@ -100,6 +100,24 @@ fn the_table_of_situations(
 }
 
 #[test]
+fn what_waits_for_the_end_of_a_look_says_so_and_is_looked_at_again_within_seconds() {
+    let seen = change(
+        with_job(wished_off(), |seen| {
+            let mut look = f::started(seen, Action::Inspect);
+            look.cancel = Some(Reason::Replaced);
+            look
+        }),
+        |seen| seen.visibility = Visibility::Quiet,
+    );
+    let decision = decide(&seen);
+    assert!(decision.recheck_after_ms.is_some_and(|ms| ms <= 3_000), "{decision:?}");
+    let shown = status(&seen, &decision);
+    let ready = &shown.conditions[0];
+    assert_eq!((ready.type_.as_str(), ready.reason.as_str()), ("Ready", Reason::NotEnqueuedYet.as_str()));
+    assert!(ready.message.contains("when that look has ended"), "{ready:?}");
+}
+
+#[test]
 fn an_unseen_server_with_the_default_status_is_in_progress() {
     let seen = f::new();
     let shown = crate::api::ServerStatus { observed_generation: Some(-1), ..Default::default() };

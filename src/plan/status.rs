@@ -1,5 +1,7 @@
 //! What status shall be: a function of what was observed and of what was decided.
 
+use std::collections::BTreeMap;
+
 use super::situation::{Situation, situation};
 use super::{Command, Decision, Observation, conditions, history_lost, image};
 use crate::api::condition::time;
@@ -40,6 +42,7 @@ pub fn status(seen: &Observation, decision: &Decision) -> ServerStatus {
             .and_then(|before| before.bmc_identity.clone())
             .or_else(|| reading.map(|reading| reading.identity.clone()).filter(is_an_identity)),
         conditions: conditions::conditions(seen, &situation),
+        unknown: BTreeMap::new(),
     }
 }
 

@@ -7,7 +7,7 @@ use super::row::{JobRow, delete_place, insert_place};
 use super::state::{Tell, touch};
 use super::transaction::{Ending, Pass, Transaction};
 use super::wake::awaken;
-use super::{PlaceInQueue, Queue, QueueError};
+use super::{DecidedOn, PlaceInQueue, Queue, QueueError, decided_on};
 use crate::api::Reason;
 use crate::job::{JobId, JobResult, Lane, Problem, ServerUid, order_key};
 
@@ -20,6 +20,8 @@ pub enum CancelOutcome {
     Stored,
     /// There is no live job of this id any more.
     Gone,
+    /// A newer object was decided on since: nothing was changed; read it live.
+    Outdated,
 }
 
 /// Locks the queue row, then the job, neither waiting, and checks that the job still is where it was seen: the order
@@ -102,6 +104,7 @@ struct Cancel {
     uid: ServerUid,
     id: JobId,
     reason: Reason,
+    on: Option<DecidedOn>,
 }
 
 impl Transaction for Cancel {
@@ -121,7 +124,7 @@ impl Transaction for Cancel {
             let problem = Problem::new(self.reason, "the job was taken out of the queue before it started");
             let end = End::new(JobResult::Cancelled, Some(problem));
             end_job(connection, &job, &end).await?;
-            return Ok(Ending::Commit(CancelOutcome::Deleted));
+            return note(connection, (&self.uid, self.on), Tell::Nobody, CancelOutcome::Deleted).await;
         }
         // A job whose history is lost has to end for that reason, whatever else it was stopped for.
         let says_enough = |before| before == self.reason || self.reason != Reason::HistoryLost;
@@ -133,11 +136,13 @@ impl Transaction for Cancel {
             .bind(self.uid.as_str())
             .execute(&mut *connection)
             .await?;
+        // Whoever asks a quiet look to stop looks again by itself; its end is told.
+        let tell = job.tell();
         job.live.cancel = Some(self.reason);
         signal(connection, &job).await?;
-        touch(connection, &self.uid, if job.quiet { Tell::Nobody } else { Tell::Controller }).await?;
+        let noted = note(connection, (&self.uid, self.on), tell, CancelOutcome::Stored).await?;
         insert_woken(connection, &job).await?;
-        Ok(Ending::Commit(CancelOutcome::Stored))
+        Ok(noted)
     }
 }
 
@@ -164,10 +169,29 @@ impl Transaction for Signal {
     }
 }
 
+/// Notes on which object a change of a job was decided, and raises the version; the change is taken back where a newer
+/// object was decided on since. In lock order: after the job, before a new queue row.
+async fn note(
+    connection: &mut MySqlConnection,
+    (uid, on): (&ServerUid, Option<DecidedOn>),
+    tell: Tell,
+    done: CancelOutcome,
+) -> Result<Ending<CancelOutcome>, QueueError> {
+    let Some(on) = on else {
+        touch(connection, uid, tell).await?;
+        return Ok(Ending::Commit(done));
+    };
+    Ok(match decided_on::touch(connection, uid, on, tell).await? {
+        true => Ending::Commit(done),
+        false => Ending::Rollback(CancelOutcome::Outdated),
+    })
+}
+
 struct Reprioritize {
     uid: ServerUid,
     id: JobId,
     lane: Lane,
+    on: Option<DecidedOn>,
 }
 
 impl Transaction for Reprioritize {
@@ -194,11 +218,11 @@ impl Transaction for Reprioritize {
         if let Some((place, before)) = moved {
             delete_place(connection, &job, place, before).await?;
         }
-        touch(connection, &self.uid, if job.quiet { Tell::Nobody } else { Tell::Controller }).await?;
+        let noted = note(connection, (&self.uid, self.on), job.tell(), CancelOutcome::Stored).await?;
         if let Some((place, _)) = moved {
             insert_place(connection, &job, place, ord).await?;
         }
-        Ok(Ending::Commit(CancelOutcome::Stored))
+        Ok(noted)
     }
 }
 
@@ -211,7 +235,18 @@ impl Queue {
         id: JobId,
         reason: Reason,
     ) -> Result<CancelOutcome, QueueError> {
-        self.transact(Cancel { uid: uid.clone(), id, reason }).await
+        self.transact(Cancel { uid: uid.clone(), id, reason, on: None }).await
+    }
+
+    /// Like [`Queue::cancel`], decided on this object.
+    pub async fn cancel_on(
+        &self,
+        uid: &ServerUid,
+        id: JobId,
+        reason: Reason,
+        on: DecidedOn,
+    ) -> Result<CancelOutcome, QueueError> {
+        self.transact(Cancel { uid: uid.clone(), id, reason, on: Some(on) }).await
     }
 
     /// Wakes a parked job, or makes one that is about to park look again. [`QueueError::Busy`]: try again.
@@ -226,6 +261,17 @@ impl Queue {
         id: JobId,
         lane: Lane,
     ) -> Result<CancelOutcome, QueueError> {
-        self.transact(Reprioritize { uid: uid.clone(), id, lane }).await
+        self.transact(Reprioritize { uid: uid.clone(), id, lane, on: None }).await
+    }
+
+    /// Like [`Queue::reprioritize`], decided on this object.
+    pub async fn reprioritize_on(
+        &self,
+        uid: &ServerUid,
+        id: JobId,
+        lane: Lane,
+        on: DecidedOn,
+    ) -> Result<CancelOutcome, QueueError> {
+        self.transact(Reprioritize { uid: uid.clone(), id, lane, on: Some(on) }).await
     }
 }

@@ -155,7 +155,7 @@ impl Claim {
 
     /// Whom the controller is told of a change.
     pub(super) fn tell(&self) -> Tell {
-        if self.job.quiet { Tell::Nobody } else { Tell::Controller }
+        self.job.tell()
     }
 }
 

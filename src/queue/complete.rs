@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, MySqlConnection};
 
 use super::batch::{Answers, Batch};
-use super::fence;
+use super::fence::{self, Stands};
 use super::many::{filled, groups, in_lock_order, marks, times};
 use super::park::refuse_open_request;
 use super::row::JobRow;
@@ -102,10 +102,11 @@ impl Transaction for Complete {
         _: Pass,
     ) -> Result<Ending<Self::Output>, QueueError> {
         // Most often every claim stands: then the delete says so, and no read has to ask before.
-        let all: Vec<(&JobRow, &End)> = self.items.iter().map(|(claim, end)| (&claim.job, end)).collect();
         if self.items.iter().all(|(claim, _)| claim.job.request.is_none())
             && delete_held(connection, &self.items).await?
         {
+            let all: Vec<Ended<'_>> =
+                self.items.iter().map(|(claim, end)| Ended::of(&claim.job, end)).collect();
             end_deleted(connection, &all).await?;
             return Ok(Ending::Commit(self.items.iter().map(|_| Ok(Fenced::Done(()))).collect()));
         }
@@ -116,10 +117,14 @@ impl Transaction for Complete {
         for (stands, (claim, end)) in stands.into_iter().zip(&self.items) {
             // If it does not stand it was ended by the try whose COMMIT was unknown, or by somebody else: it is over.
             answers.push(match (stands, refuse_open_request(&claim.job)) {
-                (false, _) => Ok(Fenced::Lost),
-                (true, Err(error)) => Err(error),
-                (true, Ok(())) => {
-                    ended.push((&claim.job, end));
+                (Stands::No, _) => Ok(Fenced::Lost),
+                (_, Err(error)) => Err(error),
+                (Stands::Unmarked, Ok(())) => {
+                    ended.push(Ended::of(&claim.job, end));
+                    Ok(Fenced::Done(()))
+                }
+                (Stands::Marked, Ok(())) => {
+                    ended.push(Ended { tell: Tell::Controller, ..Ended::of(&claim.job, end) });
                     Ok(Fenced::Done(()))
                 }
             });
@@ -132,7 +137,22 @@ impl Transaction for Complete {
     }
 }
 
-/// Deletes the jobs of claims that stand; whether those are all of them.
+/// A job at its end.
+struct Ended<'a> {
+    job: &'a JobRow,
+    end: &'a End,
+    /// Whom to tell if there is no news.
+    tell: Tell,
+}
+
+impl<'a> Ended<'a> {
+    fn of(job: &'a JobRow, end: &'a End) -> Self {
+        Self { job, end, tell: job.tell() }
+    }
+}
+
+/// Deletes the jobs of claims that stand, if nobody asked one of them to stop since it was claimed; whether those are all
+/// of them.
 async fn delete_held(connection: &mut MySqlConnection, items: &[(Claim, End)]) -> Result<bool, QueueError> {
     let mut claims: Vec<&Claim> = items.iter().map(|(claim, _)| claim).collect();
     claims.sort_by(|a, b| a.uid().cmp(b.uid()));
@@ -147,7 +167,7 @@ async fn delete_held(connection: &mut MySqlConnection, items: &[(Claim, End)]) -
             format!("(server_uid, token, revision) IN ({})", times("(?, ?, ?)", group.len(), ", "))
         };
         let text = format!(
-            "DELETE job FROM job FORCE INDEX (PRIMARY) WHERE server_uid IN ({}) AND {fences}",
+            "DELETE job FROM job FORCE INDEX (PRIMARY) WHERE server_uid IN ({}) AND {fences} AND cancel IS NULL",
             marks(group.len())
         );
         let mut query = sqlx::query(AssertSqlSafe(text));
@@ -188,24 +208,21 @@ pub(super) async fn end_job(
     job: &JobRow,
     end: &End,
 ) -> Result<(), QueueError> {
-    end_jobs(connection, &[(job, end)]).await
+    end_jobs(connection, &[Ended::of(job, end)]).await
 }
 
 /// Ends locked jobs of different servers, table by table.
-pub(super) async fn end_jobs(
-    connection: &mut MySqlConnection,
-    ended: &[(&JobRow, &End)],
-) -> Result<(), QueueError> {
-    delete_jobs(connection, &in_lock_order(ended.iter().map(|(job, _)| &job.uid))).await?;
+async fn end_jobs(connection: &mut MySqlConnection, ended: &[Ended<'_>]) -> Result<(), QueueError> {
+    delete_jobs(connection, &in_lock_order(ended.iter().map(|it| &it.job.uid))).await?;
     end_deleted(connection, ended).await
 }
 
 /// Records the ends of jobs whose rows are gone.
-async fn end_deleted(connection: &mut MySqlConnection, ended: &[(&JobRow, &End)]) -> Result<(), QueueError> {
+async fn end_deleted(connection: &mut MySqlConnection, ended: &[Ended<'_>]) -> Result<(), QueueError> {
     // Only these publish boot sessions.
-    let booted = ended.iter().filter(|(job, _)| job.permit_class == Some(PermitClass::Install));
-    boot_session::revoke_all(connection, &in_lock_order(booted.map(|(job, _)| &job.uid))).await?;
-    let uids = in_lock_order(ended.iter().map(|(job, _)| &job.uid));
+    let booted = ended.iter().filter(|it| it.job.permit_class == Some(PermitClass::Install));
+    boot_session::revoke_all(connection, &in_lock_order(booted.map(|it| &it.job.uid))).await?;
+    let uids = in_lock_order(ended.iter().map(|it| &it.job.uid));
     let mut states = state::lock_all(connection, &uids).await?;
     let now_ms = match states.values().next() {
         Some(locked) => locked.now_ms,
@@ -213,11 +230,11 @@ async fn end_deleted(connection: &mut MySqlConnection, ended: &[(&JobRow, &End)]
     };
     let mut changed = Vec::with_capacity(ended.len());
     let mut history = Vec::with_capacity(ended.len());
-    for (job, end) in ended {
+    for Ended { job, end, tell } in ended {
         let shown = match states.remove(job.uid.as_str()) {
             Some(mut locked) => {
                 let Learnt { shown, heeded } = learn(job, end, &mut locked)?;
-                let tell = if shown || heeded { Tell::Controller } else { Tell::Nobody };
+                let tell = if shown || heeded { Tell::Controller } else { *tell };
                 changed.push(Changed { uid: &job.uid, locked, tell });
                 shown
             }
@@ -230,8 +247,8 @@ async fn end_deleted(connection: &mut MySqlConnection, ended: &[(&JobRow, &End)]
     changed.sort_by_key(|changed| changed.uid);
     state::write_all(connection, &changed).await?;
     record(connection, &history, now_ms).await?;
-    budget::give_back(connection, ended.iter().map(|(job, _)| *job)).await?;
-    permit::give_back(connection, ended.iter().map(|(job, _)| *job)).await
+    budget::give_back(connection, ended.iter().map(|it| it.job)).await?;
+    permit::give_back(connection, ended.iter().map(|it| it.job)).await
 }
 
 async fn delete_jobs(connection: &mut MySqlConnection, uids: &[&str]) -> Result<(), QueueError> {

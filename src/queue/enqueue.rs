@@ -9,7 +9,7 @@ use super::budget::{self, Shares};
 use super::many::{filled, groups, marks, times};
 use super::row::{QueueRow, insert_places};
 use super::transaction::{Ending, Pass, Transaction, begin_again};
-use super::{PlaceInQueue, Queue, QueueError, now_ms};
+use super::{DecidedOn, PlaceInQueue, Queue, QueueError, now_ms};
 use crate::job::{Action, Cause, Intent, JobId, Lane, PermitClass, ServerUid, Step, Visibility, order_key};
 use crate::shard::Shard;
 
@@ -59,11 +59,12 @@ pub enum Enqueued {
     OverBudget,
 }
 
-/// A job, and the version that it was decided on.
+/// A job, the version that it was decided on, and the object, where there is one.
 #[derive(Clone)]
 pub(super) struct Decided {
     job: NewJob,
     version: i64,
+    on: Option<DecidedOn>,
 }
 
 impl Decided {
@@ -246,11 +247,8 @@ async fn insert(connection: &mut MySqlConnection, items: &[&Decided]) -> Result<
         Err(error) => return Err(error),
     }
     for visibility in [Visibility::Shown, Visibility::Quiet] {
-        let of: Vec<(&str, i64)> = items
-            .iter()
-            .filter(|item| item.job.visibility == visibility)
-            .map(|item| (item.job.uid.as_str(), item.version))
-            .collect();
+        let of: Vec<&Decided> =
+            items.iter().copied().filter(|item| item.job.visibility == visibility).collect();
         if raise(connection, &of, visibility).await? < of.len() as u64 {
             return Ok(Inserted::Outdated);
         }
@@ -312,10 +310,11 @@ async fn insert_jobs(
     Ok(())
 }
 
-/// Raises the versions of servers that are still at theirs; returns how many were.
+/// Raises the versions of servers that are still at theirs, and notes on which object that was decided; returns how many
+/// were. A newer decision raised the version, so that no generation has to be compared.
 async fn raise(
     connection: &mut MySqlConnection,
-    servers: &[(&str, i64)],
+    servers: &[&Decided],
     visibility: Visibility,
 ) -> Result<u64, QueueError> {
     let told = match visibility {
@@ -326,17 +325,21 @@ async fn raise(
     for group in filled(servers) {
         // A long OR of pairs would be gone through from its start for each row.
         let text = format!(
-            "UPDATE server_state FORCE INDEX (PRIMARY) SET version = version + 1{told} WHERE server_uid IN ({}) \
-             AND (server_uid, version) IN ({})",
+            "UPDATE server_state FORCE INDEX (PRIMARY) SET version = version + 1{told}, \
+             generation = COALESCE(CASE server_uid {} END, generation) WHERE server_uid IN ({}) AND (server_uid, version) IN ({})",
+            times("WHEN ? THEN CAST(? AS SIGNED)", group.len(), " "),
             marks(group.len()),
             times("(?, ?)", group.len(), ", ")
         );
         let mut query = sqlx::query(AssertSqlSafe(text));
-        for (uid, _) in &group {
-            query = query.bind(*uid);
+        for item in &group {
+            query = query.bind(item.job.uid.as_str()).bind(item.on.map(DecidedOn::generation));
         }
-        for (uid, version) in &group {
-            query = query.bind(*uid).bind(*version);
+        for item in &group {
+            query = query.bind(item.job.uid.as_str());
+        }
+        for item in &group {
+            query = query.bind(item.job.uid.as_str()).bind(item.version);
         }
         raised += query.execute(&mut *connection).await?.rows_affected();
     }
@@ -364,6 +367,11 @@ impl Queue {
     /// A job that ran and ended between a lost COMMIT answer and its repetition is not enqueued again: its enqueue
     /// raised the version.
     pub async fn enqueue(&self, job: NewJob, version: i64) -> Result<Enqueued, QueueError> {
-        self.inner.batchers.enqueue.call(Decided { job, version }).await
+        self.inner.batchers.enqueue.call(Decided { job, version, on: None }).await
+    }
+
+    /// Like [`Queue::enqueue`], for a decision on this object: one on an older object is refused from then on.
+    pub async fn enqueue_on(&self, job: NewJob, version: i64, on: DecidedOn) -> Result<Enqueued, QueueError> {
+        self.inner.batchers.enqueue.call(Decided { job, version, on: Some(on) }).await
     }
 }

@@ -72,17 +72,28 @@ pub(super) async fn check_all<'a>(
     Ok(Checked { standings, now_ms })
 }
 
-/// Like [`check_all`], for writes that need nothing of the rows: whether each claim stands. What it holds changes by the
-/// holder's own writes alone, so the claim has it.
+/// Whether a claim stands, and what others may have written into its job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stands {
+    /// Nobody asked the job to stop.
+    Unmarked,
+    /// Somebody asked the job to stop, and waits for its end.
+    Marked,
+    /// It is over.
+    No,
+}
+
+/// Like [`check_all`], for writes that need little of the rows: whether each claim stands. What it holds changes by the
+/// holder's own writes alone, so the claim has it, all but the mark that asks it to stop.
 pub(super) async fn stands_all<'a>(
     connection: &mut MySqlConnection,
     claims: impl Iterator<Item = &'a Claim> + Clone,
-) -> Result<Vec<bool>, QueueError> {
+) -> Result<Vec<Stands>, QueueError> {
     let uids = in_lock_order(claims.clone().map(Claim::uid));
-    let mut found: HashMap<String, (i64, Option<i64>, i64)> = HashMap::with_capacity(uids.len());
+    let mut found: HashMap<String, ((i64, Option<i64>, i64), Stands)> = HashMap::with_capacity(uids.len());
     for group in filled(&uids) {
         let text = format!(
-            "SELECT server_uid, id, token, revision FROM job FORCE INDEX (PRIMARY) WHERE server_uid IN ({}) FOR UPDATE",
+            "SELECT server_uid, id, token, revision, cancel FROM job FORCE INDEX (PRIMARY) WHERE server_uid IN ({}) FOR UPDATE",
             marks(group.len())
         );
         let mut query = sqlx::query(AssertSqlSafe(text));
@@ -91,13 +102,18 @@ pub(super) async fn stands_all<'a>(
         }
         for row in query.fetch_all(&mut *connection).await? {
             let key = (row.try_get("id")?, row.try_get("token")?, row.try_get("revision")?);
-            found.insert(row.try_get("server_uid")?, key);
+            let mark: Option<String> = row.try_get("cancel")?;
+            let stands = if mark.is_some() { Stands::Marked } else { Stands::Unmarked };
+            found.insert(row.try_get("server_uid")?, (key, stands));
         }
     }
     Ok(claims
         .map(|claim| {
             let key = (claim.job.live.id.0, Some(claim.token.0), claim.job.revision);
-            found.get(claim.uid().as_str()) == Some(&key)
+            match found.get(claim.uid().as_str()) {
+                Some((found, stands)) if *found == key => *stands,
+                _ => Stands::No,
+            }
         })
         .collect())
 }

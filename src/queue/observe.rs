@@ -23,6 +23,8 @@ pub struct Seen {
     pub visibility: Visibility,
     /// Whether the newest version was not acknowledged yet.
     pub in_feed: bool,
+    /// The generation of the object that the last decision was made on; 0: none is known.
+    pub generation: i64,
     /// The database's clock at that moment, milliseconds since the Unix epoch.
     pub now_ms: i64,
 }
@@ -78,7 +80,7 @@ impl Queue {
         .await?;
         let Some(row) = row else { return Ok(Seen { now_ms: self.now_ms().await?, ..Seen::default() }) };
         let in_feed = row.try_get::<Option<i64>, _>("changed_at_ms")?.is_some();
-        let now_ms = row.try_get("now_ms")?;
+        let (generation, now_ms) = (row.try_get("generation")?, row.try_get("now_ms")?);
         let has_job = row.try_get::<i64, _>("has_job")? != 0;
         let of_another_release = |error: QueueError, until: &str| {
             let message = format!(
@@ -94,19 +96,19 @@ impl Queue {
             // Not to know it is not to have nothing: that would be derived again from status.
             Err(error @ QueueError::UnknownContent { .. }) => {
                 let unreadable = Some(of_another_release(error, "this release knows it")?);
-                return Ok(Seen { unreadable, in_feed, now_ms, ..Seen::default() });
+                return Ok(Seen { unreadable, in_feed, generation, now_ms, ..Seen::default() });
             }
             Err(error) => return Err(error),
         };
         if !has_job {
-            return Ok(Seen { known, in_feed, now_ms, ..Seen::default() });
+            return Ok(Seen { known, in_feed, generation, now_ms, ..Seen::default() });
         }
         let mut job = match JobRow::read(&row) {
             Ok(job) => job,
             // Of another release: it is left to that one, and shown.
             Err(error @ QueueError::UnknownContent { .. }) => {
                 let unreadable = Some(of_another_release(error, "that job is gone")?);
-                return Ok(Seen { known, unreadable, in_feed, now_ms, ..Seen::default() });
+                return Ok(Seen { known, unreadable, in_feed, generation, now_ms, ..Seen::default() });
             }
             Err(error) => return Err(error),
         };
@@ -121,7 +123,7 @@ impl Queue {
         };
         job.live.progress = boot_session::progress(&row)?;
         let visibility = if job.quiet { Visibility::Quiet } else { Visibility::Shown };
-        Ok(Seen { known, visibility, job: Some(job.live), unreadable: None, in_feed, now_ms })
+        Ok(Seen { known, visibility, job: Some(job.live), unreadable: None, in_feed, generation, now_ms })
     }
 
     /// Whether the history has the end of a job that status shows. One that was stopped because the database was behind

@@ -113,7 +113,7 @@ fn leave(job: JobRow, how: &ParkAs, signalled: bool, now_ms: i64) -> Leaving<'_>
     };
     let new_reason =
         reason != before || job.live.waiting_for != Some(how.waiting_for) && job.live.attempt == 0;
-    let tell = if new_reason && !job.quiet { Tell::Controller } else { Tell::Nobody };
+    let tell = if new_reason { job.tell() } else { Tell::Nobody };
     Leaving { how, job, place, ord, problem_since_ms, gives_back, tell }
 }
 

@@ -8,7 +8,7 @@ use sqlx::{MySqlConnection, Row};
 
 use super::complete::{End, end_job};
 use super::row::{JobRow, QueueRow, insert_places};
-use super::state::{Tell, touch};
+use super::state::touch;
 use super::transaction::{Ending, Pass, Transaction};
 use super::wake::awaken;
 use super::{OwnedJob, Queue, QueueError, now_ms};
@@ -127,7 +127,7 @@ impl Transaction for TakeOver {
         }
         let shown = set_aside.iter().filter_map(|(_, known)| known.as_ref().map(|(_, job)| job));
         for job in ready.iter().chain(shown) {
-            touch(connection, &job.uid, if job.quiet { Tell::Nobody } else { Tell::Controller }).await?;
+            touch(connection, &job.uid, job.tell()).await?;
         }
         for (key, _) in &set_aside {
             key.insert_parked(connection, wake_ms).await?;

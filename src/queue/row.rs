@@ -6,6 +6,7 @@ use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, MySqlConnection, Row};
 
 use super::many::{filled, groups, marks, times};
+use super::state::Tell;
 use super::{QueueError, now_ms};
 use crate::api::Reason;
 use crate::job::{
@@ -80,6 +81,12 @@ impl JobRow {
             Some(_) if !self.permit_held && self.live.cancel.is_none() => PlaceInQueue::QueuedBounded,
             _ => PlaceInQueue::Ready,
         }
+    }
+
+    /// Whom a change of this job is told. A quiet look is nobody's business until it was asked to stop: from then on somebody
+    /// waits for its end.
+    pub(super) fn tell(&self) -> Tell {
+        if self.quiet && self.live.cancel.is_none() { Tell::Nobody } else { Tell::Controller }
     }
 
     /// The class whose permit it holds.

@@ -32,6 +32,7 @@ pub struct Proxy {
     link: Arc<watch::Sender<Link>>,
     target: Arc<watch::Sender<SocketAddr>>,
     open: Arc<watch::Sender<()>>,
+    frozen: Arc<watch::Sender<()>>,
     accepting: JoinHandle<()>,
 }
 
@@ -46,19 +47,25 @@ impl Proxy {
         let targets = Arc::clone(&target);
         let open = Arc::new(watch::channel(()).0);
         let opened = Arc::clone(&open);
+        let frozen = Arc::new(watch::channel(()).0);
+        let freezes = Arc::clone(&frozen);
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let target = *targets.borrow();
                 let (mut cut, link) = (opened.subscribe(), links.subscribe());
+                let mut frozen = freezes.subscribe();
                 tokio::spawn(async move {
+                    let mut forwarding = std::pin::pin!(forward(client, target, link));
                     tokio::select! {
                         _ = cut.changed() => {}
-                        () = forward(client, target, link) => {}
+                        () = &mut forwarding => {}
+                        // Both ends stay open, and nothing passes any more.
+                        _ = frozen.changed() => drop(cut.changed().await),
                     }
                 });
             }
         });
-        Ok(Self { address, link, target, open, accepting })
+        Ok(Self { address, link, target, open, frozen, accepting })
     }
 
     /// In front of the API server of a kubeconfig, with a kubeconfig in `dir` that leads through it.
@@ -94,6 +101,11 @@ impl Proxy {
     /// Cuts every open connection; new ones pass.
     pub fn cut_open(&self) {
         self.open.send_replace(());
+    }
+
+    /// Freezes every open connection: it stays open, and nothing passes. New ones pass.
+    pub fn freeze_open(&self) {
+        self.frozen.send_replace(());
     }
 
     /// Changes how it behaves.

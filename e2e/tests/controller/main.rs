@@ -4,8 +4,12 @@
 
 mod deletion;
 mod failover;
+mod looks;
+mod silence;
 mod site;
+mod stale;
 mod story;
+mod strangers;
 
 /// The Lease is one for the whole control plane, by the controller's role: tests take turns.
 static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());

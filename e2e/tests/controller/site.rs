@@ -1,5 +1,6 @@
 //! A namespace and a schema of one's own, the controllers on them, and the worker that the test itself is.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use autobuild::api::condition::{ConditionType, find};
@@ -15,7 +16,7 @@ use e2e::control_plane::ControlPlane;
 use e2e::database::{Database, Engine};
 use e2e::process::Lifetime;
 use k8s_openapi::api::events::v1::Event;
-use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
@@ -29,7 +30,7 @@ pub struct Site {
     pub client: Client,
     pub heart: Heart,
     kubeconfig: String,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Site {
@@ -55,7 +56,7 @@ impl Site {
             client: plane.admin().await.unwrap(),
             heart,
             kubeconfig: kubeconfig.display().to_string(),
-            _dir: dir,
+            dir,
         };
         // The Lease is one for the whole control plane, by its role: tests take turns.
         let leases: Api<k8s_openapi::api::coordination::v1::Lease> =
@@ -65,6 +66,22 @@ impl Site {
     }
 
     pub async fn controller(&self, name: &str, more: &[&str], failpoints: &str) -> Running {
+        self.controller_through(&self.kubeconfig, name, more, failpoints).await
+    }
+
+    /// The kubeconfig of the controller, and a folder for others like it.
+    pub fn kubeconfig(&self) -> (&Path, &Path) {
+        (Path::new(&self.kubeconfig), self.dir.path())
+    }
+
+    /// Like [`Site::controller`], with another way to the API server.
+    pub async fn controller_through(
+        &self,
+        kubeconfig: &str,
+        name: &str,
+        more: &[&str],
+        failpoints: &str,
+    ) -> Running {
         let mut args = vec![
             "controller",
             "--watch-namespaces",
@@ -81,11 +98,8 @@ impl Site {
             args.extend(["--lease-duration", "2s"]);
         }
         args.extend(more);
-        let env = [
-            ("DATABASE_URL", self.url.as_str()),
-            ("KUBECONFIG", self.kubeconfig.as_str()),
-            ("FAILPOINTS", failpoints),
-        ];
+        let env =
+            [("DATABASE_URL", self.url.as_str()), ("KUBECONFIG", kubeconfig), ("FAILPOINTS", failpoints)];
         self.autobuild.start(name, &args, &env).await.unwrap()
     }
 
@@ -221,6 +235,40 @@ impl Site {
         let mut connection = sqlx::MySqlConnection::connect(&self.url).await.unwrap();
         let text = format!("SELECT COUNT(*) FROM {table}");
         sqlx::query_scalar(sqlx::AssertSqlSafe(text)).fetch_one(&mut connection).await.unwrap()
+    }
+
+    /// Writes into the database past everybody.
+    pub async fn query(&self, text: &'static str) {
+        use sqlx::Connection as _;
+        let mut connection = sqlx::MySqlConnection::connect(&self.url).await.unwrap();
+        sqlx::raw_sql(text).execute(&mut connection).await.unwrap();
+    }
+
+    /// Has the API server write `wipedAt` into every status of this namespace, whoever writes it, as a webhook may.
+    pub async fn with_a_webhook(&self) {
+        let name = format!("always-wiped-{}", self.namespace);
+        let rule = json!({
+            "apiGroups": ["autobuild.dev"], "apiVersions": ["*"], "operations": ["UPDATE"], "resources": ["servers/status"],
+        });
+        let patch = r#"[JSONPatch{op: "add", path: "/status/wipedAt", value: "2026-01-01T00:00:00Z"}]"#;
+        let policy = json!({
+            "matchConstraints": {
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": self.namespace}},
+                "resourceRules": [rule],
+            },
+            "failurePolicy": "Fail",
+            "reinvocationPolicy": "Never",
+            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": patch}}],
+        });
+        let binding = json!({"policyName": name});
+        for (kind, spec) in [("MutatingAdmissionPolicy", policy), ("MutatingAdmissionPolicyBinding", binding)]
+        {
+            let kind = GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", kind);
+            let resource = ApiResource::from_gvk(&kind);
+            let object = DynamicObject::new(&name, &resource).data(json!({"spec": spec}));
+            let all: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
+            all.create(&PostParams::default(), &object).await.unwrap();
+        }
     }
 
     pub async fn gone(&self, name: &str) {

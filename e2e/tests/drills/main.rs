@@ -21,6 +21,7 @@ mod poison;
 mod priority;
 mod register;
 mod reverts;
+mod slow;
 mod steps;
 mod trouble;
 mod walks;

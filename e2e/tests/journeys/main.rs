@@ -22,6 +22,7 @@ mod reverts;
 mod scraped;
 mod secrets;
 mod silence;
+mod slow_bmcs;
 mod steps;
 mod unread;
 mod why;

@@ -17,6 +17,7 @@ mod boot;
 mod cards;
 mod claims;
 mod controller_side;
+mod decided;
 mod derivation;
 mod destruction;
 mod farewell;
@@ -27,6 +28,7 @@ mod leases;
 mod order;
 mod permits;
 mod plans;
+mod quiet;
 mod tokens;
 
 use std::sync::Arc;
@@ -60,6 +62,8 @@ fn main() -> std::process::ExitCode {
         for (name, case) in claims::CASES
             .iter()
             .chain(controller_side::CASES)
+            .chain(decided::CASES)
+            .chain(quiet::CASES)
             .chain(farewell::CASES)
             .chain(leases::CASES)
             .chain(histories::CASES)

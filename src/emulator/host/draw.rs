@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 
 /// A number below `below` that follows from the seed, the system and what it is for.
-pub(super) fn draw(seed: u64, system: &str, purpose: &[u64], below: u64) -> u64 {
+pub(in crate::emulator) fn draw(seed: u64, system: &str, purpose: &[u64], below: u64) -> u64 {
     let mut hash = Sha256::new();
     hash.update(seed.to_be_bytes());
     for number in purpose {

@@ -26,6 +26,8 @@ mod state;
 mod tests;
 mod timeline;
 
+pub(super) use draw::draw;
+
 pub use behaviour::{HostBehaviour, HostRule, HostRuleError};
 pub use disk::{Disk, DiskError};
 pub(super) use keeper::keep;
