@@ -21,15 +21,9 @@ fn in_between(seen: &Observation, command: &Command) -> bool {
     }
     match &seen.job {
         Some(job) if job.cancel.is_some() => true,
-        Some(job) => job.action == Action::Inspect && is_look_asked_for(seen),
+        Some(job) => job.action == Action::Inspect && seen.look_requested(),
         None => situation::not_enqueued_yet(seen, command),
     }
-}
-
-/// Whether somebody asked for a look since the last try.
-fn is_look_asked_for(seen: &Observation) -> bool {
-    let last_try_ms = seen.known.as_ref().and_then(|known| known.last_try_ms);
-    seen.look_requested_ms().is_some_and(|at| last_try_ms.is_none_or(|tried| at > tried))
 }
 
 fn next_moment(seen: &Observation) -> Option<i64> {
