@@ -6,6 +6,7 @@ mod controller;
 mod failover;
 mod lanes;
 mod liveness;
+mod looks;
 mod part;
 mod permits;
 mod protocol;
@@ -23,6 +24,7 @@ use stateright::Checker;
 
 use crate::batch::{Batch, Items};
 use crate::lanes::Lanes;
+use crate::looks::Looks;
 use crate::part::Part;
 use crate::permits::Permits;
 use crate::protocol::Protocol;
@@ -54,6 +56,10 @@ macro_rules! with_part {
             }
             Scenario::BatchedWrites => {
                 let $part = &Batch::new($rules, Items::Writes);
+                $body
+            }
+            Scenario::Looks => {
+                let $part = &Looks::new($rules);
                 $body
             }
             whole => {

@@ -145,11 +145,19 @@ pub(crate) enum Rule {
     StaleItemIsUndone,
     /// A key that is taken rolls the whole batch back, which begins again without that item.
     DuplicateRollsBack,
+    /// The end of a look that was asked to stop is told, whatever it found.
+    MarkedLookIsTold,
+    /// Whether a job was asked to stop is read in the transaction that ends it.
+    MarkIsReadAtTheEnd,
+    /// A leader decides on nothing that is older than what it has seen.
+    ReadsAreMonotonic,
+    /// The row has the generation that was decided on last, and a decision on an older one is refused.
+    DecidedGenerationIsStored,
 }
 
 impl Rule {
     /// All rules, in the order of the page that explains them.
-    pub(crate) const ALL: [Rule; 70] = [
+    pub(crate) const ALL: [Rule; 74] = [
         Rule::ConfirmInEveryClaim,
         Rule::ConfirmAgainAfterProbe,
         Rule::StoreBeforeSend,
@@ -220,6 +228,10 @@ impl Rule {
         Rule::AnswerPerItem,
         Rule::StaleItemIsUndone,
         Rule::DuplicateRollsBack,
+        Rule::MarkedLookIsTold,
+        Rule::MarkIsReadAtTheEnd,
+        Rule::ReadsAreMonotonic,
+        Rule::DecidedGenerationIsStored,
     ];
 }
 

@@ -36,10 +36,12 @@ pub(crate) enum Scenario {
     BatchedEnqueues,
     /// Two writes of a worker in one transaction.
     BatchedWrites,
+    /// Wishes that come while a machine is being looked at, and caches that lag.
+    Looks,
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Scenario; 14] = [
+    pub(crate) const ALL: [Scenario; 15] = [
         Scenario::OneFault,
         Scenario::MadeAgain,
         Scenario::Replaced,
@@ -54,6 +56,7 @@ impl Scenario {
         Scenario::Lanes,
         Scenario::BatchedEnqueues,
         Scenario::BatchedWrites,
+        Scenario::Looks,
     ];
 
     /// Takes about as long as a third of the others together: walked with `PROTOCOL_LONG=1`.
@@ -78,7 +81,11 @@ impl Scenario {
             Scenario::Failover => Budget { failovers: 1, ..calm },
             Scenario::FailoverAndWish => Budget { wishes: 2, failovers: 1, ..calm },
             Scenario::FailoverAndFault => Budget { faults: 1, failovers: 1, ..calm },
-            Scenario::Permits | Scenario::Lanes | Scenario::BatchedEnqueues | Scenario::BatchedWrites => calm,
+            Scenario::Permits
+            | Scenario::Lanes
+            | Scenario::BatchedEnqueues
+            | Scenario::BatchedWrites
+            | Scenario::Looks => calm,
         }
     }
 }
@@ -155,6 +162,10 @@ impl Rule {
             | Rule::StaleItemIsUndone
             | Rule::DuplicateRollsBack => Scenario::BatchedEnqueues,
             Rule::UnknownIsReadBack | Rule::ReadBackByRevision => Scenario::BatchedWrites,
+            Rule::MarkedLookIsTold
+            | Rule::MarkIsReadAtTheEnd
+            | Rule::ReadsAreMonotonic
+            | Rule::DecidedGenerationIsStored => Scenario::Looks,
         }
     }
 }
