@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Cause, Contents, Intent, JobId, JobResult, Problem, Step};
+use super::{Action, Cause, Contents, Debt, Intent, JobId, JobResult, Problem, Step};
 use crate::api::hardware::{Hardware, HardwareIdentity, PowerState};
 use crate::api::{Reason, ServerSpec, ServerStatus};
 
@@ -245,6 +245,9 @@ pub struct Known {
     /// What is on the machine's disks; `None`: it was only ever seen off, and counts as blank.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contents: Option<Contents>,
+    /// Present while a job has switched the machine off and it is not on again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub debt: Option<Debt>,
     /// The last failure for good that still stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<StoredFailure>,

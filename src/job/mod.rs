@@ -7,6 +7,7 @@ mod action;
 mod asked;
 mod boot_purpose;
 mod contents;
+mod debt;
 mod ids;
 mod intent;
 mod known;
@@ -21,6 +22,7 @@ mod step;
 pub use action::{Action, Effect};
 pub use boot_purpose::BootPurpose;
 pub use contents::{BootEvidence, Contents, InstallProgress, InstalledImage, Origin};
+pub use debt::{Debt, Tried};
 pub use ids::{Incarnation, JobId, ServerUid, Token};
 pub use intent::{Cause, Deleting, Intent, SecretVersion, Wish};
 pub use known::{

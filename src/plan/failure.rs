@@ -13,6 +13,17 @@ fn standing(seen: &Observation) -> Option<&StoredFailure> {
     (failure.cause == seen.cause() && !over).then_some(failure)
 }
 
+/// After how long a machine that shall be on and did not come on is switched on again, in milliseconds.
+const POWER_ON_AGAIN_MS: i64 = 900_000;
+
+/// When what failed is tried again although nothing changed: switching on harms nothing, and a machine that is off serves
+/// nobody.
+pub(super) fn tried_again_at_ms(seen: &Observation) -> Option<i64> {
+    let failure = standing(seen).filter(|failure| failure.action == Action::PowerOn)?;
+    (failure.problem.reason.failure_scope() == FailureScope::Intent)
+        .then_some(failure.at_ms + POWER_ON_AGAIN_MS)
+}
+
 /// The failure that keeps `work` from being enqueued.
 pub(super) fn in_the_way<'a>(seen: &'a Observation, work: &Work) -> Option<&'a StoredFailure> {
     let failure = standing(seen)?;
@@ -21,7 +32,10 @@ pub(super) fn in_the_way<'a>(seen: &'a Observation, work: &Work) -> Option<&'a S
         (FailureScope::Bmc, Action::Inspect) => !worth_a_look(failure.problem.reason),
         (FailureScope::Bmc, _) => true,
         (FailureScope::Intent, Action::Inspect) => false,
-        (FailureScope::Intent, _) => failure.intent == work.intent,
+        (FailureScope::Intent, _) => {
+            let again = tried_again_at_ms(seen).is_some_and(|at| seen.now_ms >= at);
+            failure.intent == work.intent && !again
+        }
     };
     blocks.then_some(failure)
 }

@@ -1,7 +1,7 @@
 //! When to look again although nothing happened: the next moment at which the answer may differ by time alone.
 
 use super::lifecycle::{self, Life};
-use super::{Observation, budget, deletion, inspect, work};
+use super::{Observation, budget, debt, deletion, failure, inspect, work};
 use crate::job::Deleting;
 
 /// Milliseconds from now; at least a moment, so that a boundary that was just missed does not spin.
@@ -16,6 +16,8 @@ pub(super) fn after_ms(seen: &Observation) -> Option<i64> {
         known
             .and_then(|known| known.unanswered.as_ref())
             .map(|silence| silence.since_ms + settings.stalled_after_ms),
+        debt::decided_again_at_ms(seen),
+        failure::tried_again_at_ms(seen),
         waits_for_the_next_hour(seen).then(|| budget::next_moment_ms(seen)),
     ];
     let deletion = [

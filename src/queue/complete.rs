@@ -33,12 +33,22 @@ pub struct End {
     pub disks: Disks,
     /// The step in which it came to its end, where undo steps have run since; `None`: the present one.
     pub step: Option<Step>,
+    /// Whether the machine reads on, and nothing that was sent may still switch it off.
+    pub is_on: bool,
 }
 
 impl End {
     /// An end of which nothing more is known.
     pub const fn new(result: JobResult, problem: Option<Problem>) -> Self {
-        Self { result, problem, cause: None, report: Report::Nothing, disks: Disks::Untouched, step: None }
+        Self {
+            result,
+            problem,
+            cause: None,
+            report: Report::Nothing,
+            disks: Disks::Untouched,
+            step: None,
+            is_on: false,
+        }
     }
 
     /// The step that is told.
@@ -253,12 +263,18 @@ fn learn(job: &JobRow, end: &End, locked: &mut Locked) -> Result<bool, QueueErro
     if let Some(contents) = end.disks.contents(locked.now_ms) {
         locked.contents.set(Some(&contents));
     }
+    owe(job, end, locked)?;
     match end.result {
         JobResult::Failed => {
             // A quiet look that fails as the last one did tells nothing new.
             let failed = failure(job, end, locked.now_ms);
-            news = !locked.failure.get(&job.uid)?.is_some_and(|before| same(&before, &failed));
-            locked.failure.set(Some(&failed));
+            let before = locked.failure.get(&job.uid)?;
+            news = !before.as_ref().is_some_and(|before| same(before, &failed));
+            // A machine that does not come on makes nobody forget that its disks may be half written.
+            let keeps = locked.debt.is_set() && before.is_some_and(|before| outweighs(&before, &failed));
+            if !keeps {
+                locked.failure.set(Some(&failed));
+            }
         }
         // What came true is no longer in the way. A look says nothing about a failed power change.
         JobResult::Succeeded if blocks_no_more(job.live.action, locked.failure.get(&job.uid)?.as_ref()) => {
@@ -271,6 +287,35 @@ fn learn(job: &JobRow, end: &End, locked: &mut Locked) -> Result<bool, QueueErro
         locked.last_job.set(Some(&finished(job, end, locked.now_ms)));
     }
     Ok(shown)
+}
+
+/// What becomes of a debt: it ends with a machine that is on, or whose disks were erased, which ends off. Any other end of
+/// what should have switched it on was in vain.
+fn owe(job: &JobRow, end: &End, locked: &mut Locked) -> Result<(), QueueError> {
+    let Some(debt) = locked.debt.get(&job.uid)? else { return Ok(()) };
+    let paid = end.is_on || matches!(end.disks, Disks::Wiped | Disks::Decommissioned);
+    let left = if paid {
+        None
+    } else if job.live.started() && is_a_try(job, end) {
+        Some(debt.tried_again(cause(job, end), end.problem.clone(), locked.now_ms))
+    } else {
+        Some(debt)
+    };
+    locked.owe(&job.uid, left.as_ref())
+}
+
+/// A look tries nothing, and what was asked to stop did not fail.
+fn is_a_try(job: &JobRow, end: &End) -> bool {
+    let is_own = |action| !matches!(action, Action::Inspect | Action::PowerOn);
+    is_own(job.live.action) || (job.live.action == Action::PowerOn && end.result != JobResult::Cancelled)
+}
+
+fn cause(job: &JobRow, end: &End) -> Cause {
+    end.cause.clone().unwrap_or_else(|| Cause(job.cause.clone()))
+}
+
+fn outweighs(before: &StoredFailure, now: &StoredFailure) -> bool {
+    before.action.effect() == Effect::Destructive && now.action.effect() != Effect::Destructive
 }
 
 fn blocks_no_more(action: Action, failure: Option<&StoredFailure>) -> bool {
@@ -291,7 +336,7 @@ fn failure(job: &JobRow, end: &End, now_ms: i64) -> StoredFailure {
     StoredFailure {
         action: job.live.action,
         intent: job.live.intent.clone(),
-        cause: end.cause.clone().unwrap_or_else(|| Cause(job.cause.clone())),
+        cause: cause(job, end),
         problem: end
             .problem
             .clone()

@@ -9,7 +9,7 @@ use super::row::{FILLING, FILLING_VALUES, JobRow};
 use super::state::{self, Changed, Tell};
 use super::transaction::{Ending, Pass, Transaction};
 use super::{Claim, Fenced, NewBootSession, Queue, QueueError, boot_session};
-use crate::job::{Contents, ServerUid, StoredRequest, TokenValue};
+use crate::job::{Contents, Debt, ServerUid, StoredRequest, TokenValue};
 
 /// What of a machine's disks is known once a request is stored.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -30,6 +30,9 @@ pub struct Effects {
     pub session: Option<NewBootSession>,
     /// What of the disks is known.
     pub contents: ContentsAfter,
+    /// Set by a request that switches off a machine which has to be on again: for how many milliseconds it may still take
+    /// effect.
+    pub switches_off_for_ms: Option<i64>,
 }
 
 impl Effects {
@@ -144,6 +147,11 @@ async fn record_effects(
         }
         if item.effects.contents == ContentsAfter::Unknown {
             locked.contents.set(Some(&Contents::Unknown { since_ms: locked.now_ms }));
+        }
+        if let Some(takes_ms) = item.effects.switches_off_for_ms {
+            let new = Debt::begun(job.live.id, job.live.action, locked.now_ms, takes_ms);
+            let since_ms = locked.debt.get(&job.uid)?.map_or(new.since_ms, |before| before.since_ms);
+            locked.debt.set(Some(&Debt { since_ms, ..new }));
         }
         changed.push(Changed { uid: &job.uid, locked, tell: Tell::Controller });
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::hardware::PowerState;
+use crate::api::hardware::{HardwareIdentity, PowerState};
 use crate::api::{BmcSpec, BootMethod};
 use crate::job::{JobResult, Problem, RequestKind, Step};
 
@@ -49,6 +49,13 @@ pub(super) struct Checkpoint {
     /// What is installed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub install: Option<Install>,
+    /// Which machine the first request went to: nothing is ever sent to another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<HardwareIdentity>,
+    /// Since when something is in the way of what was begun, milliseconds since the Unix epoch by the database's clock; a
+    /// step that came to its end clears it, but not while it is undone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_the_way_since_ms: Option<i64>,
 }
 
 /// What an installation has to know from its first request on.
@@ -89,7 +96,8 @@ impl Checkpoint {
 
     /// The checkpoint of the next step.
     pub(super) fn next_step(&self) -> Self {
-        Self { accepted: None, unanswered: None, ..self.clone() }
+        let in_the_way_since_ms = self.in_the_way_since_ms.filter(|_| self.ending.is_some());
+        Self { accepted: None, unanswered: None, in_the_way_since_ms, ..self.clone() }
     }
 
     /// The last request of this step; in an undo step without one of its own, the one that is undone.

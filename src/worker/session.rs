@@ -1,6 +1,8 @@
 //! From a claim to a BMC that may be spoken to: the live `Server`, its Secret, leave to log in, the first look, and
 //! the proof that it is the right machine and nobody else's.
 
+use std::net::SocketAddr;
+
 use k8s_openapi::api::core::v1::Secret;
 
 use super::live::Unavailable;
@@ -121,7 +123,18 @@ fn cause(server: &Server, secret: Option<&SecretVersion>) -> Cause {
 #[derive(Debug)]
 pub(super) struct Session {
     bmc: Box<dyn Bmc>,
-    login: LoginKey,
+    key: LoginKey,
+    login: Login,
+    identity: HardwareIdentity,
+}
+
+/// The way into a BMC, as the cluster says it.
+#[derive(Debug, Clone)]
+pub(super) struct Login {
+    address: BmcAddress,
+    credentials: Credentials,
+    trust: Trust,
+    secret_hash: String,
 }
 
 /// What is known of a claim's surroundings, whether or not a session came of it.
@@ -141,6 +154,10 @@ pub(super) struct Expected<'a> {
     pub bmc: &'a BmcSpec,
     /// The object, where it is still there.
     pub server: Option<&'a Server>,
+    /// The machine that the first request went to.
+    pub begun: Option<&'a HardwareIdentity>,
+    /// How it was logged in to then, where the API is away.
+    pub login: Option<Login>,
 }
 
 impl Session {
@@ -150,23 +167,27 @@ impl Session {
         expected: &Expected<'_>,
         circumstances: &mut Circumstances,
     ) -> Result<Result<(Self, Probe), NoSession>, Halt> {
-        let prepared = prepare(around, expected, circumstances).await;
-        let (address, credentials, trust, secret_hash) = match prepared {
-            Ok(prepared) => prepared,
+        let prepared = match &expected.login {
+            Some(login) => Ok(login.clone()),
+            None => prepare(around, expected, circumstances).await,
+        };
+        let login = match prepared {
+            Ok(login) => login,
             Err(none) => return Ok(Err(none)),
         };
         let connector = around.connector.on_behalf_of(expected.claim.name_to_bmcs());
-        let bmc = match connector.open(&address, credentials, trust).await {
+        let (credentials, trust) = (login.credentials.clone(), login.trust.clone());
+        let bmc = match connector.open(&login.address, credentials, trust).await {
             Ok(bmc) => bmc,
             Err(error) => return Ok(Err(NoSession::Bmc(error))),
         };
-        let login = LoginKey { bmc: address.claim_key().host, secret_hash };
-        match around.queue.begin_login(login.clone()).await? {
+        let key = LoginKey { bmc: login.address.claim_key().host, secret_hash: login.secret_hash.clone() };
+        match around.queue.begin_login(key.clone()).await? {
             LoginLeave::Granted => {}
             LoginLeave::Later => return Ok(Err(NoSession::LoginBusy)),
-            LoginLeave::Stopped => return Ok(Err(NoSession::Credentials(refused(&login.bmc)))),
+            LoginLeave::Stopped => return Ok(Err(NoSession::Credentials(refused(&key.bmc)))),
         }
-        let session = Self { bmc, login };
+        let mut session = Self { bmc, key, login, identity: HardwareIdentity::default() };
         let probe = match session.bmc.probe().await {
             Ok(probe) => probe,
             Err(error) => {
@@ -174,11 +195,12 @@ impl Session {
                 return Ok(Err(NoSession::Bmc(error)));
             }
         };
-        around.queue.end_login(&session.login, LoginEnd::Accepted).await?;
-        if let Some(problem) = another_machine(expected, &probe.identity) {
+        around.queue.end_login(&session.key, LoginEnd::Accepted).await?;
+        if let Some(problem) = another_machine(expected, &probe.identity, session.bmc.peer()) {
             return Ok(Err(NoSession::Wrong(problem)));
         }
-        Ok(match session.claim_machine(around, expected.claim, &address, &probe.identity).await? {
+        session.identity = probe.identity.clone();
+        Ok(match session.claim_machine(around, expected.claim).await? {
             Some(problem) => Err(NoSession::Claimed(problem)),
             None => Ok((session, probe)),
         })
@@ -189,23 +211,28 @@ impl Session {
         self.bmc.as_ref()
     }
 
+    /// How it was logged in to.
+    pub(super) fn login(&self) -> &Login {
+        &self.login
+    }
+
+    /// Which machine answered.
+    pub(super) fn identity(&self) -> &HardwareIdentity {
+        &self.identity
+    }
+
     /// Counts how a login ended that did not succeed.
     pub(super) async fn failed(&self, around: &Surroundings, error: &BmcError) -> Result<(), Halt> {
         let end = match error.kind {
             BmcErrorKind::Credentials => LoginEnd::Refused,
             _ => LoginEnd::Unanswered,
         };
-        Ok(around.queue.end_login(&self.login, end).await?)
+        Ok(around.queue.end_login(&self.key, end).await?)
     }
 
     /// Claims what the BMC turned out to be. Nothing that changes the machine may be sent before this was granted.
-    async fn claim_machine(
-        &self,
-        around: &Surroundings,
-        claim: &Claim,
-        address: &BmcAddress,
-        identity: &HardwareIdentity,
-    ) -> Result<Option<Problem>, Halt> {
+    async fn claim_machine(&self, around: &Surroundings, claim: &Claim) -> Result<Option<Problem>, Halt> {
+        let (address, identity) = (&self.login.address, &self.identity);
         let peer = self.bmc.peer();
         let mut keys =
             vec![BmcKey { host: format!("addr:{peer}"), system: self.bmc.system().unwrap_or_default() }];
@@ -260,14 +287,12 @@ fn refused(bmc: &str) -> Problem {
     )
 }
 
-type Prepared = (BmcAddress, Credentials, Trust, String);
-
 /// Everything that the cluster has to say, before the BMC is asked anything.
 async fn prepare(
     around: &Surroundings,
     expected: &Expected<'_>,
     circumstances: &mut Circumstances,
-) -> Result<Prepared, NoSession> {
+) -> Result<Login, NoSession> {
     let namespace = expected.claim.namespace();
     let name = &expected.bmc.credentials_ref.name;
     let found = around.live.secret(namespace, name).await.map_err(|error| NoSession::Api(away(&error)))?;
@@ -293,7 +318,7 @@ async fn prepare(
             let _ = write!(text, "{byte:02x}");
             text
         });
-    Ok((address, credentials, trust, hash))
+    Ok(Login { address, credentials, trust, secret_hash: hash })
 }
 
 fn version(secret: &Secret) -> Option<SecretVersion> {
@@ -321,8 +346,12 @@ async fn trust(around: &Surroundings, namespace: &str, tls: Option<&BmcTls>) -> 
 }
 
 /// Compares what both sides know: a BMC that tells nothing cannot be told apart.
-fn another_machine(expected: &Expected<'_>, seen: &HardwareIdentity) -> Option<Problem> {
-    let known = expected.server?.status.as_ref()?.bmc_identity.as_ref()?;
+fn another_machine(expected: &Expected<'_>, seen: &HardwareIdentity, peer: SocketAddr) -> Option<Problem> {
+    let shown = expected.server.and_then(|server| server.status.as_ref()?.bmc_identity.as_ref());
+    shown.into_iter().chain(expected.begun).find_map(|known| differs(known, seen, peer))
+}
+
+fn differs(known: &HardwareIdentity, seen: &HardwareIdentity, peer: SocketAddr) -> Option<Problem> {
     let differ = |a: &Option<String>, b: &Option<String>| matches!((a, b), (Some(a), Some(b)) if a != b);
     if !differ(&known.uuid, &seen.uuid) && !differ(&known.serial_number, &seen.serial_number) {
         return None;
@@ -335,8 +364,8 @@ fn another_machine(expected: &Expected<'_>, seen: &HardwareIdentity) -> Option<P
     Some(Problem::new(
         Reason::IdentityMismatch,
         format!(
-            "at spec.bmc.address answers the machine with {}, before it was the one with {}: correct the address, or \
-             delete this Server (deletionPolicy Retain) and create it again for the new machine",
+            "spec.bmc.address leads to {peer}, where the machine with {} answers; before it was the one with {}, and nothing is \
+             sent to another: correct the address, or delete this Server (deletionPolicy Retain) and create it again for the new machine",
             text(seen),
             text(known)
         ),

@@ -16,6 +16,7 @@ mod bmcs;
 mod boot;
 mod claims;
 mod controller_side;
+mod debts;
 mod derivation;
 mod destruction;
 mod farewell;
@@ -58,6 +59,7 @@ fn main() -> std::process::ExitCode {
         for (name, case) in claims::CASES
             .iter()
             .chain(controller_side::CASES)
+            .chain(debts::CASES)
             .chain(farewell::CASES)
             .chain(leases::CASES)
             .chain(histories::CASES)
