@@ -157,6 +157,8 @@ reasons! {
     ShutdownForced,
     /// The BMC accepted the request, but the power state did not follow in time.
     PowerStateMismatch,
+    /// A job switched the machine off, and it could not be switched on again yet; it is tried again by itself.
+    LeftPoweredOff,
     /// The step did not end before its deadline.
     DeadlineExceeded,
     /// The step crashed its worker too often; the job was set aside.

@@ -16,7 +16,7 @@ use crate::boot::PublicUrl;
 use crate::config::{duration, image_name, is_dns_label};
 use crate::http::{self, Readiness};
 use crate::queue::QueueError;
-use crate::worker::{Broken, LiveReader, Settings, Surroundings, pool, serve};
+use crate::worker::{Broken, LiveReader, Remembered, Settings, Surroundings, pool, serve};
 
 /// The flags of `autobuild worker`.
 #[derive(Debug, clap::Args)]
@@ -82,6 +82,9 @@ pub(super) struct Args {
     /// How long a power change may take once the BMC accepted it
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]
     power_deadline: Duration,
+    /// How long a job that switched a machine off tries to switch it on again, whatever is in the way
+    #[arg(long, value_name = "TIME", default_value = "15m", value_parser = duration)]
+    power_on_patience: Duration,
     /// How soon a power state that was asked for is read again
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration)]
     power_poll: Duration,
@@ -159,6 +162,7 @@ impl Args {
             ("--request-timeout", self.request_timeout, "30s"),
             ("--power-poll", self.power_poll, "2s"),
             ("--power-deadline", self.power_deadline, "5m"),
+            ("--power-on-patience", self.power_on_patience, "15m"),
             ("--boot-deadline", self.boot_deadline, "20m"),
             ("--install-deadline", self.install_deadline, "90m"),
             ("--wipe-deadline", self.wipe_deadline, "6h"),
@@ -212,6 +216,7 @@ impl Args {
             shutdown_deadline: self.shutdown_deadline,
             power_deadline: self.power_deadline,
             power_poll: self.power_poll,
+            power_on_patience: self.power_on_patience,
             boot_deadline: self.boot_deadline,
             install_deadline: self.install_deadline,
             wipe_deadline: self.wipe_deadline,
@@ -276,7 +281,14 @@ pub(super) async fn run(args: Args, stop: CancellationToken) -> Result<(), Error
     let live = LiveReader::new(connect::cluster(WATCH_SILENCE, &readiness).await?);
     let connector = args.connector();
     let Some(queue) = connect::database(&args.database, &readiness, &stop).await? else { return Ok(()) };
-    let around = Surroundings { queue: queue.clone(), live, connector, settings: Arc::new(settings), stop };
+    let around = Surroundings {
+        queue: queue.clone(),
+        live,
+        connector,
+        settings: Arc::new(settings),
+        remembered: Remembered::default(),
+        stop,
+    };
     let served = serve(&around, &readiness).await;
     queue.close().await;
     endpoints_stop.cancel();

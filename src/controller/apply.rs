@@ -133,7 +133,11 @@ async fn carry_out(context: &Context, observed: &Observed, command: &Command) ->
             let recorded = queue.record_contents(uid, contents, observed.version()).await?;
             if recorded { Applied::Changed } else { Applied::InTheWay }
         }
-        Command::RecordLost { job, cause } => {
+        Command::RecordDebt { debt } => {
+            let recorded = queue.record_debt(uid, debt.as_ref(), observed.version()).await?;
+            if recorded { Applied::Changed } else { Applied::InTheWay }
+        }
+        Command::RecordLost { job, cause, debt } => {
             let site = &seen.server.spec.site;
             let lost = LostJob {
                 uid: uid.clone(),
@@ -142,6 +146,7 @@ async fn carry_out(context: &Context, observed: &Observed, command: &Command) ->
                 site: site.clone(),
                 job: job.clone(),
                 cause: cause.clone(),
+                debt: debt.clone(),
                 requester: crate::api::names::CONTROLLER.to_owned(),
             };
             if queue.record_lost(lost, observed.version()).await? {
@@ -197,6 +202,7 @@ const fn command_name(command: &Command) -> &'static str {
         Command::WakeJob { .. } => "WakeJob",
         Command::RecordHandled { .. } => "RecordHandled",
         Command::RecordContents { .. } => "RecordContents",
+        Command::RecordDebt { .. } => "RecordDebt",
         Command::RecordLost { .. } => "RecordLost",
         Command::Release(_) => "Release",
     }

@@ -12,10 +12,11 @@ use super::api_call::{ApiError, call};
 use super::apply::ApplyError;
 use super::context::Context;
 use super::fleet::Standing;
-use crate::api::Reason;
+use crate::api::hardware::PowerState;
+use crate::api::{Reason, names};
 use crate::config;
-use crate::job::{Problem, ServerUid};
-use crate::queue::{QueueError, Registered};
+use crate::job::{Action, JobId, Problem, ServerUid};
+use crate::queue::{Farewell, QueueError, Registered};
 
 /// How long one is left alone after a look.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -61,14 +62,28 @@ impl Ghosts {
         }
         let queue = &context.queue;
         let seen = queue.observe(&row.uid).await?;
+        let owes = seen.known.as_ref().and_then(|known| {
+            let reads_on = known.reading.as_ref().is_some_and(|one| one.power == PowerState::PoweredOn);
+            known.debt.clone().filter(|_| !reads_on)
+        });
+        let left_off = |what: &str| {
+            Problem::new(
+                Reason::LeftPoweredOff,
+                format!(
+                    "the Server is gone, and its machine was off, which {what} had switched off: switch it on by hand"
+                ),
+            )
+        };
         if let Some(job) = seen.job {
             if job.cancel.is_none() {
                 queue.cancel(&row.uid, job.id, Reason::ServerGone).await?;
             } else if config::ms(lasts) >= context.settings.plan.undo_wait_ms {
-                let why = Problem::new(
-                    Reason::ReleasedWithoutUndo,
-                    "the Server is gone; what the job had begun was not undone: look at the machine",
-                );
+                let undone = || {
+                    let message =
+                        "the Server is gone; what the job had begun was not undone: look at the machine";
+                    Problem::new(Reason::ReleasedWithoutUndo, message)
+                };
+                let why = owes.map_or_else(undone, |debt| left_off(debt.action.as_str()));
                 queue.abandon(&row.uid, job.id, why, context.sites.all_dead()).await?;
             }
         } else if let Some(job) = seen.unreadable
@@ -80,6 +95,19 @@ impl Ghosts {
                 format!("the Server is gone; {}", job.problem.message),
             );
             queue.abandon(&row.uid, id, why, context.sites.all_dead()).await?;
+        } else if let Some(debt) = owes {
+            let farewell = Farewell {
+                id: JobId::new(debt.since_ms, debt.job.0.unsigned_abs()),
+                uid: row.uid.clone(),
+                namespace: row.namespace.clone(),
+                name: row.name.clone(),
+                // No Server is there that could tell it.
+                site: String::new(),
+                action: Action::PowerOn,
+                why: left_off(debt.action.as_str()),
+                requester: names::CONTROLLER.to_owned(),
+            };
+            queue.record_farewell(&farewell).await?;
         }
         // With a job that is still being undone this changes nothing.
         queue.release(&row.uid).await?;

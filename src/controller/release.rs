@@ -26,7 +26,7 @@ pub(super) async fn release(
                 return Ok(Applied::InTheWay);
             }
         }
-        (None, Farewell::WithoutPowerOff | Farewell::WithoutWipe) => {
+        (None, Farewell::WithoutPowerOff | Farewell::WithoutWipe | Farewell::LeftPoweredOff) => {
             queue.record_farewell(&in_history(observed, farewell)).await?;
         }
         (None, Farewell::Clean | Farewell::WithoutUndo) => {}
@@ -48,6 +48,10 @@ fn why(farewell: Farewell) -> Problem {
         Farewell::WithoutUndo => Problem::new(
             Reason::ReleasedWithoutUndo,
             "the Server was deleted and let go without undoing what the job had begun: look at the machine",
+        ),
+        Farewell::LeftPoweredOff => Problem::new(
+            Reason::LeftPoweredOff,
+            "the Server was deleted and let go while its machine was off, which a job had switched off: switch it on by hand",
         ),
         Farewell::WithoutPowerOff => Problem::new(
             Reason::ReleasedWithoutPowerOff,
@@ -72,7 +76,11 @@ fn in_history(observed: &Observed, farewell: Farewell) -> crate::queue::Farewell
         namespace: observed.namespace.clone(),
         name: observed.name.clone(),
         site: server.spec.site.clone(),
-        action: if farewell == Farewell::WithoutWipe { Action::Wipe } else { Action::PowerOff },
+        action: match farewell {
+            Farewell::WithoutWipe => Action::Wipe,
+            Farewell::LeftPoweredOff => Action::PowerOn,
+            Farewell::Clean | Farewell::WithoutUndo | Farewell::WithoutPowerOff => Action::PowerOff,
+        },
         why: why(farewell),
         requester: names::CONTROLLER.to_owned(),
     }

@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::named_hash::NamedHash;
-use super::{Action, Cause, Contents, Effect, Event, Intent, JobId, JobResult, Problem, ReadThrough, Step};
+use super::{
+    Action, Cause, Contents, Debt, Effect, Event, Intent, JobId, JobResult, Problem, ReadThrough, Step,
+};
 use crate::api::hardware::{Hardware, HardwareIdentity, PowerState};
 use crate::api::{Reason, Server, ServerSpec, ServerStatus, names};
 
@@ -373,6 +375,9 @@ pub struct Known {
     /// What is on the machine's disks; `None`: it was only ever seen off, and counts as blank.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contents: Option<Contents>,
+    /// Present while a job has switched the machine off and it is not on again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub debt: Option<Debt>,
     /// The last failure for good that still stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<StoredFailure>,

@@ -63,6 +63,7 @@ fn ready(situation: &Situation) -> Said {
         | Situation::Working(_, why)
         | Situation::UnreachableAtWork(why, _)
         | Situation::Stalled(why)
+        | Situation::PausedLeftOff(why)
         | Situation::Deleting(why)
         | Situation::DeletingStalled(why) => tell(Truth::False, why),
         Situation::PausedInSync => say(Truth::True, Reason::Paused, "paused; the machine is as declared"),
@@ -162,6 +163,7 @@ fn stalled(situation: &Situation) -> Option<Said> {
     match situation {
         Situation::UnreachableAtWork(why, Patience::Over)
         | Situation::Stalled(why)
+        | Situation::PausedLeftOff(why)
         | Situation::DeletingStalled(why) => Some(tell(Truth::True, why)),
         _ => None,
     }
@@ -169,7 +171,10 @@ fn stalled(situation: &Situation) -> Option<Said> {
 
 fn paused(situation: &Situation) -> Option<Said> {
     match situation {
-        Situation::PausedInSync | Situation::PausedWithDifference | Situation::PausedUnseen => {
+        Situation::PausedInSync
+        | Situation::PausedWithDifference
+        | Situation::PausedUnseen
+        | Situation::PausedLeftOff(_) => {
             Some(say(Truth::True, Reason::Paused, "spec.paused is true: nothing is enqueued"))
         }
         _ => None,

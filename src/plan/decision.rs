@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::Work;
 use crate::api::Reason;
-use crate::job::{Cause, Contents, FinishedJob, HandledTokens, JobId, Lane, TokenValue};
+use crate::job::{Cause, Contents, Debt, FinishedJob, HandledTokens, JobId, Lane, TokenValue};
 
 /// Why a server has no record yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -22,6 +22,8 @@ pub enum Farewell {
     Clean,
     /// A job had begun something that was not undone in time.
     WithoutUndo,
+    /// A job had switched the machine off, and it could not be switched on again in time.
+    LeftPoweredOff,
     /// `deletionPolicy` asked for a power-off that did not come true.
     WithoutPowerOff,
     /// `deletionPolicy` asked for erased disks, and nothing says that they are: a person let it go.
@@ -91,6 +93,14 @@ pub enum Command {
         job: FinishedJob,
         /// The circumstances: its intent is not tried again before they differ.
         cause: Cause,
+        /// What it owes its machine, where it may have switched it off.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        debt: Option<Debt>,
+    },
+    /// Record that a machine has to be on again, or that nothing is owed any more.
+    RecordDebt {
+        /// What is owed.
+        debt: Option<Debt>,
     },
     /// Forget the server: its job if one is left, its claims, its record; then the finalizer goes.
     Release(Farewell),

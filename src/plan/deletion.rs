@@ -3,7 +3,8 @@
 
 use super::lifecycle::Life;
 use super::{
-    Command, Farewell, Observation, Work, budget, claims, failure, image, inspect, lifecycle, live_job, word,
+    Command, Farewell, Observation, Work, budget, claims, debt, failure, image, inspect, lifecycle, live_job,
+    word,
 };
 use crate::api::{FailureScope, Reason, names};
 use crate::job::{Action, Contents, Deleting, Effect, JobResult, LiveJob, Problem, Visibility};
@@ -34,10 +35,26 @@ pub(super) fn with_retain(seen: &Observation) -> Option<Command> {
     if !seen.has_finalizer() {
         return Some(Command::Nothing(Reason::Deleting));
     }
-    (seen.deleting() == Deleting::Retain).then(|| match &seen.job {
-        None => Command::Release(Farewell::Clean),
-        Some(job) => stop_then(seen, job, seen.settings.undo_wait_ms, Farewell::Clean),
+    (seen.deleting() == Deleting::Retain).then(|| {
+        let farewell = if debt::is_off(seen) { Farewell::LeftPoweredOff } else { Farewell::Clean };
+        match &seen.job {
+            _ if is_switched_on_first(seen) => match debt::wanted(seen) {
+                Some(work) if seen.job.is_none() => Command::Enqueue(work),
+                _ => Command::Nothing(Reason::PoweringOn),
+            },
+            None => Command::Release(farewell),
+            Some(job) => stop_then(seen, job, seen.settings.undo_wait_ms, farewell),
+        }
     })
+}
+
+/// Whether a machine that a job left off is still being switched on: as long as for an undo.
+pub(super) fn is_switched_on_first(seen: &Observation) -> bool {
+    let free = seen.job.as_ref().is_none_or(|job| {
+        job.action == Action::PowerOn && job.cancel.is_none() && job.intent == seen.intent(Action::PowerOn)
+    });
+    let within = seen.deleting_for_ms() < seen.settings.undo_wait_ms;
+    free && within && debt::is_off(seen) && debt::to_pay(seen).is_some() && debt::can_be_paid(seen)
 }
 
 /// Stops a job and waits for its undo until `patience_ms` after the deletion was asked for; without its Secret there
@@ -54,7 +71,11 @@ fn stop_then(seen: &Observation, job: &LiveJob, patience_ms: i64, farewell: Fare
     }
     let begun =
         job.request_stored && !job.action.undo().is_empty() || job.action.effect() == Effect::Destructive;
-    Command::Release(if begun { Farewell::WithoutUndo } else { farewell })
+    Command::Release(match farewell {
+        Farewell::LeftPoweredOff => farewell,
+        _ if begun => Farewell::WithoutUndo,
+        _ => farewell,
+    })
 }
 
 /// With `PowerOff` the machine is powered off first, within its time.

@@ -108,6 +108,12 @@ fn of_command(seen: &Observation, decision: &Decision) -> Option<EventNote> {
             "Release",
             "let go without undoing what a job had begun: look at the machine",
         )),
+        Command::Release(Farewell::LeftPoweredOff) => Some(note(
+            EventKind::Warning,
+            Reason::LeftPoweredOff,
+            "Release",
+            "let go while its machine was off, which a job had switched off: switch it on by hand",
+        )),
         Command::Release(Farewell::WithoutPowerOff) => Some(note(
             EventKind::Warning,
             Reason::ReleasedWithoutPowerOff,

@@ -44,6 +44,17 @@ pub(super) fn is_worth_a_look_now(seen: &Observation) -> bool {
     })
 }
 
+/// After how long a machine that shall be on and did not come on is switched on again, in milliseconds.
+const POWER_ON_AGAIN_MS: i64 = 900_000;
+
+/// When what failed is tried again although nothing changed: switching on harms nothing, and a machine that is off serves
+/// nobody.
+pub(super) fn tried_again_at_ms(seen: &Observation) -> Option<i64> {
+    let failure = standing(seen).find(|failure| failure.action == Action::PowerOn)?;
+    (failure.problem.reason.failure_scope() == FailureScope::Intent)
+        .then_some(failure.at_ms + POWER_ON_AGAIN_MS)
+}
+
 /// The failure that keeps `work` from being enqueued.
 pub(super) fn in_the_way<'a>(seen: &'a Observation, work: &Work) -> Option<&'a StoredFailure> {
     standing(seen).find(|failure| match (failure.problem.reason.failure_scope(), work.action) {
@@ -53,7 +64,11 @@ pub(super) fn in_the_way<'a>(seen: &'a Observation, work: &Work) -> Option<&'a S
         }
         (FailureScope::Bmc, _) => true,
         (FailureScope::Intent, Action::Inspect) => false,
-        (FailureScope::Intent, _) => failure.intent == work.intent,
+        (FailureScope::Intent, _) => {
+            let again = failure.action == Action::PowerOn
+                && tried_again_at_ms(seen).is_some_and(|at| seen.now_ms >= at);
+            failure.intent == work.intent && !again
+        }
     })
 }
 

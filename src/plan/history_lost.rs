@@ -3,7 +3,8 @@
 //! Most of it is simply derived again. Three things are not:
 //! - a live job that status shows as further on, or as ended, is stopped: going on from where the database believes it
 //!   to be would do again what was done;
-//! - a reboot that status shows as begun and that is gone may have left the machine off: it is powered on first;
+//! - a reboot that status shows as begun and that is gone may have left the machine off: that it has to be on again is
+//!   recorded (see `debt`), and so it is of an installation, and of what status says to be left off;
 //! - an action that destroys data and that status shows as begun is never done again by itself: it ends as failed, and a
 //!   person decides. Which actions those are is [`Effect::Destructive`]. Until workers claim in the other history that
 //!   holds whatever the database says of the job: the commits that are lost may be those of its requests, and then its
@@ -11,9 +12,10 @@
 //!
 //! What a machine's power state is says nothing about whether a request was sent.
 
-use super::{Command, EventKind, EventNote, Observation, Work, lifecycle};
-use crate::api::{JobStatus, Power, Reason, ServerStatus, names};
-use crate::job::{Action, Effect, FinishedJob, JobId, JobResult, JobState, LiveJob, Problem, Visibility};
+use super::{Command, EventKind, EventNote, Observation, debt};
+use crate::api::hardware::PowerState;
+use crate::api::{JobStatus, Reason, ServerStatus, names};
+use crate::job::{Action, Debt, Effect, FinishedJob, JobId, JobResult, JobState, LiveJob, Problem};
 
 /// The job that status shows as begun, where it may have changed the machine.
 fn begun(seen: &Observation) -> Option<(JobId, &JobStatus)> {
@@ -94,7 +96,11 @@ pub(super) fn rule(seen: &Observation) -> Option<Command> {
         (Some(last), _) if is_destructive(last.action) => Some(last.clone()),
         (_, Some((id, shown))) if is_destructive(shown.action) => Some(finished(seen, id, shown)),
         _ => None,
-    }?;
+    };
+    let Some(lost) = lost else {
+        return owed(seen).map(|debt| Command::RecordDebt { debt: Some(debt) });
+    };
+    let debt = switched_off(seen, &lost);
     let job = FinishedJob {
         intent: seen.intent(lost.action),
         result: JobResult::Failed,
@@ -103,7 +109,7 @@ pub(super) fn rule(seen: &Observation) -> Option<Command> {
         ..lost
     };
     let cause = seen.cause(job.action);
-    Some(Command::RecordLost { job, cause })
+    Some(Command::RecordLost { job, cause, debt })
 }
 
 fn finished(seen: &Observation, id: JobId, shown: &JobStatus) -> FinishedJob {
@@ -129,27 +135,39 @@ fn what_to_do(action: Action, id: JobId) -> Problem {
     Problem::new(Reason::HistoryLost, message)
 }
 
-/// Powers a machine on that a reboot may have left off; where it shall be off, nothing is left to undo.
-pub(super) fn undo(seen: &Observation) -> Option<Work> {
-    let gone = gone(seen).is_some_and(|(_, shown)| shown.action == Action::Reboot);
-    let stopped = stopped(seen).is_some_and(|last| last.action == Action::Reboot);
-    if !(gone || stopped) || seen.spec().power == Some(Power::PoweredOff) || lifecycle::is_over(seen) {
+/// What a job that destroys data may owe the machine: it was on, as far as this database knows, and the job had come to
+/// where it switches off.
+fn switched_off(seen: &Observation, lost: &FinishedJob) -> Option<Debt> {
+    let known = seen.known.as_ref()?;
+    let was_off = known.reading.as_ref().is_some_and(|reading| reading.power == PowerState::PoweredOff);
+    let untouched = lost.action.steps().first() == Some(&lost.step);
+    let owes = known.debt.is_none() && !was_off && !untouched && !debt::shall_be_off(seen);
+    owes.then(|| Debt::begun(lost.id, lost.action, seen.now_ms, 0))
+}
+
+/// What a reboot owes that was lost, or a machine that status says to be left off; where it shall be off, nothing is left
+/// to undo.
+fn owed(seen: &Observation) -> Option<Debt> {
+    if seen.known.as_ref()?.debt.is_some() || debt::shall_be_off(seen) {
         return None;
     }
-    Work::new(seen, Action::PowerOn, Visibility::Shown)
+    let gone = gone(seen).filter(|(_, shown)| shown.action == Action::Reboot).map(|(id, _)| id);
+    let stopped = stopped(seen).filter(|last| last.action == Action::Reboot && seen.job.is_none());
+    let id = gone.or(stopped.map(|last| last.id));
+    id.map(|id| Debt::begun(id, Action::Reboot, seen.now_ms, 0)).or_else(|| debt::forgotten(seen))
 }
 
 /// The job as status shows it, while it is the only record of what has to be done about its loss.
 pub(super) fn kept(seen: &Observation) -> Option<JobStatus> {
     let to_be_rebuilt = seen.known.is_none().then(|| begun(seen)).flatten();
     let (_, shown) = gone(seen).or(to_be_rebuilt)?;
+    let is_owed = seen.known.as_ref().is_some_and(|known| known.debt.is_some());
     let keeps = match shown.action.effect() {
         Effect::Destructive => true,
-        Effect::Power => shown.action == Action::Reboot && seen.job.is_none(),
+        Effect::Power => shown.action == Action::Reboot && seen.job.is_none() && !is_owed,
         Effect::ReadOnly => false,
     };
-    let off = seen.spec().power == Some(Power::PoweredOff) || lifecycle::is_over(seen);
-    let needless = shown.action == Action::Reboot && off;
+    let needless = shown.action == Action::Reboot && debt::shall_be_off(seen);
     (keeps && !needless).then(|| shown.clone())
 }
 

@@ -60,6 +60,7 @@ fn decided(seen: &Observation) -> String {
         Command::Enqueue(work) => format!("enqueue {}", work.action),
         Command::Cancel { reason, .. } => format!("cancel {reason}"),
         Command::RecordLost { job, .. } => format!("record {} {}", job.action, job.problem.unwrap().reason),
+        Command::RecordDebt { debt } => format!("record debt of {}", debt.unwrap().action),
         Command::Register { .. } => "register".to_owned(),
         Command::Nothing(reason) => format!("nothing {reason}"),
         other => format!("{other:?}"),
@@ -70,7 +71,7 @@ fn decided(seen: &Observation) -> String {
 #[case::inspect(Action::Inspect, "nothing AsDeclared")]
 #[case::power_on(Action::PowerOn, "nothing AsDeclared")]
 #[case::power_off(Action::PowerOff, "nothing AsDeclared")]
-#[case::reboot(Action::Reboot, "enqueue PowerOn")]
+#[case::reboot(Action::Reboot, "record debt of Reboot")]
 #[case::build(Action::Build, "record Build HistoryLost")]
 #[case::reimage(Action::Reimage, "record Reimage HistoryLost")]
 #[case::wipe(Action::Wipe, "record Wipe HistoryLost")]
@@ -101,7 +102,7 @@ fn a_job_that_never_started_is_derived_again_where_it_is_still_wished() {
 fn a_destructive_job_that_is_gone_ends_as_failed_and_a_person_is_told_what_to_do() {
     let mut seen = lost(Action::Reimage);
     seen.server.spec.reboot_token = None;
-    let Command::RecordLost { job, cause } = decide(&seen).command else { panic!("{}", decided(&seen)) };
+    let Command::RecordLost { job, cause, .. } = decide(&seen).command else { panic!("{}", decided(&seen)) };
     assert_eq!(
         (job.result, &job.intent, &cause),
         (JobResult::Failed, &seen.intent(Action::Reimage), &seen.cause(Action::Reimage))
@@ -160,24 +161,32 @@ fn a_reboot_that_is_gone_is_undone_first_and_done_again_only_if_its_token_is_not
         if handled {
             handled_in_status(&mut seen);
         }
-        assert_eq!(decided(&seen), "enqueue PowerOn");
-        // Paused before that: status keeps the only record.
+        // Also while it is paused: nothing is sent for it.
         seen.server.spec.paused = Some(true);
+        assert_eq!(decided(&seen), "record debt of Reboot");
         let paused = status(&seen, &decide(&seen));
-        assert_eq!(paused.job, seen.server.status.as_ref().unwrap().job);
+        assert_eq!(paused.job, seen.server.status.as_ref().unwrap().job, "it is the only record");
         seen.server.spec.paused = None;
+        record_debt(&mut seen);
+        assert_eq!(decided(&seen), "enqueue PowerOn");
+        let decision = decide(&seen);
+        let after = status(&seen, &decision);
+        assert!(after.job.is_none(), "another record is there");
+        assert!(events(&seen, &decision, &after).iter().any(|told| told.reason == Reason::HistoryLost));
         let job = LiveJob { id: crate::job::JobId::new(f::NOW_MS, 9), ..f::job(&seen, Action::PowerOn) };
         seen.job = Some(job.clone());
         assert_eq!(decided(&seen), "nothing Queued", "the undo is not displaced");
-        let decision = decide(&seen);
-        let after = status(&seen, &decision);
-        assert_eq!(after.job.as_ref().map(|job| job.action), Some(Action::PowerOn));
-        assert!(events(&seen, &decision, &after).iter().any(|told| told.reason == Reason::HistoryLost));
-        seen.server.status = Some(after);
+        seen.server.status = Some(status(&seen, &decide(&seen)));
         seen.job = None;
+        f::known(&mut seen).debt = None;
         f::known(&mut seen).last_job = Some(ended(&job, JobResult::Superseded, Some(Reason::AlreadyDone)));
         assert_eq!(decided(&seen), if handled { "nothing AsDeclared" } else { "enqueue Reboot" });
     }
+}
+
+fn record_debt(seen: &mut Observation) {
+    let Command::RecordDebt { debt } = decide(seen).command else { panic!("{}", decided(seen)) };
+    f::known(seen).debt = debt;
 }
 
 #[test]
@@ -201,8 +210,12 @@ fn a_reboot_whose_first_request_the_database_forgot_is_stopped_and_then_undone()
     for (result, started_at_ms) in [(JobResult::Cancelled, None), (JobResult::Superseded, Some(f::NOW_MS))] {
         let end = FinishedJob { started_at_ms, ..ended(&live, result, Some(Reason::HistoryLost)) };
         f::known(&mut seen).last_job = Some(end);
+        f::known(&mut seen).debt = None;
+        assert_eq!(decided(&seen), "record debt of Reboot");
+        record_debt(&mut seen);
         assert_eq!(decided(&seen), "enqueue PowerOn");
     }
+    f::known(&mut seen).debt = None;
     // A handled token that the database knows of is no sign: that job is on its way out by itself.
     seen.job = Some(live);
     f::known(&mut seen).handled.record(crate::job::TokenKind::Reboot, "t");
@@ -287,4 +300,35 @@ fn what_status_shows_as_queued_or_the_database_saw_end_is_not_lost_with_another_
     let live = seen.job.take().unwrap();
     f::known(&mut seen).last_job = Some(ended(&live, JobResult::Succeeded, None));
     assert!(!decided(&seen).contains("HistoryLost"), "{}", decided(&seen));
+}
+
+#[test]
+fn an_installation_that_is_lost_after_it_switched_off_owes_its_machine_an_on() {
+    for (step, owes) in [(Step::SetBootOverride, false), (Step::Off, true), (Step::AwaitInstall, true)] {
+        let mut seen = shown(|seen| LiveJob { step, ..begun(seen, Action::Reimage) });
+        seen.job = None;
+        seen.server.spec.reboot_token = None;
+        let Command::RecordLost { debt, .. } = decide(&seen).command else { panic!("{}", decided(&seen)) };
+        assert_eq!(debt.is_some(), owes, "{step}");
+    }
+}
+
+#[test]
+fn what_status_says_to_be_left_off_is_remembered_by_a_database_that_forgot_it() {
+    let mut seen = f::ready();
+    f::known(&mut seen).reading = Some(f::reading(crate::api::hardware::PowerState::PoweredOff));
+    let owes = crate::job::Debt::begun(crate::job::JobId(1), Action::Reboot, f::NOW_MS - 60_000, 5_000);
+    f::known(&mut seen).debt = Some(owes.tried_again(seen.cause(Action::PowerOn), None, f::NOW_MS));
+    let after = status(&seen, &decide(&seen));
+    assert_eq!(find(&after.conditions, ConditionType::Stalled).unwrap().reason, "LeftPoweredOff");
+    seen.server.status = Some(after);
+    f::known(&mut seen).debt = None;
+    assert_eq!(decided(&seen), "record debt of Reboot");
+    // The database says that it is on: it was paid, unless that is what an older history believed.
+    f::known(&mut seen).reading = Some(f::reading(crate::api::hardware::PowerState::PoweredOn));
+    assert_eq!(decided(&seen), "nothing AsDeclared");
+    seen.another_history = true;
+    assert_eq!(decided(&seen), "record debt of Reboot");
+    seen.server.spec.power = Some(Power::PoweredOff);
+    assert_eq!(decided(&seen), "enqueue PowerOff");
 }

@@ -9,6 +9,7 @@
 //! | `first_sight` | finalizer, and the record of a server that was never seen |
 //! | `deletion` | letting a machine go; with `Retain` it wins over everything |
 //! | `history_lost` | what status knows of a job and the database forgot |
+//! | `debt` | a machine that a job left off is switched on, whatever failed before |
 //! | `paused` | nothing is begun, what runs is asked to stop |
 //! | `claims` | one BMC, one `Server`, and no machine whose life has ended |
 //! | `lifecycle` | the end of a machine's life: nothing else counts then |
@@ -26,6 +27,7 @@ mod boot;
 mod budget;
 mod claims;
 mod conditions;
+mod debt;
 mod decision;
 mod deletion;
 mod events;
@@ -96,6 +98,7 @@ fn command(seen: &Observation) -> Command {
         .or_else(|| deletion::with_retain(seen))
         .or_else(|| first_sight::rule(seen))
         .or_else(|| history_lost::rule(seen))
+        .or_else(|| debt::rule(seen))
         .or_else(|| paused::rule(seen))
         .or_else(|| deletion::with_power_off(seen))
         .or_else(|| deletion::with_wipe(seen))

@@ -1,6 +1,6 @@
 //! `spec.power`: on or off, where something is wished at all.
 
-use super::{Observation, Work, image, lifecycle};
+use super::{Observation, Work, debt, image, lifecycle};
 use crate::api::Power;
 use crate::api::hardware::PowerState;
 use crate::job::Action;
@@ -44,6 +44,8 @@ pub(super) fn sync(seen: &Observation) -> PowerSync {
 pub(super) fn wanted(seen: &Observation) -> Option<Work> {
     let action = match sync(seen) {
         PowerSync::Opposite(Power::PoweredOn) if image::is_awaited(seen) => return None,
+        // That comes with pauses of its own.
+        PowerSync::Opposite(Power::PoweredOn) if debt::to_pay(seen).is_some() => return None,
         PowerSync::Opposite(Power::PoweredOn) => Action::PowerOn,
         PowerSync::Opposite(Power::PoweredOff) => Action::PowerOff,
         PowerSync::NoWish | PowerSync::NeverRead | PowerSync::Synced | PowerSync::NotYet => return None,

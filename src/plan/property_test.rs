@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::property_story::{Happens, happens};
 use super::property_world::World;
 use super::{Budget, Command, Decision, Observation, Share, decide, events, fixture as f, status};
+use crate::api::hardware::PowerState;
 use crate::api::{DeletionPolicy, FailureScope, Lifecycle, Provisioning, Reason, ServerStatus};
 use crate::job::{
     Action, Contents, Event, JobId, JobResult, JobState, Known, LiveJob, Problem, StoredFailure, TokenKind,
@@ -21,6 +22,7 @@ impl World {
         let _ = events(&self.seen, &decision, &shown);
         self.check(&decision.command);
         check_that_it_is_heard(&self.seen, &decision, &shown);
+        self.check_debt(&decision, &shown);
         self.seen.server.status = Some(shown);
         self.apply(&decision.command);
         if !matches!(decision.command, Command::Cancel { .. }) {
@@ -40,9 +42,11 @@ impl World {
         assert_eq!(known.claimed_address.as_deref(), self.seen.bmc_address.as_deref().ok());
         assert!(!self.seen.paused(), "enqueued while paused");
         if self.seen.server.metadata.deletion_timestamp.is_some() {
-            let wipe = self.seen.server.spec.deletion_policy == DeletionPolicy::Wipe;
-            let expected: &[Action] =
-                if wipe { &[Action::Wipe, Action::Inspect] } else { &[Action::PowerOff] };
+            let expected: &[Action] = match self.seen.server.spec.deletion_policy {
+                DeletionPolicy::Wipe => &[Action::Wipe, Action::Inspect],
+                DeletionPolicy::PowerOff => &[Action::PowerOff],
+                DeletionPolicy::Retain => &[Action::PowerOn],
+            };
             assert!(expected.contains(&work.action), "deleting does {}", work.action);
         } else if self.seen.server.spec.lifecycle == Lifecycle::Decommissioned {
             assert!(matches!(work.action, Action::Decommission | Action::Inspect), "{}", work.action);
@@ -74,8 +78,29 @@ impl World {
             // What stood between us and the BMC is over once the BMC was read well.
             let over = failure.problem.reason.failure_scope() == FailureScope::Bmc
                 && known.last_good_read_ms.is_some_and(|at| at > failure.at_ms);
-            assert!(!same || over || work.action == Action::Inspect, "a failed intent again");
+            let to_on = work.action == Action::PowerOn
+                && (known.debt.is_some() || self.seen.now_ms - failure.at_ms >= 900_000);
+            assert!(!same || over || to_on || work.action == Action::Inspect, "a failed intent again");
         }
+    }
+
+    /// A machine that was left off is being switched on, is wished off, or status says so and looks again.
+    fn check_debt(&self, decision: &Decision, shown: &ServerStatus) {
+        let Some(debt) = super::debt::to_pay(&self.seen) else { return };
+        let known = self.seen.known.as_ref().unwrap();
+        let reads_on = known.last_good_read_ms.is_some_and(|at| at > debt.since_ms)
+            && known.reading.as_ref().is_some_and(|reading| reading.power == PowerState::PoweredOn);
+        let at_work = matches!(&decision.command, Command::Enqueue(work) if work.action == Action::PowerOn)
+            || self.seen.job.is_some()
+            || matches!(decision.command, Command::Release(_));
+        let says = |kind| {
+            let found = shown.conditions.iter().find(|one| one.type_ == kind && one.status == "True");
+            found.is_some_and(|one| one.reason == "LeftPoweredOff")
+        };
+        let waits = decision.recheck_after_ms.is_some()
+            || !matches!(decision.command, Command::Nothing(_))
+            || !super::debt::can_be_paid(&self.seen);
+        assert!(at_work || reads_on || (says("Stalled") && waits), "{debt:?} {decision:?} {shown:#?}");
     }
 
     fn apply(&mut self, command: &Command) {
@@ -129,7 +154,13 @@ impl World {
                     known.failure = known.failure.take().filter(|failure| !adopted.ends(failure));
                 }
             }
-            Command::RecordLost { job, cause } => {
+            Command::RecordDebt { debt } => {
+                let known = self.known().unwrap();
+                assert!(known.debt != *debt, "recorded twice");
+                known.version += 1;
+                known.debt.clone_from(debt);
+            }
+            Command::RecordLost { job, cause, debt } => {
                 let failure = StoredFailure {
                     action: job.action,
                     intent: job.intent.clone(),
@@ -143,6 +174,9 @@ impl World {
                 (known.failure, known.last_job) = (Some(failure), Some(job.clone()));
                 let lost = Event::Lost(job.action).contents(known.contents.as_ref(), job.finished_at_ms);
                 known.contents = lost.or(known.contents.take());
+                if debt.is_some() {
+                    known.debt.clone_from(debt);
+                }
             }
             Command::Release(_) => self.gone = true,
         }

@@ -9,7 +9,7 @@ use super::{Budget, Observation, fixture as f};
 use crate::api::hardware::PowerState;
 use crate::api::{ImageWish, Lifecycle, Reason, ServerStatus, names};
 use crate::job::{
-    Action, Contents, Deleting, Effect, Event, FinishedJob, InstalledImage, JobId, JobResult, JobState,
+    Action, Contents, Debt, Deleting, Effect, Event, FinishedJob, InstalledImage, JobId, JobResult, JobState,
     Known, LiveJob, Medium, Origin, Problem, StoredFailure, TokenKind, TokenValue, WaitingFor,
 };
 
@@ -213,6 +213,13 @@ impl World {
             }
         }
         self.seen.job.as_mut().unwrap().request_stored = true;
+        if self.switches_off(&job) {
+            let begun = Debt::begun(job.id, job.action, self.seen.now_ms, 5_000);
+            if let Some(known) = self.known() {
+                known.debt = Some(begun);
+            }
+            self.machine = PowerState::PoweredOff;
+        }
         let kinds: &[TokenKind] = match job.action {
             Action::Reboot => &[TokenKind::Reboot],
             action if action.installs() => &[TokenKind::Reimage, TokenKind::Reboot],
@@ -255,6 +262,21 @@ impl World {
         if let Some(known) = self.known() {
             known.contents = Event::ScriptGiven.contents(known.contents.as_ref(), now_ms);
         }
+    }
+
+    /// Whether the first request of this job switches off a machine that has to be on again.
+    fn switches_off(&self, job: &LiveJob) -> bool {
+        let ends_on = job.action == Action::Reboot || job.action.effect() == Effect::Destructive;
+        ends_on && !job.request_stored && self.machine == PowerState::PoweredOn
+    }
+
+    /// What becomes of a debt with the end of a job, as the queue does it.
+    fn owe(&mut self, job: &LiveJob, is_paid: bool, problem: Option<Problem>) {
+        let (cause, now_ms) = (self.seen.cause(job.action), self.seen.now_ms);
+        let Some(known) = self.known() else { return };
+        let Some(debt) = known.debt.take().filter(|_| !is_paid) else { return };
+        let looks = job.action == Action::Inspect || !job.started();
+        known.debt = Some(if looks { debt } else { debt.tried_again(cause, problem, now_ms) });
     }
 
     /// What a worker asks before the first request of what destroys data: the second witness, and a person's word.
@@ -366,6 +388,11 @@ impl World {
             _ => {}
         }
         let (machine, now_ms) = (self.machine, self.seen.now_ms);
+        if let Some(known) = self.known() {
+            known.debt = known.debt.take().and_then(|debt| debt.after_reading(machine, now_ms));
+        }
+        let is_on = machine == PowerState::PoweredOn && job.request_stored;
+        let is_wiped = job.action.wipes() && job.cancel.is_none();
         let result = if job.cancel.is_some() { JobResult::Cancelled } else { JobResult::Succeeded };
         if let Some(known) = self.known() {
             let reading = f::reading(machine);
@@ -382,6 +409,7 @@ impl World {
             }
         }
         let problem = job.cancel.map(|reason| Problem::new(reason, "asked to stop"));
+        self.owe(&job, is_on || is_wiped, problem.clone());
         self.end(&job, result, problem);
     }
 
@@ -404,6 +432,7 @@ impl World {
             };
             known.failure = Some(failure.after(known.failure.take()));
         }
+        self.owe(&job, false, Some(problem.clone()));
         self.end(&job, JobResult::Failed, Some(problem));
     }
 

@@ -1,6 +1,6 @@
 //! `spec.rebootToken`: a new value is one reboot.
 
-use super::{Command, Observation, Work, lifecycle, live_job};
+use super::{Command, Observation, Work, debt, lifecycle, live_job};
 use crate::api::hardware::PowerState;
 use crate::api::{Power, Reason};
 use crate::job::{Action, TokenKind, TokenValue, Visibility};
@@ -22,6 +22,8 @@ fn sense(seen: &Observation) -> Sense {
     let read = seen.reading().map(|reading| reading.power);
     match (seen.spec().power, read) {
         _ if lifecycle::is_over(seen) => Sense::MakesNone,
+        // It is off because a job left it so, and is switched on first.
+        (None, Some(PowerState::PoweredOff)) if debt::to_pay(seen).is_some() => Sense::NotKnownYet,
         (Some(Power::PoweredOff), _) | (None, Some(PowerState::PoweredOff)) => Sense::MakesNone,
         (Some(Power::PoweredOn), Some(_)) | (None, Some(PowerState::PoweredOn)) => Sense::Makes,
         (_, None) | (None, Some(_)) => Sense::NotKnownYet,

@@ -1,7 +1,7 @@
 //! When to look again although nothing happened: the next moment at which the answer may differ by time alone.
 
 use super::lifecycle::{self, Life};
-use super::{Command, Observation, budget, deletion, inspect, situation, work};
+use super::{Command, Observation, budget, debt, deletion, failure, inspect, situation, work};
 use crate::job::{Action, Deleting};
 
 /// How soon a state in between is looked at again.
@@ -34,6 +34,8 @@ fn next_moment(seen: &Observation) -> Option<i64> {
         seen.last_good_read_ms().map(|at| at + settings.fresh_bound_ms),
         seen.job.as_ref().and_then(|job| job.problem_since_ms).map(|at| at + settings.stalled_after_ms),
         seen.unanswered().map(|silence| silence.since_ms + settings.stalled_after_ms),
+        debt::decided_again_at_ms(seen),
+        failure::tried_again_at_ms(seen),
         waits_for_the_next_hour(seen).then(|| budget::next_moment_ms(seen)),
     ];
     let deletion = [

@@ -4,8 +4,8 @@ use super::image::{self, ImageSync};
 use super::lifecycle::{self, Life};
 use super::power::PowerSync;
 use super::{
-    Command, Decision, Farewell, NewRecord, Observation, budget, claims, deletion, failure, live_job, power,
-    reboot, word, work,
+    Command, Decision, Farewell, NewRecord, Observation, budget, claims, debt, deletion, failure, live_job,
+    power, reboot, word, work,
 };
 use crate::api::{Phase, Power, Reason, names};
 use crate::job::{Action, Deleting, LiveJob, Problem, RetryClass, WaitingFor};
@@ -46,6 +46,8 @@ pub(super) enum Situation {
     PausedWithDifference,
     /// Paused, and nothing is known of the machine.
     PausedUnseen,
+    /// Paused, and the machine was left off.
+    PausedLeftOff(Problem),
     /// Being deleted, and something is being done about it.
     Deleting(Problem),
     /// Being deleted, and a person is needed.
@@ -67,13 +69,21 @@ pub(super) fn situation(seen: &Observation, decision: &Decision) -> Situation {
         return lifecycle::forgotten_by_spec(seen).map_or(Situation::Ended, Situation::Stalled);
     }
     if seen.paused() {
+        if let Some(problem) = debt::left_off(seen) {
+            return Situation::PausedLeftOff(problem);
+        }
         return match (has_reading(seen), difference(seen)) {
             (false, _) => Situation::PausedUnseen,
             (true, true) => Situation::PausedWithDifference,
             (true, false) => Situation::PausedInSync,
         };
     }
-    stalled(seen).map(Situation::Stalled).or_else(|| at_work(seen, decision)).unwrap_or_else(|| at_rest(seen))
+    let stalled = || stalled(seen).map(|problem| debt::beside(seen, problem));
+    debt::left_off(seen)
+        .or_else(stalled)
+        .map(Situation::Stalled)
+        .or_else(|| at_work(seen, decision))
+        .unwrap_or_else(|| at_rest(seen))
 }
 
 fn has_reading(seen: &Observation) -> bool {
@@ -84,7 +94,7 @@ fn difference(seen: &Observation) -> bool {
     let power = matches!(power::sync(seen), PowerSync::Opposite(_) | PowerSync::NotYet);
     let image = !matches!(image::sync(seen), ImageSync::NoWish | ImageSync::Synced);
     let life = matches!(lifecycle::life(seen), Life::ToEnd | Life::Blocked(_));
-    power || image || life || work::pending(seen).is_some()
+    power || image || life || debt::is_off(seen) || work::pending(seen).is_some()
 }
 
 /// What only a person can mend.
@@ -175,14 +185,18 @@ fn with_job(seen: &Observation, job: &LiveJob) -> Situation {
 
 /// A job in a site without workers waits for one, whatever it was about to do.
 fn in_queue(seen: &Observation, otherwise: Situation) -> Situation {
-    if seen.site == super::SiteWorkers::Live {
-        return otherwise;
-    }
+    no_worker(seen).map_or(otherwise, Situation::Queued)
+}
+
+/// What is said of a site without workers.
+pub(super) fn no_worker(seen: &Observation) -> Option<Problem> {
     let site = &seen.spec().site;
-    Situation::Queued(Problem::new(
-        Reason::NoWorkerForSite,
-        format!("no live worker serves site {site:?}: start one with `autobuild worker --site {site}`"),
-    ))
+    (seen.site != super::SiteWorkers::Live).then(|| {
+        Problem::new(
+            Reason::NoWorkerForSite,
+            format!("no live worker serves site {site:?}: start one with `autobuild worker --site {site}`"),
+        )
+    })
 }
 
 fn waits_for_a_worker() -> Problem {
@@ -320,6 +334,9 @@ fn deleting(seen: &Observation, decision: &Decision) -> Situation {
         Command::Release(Farewell::WithoutUndo) => {
             say("the server is let go; what a job had begun is not undone")
         }
+        Command::Release(Farewell::LeftPoweredOff) => say(
+            "the server is let go; a job had switched its machine off, and it could not be switched on again",
+        ),
         Command::Release(Farewell::WithoutPowerOff) => {
             say("the server is let go; it could not be powered off")
         }
@@ -344,6 +361,9 @@ fn deleting(seen: &Observation, decision: &Decision) -> Situation {
                 ),
             )),
             None if seen.deleting() == Deleting::PowerOff => say("the machine is powered off first"),
+            None if deletion::is_switched_on_first(seen) => {
+                say("the machine, which a job had switched off, is switched on first")
+            }
             None => say("waits until what a job had begun is undone"),
         },
     }
@@ -352,17 +372,16 @@ fn deleting(seen: &Observation, decision: &Decision) -> Situation {
 /// A deletion with `Wipe`: it holds until the disks are clean, and says what it waits for and how it is given up.
 fn wiping_first(seen: &Observation) -> Situation {
     if seen.paused() {
-        return Situation::DeletingStalled(Problem::new(
-            Reason::Paused,
-            "deletionPolicy is Wipe and spec.paused is true: set paused to false, or deletionPolicy to Retain to let the \
-             machine go as it is",
-        ));
+        let message = "deletionPolicy is Wipe and spec.paused is true: set paused to false, or deletionPolicy to Retain to \
+                       let the machine go as it is";
+        return Situation::DeletingStalled(debt::beside(seen, Problem::new(Reason::Paused, message)));
     }
     let claim = claims::refusal(seen).map(|refusal| claims::problem(seen, refusal));
     let in_the_way =
         seen.bmc_address.as_ref().err().cloned().or(claim).or_else(|| deletion::wipe_blocked(seen));
     let failed = || failure::to_show(seen).map(|failure| failure.problem.clone());
     if let Some(problem) = in_the_way.or_else(|| credentials(seen)).or_else(failed).or_else(|| met(seen)) {
+        let problem = debt::beside(seen, problem);
         let message = format!(
             "{} ; the object stays until the disks are erased. To let the machine go as it is, set deletionPolicy to Retain; or, \
              with a line in the history: {}",

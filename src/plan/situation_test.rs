@@ -8,7 +8,7 @@ use super::{Observation, SiteWorkers, decide, fixture as f, status};
 use crate::api::hardware::PowerState;
 use crate::api::{BmcTls, DeletionPolicy, Power, Reason, TlsVerify};
 use crate::job::Visibility;
-use crate::job::{Action, ClaimRefusal, Problem};
+use crate::job::{Action, ClaimRefusal, Debt, JobId, Problem};
 
 fn change(mut seen: Observation, how: impl FnOnce(&mut Observation)) -> Observation {
     how(&mut seen);
@@ -35,6 +35,86 @@ fn failed(reason: Reason) -> Observation {
     let seen = wished_off();
     let failure = f::failure(&seen, Action::PowerOff, reason);
     change(seen, |seen| f::known(seen).failure = Some(failure))
+}
+
+/// A reboot that could not switch on again has ended.
+fn left_off() -> Observation {
+    let mut seen = f::ready();
+    let cause = seen.cause(Action::PowerOn);
+    let known = f::known(&mut seen);
+    known.reading = Some(f::reading(PowerState::PoweredOff));
+    let debt = Debt::begun(JobId(7), Action::Reboot, f::NOW_MS - 60_000, 5_000);
+    let problem = Problem::new(Reason::RequestRefused, "the BMC refuses it");
+    known.debt = Some(debt.tried_again(cause, Some(problem), f::NOW_MS - 500));
+    seen
+}
+
+#[test]
+fn a_machine_that_was_left_off_says_what_switched_it_off_and_what_is_in_the_way() {
+    let said = |seen: &Observation| {
+        let shown = status(seen, &decide(seen));
+        let stalled = shown.conditions.into_iter().find(|one| one.type_ == "Stalled").unwrap();
+        assert_eq!(stalled.reason, "LeftPoweredOff");
+        stalled.message
+    };
+    let message = said(&left_off());
+    assert!(
+        message.contains("(Reboot) switched the machine off at") && message.contains("refuses it"),
+        "{message}"
+    );
+    let message = said(&change(left_off(), |seen| seen.secret = None));
+    assert!(message.contains("there is no Secret"), "{message}");
+    let message = said(&change(left_off(), |seen| seen.site = SiteWorkers::None));
+    assert!(message.contains("start one with"), "{message}");
+    // The same text later: a machine that stays off is not written again and again.
+    let later = change(left_off(), |seen| seen.now_ms += 3_000);
+    assert_eq!(said(&later), said(&left_off()));
+}
+
+#[test]
+fn nothing_but_an_on_or_a_wish_for_off_ends_what_is_owed() {
+    use super::Command;
+    let decided = |seen: &Observation| decide(seen).command;
+    assert!(matches!(decided(&left_off()), Command::Nothing(_)), "it pauses");
+    assert!(decide(&left_off()).recheck_after_ms.is_some_and(|after| after <= 30_000));
+    for at_once in [
+        change(left_off(), |seen| {
+            seen.server.metadata.annotations =
+                Some([("autobuild.dev/reconcile-requested-at".into(), "x".into())].into())
+        }),
+        change(left_off(), |seen| f::known(seen).last_good_read_ms = Some(f::NOW_MS)),
+        change(left_off(), |seen| seen.now_ms += 31_000),
+        change(left_off(), |seen| seen.server.spec.power = Some(Power::PoweredOn)),
+    ] {
+        let command = decided(&at_once);
+        assert!(matches!(&command, Command::Enqueue(work) if work.action == Action::PowerOn), "{command:?}");
+    }
+    let off = change(left_off(), |seen| seen.server.spec.power = Some(Power::PoweredOff));
+    assert_eq!(decided(&off), Command::RecordDebt { debt: None });
+    // What reboots has to wait for it, and is not forgotten.
+    let token = change(left_off(), |seen| seen.server.spec.reboot_token = Some("new".into()));
+    assert!(!matches!(decided(&token), Command::RecordHandled { .. }));
+    // A failure of the very same wish keeps nobody from trying.
+    let failed = change(left_off(), |seen| {
+        seen.now_ms += 31_000;
+        let failure = f::failure(seen, Action::PowerOn, Reason::PowerStateMismatch);
+        f::known(seen).failure = Some(failure);
+    });
+    assert!(matches!(decided(&failed), Command::Enqueue(work) if work.action == Action::PowerOn));
+}
+
+#[test]
+fn a_machine_that_shall_be_on_and_failed_to_come_on_is_switched_on_again_after_a_while() {
+    use super::Command;
+    let mut seen = change(f::ready(), |seen| seen.server.spec.power = Some(Power::PoweredOn));
+    f::known(&mut seen).reading = Some(f::reading(PowerState::PoweredOff));
+    f::known(&mut seen).last_try_ms = Some(f::NOW_MS + 3_000_000);
+    let failure = f::failure(&seen, Action::PowerOn, Reason::PowerStateMismatch);
+    f::known(&mut seen).failure = Some(failure);
+    assert!(matches!(decide(&seen).command, Command::Nothing(_)));
+    assert!(decide(&seen).recheck_after_ms.is_some_and(|after| after <= 900_100));
+    seen.now_ms += 900_000;
+    assert!(matches!(decide(&seen).command, Command::Enqueue(work) if work.action == Action::PowerOn));
 }
 
 #[rstest]
@@ -70,6 +150,11 @@ fn failed(reason: Reason) -> Observation {
     "Stalled False Reachable Fresh Stalled",
     Kstatus::Failed
 )]
+#[case::left_off(left_off(), "Stalled False Reachable Fresh Stalled", Kstatus::Failed)]
+#[case::left_off_and_being_switched_on(with_job(left_off(), |s| f::started(s, Action::PowerOn)), "Stalled False Reachable Fresh Stalled", Kstatus::Failed)]
+#[case::left_off_and_paused(change(left_off(), |s| s.server.spec.paused = Some(true)), "Paused False Reachable Fresh Stalled Paused", Kstatus::Failed)]
+#[case::left_off_and_deleted(change(left_off(), |s| f::delete(s, 1000)), "Deleting False Reachable Fresh Reconciling", Kstatus::Terminating)]
+#[case::left_off_and_claimed_by_another(change(left_off(), |s| f::known(s).refusal = Some(ClaimRefusal { reason: Reason::BMCClaimed, holder: None, address: f::ADDRESS.into(), machine: None })), "Stalled False Reachable Fresh Stalled", Kstatus::Failed)]
 #[case::identity(failed(Reason::IdentityMismatch), "Stalled False Reachable Fresh Stalled", Kstatus::Failed)]
 #[case::invalid_address(change(f::new(), |s| s.bmc_address = Err(Problem::new(Reason::InvalidAddress, "no host"))), "Stalled False Stalled", Kstatus::Failed)]
 #[case::claimed_by_another(change(registered(), |s| f::known(s).refusal = Some(ClaimRefusal { reason: Reason::BMCClaimed, holder: None, address: f::ADDRESS.into(), machine: None })), "Stalled False Stalled", Kstatus::Failed)]

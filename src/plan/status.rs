@@ -90,7 +90,10 @@ const fn phase(situation: &Situation) -> Phase {
         Situation::Working(phase, _) => *phase,
         Situation::UnreachableIdle | Situation::UnreachableAtWork(..) => Phase::Unreachable,
         Situation::Stalled(_) => Phase::Stalled,
-        Situation::PausedInSync | Situation::PausedWithDifference | Situation::PausedUnseen => Phase::Paused,
+        Situation::PausedInSync
+        | Situation::PausedWithDifference
+        | Situation::PausedUnseen
+        | Situation::PausedLeftOff(_) => Phase::Paused,
         Situation::Deleting(_) | Situation::DeletingStalled(_) => Phase::Deleting,
     }
 }

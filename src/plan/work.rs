@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Observation, budget, failure, history_lost, image, inspect, lifecycle, power, reboot};
+use super::{Observation, budget, debt, failure, image, inspect, lifecycle, power, reboot};
 use crate::job::{Action, Cause, Contents, Intent, Lane, Step, Visibility};
 
 /// What a job takes of its namespace's destruction budget.
@@ -69,7 +69,7 @@ pub(super) fn lane(seen: &Observation, action: Action) -> Lane {
 
 /// What changes the machine and is due, whatever failed before; the most important first.
 fn due(seen: &Observation) -> impl Iterator<Item = Work> {
-    let concerns = [history_lost::undo, lifecycle::wanted, image::wanted, reboot::wanted, power::wanted];
+    let concerns = [debt::wanted, lifecycle::wanted, image::wanted, reboot::wanted, power::wanted];
     concerns.into_iter().filter_map(move |concern| concern(seen))
 }
 
@@ -83,9 +83,13 @@ pub(super) fn pending(seen: &Observation) -> Option<Work> {
     due(seen).next()
 }
 
-/// What should be live now. What failed for good stays away until intent or cause differs; a look still happens.
+/// What should be live now. What failed for good stays away until intent or cause differs; a look still happens, and so
+/// does switching on what a job left off.
 pub(super) fn wanted(seen: &Observation) -> Option<Work> {
     seen.secret.as_ref()?;
+    if let Some(owed) = debt::wanted(seen) {
+        return Some(owed);
+    }
     let mut all = due(seen).chain(inspect::wanted(seen));
     all.find(|work| failure::in_the_way(seen, work).is_none() && budget::in_the_way(seen, work).is_none())
 }

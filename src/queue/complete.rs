@@ -34,12 +34,22 @@ pub struct End {
     pub disks: Disks,
     /// The step in which it came to its end, where undo steps have run since; `None`: the present one.
     pub step: Option<Step>,
+    /// Whether the machine reads on, and nothing that was sent may still switch it off.
+    pub is_on: bool,
 }
 
 impl End {
     /// An end of which nothing more is known.
     pub const fn new(result: JobResult, problem: Option<Problem>) -> Self {
-        Self { result, problem, cause: None, report: Report::Nothing, disks: Disks::Untouched, step: None }
+        Self {
+            result,
+            problem,
+            cause: None,
+            report: Report::Nothing,
+            disks: Disks::Untouched,
+            step: None,
+            is_on: false,
+        }
     }
 
     /// The step that is told.
@@ -292,6 +302,7 @@ fn learn(job: &JobRow, end: &End, locked: &mut Locked) -> Result<Learnt, QueueEr
     if event.tokens() == Tokens::GivenBack && job.request.is_none() && !lost {
         locked.give_back(&job.uid, &job.live.taking)?;
     }
+    owe(job, end, locked)?;
     match end.result {
         JobResult::Failed => {
             // A quiet look that fails as the last one did tells nothing new.
@@ -309,22 +320,47 @@ fn learn(job: &JobRow, end: &End, locked: &mut Locked) -> Result<Learnt, QueueEr
     Ok(Learnt { shown, heeded })
 }
 
+/// What becomes of a debt: it ends with a machine that is on, or whose disks were erased, which ends off. Any other end of
+/// what should have switched it on was in vain.
+fn owe(job: &JobRow, end: &End, locked: &mut Locked) -> Result<(), QueueError> {
+    let Some(debt) = locked.debt.get(&job.uid)? else { return Ok(()) };
+    let paid = end.is_on || matches!(end.disks, Disks::Wiped | Disks::Decommissioned);
+    let left = if paid {
+        None
+    } else if job.live.started() && is_a_try(job, end) {
+        Some(debt.tried_again(cause(job, end), end.problem.clone(), locked.now_ms))
+    } else {
+        Some(debt)
+    };
+    locked.owe(&job.uid, left.as_ref())
+}
+
+/// A look tries nothing, and what was asked to stop did not fail.
+fn is_a_try(job: &JobRow, end: &End) -> bool {
+    let is_own = |action| !matches!(action, Action::Inspect | Action::PowerOn);
+    is_own(job.live.action) || (job.live.action == Action::PowerOn && end.result != JobResult::Cancelled)
+}
+
+/// The circumstances of an end.
+fn cause(job: &JobRow, end: &End) -> Cause {
+    let decided = Cause(job.cause.clone());
+    // Whoever enqueued it compares what it knows: in an upgrade the controller may be of the release before for a while.
+    match &end.cause {
+        Some(seen) if seen.is_of_earlier_release() == decided.is_of_earlier_release() => seen.clone(),
+        _ => decided,
+    }
+}
+
 fn same(before: &StoredFailure, now: &StoredFailure) -> bool {
     (before.action, &before.intent, &before.cause, before.problem.reason)
         == (now.action, &now.intent, &now.cause, now.problem.reason)
 }
 
 fn failure(job: &JobRow, end: &End, now_ms: i64) -> StoredFailure {
-    let decided = Cause(job.cause.clone());
-    // Whoever enqueued it compares what it knows: in an upgrade the controller may be of the release before for a while.
-    let cause = match &end.cause {
-        Some(seen) if seen.is_of_earlier_release() == decided.is_of_earlier_release() => seen.clone(),
-        _ => decided,
-    };
     StoredFailure {
         action: job.live.action,
         intent: job.live.intent.clone(),
-        cause,
+        cause: cause(job, end),
         problem: end.problem.clone().unwrap_or_else(|| Problem::new(Reason::DeadlineExceeded, "")),
         at_ms: now_ms,
         behind: None,

@@ -5,7 +5,7 @@ use sqlx::MySqlConnection;
 use super::state::{self, Tell};
 use super::transaction::{Ending, Pass, Transaction};
 use super::{Queue, QueueError};
-use crate::job::{Cause, Event, FinishedJob, Problem, ServerUid, StoredFailure};
+use crate::job::{Cause, Debt, Event, FinishedJob, Problem, ServerUid, StoredFailure};
 
 /// A job that status shows as begun and that the database does not know any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct LostJob {
     pub job: FinishedJob,
     /// The circumstances: its intent is not tried again before they differ.
     pub cause: Cause,
+    /// What it owes its machine, where it may have switched it off.
+    pub debt: Option<Debt>,
     /// Who says so.
     pub requester: String,
 }
@@ -59,6 +61,9 @@ impl Transaction for RecordLost {
         locked.happened(uid, &Event::Lost(job.action))?;
         locked.failure.set(failure.as_ref());
         locked.last_job.set(Some(job));
+        if self.lost.debt.is_some() {
+            locked.debt.set(self.lost.debt.as_ref());
+        }
         state::write(connection, uid, locked, Tell::Controller).await?;
         self.tell(connection, problem.as_ref()).await?;
         Ok(Ending::Commit(true))

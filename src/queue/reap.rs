@@ -21,6 +21,9 @@ pub const CRASH_LIMIT: i64 = 5;
 /// How long a job that cannot be run now is left alone, in milliseconds.
 const ASIDE_MS: i64 = 3_600_000;
 
+/// The same where it has crashed its workers and a request of it may still take effect, or has: its machine may be off.
+const POISONED_MS: i64 = 120_000;
+
 /// Jobs taken over in one transaction.
 const PAGE: u32 = 50;
 
@@ -118,19 +121,19 @@ impl Transaction for TakeOver {
             }
             ready.push(give_up(connection, job).await?);
         }
-        let wake_ms: i64 = sqlx::query_scalar(concat!("SELECT ", now_ms!(), " + ?"))
-            .bind(ASIDE_MS)
-            .fetch_one(&mut *connection)
-            .await?;
+        let now_ms: i64 =
+            sqlx::query_scalar(concat!("SELECT ", now_ms!())).fetch_one(&mut *connection).await?;
+        let wake_ms = |poisoned: bool| now_ms + if poisoned { POISONED_MS } else { ASIDE_MS };
         for (key, problem) in &set_aside {
-            key.park(connection, wake_ms, problem.as_ref().map(|(problem, _)| problem)).await?;
+            key.park(connection, wake_ms(problem.is_some()), problem.as_ref().map(|(problem, _)| problem))
+                .await?;
         }
         let shown = set_aside.iter().filter_map(|(_, known)| known.as_ref().map(|(_, job)| job));
         for job in ready.iter().chain(shown) {
             touch(connection, &job.uid, job.tell()).await?;
         }
-        for (key, _) in &set_aside {
-            key.insert_parked(connection, wake_ms).await?;
+        for (key, problem) in &set_aside {
+            key.insert_parked(connection, wake_ms(problem.is_some())).await?;
         }
         let places: Vec<QueueRow<'_>> =
             ready.iter().map(|job| QueueRow::of(job, job.waits_in(), job.order_key())).collect();

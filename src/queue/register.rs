@@ -5,7 +5,7 @@ use sqlx::MySqlConnection;
 use super::state::{self, Tell};
 use super::transaction::{Ending, Pass, Transaction};
 use super::{Queue, QueueError, handled_token, now_ms};
-use crate::job::{Contents, Event, HandledTokens, ServerUid, TokenValue};
+use crate::job::{Contents, Debt, Event, HandledTokens, ServerUid, TokenValue};
 
 struct Register {
     uid: ServerUid,
@@ -112,7 +112,45 @@ impl Transaction for RecordContents {
     }
 }
 
+struct RecordDebt {
+    uid: ServerUid,
+    debt: Option<Debt>,
+    version: i64,
+}
+
+impl Transaction for RecordDebt {
+    type Output = bool;
+    const NAME: &'static str = "record_debt";
+
+    async fn run(&self, connection: &mut MySqlConnection, _: Pass) -> Result<Ending<bool>, QueueError> {
+        let Some(mut locked) = state::lock(connection, &self.uid).await? else {
+            return Ok(Ending::Rollback(false));
+        };
+        if locked.debt.get(&self.uid)? == self.debt {
+            return Ok(Ending::Rollback(true));
+        }
+        // An enqueue raises the version: at this one no job is live.
+        if locked.version != self.version {
+            return Ok(Ending::Rollback(false));
+        }
+        locked.owe(&self.uid, self.debt.as_ref())?;
+        state::write(connection, &self.uid, locked, Tell::Controller).await?;
+        Ok(Ending::Commit(true))
+    }
+}
+
 impl Queue {
+    /// Records without a job that a machine has to be on again, or that nothing is owed any more. `false`: what is known
+    /// changed since `version`; look again.
+    pub async fn record_debt(
+        &self,
+        uid: &ServerUid,
+        debt: Option<&Debt>,
+        version: i64,
+    ) -> Result<bool, QueueError> {
+        self.transact(RecordDebt { uid: uid.clone(), debt: debt.cloned(), version }).await
+    }
+
     /// Records what is on a machine's disks without a job; an installation that failed before is over with that. `false`: what is known changed since `version`; look again.
     pub async fn record_contents(
         &self,

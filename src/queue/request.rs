@@ -11,7 +11,7 @@ use super::row::{FILLING, FILLING_VALUES, JobRow};
 use super::state::{self, Changed, Tell};
 use super::transaction::{Ending, Pass, Transaction};
 use super::{Claim, Fenced, NewBootSession, Queue, QueueError, boot_session};
-use crate::job::{Event, Medium, ServerUid, StoredRequest, TokenValue, Tokens};
+use crate::job::{Debt, Event, Medium, ServerUid, StoredRequest, TokenValue, Tokens};
 
 /// What a request means for a machine's disks once it is stored.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -32,6 +32,9 @@ pub struct Effects {
     pub session: Option<NewBootSession>,
     /// What of the disks is known.
     pub contents: ContentsAfter,
+    /// Set by a request that switches off a machine which has to be on again: for how many milliseconds it may still take
+    /// effect.
+    pub switches_off_for_ms: Option<i64>,
 }
 
 impl Effects {
@@ -176,6 +179,11 @@ async fn record_effects(
         }
         if let Some(started) = started.get(job.uid.as_str()) {
             locked.happened(&job.uid, started)?;
+        }
+        if let Some(takes_ms) = item.effects.switches_off_for_ms {
+            let new = Debt::begun(job.live.id, job.live.action, locked.now_ms, takes_ms);
+            let since_ms = locked.debt.get(&job.uid)?.map_or(new.since_ms, |before| before.since_ms);
+            locked.debt.set(Some(&Debt { since_ms, ..new }));
         }
         changed.push(Changed { uid: &job.uid, locked, tell: Tell::Controller });
     }

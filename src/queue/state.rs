@@ -59,6 +59,7 @@ pub(super) fn read(row: &MySqlRow) -> Result<Known, QueueError> {
         unanswered: Json::read(row, Column::Unanswered)?.get(&uid)?,
         handled: Json::read(row, Column::Handled)?.get(&uid)?.unwrap_or_default(),
         contents: Json::read(row, Column::Contents)?.get(&uid)?,
+        debt: Json::read(row, Column::Debt)?.get(&uid)?,
         failure: Json::read(row, Column::Failure)?.get(&uid)?,
         last_job: Json::read(row, Column::LastJob)?.get(&uid)?,
         claimed_address: row.try_get("claimed_address")?,
@@ -76,8 +77,8 @@ pub(super) async fn lock_all(
     for group in filled(uids) {
         let text = format!(
             "SELECT server_uid, version, reading, inventory_hash, last_good_read_ms, last_try_ms, unanswered, handled, \
-             contents, boot_mac, failure, last_job, claimed_address, refusal, machine, reconcile_request, read_through, {} AS now_ms \
-             FROM server_state FORCE INDEX (PRIMARY) \
+             contents, boot_mac, debt, failure, last_job, claimed_address, refusal, machine, reconcile_request, read_through, \
+             {} AS now_ms FROM server_state FORCE INDEX (PRIMARY) \
              WHERE server_uid IN ({}) FOR UPDATE",
             now_ms!(),
             marks(group.len())

@@ -11,8 +11,9 @@ use sqlx::{MySql, Row};
 
 use super::state::Report;
 use super::{QueueError, inventory};
+use crate::api::Reason;
 use crate::job::{
-    ClaimRefusal, Contents, Event, FinishedJob, HandledTokens, Problem, ReadThrough, Reading,
+    ClaimRefusal, Contents, Debt, Event, FinishedJob, HandledTokens, Problem, ReadThrough, Reading,
     ReconcileRequest, ServerUid, StoredFailure, TokenValue, Unanswered,
 };
 
@@ -27,6 +28,7 @@ pub(super) enum Column {
     Handled,
     Contents,
     BootMac,
+    Debt,
     Failure,
     LastJob,
     ClaimedAddress,
@@ -47,6 +49,7 @@ impl Column {
             Self::Handled => "handled",
             Self::Contents => "contents",
             Self::BootMac => "boot_mac",
+            Self::Debt => "debt",
             Self::Failure => "failure",
             Self::LastJob => "last_job",
             Self::ClaimedAddress => "claimed_address",
@@ -134,6 +137,7 @@ pub(super) struct Locked {
     pub handled: Json<HandledTokens>,
     pub contents: Json<Contents>,
     pub boot_mac: Field<Option<String>>,
+    pub debt: Json<Debt>,
     pub failure: Json<StoredFailure>,
     pub last_job: Json<FinishedJob>,
     pub claimed_address: Field<Option<String>>,
@@ -159,6 +163,7 @@ impl Locked {
             handled: Json::read(row, Column::Handled)?,
             contents: Json::read(row, Column::Contents)?,
             boot_mac: Field::of(row.try_get("boot_mac")?),
+            debt: Json::read(row, Column::Debt)?,
             failure: Json::read(row, Column::Failure)?,
             last_job: Json::read(row, Column::LastJob)?,
             claimed_address: Field::of(row.try_get("claimed_address")?),
@@ -183,6 +188,7 @@ impl Locked {
             (Column::Handled, self.handled.text.changed),
             (Column::Contents, self.contents.text.changed),
             (Column::BootMac, self.boot_mac.changed),
+            (Column::Debt, self.debt.text.changed),
             (Column::Failure, self.failure.text.changed),
             (Column::LastJob, self.last_job.text.changed),
             (Column::ClaimedAddress, self.claimed_address.changed),
@@ -210,6 +216,7 @@ impl Locked {
             Column::Handled => query.bind(self.handled.text.get().as_deref().unwrap_or_default()),
             Column::Contents => query.bind(self.contents.text.get()),
             Column::BootMac => query.bind(self.boot_mac.get()),
+            Column::Debt => query.bind(self.debt.text.get()),
             Column::Failure => query.bind(self.failure.text.get()),
             Column::LastJob => query.bind(self.last_job.text.get()),
             Column::ClaimedAddress => query.bind(self.claimed_address.get()),
@@ -303,6 +310,16 @@ impl Locked {
         Ok(over)
     }
 
+    /// What is owed from now on. With nothing owed, that the machine was left off is no failure any more.
+    pub(super) fn owe(&mut self, uid: &ServerUid, debt: Option<&Debt>) -> Result<(), QueueError> {
+        self.debt.set(debt);
+        let failure = self.failure.get(uid)?.filter(|_| debt.is_none());
+        if let Some(failure) = failure.filter(|failure| failure.problem.reason == Reason::LeftPoweredOff) {
+            self.failure.set(failure.behind.as_deref());
+        }
+        Ok(())
+    }
+
     /// Puts a worker's report into what is known. Returns whether anything but a timestamp changed.
     pub(super) fn absorb(&mut self, uid: &ServerUid, report: &Report) -> Result<bool, QueueError> {
         match report {
@@ -326,7 +343,17 @@ impl Locked {
     fn absorb_reading(&mut self, uid: &ServerUid, reading: &Reading) -> Result<bool, QueueError> {
         let parts = inventory::parts(reading);
         let other = *self.inventory_hash.get() != Some(parts.inventory_hash);
-        let changed = other || self.power.get().as_deref() != Some(&parts.power) || self.unanswered.is_set();
+        // An answer is worth another try where the last one was in vain.
+        let debt = self.debt.get(uid)?;
+        let in_vain = debt.as_ref().is_some_and(|debt| debt.tried.is_some());
+        if let Some(debt) = debt {
+            self.owe(uid, debt.after_reading(reading.power, self.now_ms).as_ref())?;
+        }
+        let changed = other
+            || in_vain
+            || self.debt.text.changed
+            || self.power.get().as_deref() != Some(&parts.power)
+            || self.unanswered.is_set();
         if other {
             self.inventory_hash.set(Some(parts.inventory_hash));
             self.new_inventory = Some(parts.inventory);
@@ -365,7 +392,6 @@ impl Locked {
 #[allow(clippy::unwrap_used, missing_docs)]
 mod tests {
     use super::*;
-    use crate::api::Reason;
     use crate::api::hardware::{Hardware, HardwareIdentity, PowerState};
 
     fn locked() -> Locked {
@@ -383,6 +409,7 @@ mod tests {
             handled: empty(Column::Handled),
             contents: empty(Column::Contents),
             boot_mac: Field::default(),
+            debt: empty(Column::Debt),
             failure: empty(Column::Failure),
             last_job: empty(Column::LastJob),
             claimed_address: Field::default(),

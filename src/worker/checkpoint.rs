@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::api::hardware::PowerState;
+use crate::api::hardware::{HardwareIdentity, PowerState};
 use crate::api::{BmcSpec, BootMethod, Reason};
 use crate::job::{JobResult, Problem, RequestKind, Step};
 
@@ -56,6 +56,13 @@ pub(super) struct Checkpoint {
     /// What is installed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub install: Option<Install>,
+    /// Which machine the first request went to: nothing is ever sent to another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<HardwareIdentity>,
+    /// Since when something is in the way of what was begun, milliseconds since the Unix epoch by the database's clock; a
+    /// step that came to its end clears it, but not while it is undone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_the_way_since_ms: Option<i64>,
 }
 
 /// What an installation has to know from its first request on.
@@ -121,7 +128,14 @@ impl Checkpoint {
 
     /// The checkpoint of the next step.
     pub(super) fn next_step(&self) -> Self {
-        Self { accepted: None, unanswered: None, grace_refused_ms: None, ..self.clone() }
+        let in_the_way_since_ms = self.in_the_way_since_ms.filter(|_| self.ending.is_some());
+        Self {
+            accepted: None,
+            unanswered: None,
+            grace_refused_ms: None,
+            in_the_way_since_ms,
+            ..self.clone()
+        }
     }
 
     /// The last request of this step; in an undo step without one of its own, the one that is undone.

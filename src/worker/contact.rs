@@ -1,11 +1,12 @@
 //! A run's dealings with the BMC that change nothing: the session, looks, and what an error means.
 #![expect(clippy::disallowed_methods, reason = "pauses are jittered, and the age of a read is counted")]
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Halt;
+use super::remembered::Begun;
 use super::run::Run;
-use super::session::{self, Expected, Live, NoSession, ReadImage, Session};
+use super::session::{self, Asking, Expected, Live, NoSession, ReadImage, Session};
 use crate::api::Reason;
 use crate::bmc::{BmcError, BmcErrorKind, BootOverride, Media, Probe};
 use crate::job::{
@@ -19,6 +20,19 @@ const CREDENTIALS_PAUSE_MS: i64 = 600_000;
 const UNDO_PAUSE_MS: i64 = 15_000;
 /// Between the two tries of credentials, and while others try the same ones.
 const LOGIN_PAUSE_MS: i64 = 1_500;
+
+/// How long a machine stays off because the API server gives no answer.
+const API_PATIENCE: Duration = Duration::from_secs(20);
+/// Between two tries to read the wish meanwhile.
+const API_POLL: Duration = Duration::from_secs(1);
+
+/// Why there is no session.
+enum Unopened {
+    /// The API gave no answer.
+    ApiAway(Problem),
+    /// The step ends like this.
+    For(StepOutcome),
+}
 
 impl Run<'_> {
     /// Looks at the machine; where there is no session yet, opens one. `Err`: the step ends like this.
@@ -99,27 +113,82 @@ impl Run<'_> {
         reading
     }
 
-    /// Opens the session of this claim, with its first look.
+    /// Opens the session of this claim, with its first look. What has to switch a machine on again looks at it with what it
+    /// began with while the API server gives no answer: that may run on this very machine.
     async fn open(&mut self) -> Result<Result<(), StepOutcome>, Halt> {
-        let begun = self.claim.job().request_stored;
-        let images = if begun { ReadImage::No } else { ReadImage::Yes };
         let asked = Instant::now();
-        let live = match session::read(self.around, &self.claim, images).await {
-            Ok(live) => live,
-            Err(problem) => return Ok(Err(self.retry(problem, 0))),
+        let away = match self.connect(None).await? {
+            Err(Unopened::ApiAway(problem)) => problem,
+            Err(Unopened::For(outcome)) => return Ok(Err(outcome)),
+            Ok(()) => return Ok(Ok(())),
+        };
+        let Some(begun) = self.recalled() else { return Ok(Err(self.retry(away, 0))) };
+        self.api_away_since = asked.checked_sub(self.api_away_for());
+        Ok(match self.connect(Some(begun)).await? {
+            Err(Unopened::ApiAway(problem)) => Err(self.retry(problem, 0)),
+            Err(Unopened::For(outcome)) => Err(outcome),
+            Ok(()) => Ok(()),
+        })
+    }
+
+    /// Before a request of what goes on without the API server: asks it again until it has been away for long enough.
+    /// `Some`: the step ends like this.
+    pub(super) async fn outlast_the_api(&mut self) -> Option<StepOutcome> {
+        let since = self.api_away_since?;
+        while since.elapsed() < API_PATIENCE {
+            let away = match session::read(self.around, &self.claim, ReadImage::No).await {
+                Ok(Live::Present(asking)) => return self.heard(Some(asking)),
+                Ok(Live::Gone) => return self.heard(None),
+                Err(away) => away,
+            };
+            tokio::select! {
+                () = self.around.stop.cancelled() => return Some(self.retry(away, 0)),
+                () = tokio::time::sleep(API_POLL) => {}
+            }
+        }
+        tracing::warn!("the API server gives no answer: goes on with the wish that the job began with");
+        None
+    }
+
+    fn heard(&mut self, asking: Option<Box<Asking>>) -> Option<StepOutcome> {
+        (self.asking, self.api_away_since) = (asking, None);
+        None
+    }
+
+    /// For how long this job has waited for the API server in earlier claims.
+    fn api_away_for(&self) -> Duration {
+        let job = self.claim.job();
+        let is_away = job.problem.as_ref().is_some_and(|problem| problem.reason == Reason::APIUnavailable);
+        let since_ms = job.problem_since_ms.filter(|_| is_away);
+        Duration::from_millis(since_ms.map_or(0, |at| u64::try_from(self.now_ms() - at).unwrap_or(0)))
+    }
+
+    /// One try to open the session. `begun`: with what the job began with, and nothing is read from the API.
+    async fn connect(&mut self, begun: Option<Begun>) -> Result<Result<(), Unopened>, Halt> {
+        let is_begun = self.claim.job().request_stored;
+        let images = if is_begun { ReadImage::No } else { ReadImage::Yes };
+        let asked = Instant::now();
+        let (live, login) = match begun {
+            Some(Begun { server, login }) => {
+                (Live::Present(Box::new(Asking { server, image: None })), Some(login))
+            }
+            None => match session::read(self.around, &self.claim, images).await {
+                Ok(live) => (live, None),
+                Err(problem) => return Ok(Err(Unopened::ApiAway(problem))),
+            },
         };
         self.asked_at = Some(asked);
         self.asking = match live {
             Live::Present(asking) => Some(asking),
-            Live::Gone if begun => None,
-            Live::Gone => return Ok(Err(gone())),
+            Live::Gone if is_begun => None,
+            Live::Gone => return Ok(Err(Unopened::For(gone()))),
         };
         // Stale jobs end here, before their BMC is asked anything.
         if let Some(asking) = &self.asking
-            && !begun
+            && !is_begun
             && session::intent(self.action(), self.claim.uid(), asking) != self.claim.job().intent
         {
-            return Ok(Err(wish_changed()));
+            return Ok(Err(Unopened::For(wish_changed())));
         }
         let known = match self.known.take() {
             Some(known) => Some(known),
@@ -128,7 +197,7 @@ impl Run<'_> {
         if let Some(asking) = &self.asking {
             self.claim.has_read(ReconcileRequest::of(&asking.server));
         }
-        let Some(bmc) = self.bmc() else { return Ok(Err(gone())) };
+        let Some(bmc) = self.bmc() else { return Ok(Err(Unopened::For(gone()))) };
         if let Some(known) = known {
             // What was read through another address or login is completed by nothing that is read through this one.
             let through = ReadThrough::of(&bmc);
@@ -138,7 +207,8 @@ impl Run<'_> {
             self.circumstances.heeded = known.reconcile_request;
         }
         let server = self.asking.as_ref().map(|asking| &asking.server);
-        let expected = Expected { claim: &self.claim, bmc: &bmc, server };
+        let begun = self.checkpoint.identity.as_ref();
+        let expected = Expected { claim: &self.claim, bmc: &bmc, server, begun, login };
         match Session::open(self.around, &expected, &mut self.circumstances).await? {
             Ok((session, probe)) => {
                 self.session = Some(session);
@@ -146,7 +216,8 @@ impl Run<'_> {
                 self.fresh = Some(probe);
                 Ok(Ok(()))
             }
-            Err(none) => Ok(Err(self.no_session(none))),
+            Err(NoSession::Api(problem)) => Ok(Err(Unopened::ApiAway(problem))),
+            Err(none) => Ok(Err(Unopened::For(self.no_session(none)))),
         }
     }
 
@@ -169,7 +240,8 @@ impl Run<'_> {
             }
             NoSession::Credentials(problem) => {
                 self.report = Report::Unanswered(problem.clone());
-                let after_ms = if self.undoing() { UNDO_PAUSE_MS } else { CREDENTIALS_PAUSE_MS };
+                let after_ms =
+                    if self.undoing() || self.owes() { UNDO_PAUSE_MS } else { CREDENTIALS_PAUSE_MS };
                 StepOutcome::Retry { after_ms, problem }
             }
             NoSession::Refused(problem, next_in_ms) => {
@@ -214,14 +286,19 @@ impl Run<'_> {
         }
     }
 
-    /// Again after the back-off of its class; how long it lasts already tells how long to wait.
+    /// Again after the back-off of its class.
     pub(super) fn retry(&self, problem: Problem, asked_ms: i64) -> StepOutcome {
+        StepOutcome::Retry { after_ms: self.pause_ms(&problem, asked_ms), problem }
+    }
+
+    /// The back-off of a problem's class, milliseconds; how long it lasts already tells how long to wait.
+    pub(super) fn pause_ms(&self, problem: &Problem, asked_ms: i64) -> i64 {
         let class = RetryClass::of(problem.reason).unwrap_or(RetryClass::Unreachable);
         let same = self.claim.job().problem.as_ref().is_some_and(|before| before.reason == problem.reason);
         let since_ms = self.claim.job().problem_since_ms.filter(|_| same);
         let lasts_s = since_ms.map_or(0, |since| (self.now_ms() - since).max(0) / 1000);
         let attempt = 64 - u64::try_from(lasts_s).unwrap_or(0).leading_zeros();
-        StepOutcome::Retry { after_ms: backoff(class, attempt, asked_ms, rand::random()), problem }
+        backoff(class, attempt, asked_ms, rand::random())
     }
 
     fn saw(&mut self, probe: &Probe) {

@@ -10,6 +10,7 @@
 //! | `run` | one claim from taking it up to letting it go; `contact` and `request` are its dealings with the BMC |
 //! | `confirm` | what the live `Server` has against a first request; pure |
 //! | `session`, `refused` | from a claim to a BMC that may be spoken to; what is told where it refused the login |
+//! | `owed`, `remembered` | what a job that switched a machine off does until it is on again |
 //! | `power`, `power_step`, `action/` | what each action does; `power` is pure |
 //! | `checkpoint`, `live`, `settings` | what is kept between steps, what is read from the API, what an operator decides |
 
@@ -20,11 +21,13 @@ mod contact;
 mod incarnation;
 mod lease;
 mod live;
+mod owed;
 pub mod pool;
 mod power;
 mod power_step;
 mod reaper;
 mod refused;
+mod remembered;
 mod request;
 mod run;
 mod session;
@@ -43,6 +46,7 @@ use crate::queue::{Past, Queue, QueueError};
 use incarnation::Life;
 use lease::Over;
 pub use live::LiveReader;
+pub use remembered::Remembered;
 pub use settings::Settings;
 
 /// What every slot works with. Cheap to clone.
@@ -56,6 +60,8 @@ pub struct Surroundings {
     pub connector: Connector,
     /// What the operator decided.
     pub settings: Arc<Settings>,
+    /// What jobs that switched a machine off go on with while the API is away.
+    pub remembered: Remembered,
     /// Cancelled when the process is asked to end.
     pub stop: CancellationToken,
 }

@@ -106,7 +106,7 @@ pub(super) fn on(look: Look, patience: Patience) -> Move {
 }
 
 /// How long an accepted request may still switch a machine off.
-const fn off_takes(kind: RequestKind, patience: Patience) -> Duration {
+pub(super) const fn off_takes(kind: RequestKind, patience: Patience) -> Duration {
     match kind {
         RequestKind::GracefulShutdown => patience.shutdown,
         RequestKind::ForceOff => patience.power,

@@ -6,7 +6,7 @@ use super::request::Sent;
 use super::run::Run;
 use crate::api::{Reason, ShutdownMode};
 use crate::config::ms;
-use crate::job::{Problem, RequestKind, StepOutcome};
+use crate::job::{Problem, RequestKind, Step, StepOutcome};
 
 /// Powers off and reads it back.
 pub(super) async fn off(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
@@ -20,7 +20,13 @@ pub(super) async fn off_at_once(run: &mut Run<'_>) -> Result<StepOutcome, Halt> 
 
 /// Powers on and reads it back.
 pub(super) async fn on(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
-    towards(run, |run, look| power::on(look, run.patience())).await
+    let outcome = towards(run, |run, look| power::on(look, run.patience())).await?;
+    // What was on all the time says nothing about an off that another job has sent.
+    run.is_on = outcome == StepOutcome::Next;
+    if run.is_on {
+        run.forget();
+    }
+    Ok(outcome)
 }
 
 impl Run<'_> {
@@ -53,8 +59,19 @@ async fn towards(
                 let message = format!("the machine reads {} already", probe.power);
                 return Ok(StepOutcome::Superseded { problem: Problem::new(Reason::AlreadyDone, message) });
             }
-            Move::Wait { after_ms, waiting_for } => return Ok(StepOutcome::Park { after_ms, waiting_for }),
-            Move::Failed(problem) => return Ok(StepOutcome::Failed { problem }),
+            Move::Wait { after_ms, waiting_for } => {
+                return Ok(match run.never_comes_on(look) {
+                    Some(problem) => StepOutcome::Failed { problem },
+                    None => StepOutcome::Park { after_ms, waiting_for },
+                });
+            }
+            Move::Failed(problem) => {
+                if run.step() == Step::On {
+                    // Where that is tried again, it is asked for again.
+                    run.checkpoint.accepted = None;
+                }
+                return Ok(StepOutcome::Failed { problem });
+            }
             Move::Send(kind) => kind,
         };
         if let Some((_, problem)) = refused.filter(|(before, _)| *before == kind) {

@@ -11,13 +11,15 @@ use super::action::card;
 use super::checkpoint::Accepted;
 use super::confirm::{self, Asked};
 use super::contact::gone;
+use super::power::off_takes;
 use super::run::{Flow, Run};
 use super::session::{self, Live, ReadImage};
 use crate::bmc::{Beside, BmcError, BmcErrorKind, Delivery};
 use crate::config::ms;
 use crate::failpoint::crash_point;
 use crate::job::{
-    Action, BootPurpose, Effect, Problem, RequestKind, StepOutcome, StoredRequest, TokenKind, TokenValue,
+    Action, BootPurpose, Effect, Problem, RequestKind, Step, StepOutcome, StoredRequest, TokenKind,
+    TokenValue,
 };
 use crate::queue::{ContentsAfter, Effects, NewBootSession, QueueError};
 
@@ -78,14 +80,29 @@ impl Run<'_> {
 
     /// The same for a request that needs something beside its kind, which is not stored.
     pub(super) async fn send_with(&mut self, kind: RequestKind, beside: Beside<'_>) -> Result<Sent, Halt> {
+        // It did not happen, as a look has shown: it is tried again with the patience of everything else.
+        if let Some(problem) = self.lost.take() {
+            return Ok(Sent::InVain(self.retry(problem, 0)));
+        }
+        if let Some(outcome) = self.outlast_the_api().await {
+            return Ok(Sent::InVain(outcome));
+        }
         if let Some(outcome) = self.confirm().await? {
             return Ok(Sent::InVain(outcome));
         }
         if self.checkpoint.bmc.is_none() {
             self.checkpoint.bmc = self.bmc();
         }
+        if self.checkpoint.identity.is_none() {
+            self.checkpoint.identity = self.session.as_ref().map(|session| session.identity().clone());
+        }
+        let switches_off = self.switches_off(kind);
+        if switches_off {
+            self.remember();
+        }
         let timeout = self.around.settings.request_timeout;
-        let effects = self.effects(kind);
+        let mut effects = self.effects(kind);
+        effects.switches_off_for_ms = switches_off.then(|| ms(off_takes(kind, self.patience())));
         let stored = loop {
             // Counted from before the row was written: nobody else can have counted from earlier.
             let stored = Instant::now();
@@ -131,6 +148,7 @@ impl Run<'_> {
                     "nobody knows whether a request arrived: {error}"
                 );
                 self.session = None;
+                self.lost = Some(error.problem());
                 Err(Halt::Again)
             }
             Err(error) => {
@@ -200,13 +218,19 @@ impl Run<'_> {
         }
     }
 
+    /// Whether this request switches off a machine that has to be on again.
+    fn switches_off(&self, kind: RequestKind) -> bool {
+        let off = matches!(kind, RequestKind::GracefulShutdown | RequestKind::ForceOff);
+        off && self.step() == Step::Off && self.ends_on()
+    }
+
     /// Right before a request: the live object must still ask for exactly this, nothing may say that it was done, and
     /// what destroys data needs a second witness. Steps after the first request belong to what was begun and are not
     /// asked again. `Some`: the step ends like this.
     async fn confirm(&mut self) -> Result<Option<StepOutcome>, Halt> {
         let begun = self.claim.job().request_stored;
         let first = self.action().steps().first() == Some(&self.step());
-        if begun && (!first || self.undoing()) {
+        if begun && (!first || self.undoing() || self.api_away_since.is_some()) {
             return Ok(None);
         }
         let read = if self.just_asked() { self.asking.take() } else { None };

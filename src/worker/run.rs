@@ -45,6 +45,12 @@ pub(super) struct Run<'a> {
     pub(super) contents: Option<Contents>,
     /// What is on the machine's disks now: told with the job's end.
     pub(super) disks: Disks,
+    /// The last request of this claim of which nobody knew whether it arrived, until another one is to be sent.
+    pub(super) lost: Option<Problem>,
+    /// Whether the machine was switched on, reads on, and nothing that was sent may still switch it off.
+    pub(super) is_on: bool,
+    /// Since when the API is away; present while the wish is the one that the job began with.
+    pub(super) api_away_since: Option<Instant>,
     pub(super) report: Report,
     /// When the open request was stored, if it was by this claim.
     pub(super) stored: Option<Instant>,
@@ -91,6 +97,9 @@ pub(super) async fn run(around: &Surroundings, claim: Claim) -> Result<(), Halt>
         reading: None,
         contents: None,
         disks: Disks::default(),
+        lost: None,
+        is_on: false,
+        api_away_since: None,
         report: Report::Nothing,
         stored: None,
         to_store: answered_in * ANSWERS_TO_STORE,
@@ -266,7 +275,7 @@ impl Run<'_> {
     }
 
     async fn conclude(&mut self, outcome: StepOutcome) -> Result<Flow, Halt> {
-        match outcome {
+        match self.patiently(outcome) {
             StepOutcome::Next => match self.following() {
                 Some(step) => self.advance(step).await,
                 None => self.done().await,
@@ -330,7 +339,7 @@ impl Run<'_> {
 
     /// What stands in the way of an undo for longer than its deadline.
     fn undo_is_hopeless(&self, problem: &Problem) -> Option<Problem> {
-        let since = self.claim.job().problem_since_ms.filter(|_| self.undoing())?;
+        let since = self.claim.job().problem_since_ms.filter(|_| self.undoing() && !self.owes())?;
         (self.now_ms() - since > ms(self.around.settings.undo_deadline)).then(|| problem.clone())
     }
 
@@ -339,6 +348,15 @@ impl Run<'_> {
             Some(ending) => (ending.result, ending.problem.reason),
             None => (JobResult::Failed, left.reason),
         };
+        if left.reason == Reason::LeftPoweredOff {
+            let before =
+                self.checkpoint.ending.as_ref().map(|ending| format!("{}; ", ending.problem.message));
+            let message = format!("{}{}", before.unwrap_or_default(), left.message);
+            // What is owed is kept and told by itself; what failed first stays in the way of destroying once more.
+            let destroys = self.action().effect() == Effect::Destructive;
+            let reason = if destroys { reason } else { left.reason };
+            return self.end(result, Some(Problem::new(reason, message))).await;
+        }
         let message = format!("{} could not be undone, look at the machine: {}", self.action(), left.message);
         self.end(result, Some(Problem::new(reason, message))).await
     }
@@ -351,7 +369,7 @@ impl Run<'_> {
         let report = self.learned();
         let advanced = self.around.queue.advance(self.claim.clone(), step, checkpoint.text(), report).await?;
         self.take(advanced)?;
-        self.checkpoint = checkpoint;
+        (self.checkpoint, self.lost) = (checkpoint, None);
         tracing::info!(step = step.as_str(), "goes on with the next step");
         Ok(Flow::Again)
     }
@@ -396,6 +414,7 @@ impl Run<'_> {
             cause: self.circumstances.cause.clone(),
             step: self.checkpoint.ending.as_ref().and_then(|ending| ending.step),
             report: self.learned(),
+            is_on: self.is_on,
             disks: if result == JobResult::Succeeded {
                 std::mem::take(&mut self.disks)
             } else {
@@ -405,6 +424,7 @@ impl Run<'_> {
         if self.around.queue.complete(self.claim.clone(), end).await? == Fenced::Lost {
             return Err(Halt::Lost);
         }
+        self.forget();
         metrics::JOBS.one(&[action.as_str(), result.as_str(), reason]);
         metrics::JOB_TIME.observe(&[action.as_str()], (self.now_ms() - started).max(0) as f64 / 1000.0);
         if quiet {

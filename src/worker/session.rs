@@ -1,6 +1,8 @@
 //! From a claim to a BMC that may be spoken to: the live `Server`, its Secret, leave to log in, the first look, and
 //! the proof that it is the right machine and nobody else's.
 
+use std::net::SocketAddr;
+
 use k8s_openapi::api::core::v1::Secret;
 use sha2::Digest as _;
 
@@ -120,7 +122,18 @@ pub(super) fn intent(action: Action, uid: &ServerUid, asking: &Asking) -> Intent
 #[derive(Debug)]
 pub(super) struct Session {
     bmc: Box<dyn Bmc>,
-    login: LoginKey,
+    key: LoginKey,
+    login: Login,
+    identity: HardwareIdentity,
+}
+
+/// The way into a BMC, as the cluster says it.
+#[derive(Debug, Clone)]
+pub(super) struct Login {
+    address: BmcAddress,
+    credentials: Credentials,
+    trust: Trust,
+    secret_hash: String,
 }
 
 /// What is known of a claim's surroundings, whether or not a session came of it.
@@ -150,6 +163,10 @@ pub(super) struct Expected<'a> {
     pub bmc: &'a BmcSpec,
     /// The object, where it is still there.
     pub server: Option<&'a Server>,
+    /// The machine that the first request went to.
+    pub begun: Option<&'a HardwareIdentity>,
+    /// How it was logged in to then, where the API is away.
+    pub login: Option<Login>,
 }
 
 impl Session {
@@ -159,34 +176,38 @@ impl Session {
         expected: &Expected<'_>,
         circumstances: &mut Circumstances,
     ) -> Result<Result<(Self, Probe), NoSession>, Halt> {
-        let prepared = prepare(around, expected, circumstances).await;
-        let (address, credentials, trust, secret_hash) = match prepared {
-            Ok(prepared) => prepared,
+        let prepared = match &expected.login {
+            Some(login) => Ok(login.clone()),
+            None => prepare(around, expected, circumstances).await,
+        };
+        let login = match prepared {
+            Ok(login) => login,
             Err(none) => return Ok(Err(none)),
         };
-        let blemish = credentials.blemish();
+        let blemish = login.credentials.blemish();
         let connector = around.connector.on_behalf_of(expected.claim.name_to_bmcs());
-        let bmc = match connector.open(&address, credentials, trust).await {
+        let (credentials, trust) = (login.credentials.clone(), login.trust.clone());
+        let bmc = match connector.open(&login.address, credentials, trust).await {
             Ok(bmc) => bmc,
             Err(error) => return Ok(Err(NoSession::Bmc(error))),
         };
-        let login = LoginKey { bmc: address.claim_key().host, secret_hash };
+        let key = LoginKey { bmc: login.address.claim_key().host, secret_hash: login.secret_hash.clone() };
         let word = expected
             .server
             .and_then(|server| ReconcileRequest::new_word(server, circumstances.heeded.as_ref()));
-        match around.queue.begin_login_by(login.clone(), word).await? {
+        match around.queue.begin_login_by(key.clone(), word).await? {
             LoginLeave::Granted => {}
             LoginLeave::Later => return Ok(Err(NoSession::LoginBusy)),
             LoginLeave::Stopped => {
-                let refused = around.queue.refused_login(&login).await?;
+                let refused = around.queue.refused_login(&key).await?;
                 // Somebody else's try went well in between.
                 let Some(refused) = refused else { return Ok(Err(NoSession::LoginBusy)) };
                 let next_in_ms = refused.next_try_ms.map(|at| at - refused.now_ms);
-                let problem = refused::problem(expected.claim, &login.bmc, &refused, blemish.as_deref());
+                let problem = refused::problem(expected.claim, &key.bmc, &refused, blemish.as_deref());
                 return Ok(Err(NoSession::Refused(problem, next_in_ms)));
             }
         }
-        let session = Self { bmc, login };
+        let mut session = Self { bmc, key, login, identity: HardwareIdentity::default() };
         let probe = match session.bmc.probe().await {
             Ok(probe) => probe,
             Err(mut error) => {
@@ -197,12 +218,13 @@ impl Session {
                 return Ok(Err(NoSession::Bmc(error)));
             }
         };
-        around.queue.end_login(&session.login, LoginEnd::Accepted).await?;
-        session.leave_addresses(around, expected.claim, &address).await?;
-        if let Some(problem) = another_machine(expected, &probe.identity) {
+        around.queue.end_login(&session.key, LoginEnd::Accepted).await?;
+        session.leave_addresses(around, expected.claim).await?;
+        if let Some(problem) = another_machine(expected, &probe.identity, session.bmc.peer()) {
             return Ok(Err(NoSession::Wrong(problem)));
         }
-        Ok(match session.claim_machine(around, expected.claim, &address, &probe.identity).await? {
+        session.identity = probe.identity.clone();
+        Ok(match session.claim_machine(around, expected.claim).await? {
             Some(problem) => Err(NoSession::Claimed(problem)),
             None => Ok((session, probe)),
         })
@@ -213,39 +235,40 @@ impl Session {
         self.bmc.as_ref()
     }
 
+    /// How it was logged in to.
+    pub(super) fn login(&self) -> &Login {
+        &self.login
+    }
+
+    /// Which machine answered.
+    pub(super) fn identity(&self) -> &HardwareIdentity {
+        &self.identity
+    }
+
     /// Counts how a login ended that did not succeed.
     pub(super) async fn failed(&self, around: &Surroundings, error: &BmcError) -> Result<(), Halt> {
         Ok(match error.kind {
-            BmcErrorKind::Credentials => around.queue.login_refused(&self.login, &error.message).await?,
-            _ => around.queue.end_login(&self.login, LoginEnd::Unanswered).await?,
+            BmcErrorKind::Credentials => around.queue.login_refused(&self.key, &error.message).await?,
+            _ => around.queue.end_login(&self.key, LoginEnd::Unanswered).await?,
         })
     }
 
     /// The BMC at this address let us in: whatever is found there, no other address is the server's any more.
-    async fn leave_addresses(
-        &self,
-        around: &Surroundings,
-        claim: &Claim,
-        address: &BmcAddress,
-    ) -> Result<(), Halt> {
-        let key = address.claim_key();
+    async fn leave_addresses(&self, around: &Surroundings, claim: &Claim) -> Result<(), Halt> {
+        let key = self.login.address.claim_key();
         let named = BmcKey { host: format!("name:{}", key.host), system: key.system };
         Ok(around.queue.leave_addresses(claim.uid(), vec![named, self.resolved()]).await?)
     }
 
     /// The address as it was resolved.
     fn resolved(&self) -> BmcKey {
-        BmcKey { host: format!("addr:{}", self.bmc.peer()), system: self.bmc.system().map(claimable).unwrap_or_default() }
+        let system = self.bmc.system().map(claimable).unwrap_or_default();
+        BmcKey { host: format!("addr:{}", self.bmc.peer()), system }
     }
 
     /// Claims what the BMC turned out to be. Nothing that changes the machine may be sent before this was granted.
-    async fn claim_machine(
-        &self,
-        around: &Surroundings,
-        claim: &Claim,
-        address: &BmcAddress,
-        identity: &HardwareIdentity,
-    ) -> Result<Option<Problem>, Halt> {
+    async fn claim_machine(&self, around: &Surroundings, claim: &Claim) -> Result<Option<Problem>, Halt> {
+        let (address, identity) = (&self.login.address, &self.identity);
         let mut keys = vec![self.resolved()];
         // A UUID alone where there is one: serial numbers of different makers may be equal.
         let machine = match (&identity.uuid, &identity.serial_number) {
@@ -300,14 +323,12 @@ fn whole(host: String) -> BmcKey {
     BmcKey { host, system: String::new() }
 }
 
-type Prepared = (BmcAddress, Credentials, Trust, String);
-
 /// Everything that the cluster has to say, before the BMC is asked anything.
 async fn prepare(
     around: &Surroundings,
     expected: &Expected<'_>,
     circumstances: &mut Circumstances,
-) -> Result<Prepared, NoSession> {
+) -> Result<Login, NoSession> {
     let namespace = expected.claim.namespace();
     let name = &expected.bmc.credentials_ref.name;
     let found = around.live.secret(namespace, name).await.map_err(|error| NoSession::Api(away(&error)))?;
@@ -334,7 +355,7 @@ async fn prepare(
             let _ = write!(text, "{byte:02x}");
             text
         });
-    Ok((address, credentials, trust, hash))
+    Ok(Login { address, credentials, trust, secret_hash: hash })
 }
 
 fn version(secret: &Secret) -> Option<SecretVersion> {
@@ -362,8 +383,12 @@ async fn trust(around: &Surroundings, namespace: &str, tls: Option<&BmcTls>) -> 
 }
 
 /// Compares what both sides know: a BMC that tells nothing cannot be told apart.
-fn another_machine(expected: &Expected<'_>, seen: &HardwareIdentity) -> Option<Problem> {
-    let known = expected.server?.status.as_ref()?.bmc_identity.as_ref()?;
+fn another_machine(expected: &Expected<'_>, seen: &HardwareIdentity, peer: SocketAddr) -> Option<Problem> {
+    let shown = expected.server.and_then(|server| server.status.as_ref()?.bmc_identity.as_ref());
+    shown.into_iter().chain(expected.begun).find_map(|known| differs(known, seen, peer))
+}
+
+fn differs(known: &HardwareIdentity, seen: &HardwareIdentity, peer: SocketAddr) -> Option<Problem> {
     let differ = |a: &Option<String>, b: &Option<String>| matches!((a, b), (Some(a), Some(b)) if a != b);
     if !differ(&known.uuid, &seen.uuid) && !differ(&known.serial_number, &seen.serial_number) {
         return None;
@@ -376,9 +401,9 @@ fn another_machine(expected: &Expected<'_>, seen: &HardwareIdentity) -> Option<P
     Some(Problem::new(
         Reason::IdentityMismatch,
         format!(
-            "a Server stays with its machine: at spec.bmc.address answers the machine with {}, and this Server's is the one with {}. \
-             Set spec.bmc.address to where the BMC of its own machine is; or, if the machine was replaced, delete this Server \
-             (deletionPolicy Retain) and create it again",
+            "a Server stays with its machine: spec.bmc.address leads to {peer}, where the machine with {} answers, and this Server's is \
+             the one with {}; nothing is sent to another. Set spec.bmc.address to where the BMC of its own machine is; or, if the \
+             machine was replaced, delete this Server (deletionPolicy Retain) and create it again",
             text(seen),
             text(known)
         ),

@@ -37,6 +37,8 @@ pub struct Settings {
     pub power_deadline: Duration,
     /// How soon a power state that was asked for is read again.
     pub power_poll: Duration,
+    /// How long a job that switched a machine off tries to switch it on again, whatever is in the way.
+    pub power_on_patience: Duration,
     /// How long a machine may take from its start until it fetches its boot script.
     pub boot_deadline: Duration,
     /// How long an installation may take from then on.

@@ -15,6 +15,7 @@ mod clocks;
 mod conflicts;
 mod crash;
 mod cut_off;
+mod debts;
 mod disk;
 mod judge;
 mod poison;

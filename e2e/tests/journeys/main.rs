@@ -13,6 +13,7 @@ mod end_of_life;
 mod image_mistakes;
 mod import;
 mod installation;
+mod left_off;
 mod one_reboot_per_token;
 mod other_vendor;
 mod paused;

@@ -177,6 +177,7 @@ async fn lost(f: Fixture) {
         site: SITE.to_owned(),
         job: finished(JobId::new(now_ms(), 1)),
         cause: autobuild::job::Cause("c".repeat(64)),
+        debt: None,
         requester: "test".to_owned(),
     };
     assert!(!f.queue.record_lost(lost.clone(), version - 1).await.unwrap());

@@ -17,6 +17,7 @@ mod boot;
 mod cards;
 mod claims;
 mod controller_side;
+mod debts;
 mod decided;
 mod derivation;
 mod destruction;
@@ -64,6 +65,7 @@ fn main() -> std::process::ExitCode {
             .chain(controller_side::CASES)
             .chain(decided::CASES)
             .chain(quiet::CASES)
+            .chain(debts::CASES)
             .chain(farewell::CASES)
             .chain(leases::CASES)
             .chain(histories::CASES)
