@@ -85,7 +85,14 @@ fn each_event_has_its_row(#[case] event: Event, #[case] expected: &str, #[case] 
 
 fn failure(action: Action, reason: Reason) -> StoredFailure {
     let problem = Problem::new(reason, "what was met");
-    StoredFailure { action, intent: Intent("i".into()), cause: Cause::default(), problem, at_ms: 1, behind: None }
+    StoredFailure {
+        action,
+        intent: Intent("i".into()),
+        cause: Cause::default(),
+        problem,
+        at_ms: 1,
+        behind: None,
+    }
 }
 
 /// Which failures are over with an event: the actions of those, of every action that there is.

@@ -11,7 +11,7 @@ use crate::job::{Action, Debt, Deleting, Problem, Visibility};
 pub(super) fn standing(seen: &Observation) -> Option<&Debt> {
     let debt = seen.known.as_ref()?.debt.as_ref()?;
     let live = seen.job.as_ref().is_some_and(|job| job.id == debt.job)
-        || seen.unreadable_job.as_ref().is_some_and(|job| job.id == debt.job);
+        || seen.unreadable_job.as_ref().is_some_and(|job| job.id == Some(debt.job));
     (!live).then_some(debt)
 }
 

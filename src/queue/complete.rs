@@ -15,8 +15,8 @@ use super::transaction::{Ending, Pass, Transaction, begin_again};
 use super::{Claim, Fenced, Queue, QueueError, Report, boot_session, budget, now_ms, permit};
 use crate::api::Reason;
 use crate::job::{
-    Cause, Event, FinishedJob, InstalledImage, JobResult, Origin, PermitClass, Problem, ServerUid, Step,
-    StoredFailure, Tokens,
+    Action, Cause, Event, FinishedJob, InstalledImage, JobResult, Origin, PermitClass, Problem, ServerUid,
+    Step, StoredFailure, Tokens,
 };
 
 /// How a job ends.

@@ -129,13 +129,7 @@ impl Checkpoint {
     /// The checkpoint of the next step.
     pub(super) fn next_step(&self) -> Self {
         let in_the_way_since_ms = self.in_the_way_since_ms.filter(|_| self.ending.is_some());
-        Self {
-            accepted: None,
-            unanswered: None,
-            grace_refused_ms: None,
-            in_the_way_since_ms,
-            ..self.clone()
-        }
+        Self { accepted: None, unanswered: None, grace_refused_ms: None, in_the_way_since_ms, ..self.clone() }
     }
 
     /// The last request of this step; in an undo step without one of its own, the one that is undone.
