@@ -72,7 +72,7 @@ fn wish(action: Action, spec: &ServerSpec, asked: Option<&str>) -> String {
         site: _,
         bmc,
         lifecycle: _,
-        power: _,
+        power,
         image,
         provisioning: _,
         boot_mac_address,
@@ -99,6 +99,12 @@ fn wish(action: Action, spec: &ServerSpec, asked: Option<&str>) -> String {
             crate::api::ShutdownMode::Graceful => "Graceful",
             crate::api::ShutdownMode::Forced => "Forced",
         });
+        // What a job left off is switched on at once when somebody wishes it on.
+        if action == Action::PowerOn
+            && let Some(power) = power
+        {
+            hash.text(power.as_str());
+        }
     }
     hash.finish()
 }

@@ -97,11 +97,9 @@ fn witnessed(seen: &Observation) -> Witnessed {
     Contents::witnessed(known, &seen.server)
 }
 
-/// Whether status says that a person has to confirm that what is there may be overwritten, and nobody has. An image that was
-/// adopted is spoken for by `spec.provisioning` too.
+/// Whether status says that a person has to confirm that what is there may be overwritten, and nobody has.
 fn is_word_awaited(seen: &Observation) -> bool {
-    let image = seen.shown().and_then(|status| status.image.as_ref());
-    if image.is_some_and(|image| image.adopted) || word::is_given(seen, names::CONFIRM) {
+    if word::is_given(seen, names::CONFIRM) {
         return false;
     }
     let conditions = seen.shown().map(|status| status.conditions.as_slice()).unwrap_or_default();

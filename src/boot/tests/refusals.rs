@@ -216,10 +216,7 @@ fn identified(site: &Site) {
         uuid: Some("4c4c4544-0038-5a10-8053-b4c04f584b30".into()),
         serial_number: Some("S1".into()),
     };
-    known.status = Some(crate::api::ServerStatus {
-        bmc_identity: Some(identity),
-        ..crate::api::ServerStatus::default()
-    });
+    known.status.get_or_insert_default().bmc_identity = Some(identity);
     site.cluster.put("servers/node-1", known);
 }
 
