@@ -233,7 +233,11 @@ impl Reason {
     pub const fn is_cured_by_access(self) -> bool {
         matches!(
             self,
-            Self::CredentialsInvalid | Self::CredentialsMissing | Self::TLSConfigInvalid | Self::TLSFailed
+            Self::CredentialsInvalid
+                | Self::CredentialsMissing
+                | Self::BMCPermissionDenied
+                | Self::TLSConfigInvalid
+                | Self::TLSFailed
         )
     }
 }

@@ -3,7 +3,7 @@
 use super::image::{self, ImageSync};
 use super::{Command, Observation, Work, budget, word, work};
 use crate::api::Reason;
-use crate::job::{Action, Effect, JobId, LiveJob, WaitingFor};
+use crate::job::{Action, Effect, JobId, LiveJob};
 
 /// Compares what is wanted with what is live.
 pub(super) fn settle(seen: &Observation, wanted: Option<Work>) -> Command {
@@ -93,11 +93,11 @@ fn care_for(seen: &Observation, job: &LiveJob) -> Command {
 /// Another Secret version than the last try used, or a spec that changed since then, may be the cure; and somebody may
 /// have asked for a look since then.
 fn worth_waking(seen: &Observation, job: &LiveJob) -> bool {
-    let Some(waiting_for) = job.waiting_for.filter(|_| job.problem.is_some()) else { return false };
+    let Some(problem) = job.problem.as_ref().filter(|_| job.waiting_for.is_some()) else { return false };
     let secret = seen.secret.as_ref().map(ToString::to_string);
     let new_secret = secret.is_some() && secret != job.secret_version;
     let new_spec = seen.shown().is_some_and(|status| status.observed_generation < seen.generation());
-    new_spec || seen.look_requested() || (waiting_for == WaitingFor::Credentials && new_secret)
+    new_spec || seen.look_requested() || (problem.reason.is_cured_by_access() && new_secret)
 }
 
 /// The reason that stands for a job at work.

@@ -6,14 +6,21 @@ use crate::api::{DeletionPolicy, Power, Reason};
 use crate::job::{Action, TokenKind};
 
 #[test]
-fn a_job_that_waits_for_credentials_wakes_with_a_new_secret_and_only_then() {
-    let mut seen = f::ready();
-    seen.server.spec.power = Some(Power::PoweredOff);
-    seen.server.status.as_mut().unwrap().observed_generation = seen.server.metadata.generation;
-    seen.job = Some(f::parked(&seen, Action::PowerOff, Reason::CredentialsInvalid, 1000));
-    assert!(matches!(decide(&seen).command, Command::Nothing(_)));
-    seen.secret.as_mut().unwrap().resource_version = "8".into();
-    assert!(matches!(decide(&seen).command, Command::WakeJob { .. }));
+fn a_job_that_waits_for_what_a_secret_can_cure_wakes_with_a_new_one_and_no_other_does() {
+    for (reason, wakes) in [
+        (Reason::CredentialsInvalid, true),
+        (Reason::BMCPermissionDenied, true),
+        (Reason::BMCBusy, false),
+        (Reason::Unreachable, false),
+    ] {
+        let mut seen = f::ready();
+        seen.server.spec.power = Some(Power::PoweredOff);
+        seen.server.status.as_mut().unwrap().observed_generation = seen.server.metadata.generation;
+        seen.job = Some(f::parked(&seen, Action::PowerOff, reason, 1000));
+        assert!(matches!(decide(&seen).command, Command::Nothing(_)), "{reason}");
+        seen.secret.as_mut().unwrap().resource_version = "8".into();
+        assert_eq!(matches!(decide(&seen).command, Command::WakeJob { .. }), wakes, "{reason}");
+    }
 }
 
 #[test]

@@ -247,10 +247,13 @@ impl Session {
 
     /// Counts how a login ended that did not succeed.
     pub(super) async fn failed(&self, around: &Surroundings, error: &BmcError) -> Result<(), Halt> {
-        Ok(match error.kind {
+        match error.kind {
             BmcErrorKind::Credentials => around.queue.login_refused(&self.key, &error.message).await?,
+            // The account was let in, and lacks a right.
+            BmcErrorKind::Forbidden => around.queue.end_login(&self.key, LoginEnd::Accepted).await?,
             _ => around.queue.end_login(&self.key, LoginEnd::Unanswered).await?,
-        })
+        }
+        Ok(())
     }
 
     /// The BMC at this address let us in: whatever is found there, no other address is the server's any more.

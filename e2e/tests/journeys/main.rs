@@ -17,6 +17,7 @@ mod left_off;
 mod one_reboot_per_token;
 mod other_vendor;
 mod paused;
+mod persons_word;
 mod power;
 mod priority;
 mod reverts;

@@ -25,6 +25,12 @@ pub const CASES: &[Case] = &[
     ("a server with a live job is not released", |f| still_live(f).boxed_local()),
     ("wrong credentials stop after two tries, whoever makes them", |f| two_tries(f).boxed_local()),
     ("a content that logged in before is stopped only by refusals", |f| known_content(f).boxed_local()),
+    ("a content that logged in before is tried again at growing intervals, once for all", |f| {
+        tried_again(f).boxed_local()
+    }),
+    ("a content that never logged in is tried again by a person's word alone, once for each", |f| {
+        by_word(f).boxed_local()
+    }),
     ("a job in no queue row is found and made ready", |f| swept(f).boxed_local()),
     ("the owner of a job that is in no registry is found", |f| vanished(f).boxed_local()),
     ("history is trimmed oldest first and in small pieces", |f| trimmed(f).boxed_local()),
@@ -179,6 +185,68 @@ async fn known_content(f: Fixture) {
         f.queue.end_login(&key, LoginEnd::Refused).await.unwrap();
     }
     assert_eq!(f.queue.begin_login(key).await.unwrap(), LoginLeave::Stopped);
+}
+
+/// As if so much time had passed since the last refusal.
+async fn minutes_pass(f: &Fixture, minutes: i64) {
+    let mut connection = sqlx::MySqlConnection::connect(&f.url).await.unwrap();
+    let text = "UPDATE login SET next_try_ms = next_try_ms - ?";
+    sqlx::query(text).bind(minutes * 60_000).execute(&mut connection).await.unwrap();
+}
+
+async fn tried_again(f: Fixture) {
+    let key = LoginKey { bmc: "b:443".to_owned(), secret_hash: "0".repeat(64) };
+    f.queue.begin_login(key.clone()).await.unwrap();
+    f.queue.end_login(&key, LoginEnd::Accepted).await.unwrap();
+    for said in ["the default password must be changed", "unauthorized"] {
+        f.queue.begin_login(key.clone()).await.unwrap();
+        f.queue.login_refused(&key, said).await.unwrap();
+    }
+    let refused = f.queue.refused_login(&key).await.unwrap().unwrap();
+    assert_eq!((refused.failures, refused.said.as_str()), (2, "the default password must be changed"));
+    let since = refused.since_ms.unwrap();
+    // The time until the next try grows, and each time there is one try for all who share the content.
+    for minutes in [15, 30, 60, 60] {
+        minutes_pass(&f, minutes - 1).await;
+        assert_eq!(f.queue.begin_login(key.clone()).await.unwrap(), LoginLeave::Stopped, "{minutes}");
+        minutes_pass(&f, 2).await;
+        assert_eq!(f.queue.begin_login(key.clone()).await.unwrap(), LoginLeave::Granted, "{minutes}");
+        assert_eq!(f.queue.begin_login(key.clone()).await.unwrap(), LoginLeave::Stopped, "{minutes}");
+        f.queue.login_refused(&key, "unauthorized").await.unwrap();
+    }
+    let refused = f.queue.refused_login(&key).await.unwrap().unwrap();
+    assert_eq!((refused.failures, refused.since_ms), (6, Some(since)));
+    // A try that the BMC did not answer counts for none.
+    minutes_pass(&f, 61).await;
+    assert_eq!(f.queue.begin_login(key.clone()).await.unwrap(), LoginLeave::Granted);
+    f.queue.end_login(&key, LoginEnd::Unanswered).await.unwrap();
+    minutes_pass(&f, 2).await;
+    assert_eq!(f.queue.begin_login(key.clone()).await.unwrap(), LoginLeave::Granted);
+    f.queue.end_login(&key, LoginEnd::Accepted).await.unwrap();
+    assert_eq!(f.queue.refused_login(&key).await.unwrap(), None);
+    assert_eq!(f.queue.begin_login(key.clone()).await.unwrap(), LoginLeave::Granted);
+}
+
+async fn by_word(f: Fixture) {
+    let never = LoginKey { bmc: "b:443".to_owned(), secret_hash: "0".repeat(64) };
+    let word = |text: &str| Some(text.to_owned());
+    for _ in 0..2 {
+        f.queue.begin_login(never.clone()).await.unwrap();
+        f.queue.login_refused(&never, "no").await.unwrap();
+    }
+    assert_eq!(f.queue.refused_login(&never).await.unwrap().unwrap().next_try_ms, None);
+    minutes_pass(&f, 600).await;
+    assert_eq!(f.queue.begin_login(never.clone()).await.unwrap(), LoginLeave::Stopped);
+    for text in ["one", "two"] {
+        assert_eq!(f.queue.begin_login_by(never.clone(), word(text)).await.unwrap(), LoginLeave::Granted);
+        // The same word is one try, however often its job is carried out again.
+        assert_eq!(f.queue.begin_login_by(never.clone(), word(text)).await.unwrap(), LoginLeave::Stopped);
+        f.queue.login_refused(&never, "no").await.unwrap();
+        assert_eq!(f.queue.begin_login_by(never.clone(), word(text)).await.unwrap(), LoginLeave::Stopped);
+    }
+    f.queue.begin_login_by(never.clone(), word("three")).await.unwrap();
+    f.queue.end_login(&never, LoginEnd::Accepted).await.unwrap();
+    assert_eq!(f.queue.begin_login(never).await.unwrap(), LoginLeave::Granted);
 }
 
 async fn swept(f: Fixture) {

@@ -36,6 +36,16 @@ pub const CASES: &[Case] = &[
         |f| quiet(f).boxed_local(),
     ),
     ("a job row of another release is set aside and hides nobody", |f| unknown_row(f).boxed_local()),
+    ("what another release recorded of a server is told and left as it is", |f| {
+        unknown_record(f).boxed_local()
+    }),
+    ("a job is left to another release with everything that is in it", |f| left(f).boxed_local()),
+    ("a request for a look counts as acted on with the report that came of it, and is told", |f| {
+        heeded(f).boxed_local()
+    }),
+    ("a failed installation is not forgotten for what fails or succeeds after it", |f| {
+        failure_behind(f).boxed_local()
+    }),
 ];
 
 fn asleep(after_ms: i64) -> ParkAs {
@@ -300,6 +310,114 @@ async fn quiet(f: Fixture) {
         }
     }
     assert_eq!(f.count("job_history").await, 2);
+}
+
+async fn unknown_record(f: Fixture) {
+    use sqlx::Connection as _;
+    let uid = f.server("strange").await;
+    let mut connection = sqlx::MySqlConnection::connect(&f.url).await.unwrap();
+    let contents = r#"{"Levitating":{"since_ms":1}}"#;
+    let write = "UPDATE server_state SET contents = ?";
+    sqlx::query(write).bind(contents).execute(&mut connection).await.unwrap();
+    let seen = f.queue.observe(&uid).await.unwrap();
+    let unreadable = seen.unreadable.unwrap();
+    assert_eq!((seen.known, unreadable.id), (None, None));
+    assert_eq!(unreadable.problem.reason, Reason::UnsupportedJob);
+    let message = unreadable.problem.message;
+    assert!(message.contains("contents") && message.contains("Levitating"), "{message}");
+    let kept: String =
+        sqlx::query_scalar("SELECT contents FROM server_state").fetch_one(&mut connection).await.unwrap();
+    assert_eq!(kept, contents);
+}
+
+async fn left(f: Fixture) {
+    use sqlx::Connection as _;
+    let uid = f.server("a").await;
+    f.enqueue(&uid, Action::Reboot, Lane::High).await;
+    let worker = f.worker().await;
+    let claim = f.claim_one(&worker, PlaceInQueue::Queued).await;
+    let request = StoredRequest { kind: RequestKind::ForceOff, settle_ms: 1_000 };
+    let newer = r#"{"debt":"On"}"#.to_owned();
+    let stored = f.queue.store_request(claim, request.clone(), newer.clone(), Effects::default()).await;
+    let claim = done(stored.unwrap());
+    let problem = Problem::new(Reason::UnsupportedJob, "it is of another release");
+    done(f.queue.leave(claim.clone(), problem.clone()).await.unwrap());
+    assert!(matches!(f.queue.leave(claim, problem.clone()).await.unwrap(), Fenced::Lost));
+    let job = f.queue.observe(&uid).await.unwrap().job.unwrap();
+    assert_eq!((job.problem, job.state), (Some(problem), JobState::Waiting));
+    assert!(f.queue.feed(&Default::default(), 10).await.unwrap().0.iter().any(|changed| changed.uid == uid));
+    // After its pause it is found as it was.
+    let mut connection = sqlx::MySqlConnection::connect(&f.url).await.unwrap();
+    for text in ["UPDATE job SET q_ord = 1 WHERE q_state = 3", "UPDATE queue SET ord = 1 WHERE state = 3"] {
+        sqlx::query(text).execute(&mut connection).await.unwrap();
+    }
+    assert_eq!(f.queue.wake(SITE, &[Shard(0)], 10).await.unwrap(), 1);
+    let claim = f.claim_one(&worker, PlaceInQueue::Ready).await;
+    assert_eq!((claim.request(), claim.checkpoint()), (Some(&request), newer.as_str()));
+}
+
+async fn heeded(f: Fixture) {
+    let uid = f.server("a").await;
+    let worker = f.worker().await;
+    let asked = async || {
+        let request = f.queue.observe(&uid).await.unwrap().known.unwrap().reconcile_request;
+        request.map(|request| (request.value, request.at_ms > 0))
+    };
+    let value = |value: &str, counted| Some((value.to_owned(), counted));
+    for (word, expected, told) in [
+        ("of before", value("of before", false), true),
+        ("banana", value("banana", true), true),
+        ("banana", value("banana", true), false),
+        ("", value("banana", true), false),
+    ] {
+        let version = f.version(&uid).await;
+        let id = JobId::new(now_ms(), rand::random());
+        let mut job = crate::fixture::job(&uid, Action::Inspect, Lane::Background, id);
+        job.visibility = autobuild::job::Visibility::Quiet;
+        f.queue.enqueue(job, version).await.unwrap();
+        let mut claim = f.claim_one(&worker, PlaceInQueue::Queued).await;
+        claim.has_read(word.to_owned());
+        done(f.queue.complete(claim, End { report: reading(), ..succeeded() }).await.unwrap());
+        assert_eq!(asked().await, expected, "{word:?}");
+        let (feed, _) = f.queue.feed(&Default::default(), 10).await.unwrap();
+        assert_eq!(feed.len(), usize::from(told), "{word:?}");
+        for changed in feed {
+            assert!(f.queue.acknowledge(&changed.uid, changed.version).await.unwrap());
+        }
+    }
+    // A job that is parked with a report has tried.
+    f.enqueue(&uid, Action::PowerOn, Lane::High).await;
+    let mut claim = f.claim_one(&worker, PlaceInQueue::Queued).await;
+    claim.has_read("again".to_owned());
+    let silent = Problem::new(Reason::Unreachable, "no route");
+    let how = ParkAs { report: Report::Unanswered(silent), ..asleep(60_000) };
+    done(f.queue.park(claim, how).await.unwrap());
+    assert_eq!(asked().await, value("again", true));
+}
+
+async fn failure_behind(f: Fixture) {
+    let uid = f.server("a").await;
+    let worker = f.worker().await;
+    let ends = async |action: Action, reason: Option<Reason>| {
+        f.enqueue(&uid, action, Lane::High).await;
+        let place =
+            if action.permit_class().is_some() { PlaceInQueue::QueuedBounded } else { PlaceInQueue::Queued };
+        let claim = f.claim_one(&worker, place).await;
+        let problem = reason.map(|reason| Problem::new(reason, "met"));
+        let result = if problem.is_some() { JobResult::Failed } else { JobResult::Succeeded };
+        done(f.queue.complete(claim, End { result, problem, ..succeeded() }).await.unwrap());
+        let failure = f.queue.observe(&uid).await.unwrap().known.unwrap().failure;
+        failure.map(|failure| (failure.action, failure.behind.map(|behind| behind.action)))
+    };
+    let installation = Some((Action::Inspect, Some(Action::Wipe)));
+    f.queue.set_permits(SITE, Action::Wipe.permit_class().unwrap(), 1).await.unwrap();
+    assert_eq!(ends(Action::Wipe, Some(Reason::InstallFailed)).await, Some((Action::Wipe, None)));
+    assert_eq!(ends(Action::Inspect, Some(Reason::IdentityMismatch)).await, installation);
+    assert_eq!(ends(Action::Inspect, None).await, Some((Action::Wipe, None)));
+    let power = Some((Action::PowerOn, Some(Action::Wipe)));
+    assert_eq!(ends(Action::PowerOn, Some(Reason::RequestRefused)).await, power);
+    assert_eq!(ends(Action::PowerOn, None).await, Some((Action::Wipe, None)));
+    assert_eq!(ends(Action::Wipe, None).await, None);
 }
 
 async fn unknown_row(f: Fixture) {
