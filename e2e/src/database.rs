@@ -6,6 +6,7 @@ mod mariadb;
 mod mysql;
 mod replica;
 mod server;
+mod users;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,6 +20,7 @@ use crate::wait::say;
 use crate::{given, paths};
 pub use replica::Pair;
 pub use server::{SOCKET_LINK, Server, Special};
+pub use users::Users;
 
 /// Which database engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -23,7 +23,7 @@ use sqlx::mysql::MySqlPoolOptions;
 
 use crate::autobuild::{Autobuild, Running};
 use crate::control_plane::ControlPlane;
-use crate::database::{Database, Engine};
+use crate::database::{Database, Engine, Users};
 use crate::kubectl::Kubectl;
 use crate::paths;
 use crate::process::Lifetime;
@@ -75,6 +75,8 @@ pub struct Fleet {
     namespace: String,
     dir: PathBuf,
     database_url: String,
+    /// Where the schema is the fleet's own.
+    users: Option<Users>,
     autobuild: Autobuild,
     bmcs: Bmcs,
     records: Records,
@@ -93,15 +95,23 @@ impl Fleet {
     /// As laid out.
     pub async fn with(layout: Layout) -> Result<Self> {
         let cluster = Cluster::shared().await?;
-        let database_url = match layout.database_url {
-            Some(url) => url,
-            None => Database::shared(Engine::from_env()?).await?.unique_schema("fleet").await?,
+        let (own, database_url) = match layout.database_url {
+            Some(url) => (None, url),
+            None => {
+                let database = Database::shared(Engine::from_env()?).await?;
+                (Some(database), database.unique_schema("fleet").await?)
+            }
         };
         let namespace = cluster.namespace("fleet").await?;
         let dir = paths::private(&namespace)?;
         std::fs::write(dir.join("login.key"), uuid::Uuid::new_v4().simple().to_string().repeat(2))?;
         let autobuild = Autobuild::new(&dir, Lifetime::WithParent)?;
         autobuild.migrate(&database_url).await?;
+        // One that the user named may give no rights.
+        let users = match own.filter(|database| database.is_own()) {
+            Some(database) => Some(database.users(&database_url).await?),
+            None => None,
+        };
         let username = format!("user-{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
         // Characters that look different in a URL: a password that is written anywhere is found in every form.
         let password = format!("canary?{}&/+", uuid::Uuid::new_v4().simple());
@@ -115,6 +125,7 @@ impl Fleet {
             namespace,
             dir,
             database_url,
+            users,
             autobuild,
             bmcs,
             records: Records::new(pool),
@@ -241,7 +252,9 @@ impl Fleet {
         env: &[(&str, &str)],
     ) -> Result<Running> {
         let kubeconfig = kubeconfig.to_str().context("the path of the kubeconfig is not UTF-8")?;
-        let mut all = vec![("DATABASE_URL", self.database_url.as_str()), ("KUBECONFIG", kubeconfig)];
+        let own = self.users.as_ref().and_then(|users| users.of(flags.subcommand()));
+        let database_url = own.unwrap_or(&self.database_url);
+        let mut all = vec![("DATABASE_URL", database_url), ("KUBECONFIG", kubeconfig)];
         all.extend(env);
         let args = flags.args();
         let args: Vec<&str> = args.iter().map(String::as_str).collect();

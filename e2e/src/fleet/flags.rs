@@ -13,6 +13,11 @@ impl Flags {
         Self { subcommand, all: Vec::new() }
     }
 
+    /// The subcommand.
+    pub fn subcommand(&self) -> &'static str {
+        self.subcommand
+    }
+
     /// Sets a flag; a value that it had before is gone.
     #[must_use]
     pub fn set(self, flag: &str, value: impl Into<String>) -> Self {
