@@ -100,7 +100,12 @@ impl World {
         let waits = decision.recheck_after_ms.is_some()
             || !matches!(decision.command, Command::Nothing(_))
             || !super::debt::can_be_paid(&self.seen);
-        assert!(at_work || reads_on || (says("Stalled") && waits), "{debt:?} {decision:?} {shown:#?}");
+        // Before it is let go it is switched on, with the pause between two tries.
+        let first = decision.command == Command::Nothing(Reason::PoweringOn);
+        assert!(
+            at_work || reads_on || ((says("Stalled") || first) && waits),
+            "{debt:?} {decision:?} {shown:#?}"
+        );
     }
 
     fn apply(&mut self, command: &Command) {
