@@ -17,6 +17,7 @@ mod crash;
 mod cut_off;
 mod disk;
 mod judge;
+mod mutations;
 mod poison;
 mod priority;
 mod register;
