@@ -73,6 +73,8 @@ mod property_test;
 #[cfg(test)]
 mod property_world;
 #[cfg(test)]
+mod read_elsewhere_test;
+#[cfg(test)]
 mod situation_test;
 #[cfg(test)]
 mod witness_test;

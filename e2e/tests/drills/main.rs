@@ -18,6 +18,7 @@ mod cut_off;
 mod debts;
 mod disk;
 mod judge;
+mod mutations;
 mod poison;
 mod priority;
 mod register;

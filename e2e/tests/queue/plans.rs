@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use autobuild::api::Reason;
+use autobuild::api::{Mac, Reason};
 use autobuild::job::{
     Action, BootPurpose, InstallProgress, JobId, Lane, PermitClass, Problem, RequestKind, ServerUid, Step,
     StoredRequest, TokenValue, WaitingFor,
 };
 use autobuild::queue::{
-    BmcKey, CallHome, Claim, Claimant, ContentsAfter, Effects, Front, LeaseWatch, MachineKey, NewBootSession,
-    Newcomer, ParkAs, Past, Report, Room, Served,
+    BmcKey, CallHome, CardOwner, Claim, Claimant, ContentsAfter, Effects, Front, LeaseWatch, MachineKey,
+    NewBootSession, Newcomer, ParkAs, Past, Queue, Report, Room, Served,
 };
 use autobuild::shard::Shard;
 use e2e::database::{Database, Engine};
@@ -115,6 +115,22 @@ async fn logged(connection: &mut MySqlConnection) -> BTreeMap<String, String> {
     statements
 }
 
+fn number(servers: &[ServerUid], uid: &ServerUid) -> usize {
+    servers.iter().position(|one| one == uid).unwrap_or_default()
+}
+
+/// Claims cards as a BMC tells of them, looks for one, and lets go of the addresses before.
+async fn cards(queue: &Queue, uid: &ServerUid, number: usize) {
+    let who = CardOwner { uid: uid.clone(), namespace: "ns".into(), name: uid.0.clone() };
+    let card = |bay: usize| format!("52:54:{:02x}:00:00:{bay:02x}", number % 256).parse::<Mac>().unwrap();
+    for told in [vec![card(1), card(2)], vec![card(1)]] {
+        queue.claim_cards(who.clone(), &told).await.unwrap();
+    }
+    queue.claim_wished_card(who.clone(), &card(3)).await.unwrap();
+    queue.card_claim(&who, "52:54:00:00:00:01").await.unwrap();
+    queue.leave_addresses(uid, identity(uid)).await.unwrap();
+}
+
 async fn enqueue(f: &Fixture, servers: &[ServerUid], action: Action, shard: Shard) {
     let all = servers.iter().map(async |uid| {
         let version = f.version(uid).await;
@@ -177,6 +193,7 @@ async fn workload(f: &Fixture, count: usize) {
             for _ in 0..2 {
                 queue.claim_identity(claimant(uid), identity(uid), Some(machine(uid))).await.unwrap();
             }
+            cards(queue, uid, number(&servers, uid)).await;
         }
         let off = StoredRequest { kind: RequestKind::ForceOff, settle_ms: 1 };
         let claims = join_all(claims.into_iter().map(async |claim| {

@@ -1,0 +1,198 @@
+//! One thing of a converged fleet is changed by a hand that must not: a row of the database, a label, status, what is said of a
+//! Secret. No machine is switched, installed or erased for that. What was changed is ignored, healed or told.
+//!
+//! Every machine gets one change at a time, all of them at once; before the next one its rows are as they were.
+
+mod objects;
+mod rows;
+
+use anyhow::{Context as _, Result, ensure};
+use autobuild::api::condition::ConditionType;
+use autobuild::api::{Phase, Server};
+use e2e::fleet::{BootFiles, Fleet, Layout, QUICK_INSTALLS, truth};
+use e2e::wait::say;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom as _;
+use rand::{Rng as _, SeedableRng as _};
+use serde_json::json;
+
+use crate::steps::systems;
+use objects::Edit;
+use rows::{Change, Tables};
+
+/// How a machine of the fleet is declared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Decommissioned,
+    Installed,
+    Adopted,
+    Off,
+    Plain,
+}
+
+impl Kind {
+    /// The first one's life has ended; of the others there are some of each.
+    fn of(number: usize) -> Self {
+        match number {
+            0 => Self::Decommissioned,
+            number => [Self::Installed, Self::Adopted, Self::Off, Self::Plain][number % 4],
+        }
+    }
+}
+
+fn at_rest(server: &Server) -> bool {
+    let status = server.status.as_ref();
+    truth(server, ConditionType::Ready) == Some("True")
+        && status.is_some_and(|status| {
+            status.job.is_none() && status.observed_generation == server.metadata.generation
+        })
+}
+
+/// A fleet in which nothing is left to do.
+async fn converged(fleet: &Fleet, names: &[String]) -> Result<()> {
+    for (number, name) in names.iter().enumerate() {
+        let spec = match Kind::of(number) {
+            Kind::Decommissioned => json!({ "image": { "name": "debian-12" }, "power": "PoweredOn" }),
+            Kind::Installed => json!({ "image": { "name": "debian-12" }, "power": "PoweredOn" }),
+            Kind::Adopted => json!({ "image": { "name": "debian-12" }, "provisioning": "Adopt" }),
+            Kind::Off => json!({ "power": "PoweredOff" }),
+            Kind::Plain => json!({}),
+        };
+        // Blank machines are built without a word.
+        let blank = matches!(Kind::of(number), Kind::Decommissioned | Kind::Installed | Kind::Off);
+        fleet.bmcs().press(name, if blank { "Off" } else { "On" }).await?;
+        fleet.declare(name, spec).await?;
+    }
+    for (number, name) in names.iter().enumerate() {
+        fleet.shown().until(name, "at rest", at_rest).await?;
+        match Kind::of(number) {
+            Kind::Decommissioned => {
+                let uid = fleet.get(name).await?.metadata.uid.context("no uid")?;
+                let confirmed = json!({ "metadata": { "annotations": { "autobuild.dev/confirm": uid } },
+                    "spec": { "lifecycle": "Decommissioned" } });
+                objects::merge(fleet, name, &confirmed).await?;
+            }
+            Kind::Installed => {
+                fleet.change(name, json!({ "reimageToken": "one", "rebootToken": "one" })).await?;
+            }
+            Kind::Plain => {
+                fleet.change(name, json!({ "rebootToken": "one" })).await?;
+            }
+            Kind::Adopted | Kind::Off => {}
+        }
+    }
+    for (number, name) in names.iter().enumerate() {
+        let ended = |server: &Server| {
+            at_rest(server)
+                && (Kind::of(number) != Kind::Decommissioned
+                    || server.status.as_ref().and_then(|status| status.phase) == Some(Phase::Decommissioned))
+        };
+        fleet.shown().until(name, "at rest again", ended).await?;
+    }
+    Ok(())
+}
+
+/// What must not change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Machine {
+    asked: usize,
+    power: String,
+    disk: String,
+    installs: u64,
+}
+
+async fn machine(fleet: &Fleet, name: &str) -> Result<Machine> {
+    Ok(Machine {
+        asked: fleet.bmcs().changes(name).await?.len(),
+        power: fleet.bmcs().power(name).await?,
+        disk: fleet.disk(name).await?,
+        installs: fleet.installs(name).await?,
+    })
+}
+
+/// One thing that is done to one machine.
+#[derive(Debug, Clone)]
+enum Mutation {
+    Row(Change),
+    Object(Edit),
+}
+
+/// Runs `batches` batches over a fleet of that size.
+async fn no_harm(size: usize, batches: usize, seed: u64) -> Result<()> {
+    say(format!("seed {seed}"));
+    let mut random = StdRng::seed_from_u64(seed);
+    let fleet = Fleet::with(Layout::new(size as u32).emulator(QUICK_INSTALLS)).await?;
+    let files = BootFiles::serve().await?;
+    fleet.image("debian-12", &files, &[]).await?;
+    fleet.image("wipe", &files, &[]).await?;
+    let _boot = fleet.boot("boot", &files).await?;
+    let flags = fleet.controller_flags().set("--inspect-period", "2s");
+    let controller = fleet.controller_with("controller", &flags, &[]).await?;
+    let worker = fleet.worker("worker").await?;
+    let names = systems(size);
+    converged(&fleet, &names).await?;
+    let mut tables = Tables::read(fleet.records().pool()).await?;
+    let mut uids = Vec::new();
+    let mut before = Vec::new();
+    for name in &names {
+        uids.push(fleet.get(name).await?.metadata.uid.context("no uid")?);
+        before.push(machine(&fleet, name).await?);
+    }
+    tables.keep(&uids).await?;
+    let mut harmed = Vec::new();
+    for batch in 0..batches {
+        let mut done = Vec::new();
+        for (name, uid) in names.iter().zip(&uids) {
+            let mutation = if random.random_ratio(1, 5) {
+                Mutation::Object(Edit::ALL.choose(&mut random).copied().context("no edits")?)
+            } else {
+                Mutation::Row(tables.change(uid, &mut random)?)
+            };
+            match &mutation {
+                Mutation::Row(change) => tables.apply(change).await?,
+                Mutation::Object(edit) => edit.apply(&fleet, name, &mut random).await?,
+            }
+            done.push(mutation);
+        }
+        // Everybody had the occasion to act on it: the controller decided, and whoever is looked at was looked at.
+        tables.wait_for_looks(&uids).await?;
+        for ((name, mutation), before) in names.iter().zip(&done).zip(&before) {
+            let now = machine(&fleet, name).await?;
+            if now != *before {
+                harmed.push(format!("batch {batch}: {name}: {mutation:?}: {before:?} became {now:?}"));
+            }
+        }
+        ensure!(harmed.is_empty(), "{harmed:#?}");
+        ensure!(
+            controller.process().ended()?.is_none() && worker.process().ended()?.is_none(),
+            "a process ended"
+        );
+        tables.restore(&uids).await?;
+        for name in &names {
+            objects::restore(&fleet, name).await?;
+        }
+        for (name, mutation) in names.iter().zip(&done) {
+            fleet
+                .shown()
+                .until(name, "at rest after its rows are back", at_rest)
+                .await
+                .with_context(|| format!("batch {batch}: {mutation:?}"))?;
+        }
+    }
+    for (name, before) in names.iter().zip(&before) {
+        let now = machine(&fleet, name).await?;
+        ensure!(now == *before, "{name}: {before:?} became {now:?}");
+    }
+    fleet.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_one_row_or_object_is_changed_to_no_machine_is_harmed() {
+    no_harm(9, 6, 20_261_129).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a long drill: make soak"]
+async fn whatever_many_rows_and_objects_are_changed_to_no_machine_is_harmed() {
+    no_harm(30, 60, rand::random()).await.unwrap();
+}

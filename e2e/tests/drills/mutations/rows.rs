@@ -1,0 +1,357 @@
+//! Changes of one row of the database, and how they are taken back.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use anyhow::{Context as _, Result};
+use e2e::fleet::LIMIT;
+use e2e::wait::{Look, wait_for};
+use rand::Rng as _;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom as _;
+use sqlx::{AssertSqlSafe, MySqlPool, Row as _};
+
+/// What is decided by others than the database alone only later: see the list of what a forged row can do in SECURITY.md.
+const NOT_YET: [(&str, &str); 2] = [("server_state", "contents"), ("machine", "contents")];
+
+/// The tables with rows of one server each, in the order of their locks.
+const TABLES: [&str; 4] = ["server_state", "inventory", "machine", "bmc_claim"];
+
+/// A column.
+#[derive(Debug, Clone)]
+struct Column {
+    name: String,
+    is_nullable: bool,
+    is_number: bool,
+    default: Option<String>,
+    longest: i64,
+}
+
+/// A row: its values by column, as text.
+type Values = BTreeMap<String, Option<String>>;
+
+/// What is done to a row.
+#[derive(Debug, Clone)]
+pub(super) enum Change {
+    /// One column gets another value.
+    Set {
+        table: &'static str,
+        uid: String,
+        of: Values,
+        column: String,
+        value: Option<String>,
+        how: &'static str,
+    },
+    /// The row goes.
+    Delete { table: &'static str, uid: String, of: Values },
+    /// A job that nobody enqueued.
+    Job { uid: String, action: &'static str, intent: String, step: &'static str, begun: bool },
+}
+
+/// The database of a fleet at rest.
+pub(super) struct Tables {
+    pool: MySqlPool,
+    columns: BTreeMap<&'static str, Vec<Column>>,
+    kept: BTreeMap<String, Vec<(&'static str, Values)>>,
+}
+
+impl Tables {
+    pub(super) async fn read(pool: &MySqlPool) -> Result<Self> {
+        let mut columns = BTreeMap::new();
+        for table in TABLES {
+            let rows = sqlx::query(
+                "SELECT CAST(column_name AS CHAR) AS name, CAST(is_nullable AS CHAR) AS nullable, CAST(data_type AS CHAR) AS kind, \
+                 CAST(column_default AS CHAR) AS preset, CAST(COALESCE(character_maximum_length, 20) AS SIGNED) AS longest \
+                 FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = ?",
+            )
+            .bind(table)
+            .fetch_all(pool)
+            .await?;
+            let mut all = Vec::with_capacity(rows.len());
+            for row in rows {
+                let kind: String = row.try_get("kind")?;
+                all.push(Column {
+                    name: row.try_get("name")?,
+                    is_nullable: row.try_get::<String, _>("nullable")? == "YES",
+                    is_number: kind.contains("int"),
+                    default: row.try_get("preset")?,
+                    longest: row.try_get("longest")?,
+                });
+            }
+            columns.insert(table, all);
+        }
+        Ok(Self { pool: pool.clone(), columns, kept: BTreeMap::new() })
+    }
+
+    /// Remembers the rows of these servers.
+    pub(super) async fn keep(&mut self, uids: &[String]) -> Result<()> {
+        for uid in uids {
+            let mut rows = Vec::new();
+            for table in TABLES {
+                for values in self.rows(table, uid).await? {
+                    rows.push((table, values));
+                }
+            }
+            self.kept.insert(uid.clone(), rows);
+        }
+        Ok(())
+    }
+
+    async fn rows(&self, table: &'static str, uid: &str) -> Result<Vec<Values>> {
+        let columns = &self.columns[table];
+        let selected: Vec<String> = columns
+            .iter()
+            .map(|column| format!("CONVERT(`{0}` USING utf8mb4) AS `{0}`", column.name))
+            .collect();
+        let text = format!("SELECT {} FROM {table} WHERE server_uid = ?", selected.join(", "));
+        let rows = sqlx::query(AssertSqlSafe(text)).bind(uid).fetch_all(&self.pool).await?;
+        rows.iter()
+            .map(|row| {
+                columns
+                    .iter()
+                    .map(|column| {
+                        Ok::<_, anyhow::Error>((
+                            column.name.clone(),
+                            row.try_get::<Option<String>, _>(column.name.as_str())?,
+                        ))
+                    })
+                    .collect()
+            })
+            .collect()
+    }
+
+    /// One change of one row of this server.
+    pub(super) fn change(&self, uid: &str, random: &mut StdRng) -> Result<Change> {
+        let rows = self.kept.get(uid).context("rows of no server")?;
+        let (table, of) = rows.choose(random).context("no rows")?;
+        let table = *table;
+        match random.random_range(0..12) {
+            0 => return Ok(Change::Delete { table, uid: uid.to_owned(), of: of.clone() }),
+            1 | 2 => return Ok(self.job(uid, random)),
+            _ => {}
+        }
+        let columns: Vec<&Column> = self.columns[table]
+            .iter()
+            .filter(|column| !NOT_YET.contains(&(table, column.name.as_str())))
+            .collect();
+        let column = columns.choose(random).context("no columns")?;
+        let (how, value) = self.value(table, column, random);
+        let (uid, column) = (uid.to_owned(), column.name.clone());
+        Ok(Change::Set { table, uid, of: of.clone(), column, value, how })
+    }
+
+    fn value(&self, table: &str, column: &Column, random: &mut StdRng) -> (&'static str, Option<String>) {
+        let others: Vec<&Option<String>> = self
+            .kept
+            .values()
+            .flatten()
+            .filter(|(of, _)| *of == table)
+            .filter_map(|(_, values)| values.get(&column.name))
+            .collect();
+        match random.random_range(0..4) {
+            0 if column.is_nullable => ("null", None),
+            0 | 1 => {
+                let empty = if column.is_number { "0" } else { "" };
+                (
+                    "default",
+                    Some(
+                        column
+                            .default
+                            .clone()
+                            .filter(|text| text != "NULL")
+                            .unwrap_or_else(|| empty.to_owned()),
+                    ),
+                )
+            }
+            2 => ("another's", others.choose(random).map(|value| (*value).clone()).unwrap_or_default()),
+            _ if column.is_number => ("random", Some(random.random_range(0..1_000_i64).to_string())),
+            _ => {
+                let length = random.random_range(1..=column.longest.clamp(1, 40));
+                let letter = |_| char::from(random.random_range(b'a'..=b'z'));
+                ("random", Some((0..length).map(letter).collect()))
+            }
+        }
+    }
+
+    /// A forged job, with the intent of one that ended where there is one.
+    fn job(&self, uid: &str, random: &mut StdRng) -> Change {
+        let steps = [
+            ("Reimage", "SetBootOverride"),
+            ("Wipe", "SetBootOverride"),
+            ("Decommission", "SetBootOverride"),
+            ("PowerOff", "Off"),
+            ("PowerOn", "On"),
+            ("Reboot", "Off"),
+            ("Reimage", "On"),
+            ("Levitate", "Up"),
+        ];
+        let (action, step) = steps.choose(random).copied().unwrap_or(steps[0]);
+        let intents: Vec<String> = self
+            .kept
+            .get(uid)
+            .into_iter()
+            .flatten()
+            .filter_map(|(_, values)| values.get("last_job")?.as_deref())
+            .filter_map(|text| {
+                serde_json::from_str::<serde_json::Value>(text).ok()?["intent"].as_str().map(str::to_owned)
+            })
+            .collect();
+        let intent = intents.choose(random).cloned().unwrap_or_else(|| "f".repeat(64));
+        Change::Job { uid: uid.to_owned(), action, intent, step, begun: false }
+    }
+
+    pub(super) async fn apply(&self, change: &Change) -> Result<()> {
+        // What the database itself refuses is no change.
+        let _ = match change {
+            Change::Set { table, uid, of, column, value, .. } => {
+                let (condition, keys) = key(table, uid, of);
+                let text = format!("UPDATE {table} SET `{column}` = ? WHERE {condition}");
+                let mut query = sqlx::query(AssertSqlSafe(text)).bind(value);
+                for key in keys {
+                    query = query.bind(key);
+                }
+                query.execute(&self.pool).await
+            }
+            Change::Delete { table, uid, of } => {
+                let (condition, keys) = key(table, uid, of);
+                let text = format!("DELETE FROM {table} WHERE {condition}");
+                let mut query = sqlx::query(AssertSqlSafe(text));
+                for key in keys {
+                    query = query.bind(key);
+                }
+                query.execute(&self.pool).await
+            }
+            Change::Job { uid, action, intent, step, begun } => {
+                self.forge(uid, action, intent, step, *begun).await?;
+                return Ok(());
+            }
+        };
+        Ok(())
+    }
+
+    async fn forge(&self, uid: &str, action: &str, intent: &str, step: &str, begun: bool) -> Result<()> {
+        let state = self.kept[uid].iter().find(|(table, _)| *table == "server_state");
+        let Some((_, state)) = state else { return Ok(()) };
+        let mut transaction = self.pool.begin().await?;
+        // Its age and the time of its enqueue are those of this moment, as a forger would have them.
+        let job = sqlx::query(
+            "INSERT INTO job (server_uid, id, namespace, name, site, shard, action, lane, order_ms, q_state, q_ord, intent, cause, \
+             quiet, step, checkpoint, request_stored, requester, enqueued_at_ms) VALUES (?, ?, ?, ?, 'default', 0, ?, 0, 1, 0, 1, ?, \
+             ?, 0, ?, '', ?, 'nobody', CAST(UNIX_TIMESTAMP() * 1000 AS SIGNED))",
+        )
+        .bind(uid)
+        .bind(rand::random::<u32>())
+        .bind(&state["namespace"])
+        .bind(&state["name"])
+        .bind(action)
+        .bind(intent)
+        .bind("c".repeat(64))
+        .bind(step)
+        .bind(begun)
+        .execute(&mut *transaction)
+        .await;
+        // A look is under way right now.
+        if job.is_err() {
+            return Ok(());
+        }
+        sqlx::query(
+            "INSERT INTO queue (site, shard, state, ord, id, server_uid) SELECT site, shard, q_state, q_ord, id, server_uid FROM job \
+             WHERE server_uid = ?",
+        )
+        .bind(uid)
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Waits until each machine was looked at twice since now, or its job is one that nobody here works on, or nothing of it is
+    /// looked at any more.
+    pub(super) async fn wait_for_looks(&self, uids: &[String]) -> Result<()> {
+        let begun = std::time::Instant::now();
+        let text = "SELECT COALESCE(MAX(last_try_ms), 0) FROM server_state WHERE server_uid = ?";
+        let looks: Mutex<BTreeMap<&String, (i64, u32)>> = Mutex::default();
+        wait_for("two looks at each machine", LIMIT, async || {
+            let mut waiting = 0;
+            for uid in uids {
+                let now: i64 = sqlx::query_scalar(text).bind(uid).fetch_one(&self.pool).await?;
+                let mut looks = looks.lock().unwrap();
+                let (last, count) = looks.entry(uid).or_insert((now, 0));
+                if *last != now {
+                    (*last, *count) = (now, *count + 1);
+                }
+                waiting += u32::from(*count < 2);
+            }
+            // What stands still for a reason is not looked at; so is what has no row.
+            let patient = begun.elapsed() < std::time::Duration::from_secs(6);
+            Ok(if waiting > 0 && patient {
+                Look::NotYet(format!("{waiting} not yet"))
+            } else {
+                Look::Holds(())
+            })
+        })
+        .await
+    }
+
+    /// Puts the rows of these servers back as they were.
+    pub(super) async fn restore(&self, uids: &[String]) -> Result<()> {
+        for uid in uids {
+            wait_for("the rows are back", LIMIT, async || {
+                Ok(match self.restore_one(uid).await {
+                    Ok(()) => Look::Holds(()),
+                    Err(error) => Look::NotYet(format!("{error:#}")),
+                })
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    async fn restore_one(&self, uid: &str) -> Result<()> {
+        let kept = &self.kept[uid];
+        let mut transaction = self.pool.begin().await?;
+        for text in [
+            "DELETE queue FROM queue JOIN job ON job.server_uid = queue.server_uid WHERE job.server_uid = ?",
+            "DELETE FROM queue WHERE server_uid = ?",
+            "DELETE FROM job WHERE server_uid = ?",
+            "DELETE FROM boot_session WHERE server_uid = ?",
+        ] {
+            sqlx::query(text).bind(uid).execute(&mut *transaction).await?;
+        }
+        for table in TABLES {
+            let text = format!("DELETE FROM {table} WHERE server_uid = ?");
+            sqlx::query(AssertSqlSafe(text)).bind(uid).execute(&mut *transaction).await?;
+        }
+        for (table, values) in kept {
+            let names: Vec<String> = values.keys().map(|name| format!("`{name}`")).collect();
+            let marks = vec!["?"; names.len()].join(", ");
+            let text = format!("REPLACE INTO {table} ({}) VALUES ({marks})", names.join(", "));
+            let mut query = sqlx::query(AssertSqlSafe(text));
+            for value in values.values() {
+                query = query.bind(value);
+            }
+            query.execute(&mut *transaction).await?;
+        }
+        // Newer than whatever was decided on meanwhile, and to be shown.
+        sqlx::query(
+            "UPDATE server_state SET version = version + 1000000, changed_at_ms = 1 WHERE server_uid = ?",
+        )
+        .bind(uid)
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+}
+
+/// Which row: by the server and by what else its key has.
+fn key<'a>(table: &str, uid: &'a str, of: &'a Values) -> (&'static str, Vec<&'a str>) {
+    let value = |name: &str| of.get(name).and_then(Option::as_deref).unwrap_or_default();
+    match table {
+        "bmc_claim" => {
+            ("server_uid = ? AND host = ? AND bmc_system = ?", vec![uid, value("host"), value("bmc_system")])
+        }
+        "machine" => ("server_uid = ? AND identity = ?", vec![uid, value("identity")]),
+        _ => ("server_uid = ?", vec![uid]),
+    }
+}
