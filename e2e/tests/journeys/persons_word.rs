@@ -113,7 +113,10 @@ async fn forge(fleet: &Fleet, server: &Server, mac: &str, digest: &str) -> Resul
          VALUES ('{uid}', 77, '{}', '{name}', '{mac}', 'debian-12', '{digest}', 'Install')",
         fleet.namespace()
     );
-    for text in [job, session] {
+    let place = format!(
+        "INSERT INTO queue (site, shard, state, ord, id, server_uid) VALUES ('nowhere', 0, 3, 9999999999999, 77, '{uid}')"
+    );
+    for text in [place, job, session] {
         sqlx::query(sqlx::AssertSqlSafe(text)).execute(fleet.records().pool()).await?;
     }
     Ok(())
