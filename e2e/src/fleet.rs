@@ -95,12 +95,11 @@ impl Fleet {
     /// As laid out.
     pub async fn with(layout: Layout) -> Result<Self> {
         let cluster = Cluster::shared().await?;
-        let (own, database_url) = match layout.database_url {
-            Some(url) => (None, url),
-            None => {
-                let database = Database::shared(Engine::from_env()?).await?;
-                (Some(database), database.unique_schema("fleet").await?)
-            }
+        let (own, database_url) = if let Some(url) = layout.database_url {
+            (None, url)
+        } else {
+            let database = Database::shared(Engine::from_env()?).await?;
+            (Some(database), database.unique_schema("fleet").await?)
         };
         let namespace = cluster.namespace("fleet").await?;
         let dir = paths::private(&namespace)?;

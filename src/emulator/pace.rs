@@ -19,7 +19,8 @@ impl Pace {
 
     /// How long a system takes for the request of this number: the same in every run.
     pub(super) fn of(self, seed: u64, system: &str, seq: u64) -> Duration {
-        let spread = u64::try_from((self.longest - self.shortest).as_millis()).unwrap_or(u64::MAX);
+        let spread =
+            u64::try_from(self.longest.saturating_sub(self.shortest).as_millis()).unwrap_or(u64::MAX);
         self.shortest + Duration::from_millis(draw(seed, system, &[seq], spread.saturating_add(1)))
     }
 }

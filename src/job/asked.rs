@@ -86,8 +86,8 @@ impl Asked<'_> {
         if matches!(self.contents, Some(Contents::Decommissioned { .. })) {
             return Some(Objection::LifeEnded);
         }
-        let pauses = *stage != Stage::Begun && server.spec.paused == Some(true);
-        let paused = || pauses.then_some(Objection::Paused);
+        let stops = *stage != Stage::Begun && server.spec.paused == Some(true);
+        let paused = || stops.then_some(Objection::Paused);
         let word = || match stage {
             Stage::First => self.word_missing().map(Objection::Unconfirmed),
             Stage::Again | Stage::Begun => None,

@@ -29,8 +29,8 @@ impl Row {
     }
 }
 
-fn image(name: &str, origin: Origin) -> Option<Contents> {
-    Some(Contents::Image(InstalledImage { name: name.into(), digest: "sha256:0".into(), at_ms: 1, origin }))
+fn image(name: &str, origin: Origin) -> Contents {
+    Contents::Image(InstalledImage { name: name.into(), digest: "sha256:0".into(), at_ms: 1, origin })
 }
 
 pub(crate) fn wishes_image(server: &mut Server) {
@@ -67,19 +67,19 @@ pub(crate) fn rows() -> Vec<Row> {
         |what, wish, contents, expected| Row { what, action: Action::Reimage, wish, contents, expected };
     let build =
         |what, wish, contents, expected| Row { what, action: Action::Build, wish, contents, expected };
-    let ours = || image("old", Origin::Installed);
+    let ours = || Some(image("old", Origin::Installed));
     let end = |what, wish, expected| Row {
         what,
         action: Action::Decommission,
         wish,
-        contents: image("old", Origin::Installed),
+        contents: Some(image("old", Origin::Installed)),
         expected,
     };
     let wipe = |what, wish, expected| Row {
         what,
         action: Action::Wipe,
         wish,
-        contents: image("old", Origin::Installed),
+        contents: Some(image("old", Origin::Installed)),
         expected,
     };
     let life_ended = || Some(Contents::Decommissioned { since_ms: 1 });
@@ -142,7 +142,7 @@ pub(crate) fn rows() -> Vec<Row> {
         install(
             "what was adopted is to be replaced, and nobody wrote Install",
             wishes_image,
-            image("old", Origin::Adopted),
+            Some(image("old", Origin::Adopted)),
             word(Reason::ConfirmBuild),
         ),
         install(
@@ -151,7 +151,7 @@ pub(crate) fn rows() -> Vec<Row> {
                 wishes_image(s);
                 confirms(s);
             },
-            image("old", Origin::Adopted),
+            Some(image("old", Origin::Adopted)),
             [None; 3],
         ),
         install(
@@ -160,7 +160,7 @@ pub(crate) fn rows() -> Vec<Row> {
                 wishes_image(s);
                 provisioning_is_written(s);
             },
-            image("old", Origin::Adopted),
+            Some(image("old", Origin::Adopted)),
             [None; 3],
         ),
         build(

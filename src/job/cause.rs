@@ -199,7 +199,7 @@ mod tests {
             ("bmc.credentialsRef", "PL", |s| s.bmc.credentials_ref.name = "b".into()),
             // How a certificate is judged decides whether the BMC can be spoken to at all, and a look shows it.
             ("bmc.tls", "L", |s| {
-                s.bmc.tls = Some(BmcTls { verify: Some(TlsVerify::Disabled), ..BmcTls::default() })
+                s.bmc.tls = Some(BmcTls { verify: Some(TlsVerify::Disabled), ..BmcTls::default() });
             }),
             // What ends a life is another wish with another intent.
             ("lifecycle", "", |s| s.lifecycle = Lifecycle::Decommissioned),

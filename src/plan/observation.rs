@@ -149,13 +149,11 @@ impl Observation {
 
     /// Whether what came through `through` came from where spec says that the BMC is.
     fn belongs(&self, through: Option<&ReadThrough>) -> bool {
-        match through {
-            Some(through) => *through == ReadThrough::of(&self.spec().bmc),
-            None => {
-                let claimed = self.known.as_ref().and_then(|known| known.claimed_address.as_deref());
-                claimed.is_none_or(|claimed| claimed == self.address())
-            }
+        if let Some(through) = through {
+            return *through == ReadThrough::of(&self.spec().bmc);
         }
+        let claimed = self.known.as_ref().and_then(|known| known.claimed_address.as_deref());
+        claimed.is_none_or(|claimed| claimed == self.address())
     }
 
     /// The last good reading, if it came from where spec says that the BMC is: what was read through another address or login

@@ -80,7 +80,7 @@ fn nothing_but_an_on_or_a_wish_for_off_ends_what_is_owed() {
     for at_once in [
         change(left_off(), |seen| {
             seen.server.metadata.annotations =
-                Some([("autobuild.dev/reconcile-requested-at".into(), "x".into())].into())
+                Some([("autobuild.dev/reconcile-requested-at".into(), "x".into())].into());
         }),
         change(left_off(), |seen| f::known(seen).last_good_read_ms = Some(f::NOW_MS)),
         change(left_off(), |seen| seen.now_ms += 31_000),

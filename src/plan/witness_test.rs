@@ -68,7 +68,7 @@ fn at_rest() -> Vec<(&'static str, Observation)> {
     let mut somebodys = with_image(Contents::Foreign { since_ms: INSTALLED_MS });
     f::known(&mut somebodys).reading = Some(f::reading(PowerState::PoweredOff));
     let taken_over = with_image(Contents::Image(image("z", INSTALLED_MS, Origin::TakenOver)));
-    [
+    vec![
         ("installed", installed()),
         ("with tokens", tokens),
         ("back at a token of long ago", returned),
@@ -80,8 +80,9 @@ fn at_rest() -> Vec<(&'static str, Observation)> {
         ("taken over", taken_over),
         ("without a wish", f::ready()),
     ]
+    .into_iter()
     .map(|(name, seen)| (name, shown(seen)))
-    .into()
+    .collect()
 }
 
 static AT_REST: LazyLock<Vec<(&str, Observation)>> = LazyLock::new(at_rest);

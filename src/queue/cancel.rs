@@ -181,9 +181,10 @@ async fn note(
         touch(connection, uid, tell).await?;
         return Ok(Ending::Commit(done));
     };
-    Ok(match decided_on::touch(connection, uid, on, tell).await? {
-        true => Ending::Commit(done),
-        false => Ending::Rollback(CancelOutcome::Outdated),
+    Ok(if decided_on::touch(connection, uid, on, tell).await? {
+        Ending::Commit(done)
+    } else {
+        Ending::Rollback(CancelOutcome::Outdated)
     })
 }
 

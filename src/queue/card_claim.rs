@@ -137,7 +137,7 @@ impl Transaction for ClaimCards {
                 _ if old.contains(host) => self.leave(connection, host).await?,
                 None => self.insert(connection, host).await?,
                 Some(claim) if self.proof == Proof::Told && !claim.proven => {
-                    self.take(connection, host).await?
+                    self.take(connection, host).await?;
                 }
                 Some(_) => {}
             }

@@ -90,7 +90,7 @@ pub(super) async fn stands_all<'a>(
     claims: impl Iterator<Item = &'a Claim> + Clone,
 ) -> Result<Vec<Stands>, QueueError> {
     let uids = in_lock_order(claims.clone().map(Claim::uid));
-    let mut found: HashMap<String, ((i64, Option<i64>, i64), Stands)> = HashMap::with_capacity(uids.len());
+    let mut found = HashMap::with_capacity(uids.len());
     for group in filled(&uids) {
         let text = format!(
             "SELECT server_uid, id, token, revision, cancel FROM job FORCE INDEX (PRIMARY) WHERE server_uid IN ({}) FOR UPDATE",
@@ -104,7 +104,7 @@ pub(super) async fn stands_all<'a>(
             let key = (row.try_get("id")?, row.try_get("token")?, row.try_get("revision")?);
             let mark: Option<String> = row.try_get("cancel")?;
             let stands = if mark.is_some() { Stands::Marked } else { Stands::Unmarked };
-            found.insert(row.try_get("server_uid")?, (key, stands));
+            found.insert(row.try_get::<String, _>("server_uid")?, (key, stands));
         }
     }
     Ok(claims

@@ -486,7 +486,7 @@ mod tests {
         assert_eq!(heed(Some("banana")), (false, at("banana", 7)));
         assert_eq!(heed(Some("")), (false, at("banana", 7)), "taken away, it is still the newest");
         assert_eq!(heed(Some("2999-01-01T00:00:00Z")).1, at("2999-01-01T00:00:00Z", 7));
-        assert_eq!(locked().heed(&uid, Some("of before")).unwrap(), true);
+        assert!(locked().heed(&uid, Some("of before")).unwrap());
     }
 
     #[test]

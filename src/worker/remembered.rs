@@ -23,9 +23,12 @@ pub(super) struct Begun {
     pub(super) login: Login,
 }
 
+/// By server and job; since when.
+type ByJob = HashMap<(ServerUid, JobId), (Instant, Begun)>;
+
 /// What the jobs of this process that owe an "on" began with. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Remembered(Arc<Mutex<HashMap<(ServerUid, JobId), (Instant, Begun)>>>);
+pub struct Remembered(Arc<Mutex<ByJob>>);
 
 impl fmt::Debug for Remembered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -34,7 +37,7 @@ impl fmt::Debug for Remembered {
 }
 
 impl Remembered {
-    fn with<T>(&self, act: impl FnOnce(&mut HashMap<(ServerUid, JobId), (Instant, Begun)>) -> T) -> T {
+    fn with<T>(&self, act: impl FnOnce(&mut ByJob) -> T) -> T {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 

@@ -248,7 +248,9 @@ impl Run<'_> {
                 .filter(|token| !self.handled.is_handled(token.kind, Some(&token.value)))
                 .collect();
             let ever = self.around.queue.handled_ever(self.claim.uid(), &new).await?;
-            ever.iter().for_each(|token| self.handled.recall(token));
+            for token in &ever {
+                self.handled.recall(token);
+            }
         }
         let asked = Asked {
             uid: self.claim.uid(),

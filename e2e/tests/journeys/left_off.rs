@@ -11,7 +11,7 @@ use e2e::kubectl::Kubectl;
 use e2e::wait::{Look, wait_for};
 use serde_json::{Value, json};
 
-use crate::steps::{ended, fresh_look, last_try, looked_at_after, phase, system};
+use crate::steps::{ended, fresh_look, phase, system};
 
 /// Refuses every request that switches on, after it let one reset pass.
 async fn refuse_on(fleet: &Fleet, name: &str, more: Value) -> Result<u64> {
@@ -59,12 +59,12 @@ async fn refused_for_a_while(fleet: &Fleet, name: &str) -> Result<()> {
 /// Nothing but an "on" ends it: not an annotation, and no other wish.
 async fn refused_for_long(fleet: &Fleet, name: &str) -> Result<()> {
     let (rule, _) = left_off(fleet, name, json!({})).await?;
-    let before = last_try(fleet, name).await?;
     let kubectl = fleet.kubectl().in_namespace(fleet.namespace());
     kubectl
         .run(&["annotate", "server", name, "autobuild.dev/reconcile-requested-at=2026-01-01T00:00:00Z"])
         .await?;
-    looked_at_after(fleet, name, before).await?;
+    // Asked again, and refused again: what is "not yet" is tried for as long as it lasts.
+    fresh_enough(fleet, name).await?;
     fleet.change(name, json!({ "priority": "Urgent" })).await?;
     fleet.wait_reason(name, ConditionType::Stalled, Reason::LeftPoweredOff).await?;
     let plugins = binary()?.parent().map(std::path::Path::to_path_buf).unwrap_or_default();

@@ -65,9 +65,7 @@ pub(super) async fn claimed(run: &Run<'_>) -> Result<Result<(Mac, CardChoice), S
     if choice == CardChoice::Wished {
         return Ok(match queue.claim_wished_card(who, &mac).await? {
             CardClaim::Own | CardClaim::Free => Ok((mac, choice)),
-            CardClaim::Another { holder } => {
-                Err(StepOutcome::Failed { problem: held(&mac, holder.as_ref()) })
-            }
+            CardClaim::Another { holder } => Err(StepOutcome::Failed { problem: held(mac, holder.as_ref()) }),
         });
     }
     queue.claim_cards(who.clone(), &told).await?;
@@ -82,10 +80,10 @@ pub(super) async fn claimed(run: &Run<'_>) -> Result<Result<(Mac, CardChoice), S
     }
     let (mac, holder) = first.unwrap_or((mac, None));
     // Its BMC tells of it: it is not this Server's fault, and may pass.
-    Ok(Err(StepOutcome::Retry { after_ms: HELD_PAUSE_MS, problem: held(&mac, holder.as_ref()) }))
+    Ok(Err(StepOutcome::Retry { after_ms: HELD_PAUSE_MS, problem: held(mac, holder.as_ref()) }))
 }
 
-fn held(mac: &Mac, holder: Option<&String>) -> Problem {
+fn held(mac: Mac, holder: Option<&String>) -> Problem {
     let holder = holder.map_or_else(|| "another Server".to_owned(), |name| format!("Server {name:?}"));
     Problem::new(
         Reason::BootMACConflict,

@@ -57,17 +57,16 @@ async fn begin(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
     {
         return Ok(outcome);
     }
-    let install = match &run.checkpoint.install {
-        Some(install) => install.clone(),
-        None => {
-            let image = match bootable(run) {
-                Ok(image) => image.clone(),
-                Err(problem) => return Ok(StepOutcome::Failed { problem }),
-            };
-            match card::claimed(run).await? {
-                Ok(card) => prepared(run, probe.power, image, card),
-                Err(outcome) => return Ok(outcome),
-            }
+    let install = if let Some(install) = &run.checkpoint.install {
+        install.clone()
+    } else {
+        let image = match bootable(run) {
+            Ok(image) => image.clone(),
+            Err(problem) => return Ok(StepOutcome::Failed { problem }),
+        };
+        match card::claimed(run).await? {
+            Ok(card) => prepared(run, probe.power, image, card),
+            Err(outcome) => return Ok(outcome),
         }
     };
     let method = install.method;

@@ -34,14 +34,7 @@ type Values = BTreeMap<String, Option<String>>;
 #[derive(Debug, Clone)]
 pub(super) enum Change {
     /// One column gets another value.
-    Set {
-        table: &'static str,
-        uid: String,
-        of: Values,
-        column: String,
-        value: Option<String>,
-        how: &'static str,
-    },
+    Set { table: &'static str, uid: String, of: Values, column: String, value: Option<String> },
     /// The row goes.
     Delete { table: &'static str, uid: String, of: Values },
     /// A job that nobody enqueued.
@@ -135,12 +128,13 @@ impl Tables {
             .filter(|column| !NOT_YET.contains(&(table, column.name.as_str())))
             .collect();
         let column = columns.choose(random).context("no columns")?;
-        let (how, value) = self.value(table, column, random);
+        let value = self.value(table, column, random);
         let (uid, column) = (uid.to_owned(), column.name.clone());
-        Ok(Change::Set { table, uid, of: of.clone(), column, value, how })
+        Ok(Change::Set { table, uid, of: of.clone(), column, value })
     }
 
-    fn value(&self, table: &str, column: &Column, random: &mut StdRng) -> (&'static str, Option<String>) {
+    /// Null, the column's default, another row's value, or anything.
+    fn value(&self, table: &str, column: &Column, random: &mut StdRng) -> Option<String> {
         let others: Vec<&Option<String>> = self
             .kept
             .values()
@@ -149,26 +143,18 @@ impl Tables {
             .filter_map(|(_, values)| values.get(&column.name))
             .collect();
         match random.random_range(0..4) {
-            0 if column.is_nullable => ("null", None),
+            0 if column.is_nullable => None,
             0 | 1 => {
                 let empty = if column.is_number { "0" } else { "" };
-                (
-                    "default",
-                    Some(
-                        column
-                            .default
-                            .clone()
-                            .filter(|text| text != "NULL")
-                            .unwrap_or_else(|| empty.to_owned()),
-                    ),
-                )
+                let default = column.default.clone().filter(|text| text != "NULL");
+                Some(default.unwrap_or_else(|| empty.to_owned()))
             }
-            2 => ("another's", others.choose(random).map(|value| (*value).clone()).unwrap_or_default()),
-            _ if column.is_number => ("random", Some(random.random_range(0..1_000_i64).to_string())),
+            2 => others.choose(random).map(|value| (*value).clone()).unwrap_or_default(),
+            _ if column.is_number => Some(random.random_range(0..1_000_i64).to_string()),
             _ => {
                 let length = random.random_range(1..=column.longest.clamp(1, 40));
                 let letter = |_| char::from(random.random_range(b'a'..=b'z'));
-                ("random", Some((0..length).map(letter).collect()))
+                Some((0..length).map(letter).collect())
             }
         }
     }
@@ -203,7 +189,7 @@ impl Tables {
     pub(super) async fn apply(&self, change: &Change) -> Result<()> {
         // What the database itself refuses is no change.
         let _ = match change {
-            Change::Set { table, uid, of, column, value, .. } => {
+            Change::Set { table, uid, of, column, value } => {
                 let (condition, keys) = key(table, uid, of);
                 let text = format!("UPDATE {table} SET `{column}` = ? WHERE {condition}");
                 let mut query = sqlx::query(AssertSqlSafe(text)).bind(value);
