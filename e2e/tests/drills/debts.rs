@@ -298,6 +298,7 @@ async fn through(cases: Vec<Case>, at_once: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a machine that does nothing else: make soak"]
 async fn what_a_job_switched_off_ends_on_or_is_told_to_be_left_off_in_a_sample_of_all_troubles() {
     through(cases(true), 24).await;
 }
@@ -310,6 +311,7 @@ async fn what_a_job_switched_off_ends_on_or_is_told_to_be_left_off_whatever_happ
 
 /// A reboot and an installation go on without the API server, and without the worker's rights.
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a machine that does nothing else: make soak"]
 async fn what_a_job_switched_off_is_switched_on_without_the_api_server() {
     let emulator = [QUICK_INSTALLS, &["--initial-power", "on", "--power-off-delay", "1500"]].concat();
     for rights_gone in [false, true] {
