@@ -84,7 +84,10 @@ async fn another_machine(fleet: &Fleet, system: &str) -> Result<()> {
     let rule = fleet.bmcs().misbehave(system, behaviour).await?;
     fleet.change(system, json!({ "power": "PoweredOn" })).await?;
     let message = fleet.wait_reason(system, ConditionType::Stalled, Reason::IdentityMismatch).await?;
-    says(&message, &["OTHER-1", "before it was", "correct the address", "delete this Server"])?;
+    says(
+        &message,
+        &["OTHER-1", "this Server's is the one with", "Set spec.bmc.address", "delete this Server"],
+    )?;
     let changes = fleet.bmcs().changes(system).await?;
     ensure!(changes.is_empty(), "the other machine was asked for {changes:?}");
     fleet.bmcs().mend(rule).await?;

@@ -32,7 +32,7 @@ async fn refused_until_the_first_is_gone(
         let message = fleet.wait_reason(&name, kind, Reason::BMCClaimed).await?;
         says(
             &message,
-            &["held by", &format!("Server {system:?}"), "correct spec.bmc.address", "delete the other"],
+            &["held by", &format!("Server {system:?}"), "Correct spec.bmc.address", "delete the other"],
         )?;
     }
     // A new wish changes nothing about it.
@@ -67,7 +67,7 @@ async fn in_another_namespace(fleet: &Fleet, system: &str, elsewhere: &str) -> R
     kubectl.run(&wait).await?;
     let path = "jsonpath={.status.conditions[?(@.type==\"Ready\")].message}";
     let message = kubectl.run(&["get", &name, "-o", path]).await?;
-    says(&message, &["held by another Server", "correct spec.bmc.address"])?;
+    says(&message, &["held by another Server", "Correct spec.bmc.address"])?;
     ensure!(
         !message.contains(system) && !message.contains(fleet.namespace()),
         "it names the holder: {message}"
