@@ -20,15 +20,17 @@ DEV = $(PROGRAMS)/dev
 .DEFAULT_GOAL := help
 PROGRAM = $(or $(CARGO_TARGET_DIR),target)/release/autobuild
 
-.PHONY: help demo up down test soak bench bench-fleet check generate build image tools programs
+.PHONY: help demo up down test soak bench bench-fleet packages check generate build image tools programs
 
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: programs ## Start everything, show ten servers becoming Ready, and stop
+	@$(DEV) packages stack
 	@$(DEV) demo
 
 up: programs ## Start everything detached, and write target/dev/env
+	@$(DEV) packages stack
 	@$(DEV) up
 
 down: ## Stop exactly what `make up` started
@@ -37,10 +39,12 @@ down: ## Stop exactly what `make up` started
 # Twice as many tests at once as there are processors: most of them wait, for machines, leases and deadlines.
 test: export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
 test: build ## Every test, on real servers, and every check
+	@$(DEV) packages tests
 	$(CARGO) test --workspace --locked --no-fail-fast
 	@$(MAKE) --no-print-directory check
 
 soak: build ## The long drills: SOAK_JOBS (20000) with SOAK_KILLS (200) over both engines, clocks, disks and cut links, and SOAK_SEEDS (20) small ones
+	@$(DEV) packages tests
 	@for engine in mysql mariadb; do \
 	    DB=$$engine SOAK_JOBS=$$(($(SOAK_JOBS) / 2)) SOAK_KILLS=$$(($(SOAK_KILLS) / 2)) \
 	        $(CARGO) test --workspace --locked --test drills -- --nocapture crash::whoever || exit 1; \
@@ -53,12 +57,17 @@ soak: build ## The long drills: SOAK_JOBS (20000) with SOAK_KILLS (200) over bot
 	done
 
 bench: programs ## Measure the queue on MySQL and MariaDB, about 8 minutes each (BENCH: more arguments; DB: one engine)
+	@$(DEV) packages bench
 	$(CARGO) build --release --locked --package autobuild --bin autobuild --features peer-apalis
 	@$(DEV) bench $(PROGRAM) -- $(BENCH)
 
 bench-fleet: programs ## Measure all of it together: 1,000 emulated servers, real API server and database (BENCH: more arguments)
+	@$(DEV) packages stack
 	$(CARGO) build --release --locked --package autobuild --bin autobuild
 	@$(DEV) bench-fleet $(PROGRAM) -- $(BENCH)
+
+packages: programs ## Install what tests need and this machine lacks, as make test does first
+	@$(DEV) packages tests
 
 check: programs ## Formatting, lints, documentation and generated files
 	$(CARGO) fmt --all --check

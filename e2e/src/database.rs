@@ -22,6 +22,16 @@ pub use replica::Pair;
 pub use server::{SOCKET_LINK, Server, Special};
 pub use users::Users;
 
+/// Looks for MySQL's server.
+pub(crate) fn find_mysql() -> Result<()> {
+    mysql::find()
+}
+
+/// Unpacks MySQL's server.
+pub(crate) fn unpack_mysql(mmdebstrap: &Path) -> Result<()> {
+    mysql::unpack(mmdebstrap)
+}
+
 /// Which database engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Engine {

@@ -22,8 +22,8 @@ const PXE: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 4011);
 const RELAY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 /// dnsmasq's program.
-pub async fn program() -> Result<PathBuf> {
-    tokio::task::spawn_blocking(|| packages::need("dnsmasq", &["dnsmasq-base"])).await?
+pub fn program() -> Result<PathBuf> {
+    packages::DNSMASQ.find()
 }
 
 /// What asks.
@@ -56,7 +56,7 @@ pub struct Dnsmasq {
 impl Dnsmasq {
     /// Starts it with this configuration, in `dir`.
     pub async fn start(dir: &Path, config: &str) -> Result<Self> {
-        let program = program().await?;
+        let program = program()?;
         std::fs::create_dir_all(dir)?;
         let file = dir.join("dnsmasq.conf");
         std::fs::write(&file, config)?;

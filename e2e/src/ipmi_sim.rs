@@ -57,8 +57,8 @@ esac
 impl IpmiSim {
     /// Starts it with its machine off; one account, an operator at least, opens it. Its files lie in `dir`.
     pub async fn start(dir: &Path, (username, password): (&str, &str), lifetime: Lifetime) -> Result<Self> {
-        let program = tokio::task::spawn_blocking(|| packages::need("ipmi_sim", &["openipmi"])).await??;
-        tokio::task::spawn_blocking(|| packages::need("ipmitool", &["ipmitool"])).await??;
+        let program = packages::IPMI_SIM.find()?;
+        packages::IPMITOOL.find()?;
         let state = dir.join("ipmi-state");
         std::fs::create_dir_all(&state)?;
         let chassis = dir.join("chassis");

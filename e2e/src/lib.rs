@@ -9,7 +9,7 @@
 //! | [`ipmi_sim`] | an IPMI BMC that is not ours |
 //! | [`dnsmasq`] | the DHCP server, with a configuration of `manifests/dnsmasq`, and firmwares that ask it |
 //! | [`process`] | one supervised child: log file, signals, exit |
-//! | [`packages`] | missing Debian and PyPI packages |
+//! | [`packages`] | Debian and PyPI packages: what is missing, and installing it |
 //! | [`fleet`] | one test's own AutoBuild: namespace, schema, BMCs, and the processes it starts |
 //! | [`machine`] | real machines to install: QEMU, and a kernel, an installer and disk images for it |
 //! | [`kubectl`] | the real `kubectl` |

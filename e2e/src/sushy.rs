@@ -13,8 +13,6 @@ use crate::packages;
 use crate::process::{Lifetime, Process, Spec};
 use crate::wait::{Look, say};
 
-/// The release that is known to work.
-const VERSION: &str = "2.2.0";
 /// Python starts slowly on a busy machine.
 const READY: Duration = Duration::from_mins(1);
 /// The longest time that a change of power takes it.
@@ -49,7 +47,7 @@ impl Sushy {
         lifetime: Lifetime,
     ) -> Result<Self> {
         std::fs::create_dir_all(dir)?;
-        let bin = tokio::task::spawn_blocking(|| packages::need_python("sushy-tools", VERSION)).await??;
+        let bin = packages::SUSHY.find()?;
         let ids: Vec<String> = (1..=systems).map(id).collect();
         let users = dir.join("sushy-users");
         std::fs::write(&users, htpasswd(&bin, username, password)?)?;

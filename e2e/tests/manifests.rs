@@ -162,7 +162,7 @@ fn on_loopback(name: &str) -> String {
 
 #[tokio::test]
 async fn the_configurations_of_dnsmasq_are_ones_that_it_takes() {
-    let program = e2e::dnsmasq::program().await.unwrap();
+    let program = e2e::dnsmasq::program().unwrap();
     for name in ["proxy.conf", "full.conf"] {
         let file = paths::root().join("manifests/dnsmasq").join(name);
         let mut command = tokio::process::Command::new(&program);

@@ -7,8 +7,14 @@ use std::path::{Path, PathBuf};
 use e2e::paths;
 
 fn files(part: &str) -> Vec<PathBuf> {
+    let found = files_below(&[paths::root().join("src").join(part)]);
+    assert!(!found.is_empty(), "src/{part} has no files");
+    found
+}
+
+fn files_below(folders: &[PathBuf]) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let mut left = vec![paths::root().join("src").join(part)];
+    let mut left = folders.to_vec();
     while let Some(path) = left.pop() {
         if path.is_dir() {
             left.extend(std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
@@ -16,7 +22,6 @@ fn files(part: &str) -> Vec<PathBuf> {
             found.push(path);
         }
     }
-    assert!(!found.is_empty(), "src/{part} has no files");
     found
 }
 
@@ -137,6 +142,23 @@ fn no_module_knows_one_that_is_not_its_own() {
             for name in &banned {
                 assert!(!code.contains(name), "{} uses {name}", file.display());
             }
+        }
+    }
+}
+
+/// Tests run beside each other: of two that install something, apt-get refuses one.
+#[test]
+fn nothing_is_installed_but_by_the_one_step_before_the_tests() {
+    let e2e = paths::root().join("e2e");
+    let installs = ["\"apt-get\"", "packages::install", "\"pip\""];
+    for file in files_below(&[e2e.join("src"), e2e.join("tests")]) {
+        let own = ["src/packages", "src/bin/dev.rs", "tests/walls.rs"].map(|part| e2e.join(part));
+        if own.iter().any(|own| file.starts_with(own)) {
+            continue;
+        }
+        let code = code(&file);
+        for word in installs {
+            assert!(!code.contains(word), "{} has {word}", file.display());
         }
     }
 }

@@ -1,9 +1,10 @@
-//! What `make up`, `make down`, `make demo`, `make bench` and `make bench-fleet` run.
+//! What `make packages`, `make up`, `make down`, `make demo`, `make bench` and `make bench-fleet` run.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use e2e::packages::Purpose;
 
 #[derive(Debug, Parser)]
 #[command(about = "AutoBuild with everything it stands on, on this machine")]
@@ -14,6 +15,11 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Install what is missing on this machine
+    Packages {
+        /// What is to run
+        purpose: Purpose,
+    },
     /// Start everything detached and write target/dev/env
     Up,
     /// Stop exactly what `up` started
@@ -52,6 +58,7 @@ fn main() -> ExitCode {
     };
     let result = runtime.block_on(async {
         match command {
+            Command::Packages { purpose } => e2e::packages::install(purpose),
             Command::Up => e2e::dev::up().await,
             Command::Down => e2e::dev::down().await,
             Command::Demo => e2e::dev::demo().await,

@@ -8,11 +8,9 @@ use anyhow::Result;
 use super::server::{Program, as_root, run, version};
 use crate::packages;
 
-const PACKAGES: &[&str] = &["mariadb-server-core", "mariadb-client-core"];
-
 /// MariaDB's server.
 pub(super) fn program() -> Result<Program> {
-    let file = packages::need("mariadbd", PACKAGES)?;
+    let file = packages::MARIADBD.find()?;
     let version = version(&file, &[])?;
     let mut args = vec!["--no-defaults".to_owned()];
     args.extend(as_root());
@@ -21,7 +19,7 @@ pub(super) fn program() -> Result<Program> {
 
 /// Makes an empty data directory.
 pub(super) fn initialise(data: &Path) -> Result<()> {
-    let install = packages::need("mariadb-install-db", PACKAGES)?;
+    let install = packages::MARIADB_INSTALL_DB.find()?;
     run(Command::new(install)
         .args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"])
         .args(as_root())

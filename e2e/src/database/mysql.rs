@@ -1,11 +1,10 @@
 //! MySQL 9. A `mysqld` on `PATH` is used if it is MySQL; otherwise Debian unstable's packages are unpacked into the
 //! user's cache and run from there with their own loader, which needs no chroot and disturbs nothing.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::server::{Program, as_root, run, version};
 use crate::wait::say;
@@ -13,11 +12,7 @@ use crate::{packages, paths};
 
 /// MySQL's server.
 pub(super) fn program() -> Result<Program> {
-    if let Some(file) = paths::program("mysqld")
-        && let Ok(version) = version(&file, &[])
-        // Debian's MariaDB installs a link of this name.
-        && !version.contains("MariaDB")
-    {
+    if let Some((file, version)) = on_path() {
         let mut args = vec!["--no-defaults".to_owned()];
         args.extend(as_root());
         return Ok(Program { file, args, version });
@@ -41,6 +36,14 @@ pub(super) fn program() -> Result<Program> {
     Ok(Program { file, args, version })
 }
 
+/// A server that is installed, with its version.
+fn on_path() -> Option<(PathBuf, String)> {
+    let file = paths::program("mysqld")?;
+    let version = version(&file, &[]).ok()?;
+    // Debian's MariaDB installs a link of this name.
+    (!version.contains("MariaDB")).then_some((file, version))
+}
+
 /// Makes an empty data directory.
 pub(super) fn initialise(program: &Program, data: &Path) -> Result<()> {
     run(Command::new(&program.file)
@@ -49,20 +52,26 @@ pub(super) fn initialise(program: &Program, data: &Path) -> Result<()> {
         .args(["--initialize-insecure", "--innodb-redo-log-capacity=16M"]))
 }
 
+/// Looks for the server.
+pub(super) fn find() -> Result<()> {
+    if on_path().is_some() { Ok(()) } else { unpacked().map(drop) }
+}
+
 /// The folder with the unpacked packages.
 fn unpacked() -> Result<PathBuf> {
-    let cache = paths::cache()?;
-    let dir = cache.join(format!("mysql-{}", std::env::consts::ARCH));
-    if dir.is_dir() {
-        return Ok(dir);
-    }
-    let lock = File::create(cache.join("mysql.lock"))?;
-    lock.lock().context("wait for another process that unpacks MySQL")?;
-    if dir.is_dir() {
-        return Ok(dir);
-    }
-    let mmdebstrap = packages::need("mmdebstrap", &["mmdebstrap"])?;
-    let unfinished = cache.join(format!("mysql-{}.new", std::env::consts::ARCH));
+    let dir = folder()?;
+    ensure!(dir.is_dir(), packages::mysql_is_missing());
+    Ok(dir)
+}
+
+fn folder() -> Result<PathBuf> {
+    Ok(paths::cache()?.join(format!("mysql-{}", std::env::consts::ARCH)))
+}
+
+/// Unpacks the packages. Whoever calls it is the only one.
+pub(super) fn unpack(mmdebstrap: &Path) -> Result<()> {
+    let dir = folder()?;
+    let unfinished = dir.with_extension("new");
     if unfinished.exists() {
         std::fs::remove_dir_all(&unfinished)?;
     }
@@ -74,7 +83,7 @@ fn unpacked() -> Result<PathBuf> {
     command.args(debian_mirror());
     run(&mut command).context("unpack MySQL; or put a MySQL 9 mysqld on PATH, or set DATABASE_URL")?;
     std::fs::rename(&unfinished, &dir)?;
-    Ok(dir)
+    Ok(())
 }
 
 /// The mirror from which this machine takes its own Debian packages, by its apt sources; none if it is no Debian.

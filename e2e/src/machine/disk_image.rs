@@ -29,10 +29,7 @@ pub(super) struct Maker {
 
 impl Maker {
     pub(super) fn new() -> Result<Self> {
-        Ok(Self {
-            mtools: packages::need_unpacked("mtools")?,
-            syslinux: packages::need_unpacked("syslinux")?,
-        })
+        Ok(Self { mtools: packages::MTOOLS.find()?, syslinux: packages::SYSLINUX.find()? })
     }
 
     /// What the bytes of an image follow from, besides its content.

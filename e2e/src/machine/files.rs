@@ -120,8 +120,8 @@ impl Sources {
     fn new() -> Result<Self> {
         ensure!(std::env::consts::ARCH == "x86_64", "machines are made from packages of x86_64 only");
         Ok(Self {
-            kernel: packages::need_unpacked_behind("linux-image-cloud-amd64")?,
-            busybox: packages::need_unpacked("busybox-static")?,
+            kernel: packages::KERNEL.find()?,
+            busybox: packages::BUSYBOX.find()?,
             maker: Maker::new()?,
         })
     }

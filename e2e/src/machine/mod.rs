@@ -20,9 +20,9 @@ pub use shelf::{Shelf, Task};
 /// Where a machine with user-mode networking finds the loopback address of its host.
 pub const HOST: &str = "10.0.2.2";
 
-/// Makes sure that QEMU and its boot program for the network are installed; returns the program.
-pub fn need_qemu() -> Result<PathBuf> {
-    packages::need("qemu-system-x86_64", &["qemu-system-x86", "ipxe-qemu"])
+/// QEMU's program, which is installed with its boot program for the network.
+pub fn qemu() -> Result<PathBuf> {
+    packages::QEMU.find()
 }
 
 /// The last lines that a machine wrote to its serial console, for messages.

@@ -33,7 +33,7 @@ impl Clock {
     }
 
     fn env(&self) -> Vec<(String, String)> {
-        let library = e2e::packages::need_library("faketime/libfaketimeMT.so.1", &["libfaketime"]).unwrap();
+        let library = e2e::packages::FAKETIME.find().unwrap();
         [
             ("LD_PRELOAD", library.display().to_string()),
             ("FAKETIME_TIMESTAMP_FILE", self.file.display().to_string()),

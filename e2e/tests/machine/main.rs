@@ -37,8 +37,7 @@ struct Site {
 impl Site {
     async fn start() -> Result<Self> {
         let (qemu, files) =
-            tokio::task::spawn_blocking(|| anyhow::Ok((machine::need_qemu()?, MachineFiles::need()?)))
-                .await??;
+            tokio::task::spawn_blocking(|| anyhow::Ok((machine::qemu()?, MachineFiles::need()?))).await??;
         let folder = paths::private("machine")?;
         let disks = folder.display().to_string();
         let qemu = qemu.display().to_string();
