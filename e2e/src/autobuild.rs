@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::control_plane::install_crypto_provider;
+use crate::paths;
 use crate::process::{Lifetime, Process, Spec};
 use crate::wait::{Look, say};
 
@@ -17,15 +18,7 @@ pub fn binary() -> Result<PathBuf> {
     if let Some(file) = std::env::var_os("AUTOBUILD_BIN") {
         return Ok(PathBuf::from(file));
     }
-    let own = std::env::current_exe()?;
-    let dir = own.parent().context("the running program has no folder")?;
-    // Tests lie in `deps/`, programs one folder above.
-    let dir = if dir.ends_with("deps") { dir.parent().unwrap_or(dir) } else { dir };
-    let file = dir.join("autobuild");
-    if !file.is_file() {
-        bail!("{} is missing: run `cargo build --workspace` first, or set AUTOBUILD_BIN", file.display());
-    }
-    Ok(file)
+    paths::built("autobuild")
 }
 
 /// Where AutoBuild's processes of one test live.

@@ -7,11 +7,31 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
-/// The repository's root.
+/// The repository's root. It is looked for at run time: programs that were copied with their clone belong to the copy.
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/")).to_path_buf()
+    // Cargo says where a test is from. `make` runs programs in the root.
+    let told = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let starts = [told, std::env::current_dir().ok(), std::env::current_exe().ok()];
+    root_above(starts.into_iter().flatten()).unwrap_or_default()
+}
+
+/// The first folder with the harness in it, at or above one of these.
+fn root_above(starts: impl IntoIterator<Item = PathBuf>) -> Option<PathBuf> {
+    let is_root = |dir: &&Path| dir.join("e2e/Cargo.toml").is_file();
+    starts.into_iter().find_map(|start| start.ancestors().find(is_root).map(Path::to_path_buf))
+}
+
+/// A program of this build, beside the one that runs.
+pub fn built(name: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let dir = own.parent().context("the running program has no folder")?;
+    // Tests lie in `deps/`, programs one folder above.
+    let dir = if dir.ends_with("deps") { dir.parent().unwrap_or(dir) } else { dir };
+    let file = dir.join(name);
+    ensure!(file.is_file(), "{} is missing: run `cargo build --workspace` first", file.display());
+    Ok(file)
 }
 
 /// `target/` of this clone.
@@ -78,4 +98,24 @@ pub fn program(name: &str) -> Option<PathBuf> {
 fn make(dir: PathBuf) -> Result<PathBuf> {
     std::fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
     Ok(dir)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn what_was_copied_belongs_to_the_copy() {
+        let copy = tempfile::tempdir().unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        std::fs::create_dir(copy.path().join("e2e")).unwrap();
+        std::fs::write(copy.path().join("e2e/Cargo.toml"), "").unwrap();
+        let of = |starts: &[&Path]| root_above(starts.iter().map(|start| start.to_path_buf()));
+        let own = copy.path().join("target/debug/deps/test-1");
+        assert_eq!(of(&[elsewhere.path(), &own]).as_deref(), Some(copy.path()));
+        assert_eq!(of(&[&copy.path().join("e2e"), elsewhere.path()]).as_deref(), Some(copy.path()));
+        assert_eq!(of(&[elsewhere.path()]), None);
+    }
 }

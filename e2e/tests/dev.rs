@@ -10,7 +10,7 @@ use e2e::kubectl::Kubectl;
 use tokio::process::Command;
 
 async fn dev(command: &str, target: &Path, env: &[(&str, &str)]) -> Output {
-    let mut dev = Command::new(env!("CARGO_BIN_EXE_dev"));
+    let mut dev = Command::new(e2e::paths::built("dev").unwrap());
     dev.arg(command).env("CARGO_TARGET_DIR", target).envs(env.iter().copied());
     dev.kill_on_drop(true).output().await.unwrap()
 }

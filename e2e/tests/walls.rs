@@ -163,6 +163,19 @@ fn nothing_is_installed_but_by_the_one_step_before_the_tests() {
     }
 }
 
+/// A clone that is copied with what was built in it would work on the first one.
+#[test]
+fn no_path_of_a_checkout_is_compiled_in() {
+    let root = paths::root();
+    for file in files_below(&["src", "e2e/src", "e2e/tests"].map(|part| root.join(part))) {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for variable in ["CARGO_MANIFEST_DIR", "CARGO_BIN_EXE", "CARGO_TARGET_TMPDIR", "OUT_DIR"] {
+            let compiled_in = text.contains(&format!("env!(\"{variable}"));
+            assert!(!compiled_in, "{} has the path {variable} of the build in it", file.display());
+        }
+    }
+}
+
 #[test]
 fn no_file_is_longer_than_a_person_reads() {
     for file in files("") {

@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 #![allow(clippy::disallowed_methods, reason = "tests stand on the other side of the wall")]
 
-use std::path::Path;
 use std::time::Duration;
 
 use http::{Request, StatusCode, header};
@@ -29,7 +28,7 @@ struct Site {
 impl Site {
     fn start(program: &str, power: InitialPower) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join(program);
+        let program = std::path::absolute(program).unwrap();
         let settings = QemuSettings::new(&program, folder.path(), 1024 * 1024).unwrap();
         let fleet = Fleet::builder()
             .systems(1)
