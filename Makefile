@@ -69,11 +69,13 @@ bench-fleet: programs ## Measure all of it together: 1,000 emulated servers, rea
 packages: programs ## Install what tests need and this machine lacks, as make test does first
 	@$(DEV) packages tests
 
-check: programs ## Formatting, lints, documentation and generated files
+check: programs ## Formatting, lints, documentation, generated files, licences and sources of dependencies
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
 	$(PROGRAMS)/autobuild crds --check crds
+	@$(DEV) packages check
+	@$(DEV) deny
 
 generate: programs ## Write the generated files again
 	$(PROGRAMS)/autobuild crds --write crds

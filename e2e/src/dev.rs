@@ -3,6 +3,7 @@
 mod bench;
 mod bench_fleet;
 mod demo;
+mod deny;
 mod effects;
 mod examples;
 mod installations;
@@ -24,6 +25,7 @@ use crate::wait::say;
 pub use bench::bench;
 pub use bench_fleet::bench_fleet;
 pub use demo::demo;
+pub use deny::deny;
 use signals::Signals;
 use stack::{Namespace, Schema, Stack};
 

@@ -1,4 +1,4 @@
-//! What `make packages`, `make up`, `make down`, `make demo`, `make bench` and `make bench-fleet` run.
+//! What `make packages`, `make check`, `make up`, `make down`, `make demo`, `make bench` and `make bench-fleet` run.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -20,6 +20,8 @@ enum Command {
         /// What is to run
         purpose: Purpose,
     },
+    /// Check licences, sources, bans and advisories of all dependencies
+    Deny,
     /// Start everything detached and write target/dev/env
     Up,
     /// Stop exactly what `up` started
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
     let result = runtime.block_on(async {
         match command {
             Command::Packages { purpose } => e2e::packages::install(purpose),
+            Command::Deny => e2e::dev::deny(),
             Command::Up => e2e::dev::up().await,
             Command::Down => e2e::dev::down().await,
             Command::Demo => e2e::dev::demo().await,

@@ -9,8 +9,8 @@ use anyhow::{Context, Result, bail};
 
 use super::apt::Apt;
 use super::{
-    BUSYBOX, COMPLETE, DNSMASQ, FAKETIME, IPMI_SIM, IPMITOOL, Installed, KERNEL, MARIADB_INSTALL_DB,
-    MARIADBD, MMDEBSTRAP, MTOOLS, Need, PYTHON, Package, Python, QEMU, SUSHY, SYSLINUX,
+    BUSYBOX, CARGO_DENY, COMPLETE, DNSMASQ, FAKETIME, IPMI_SIM, IPMITOOL, Installed, KERNEL,
+    MARIADB_INSTALL_DB, MARIADBD, MMDEBSTRAP, MTOOLS, Need, PYTHON, Package, Python, QEMU, SUSHY, SYSLINUX,
 };
 use crate::database::{self, Engine};
 use crate::wait::say;
@@ -25,6 +25,8 @@ pub enum Purpose {
     Stack,
     /// `make bench`
     Bench,
+    /// `make check`
+    Check,
 }
 
 impl Purpose {
@@ -37,6 +39,7 @@ impl Purpose {
                 needs.push(Need::Python(SUSHY));
                 return Ok(needs);
             }
+            Self::Check => return Ok(vec![Need::Python(CARGO_DENY)]),
             Self::Stack | Self::Bench if given::database_url().is_some() => Vec::new(),
             Self::Bench if std::env::var_os("DB").is_none() => Engine::ALL.to_vec(),
             Self::Stack | Self::Bench => vec![Engine::from_env()?],
@@ -171,7 +174,13 @@ fn python(wanted: Python, apt: &Apt) -> Result<()> {
         apt.install(&["python3-venv"])?;
         venv()?;
     }
-    run(Command::new(dir.join("bin/python")).args(["-m", "pip", "install", "--quiet", &exact]))?;
+    // Digests are taken from a file alone.
+    let file = dir.join("requirements.txt");
+    let digests: Vec<String> =
+        wanted.sha256.iter().map(|digest| format!(" --hash=sha256:{digest}")).collect();
+    std::fs::write(&file, format!("{exact}{}\n", digests.concat()))?;
+    let mut pip = Command::new(dir.join("bin/python"));
+    run(pip.args(["-m", "pip", "install", "--quiet", "--requirement"]).arg(&file))?;
     std::fs::write(dir.join(COMPLETE), &exact)?;
     Ok(())
 }

