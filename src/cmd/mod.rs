@@ -82,9 +82,19 @@ pub async fn run(cli: Cli) -> ExitCode {
     match dispatch(cli.command).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error}");
+            tell(&error);
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Says why it ended: in the log, or past it where `RUST_LOG` hides it.
+#[expect(clippy::print_stderr, reason = "the last word of a process, which nobody may lose")]
+fn tell(error: &CommandError) {
+    if tracing::enabled!(tracing::Level::ERROR) {
+        tracing::error!("{error}");
+    } else {
+        eprintln!("{error}");
     }
 }
 

@@ -11,6 +11,7 @@ mod list;
 mod manifest;
 mod names;
 mod read;
+mod words;
 
 pub use duplicates::{Sameness, Seen, later_ones, same_address};
 pub use held::{Planned, objections};
@@ -18,3 +19,4 @@ pub use list::{Entry, List, ListError, Refused, list};
 pub use manifest::{Certificate, Machine, manifest, secret_manifest};
 pub use names::{Want, names};
 pub use read::{Found, Judge, read};
+pub use words::in_flags;

@@ -154,6 +154,8 @@ async fn bad_flags_end_the_process_with_the_way_out_and_without_the_password() {
 async fn ends_badly(args: &[&str], parts: &[&str], kubeconfig: &Path) {
     let mut command = Command::new(e2e::autobuild::binary().unwrap());
     command.args(args).env_remove("DATABASE_URL").env("KUBECONFIG", kubeconfig).kill_on_drop(true);
+    // Why it ended is told whatever the log shows.
+    command.env("RUST_LOG", "sqlx=warn");
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let output = tokio::time::timeout(e2e::fleet::LIMIT, child.wait_with_output())
         .await

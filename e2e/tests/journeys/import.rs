@@ -133,6 +133,7 @@ async fn what_cannot_be_imported_is_told_by_line_and_keeps_nothing_else_back() {
     assert!(!told.success, "{told:?}");
     for part in [
         "line 2: redfish+https://127.0.0.1:1: Unreachable",
+        "check the address in the list",
         "line 3: the Secret \"other-secret\" is not in --secrets-file",
         "line 4: it is the machine of line 1, by the same UUID",
         "line 5: the name \"a\" becomes \"a-2\"",
@@ -143,6 +144,7 @@ async fn what_cannot_be_imported_is_told_by_line_and_keeps_nothing_else_back() {
     ] {
         assert!(told.stderr.contains(part), "{part:?} is missing in\n{}", told.stderr);
     }
+    assert!(!told.stderr.contains("spec."), "{}", told.stderr);
     assert_eq!(told.stdout.matches("kind: Server\n").count(), 2, "{}", told.stdout);
     assert!(!told.stdout.contains(fleet.password()) && !told.stdout.contains("power:"), "{}", told.stdout);
     assert!(told.stdout.contains("provisioning: Adopt") && told.stdout.contains("serial number"));
@@ -159,6 +161,18 @@ async fn what_cannot_be_imported_is_told_by_line_and_keeps_nothing_else_back() {
     assert!(pinned.stdout.contains(&format!("certificateSHA256: {fingerprint}")), "{}", pinned.stdout);
     assert!(pinned.stdout.contains("type: autobuild.dev/bmc-credentials"));
     fleet.kubectl().run_with_input(&["apply", "--dry-run=server", "-f", "-"], &pinned.stdout).await.unwrap();
+
+    // Those that answer wait for nobody.
+    let list = fleet.dir().join("silent.txt");
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let lines = format!("{}\n{one} a\n127.0.0.1:1 nobody\n", silent.local_addr().unwrap());
+    std::fs::write(&list, lines).unwrap();
+    let told = import(&fleet, &login, &list, &["--parallel", "2"]).await.unwrap();
+    let place = |text: &str| {
+        told.stderr.find(text).unwrap_or_else(|| panic!("{text:?} is missing in {}", told.stderr))
+    };
+    assert!(place("line 3: ") < place("2 of 3 BMCs have answered; waiting for line 1"), "{}", told.stderr);
+    assert!(place("waiting for line 1") < place("line 1: "), "{}", told.stderr);
 
     // One login that is refused is one try.
     let wrong = (login.0, "wrong".to_owned());

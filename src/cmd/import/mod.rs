@@ -7,6 +7,7 @@ mod logins;
 mod output;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures::StreamExt as _;
 
@@ -67,14 +68,15 @@ pub async fn run(args: Args) -> Result<(), Error> {
     for column in &list.ignored {
         say(&format!("the column {column:?} is not read"));
     }
-    let mut bad = list.refused;
-    let entries = without_repetitions(list.entries, &mut bad);
+    let mut bad = Vec::new();
+    let mut unread = list.refused;
+    let entries = without_repetitions(list.entries, &mut unread);
+    unread.sort_by_key(|one| one.line);
+    for one in unread {
+        refuse(one, &mut bad);
+    }
     let read = read_all(&args, &args.connector(), &logins, entries, &judge, &mut bad).await;
     let imported = one_each(&args, ca.as_ref(), read, &mut bad);
-    bad.sort_by_key(|one| one.line);
-    for Refused { line, why } in &bad {
-        say(&format!("line {line}: {why}"));
-    }
     say(&format!("{} of {all} lines are read and can be imported", imported.len()));
     if args.check {
         let objections = cluster::check(&args, &imported).await?;
@@ -116,6 +118,10 @@ fn without_repetitions(entries: Vec<Entry>, bad: &mut Vec<Refused>) -> Vec<Entry
     kept
 }
 
+/// How often it says whom it waits for.
+const PROGRESS: Duration = Duration::from_secs(5);
+
+/// Reads all of them, so many at once, whichever answers first; what cannot be read is said at once.
 async fn read_all(
     args: &Args,
     connector: &Connector,
@@ -124,25 +130,67 @@ async fn read_all(
     judge: &Judge,
     bad: &mut Vec<Refused>,
 ) -> Vec<(Entry, Found)> {
+    let all = entries.len();
+    let mut waiting: BTreeMap<u64, String> =
+        entries.iter().map(|entry| (entry.line, entry.address.clone())).collect();
     let looks = entries.into_iter().map(async |entry| {
-        let secret = entry.secret.as_deref().unwrap_or(&args.secret);
-        let found = match logins.of(secret, &entry.parsed) {
-            Ok(credentials) => crate::import::read(connector, &entry.parsed, credentials, judge)
-                .await
-                .map_err(|error: BmcError| format!("{}: {}: {error}", entry.address, error.kind.reason())),
-            Err(error) => Err(error.to_string()),
-        };
+        let found = look(args, connector, logins, &entry, judge).await;
         (entry, found)
     });
-    let mut looks = futures::stream::iter(looks).buffered(usize::from(args.parallel));
+    let mut looks = futures::stream::iter(looks).buffer_unordered(usize::from(args.parallel));
+    let mut progress = tokio::time::interval(PROGRESS);
+    // The first one comes at once.
+    progress.tick().await;
     let mut read = Vec::new();
-    while let Some((entry, found)) = looks.next().await {
+    loop {
+        let (entry, found) = tokio::select! {
+            done = looks.next() => match done {
+                Some(done) => done,
+                None => break,
+            },
+            _ = progress.tick() => {
+                say(&still_reading(all, &waiting));
+                continue;
+            }
+        };
+        waiting.remove(&entry.line);
         match found {
             Ok(found) => read.push((entry, found)),
-            Err(why) => bad.push(Refused { line: entry.line, why }),
+            Err(why) => refuse(Refused { line: entry.line, why }, bad),
         }
     }
+    // Of two lines that are one machine, the first one counts.
+    read.sort_by_key(|(entry, _)| entry.line);
     read
+}
+
+async fn look(
+    args: &Args,
+    connector: &Connector,
+    logins: &Logins,
+    entry: &Entry,
+    judge: &Judge,
+) -> Result<Found, String> {
+    let secret = entry.secret.as_deref().unwrap_or(&args.secret);
+    let credentials = logins.of(secret, &entry.parsed).map_err(|error| error.to_string())?;
+    let found = crate::import::read(connector, &entry.parsed, credentials, judge).await;
+    found.map_err(|error: BmcError| format!("{}: {}: {error}", entry.address, error.kind.reason()))
+}
+
+/// The first few of those that are waited for are named.
+fn still_reading(all: usize, waiting: &BTreeMap<u64, String>) -> String {
+    const NAMED: usize = 3;
+    let named: Vec<String> =
+        waiting.iter().take(NAMED).map(|(line, address)| format!("line {line} ({address})")).collect();
+    let more = if waiting.len() > NAMED { " and others" } else { "" };
+    format!("{} of {all} BMCs have answered; waiting for {}{more}", all - waiting.len(), named.join(", "))
+}
+
+/// Says what is wrong with a line, in the words of the list and the flags.
+fn refuse(mut refused: Refused, bad: &mut Vec<Refused>) {
+    refused.why = crate::import::in_flags(&refused.why);
+    say(&format!("line {}: {}", refused.line, refused.why));
+    bad.push(refused);
 }
 
 /// One of each machine, with its name.
@@ -163,7 +211,7 @@ fn one_each(
         match repeated.and_then(|(place, by)| Some((lines.get(place)?, by))) {
             Some((line, by)) => {
                 let why = format!("it is the machine of line {line}, by {}: remove one of them", by.text());
-                bad.push(Refused { line: entry.line, why });
+                refuse(Refused { line: entry.line, why }, bad);
             }
             None => kept.push((entry, found)),
         }
@@ -240,4 +288,25 @@ fn write(args: &Args, logins: &Logins, imported: &[Imported]) -> Result<(), Erro
         output.document(&format!("{}.yaml", one.name), &crate::import::manifest(&machine)?)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, missing_docs)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whom_it_waits_for_is_named() {
+        let waiting = |lines: &[u64]| -> BTreeMap<u64, String> {
+            lines.iter().map(|line| (*line, format!("redfish+https://10.0.0.{line}"))).collect()
+        };
+        assert_eq!(
+            still_reading(128, &waiting(&[7])),
+            "127 of 128 BMCs have answered; waiting for line 7 (redfish+https://10.0.0.7)"
+        );
+        assert!(
+            still_reading(128, &waiting(&[1, 2, 3, 4]))
+                .ends_with("line 3 (redfish+https://10.0.0.3) and others")
+        );
+    }
 }
