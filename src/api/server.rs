@@ -147,8 +147,9 @@ pub struct BmcTls {
     "address has user information before an '@': put it into the Secret of credentialsRef"
 ))]
 #[x_kube(validation = (
-    "self.address.matches('^[a-z][a-z0-9+]*://[^[:space:]]+$')",
-    "address is written redfish+https://HOST[:PORT], with /redfish/v1/Systems/ID behind it where the BMC has several systems"
+    "self.address.matches('^(redfish[+]https?|ipmi)://[^[:space:]]+$')",
+    "address is written redfish+https://HOST[:PORT] (what others write https://HOST), redfish+http://HOST or ipmi://HOST, with \
+     /redfish/v1/Systems/ID behind the host where the BMC has several systems"
 ))]
 pub struct BmcSpec {
     /// Where the BMC is: redfish+https://HOST or redfish+https://HOST:PORT, with /redfish/v1/Systems/ID behind it where the BMC serves
@@ -346,6 +347,34 @@ mod tests {
     #[test]
     fn a_plain_server_is_accepted() {
         server().validate_cel().unwrap();
+    }
+
+    #[test]
+    fn an_address_of_another_scheme_is_refused_with_the_way_out() {
+        let mut server = server();
+        for address in
+            ["redfish+https://a:8443/redfish/v1/Systems/1", "redfish+http://[2001:db8::1]", "ipmi://a"]
+        {
+            server.spec.bmc.address = address.to_owned();
+            server.validate_cel().unwrap();
+        }
+        for address in [
+            "https://a",
+            "http://a",
+            "ftp://a",
+            "redfish://a",
+            "a",
+            "idrac+https://a",
+            "xipmi://a",
+            "ipmi://",
+        ] {
+            server.spec.bmc.address = address.to_owned();
+            let errors = server.validate_cel().unwrap_err().to_string();
+            assert!(
+                errors.contains("redfish+https://HOST[:PORT] (what others write https://HOST)"),
+                "{errors}"
+            );
+        }
     }
 
     #[test]

@@ -85,25 +85,27 @@ async fn reconcile(context: &Context, object: &Guarded) -> Option<Duration> {
     }
 }
 
-/// Reported and counted here, and nowhere else.
+/// Reported and counted here, and nowhere else; the metric counts what the log does not repeat.
 fn after_error(context: &Context, object: &Guarded, error: &ReconcileError) -> Option<Duration> {
     let metadata = object.meta();
+    let uid = metadata.uid.as_deref().unwrap_or_default();
     metrics::RECONCILES.one(&[CONTROLLER, "error"]);
     metrics::RECONCILE_ERRORS.one(&[CONTROLLER]);
-    tracing::warn!(
-        controller = CONTROLLER,
-        namespace = metadata.namespace,
-        name = metadata.name,
-        uid = metadata.uid,
-        generation = metadata.generation,
-        "not reconciled: {error}"
-    );
-    match error {
+    let again = match error {
         ReconcileError::Unreadable(_) => None,
-        ReconcileError::Queue(_) | ReconcileError::Api(_) => {
-            Some(context.retries.failed(metadata.uid.as_deref().unwrap_or_default()))
-        }
+        ReconcileError::Queue(_) | ReconcileError::Api(_) => Some(context.retries.failed(uid)),
+    };
+    if context.retries.is_news(uid, &error.to_string()) {
+        tracing::warn!(
+            controller = CONTROLLER,
+            namespace = metadata.namespace,
+            name = metadata.name,
+            uid = metadata.uid,
+            generation = metadata.generation,
+            "not reconciled: {error}"
+        );
     }
+    again
 }
 
 async fn converge(context: &Context, object: &Guarded) -> Result<Next, ReconcileError> {

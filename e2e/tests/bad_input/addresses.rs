@@ -2,7 +2,9 @@
 
 use autobuild::api::Reason;
 use autobuild::api::condition::ConditionType;
-use e2e::fleet::Fleet;
+use e2e::control_plane::ControlPlane;
+use e2e::fleet::{Fleet, LIMIT};
+use e2e::wait::{Look, wait_for};
 use serde_json::json;
 
 use crate::says;
@@ -13,7 +15,6 @@ async fn an_address_that_cannot_be_used_is_named_with_the_way_out_and_can_be_cor
     let _controller = fleet.controller("controller").await.unwrap();
     let _worker = fleet.worker("worker").await.unwrap();
     let wrong: &[(&str, &[&str])] = &[
-        ("ftp://192.0.2.1", &["spec.bmc.address", "\"ftp\"", "redfish+https://HOST"]),
         ("redfish+https://bad_host", &["spec.bmc.address", "\"bad_host\"", "a DNS name"]),
         ("redfish+https://127.1", &["spec.bmc.address", "\"127.1\"", "an IPv4 address"]),
         ("redfish+https://127.0.0.1:0", &["spec.bmc.address", "port \"0\"", "from 1 to 65535"]),
@@ -40,6 +41,67 @@ async fn an_address_that_cannot_be_used_is_named_with_the_way_out_and_can_be_cor
     fleet.wait_ready("wrong-0").await.unwrap();
     assert_eq!(fleet.bmcs().resets("system-0001").await.unwrap(), ["on"]);
     fleet.end().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_of_another_scheme_is_not_even_stored() {
+    let fleet = Fleet::start(1).await.unwrap();
+    let mut manifest = fleet.manifest("system-0001");
+    for address in ["https://192.0.2.1", "http://192.0.2.1", "ftp://192.0.2.1", "192.0.2.1"] {
+        manifest["spec"]["bmc"]["address"] = json!(address);
+        let error = fleet.apply(&manifest).await.unwrap_err().to_string();
+        says(&error, &["spec.bmc", "redfish+https://HOST[:PORT] (what others write https://HOST)"]).unwrap();
+    }
+    fleet.end().await.unwrap();
+}
+
+/// A cluster of its own: definitions are the cluster's.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_was_stored_before_the_rule_is_looked_after_and_can_be_changed_and_deleted() {
+    let plane = ControlPlane::start().await.unwrap();
+    if !plane.is_own() {
+        return; // the definitions of a cluster that the user named are not ours to change
+    }
+    plane.apply_crds().await.unwrap();
+    let kubectl = plane.kubectl();
+    let validations =
+        "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/bmc/x-kubernetes-validations";
+    let before = json!([{ "op": "remove", "path": validations }]).to_string();
+    kubectl.run(&["patch", "crd", "servers.autobuild.dev", "--type=json", "-p", &before]).await.unwrap();
+    let manifest = json!({
+        "apiVersion": "autobuild.dev/v1alpha1", "kind": "Server", "metadata": {"name": "old"},
+        "spec": {"bmc": {"address": "https://192.0.2.1", "credentialsRef": {"name": "bmc"}}},
+    });
+    let stored = async || kubectl.run_with_input(&["apply", "-f", "-"], &manifest.to_string()).await;
+    wait_for("the definition without the rule to be served", LIMIT, async || {
+        stored().await?;
+        Ok(Look::Holds(()))
+    })
+    .await
+    .unwrap();
+    plane.apply_crds().await.unwrap();
+    let mut new = manifest.clone();
+    new["metadata"]["name"] = json!("new");
+    wait_for("the rule to be served", LIMIT, async || {
+        let dry = ["create", "--dry-run=server", "-f", "-"];
+        Ok(match kubectl.run_with_input(&dry, &new.to_string()).await {
+            Ok(said) => Look::NotYet(said),
+            Err(_) => Look::Holds(()),
+        })
+    })
+    .await
+    .unwrap();
+    let patch = async |more: &[&str], patch: &str| {
+        let args = [&["patch", "server", "old", "--type=merge", "-p", patch], more].concat();
+        kubectl.run(&args).await.unwrap();
+    };
+    patch(&[], r#"{"metadata": {"finalizers": ["autobuild.dev/server"]}}"#).await;
+    patch(&["--subresource=status"], r#"{"status": {"phase": "Stalled"}}"#).await;
+    patch(&[], r#"{"spec": {"power": "PoweredOff"}}"#).await;
+    patch(&[], r#"{"spec": {"bmc": {"address": "redfish+https://192.0.2.1"}}}"#).await;
+    patch(&[], r#"{"metadata": {"finalizers": null}}"#).await;
+    kubectl.run(&["delete", "server", "old", "--timeout=60s"]).await.unwrap();
+    plane.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -123,7 +123,10 @@ async fn a_deletion_ends_whatever_is_missing_by_then() {
         ),
         ("the Secret comes back", Box::pin(secret_came_back(fleet, "system-0005"))),
         ("no Secret at all", Box::pin(never_worked(fleet, "system-0006", no_secret))),
-        ("a malformed address", Box::pin(never_worked(fleet, "system-0007", address("ftp://x")))),
+        (
+            "a malformed address",
+            Box::pin(never_worked(fleet, "system-0007", address("redfish+https://bad_host"))),
+        ),
         (
             "nobody answers",
             Box::pin(never_worked(fleet, "system-0008", address("redfish+https://127.0.0.1:1"))),
