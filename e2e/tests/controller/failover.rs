@@ -7,7 +7,7 @@ use autobuild::api::{Phase, names};
 use autobuild::job::Action;
 use e2e::autobuild::Running;
 use e2e::process::Signal;
-use kube::api::{Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 
 use crate::TURN;
@@ -51,6 +51,31 @@ async fn another_replica_takes_over_from_one_that_was_killed_and_from_one_that_l
     third.process().stop(Duration::from_secs(20)).await.unwrap();
     until_it_leads(&fourth).await;
     assert_eq!(site.history().await.len(), 2, "one inspection and one power-off");
+    site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_was_edited_to_last_a_day_is_told_with_the_way_out() {
+    let _turn = TURN.lock().await;
+    let site = Site::new().await;
+    let leases = site.leases();
+    let edited = serde_json::from_value(json!({
+        "metadata": {"name": "autobuild-controller"},
+        "spec": {"holderIdentity": "gone", "leaseDurationSeconds": 86400},
+    }));
+    leases.create(&PostParams::default(), &edited.unwrap()).await.unwrap();
+    let controller = site.controller("waits", &["--lease-duration", "2s"], "").await;
+    wait("the Lease to be told", async || {
+        let (status, said) = controller.get("/readyz").await.unwrap();
+        status == 503
+            && ["86400", "gone", "kubectl delete lease autobuild-controller -n autobuild-system"]
+                .iter()
+                .all(|part| said.contains(part))
+    })
+    .await;
+    assert!(!leads(&controller).await);
+    leases.delete("autobuild-controller", &DeleteParams::default()).await.unwrap();
+    until_it_leads(&controller).await;
     site.end().await;
 }
 

@@ -59,9 +59,7 @@ impl Site {
             dir,
         };
         // The Lease is one for the whole control plane, by its role: tests take turns.
-        let leases: Api<k8s_openapi::api::coordination::v1::Lease> =
-            Api::namespaced(site.client.clone(), "autobuild-system");
-        leases.delete("autobuild-controller", &kube::api::DeleteParams::default()).await.ok();
+        site.leases().delete("autobuild-controller", &kube::api::DeleteParams::default()).await.ok();
         site
     }
 
@@ -101,6 +99,11 @@ impl Site {
         let env =
             [("DATABASE_URL", self.url.as_str()), ("KUBECONFIG", kubeconfig), ("FAILPOINTS", failpoints)];
         self.autobuild.start(name, &args, &env).await.unwrap()
+    }
+
+    /// The Leases of the controllers.
+    pub fn leases(&self) -> Api<k8s_openapi::api::coordination::v1::Lease> {
+        Api::namespaced(self.client.clone(), "autobuild-system")
     }
 
     pub fn servers(&self) -> Api<Server> {

@@ -38,6 +38,12 @@ pub(super) fn evaluate(record: &Record, me: &str, unchanged_for: Duration) -> Mo
     }
 }
 
+/// Whether a Lease that we wait for was written to last far longer than any that we write, and is not renewed: by hand, it may
+/// be, and then nobody leads.
+pub(super) fn is_overlong(record: &Record, own_duration: Duration, unchanged_for: Duration) -> bool {
+    record.duration > own_duration && unchanged_for > own_duration.saturating_mul(4)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,6 +67,15 @@ mod tests {
         assert_eq!(evaluate(&held_by("other"), "me", Duration::ZERO), Move::Wait);
         assert_eq!(evaluate(&held_by("other"), "me", Duration::from_secs(15)), Move::Wait);
         assert_eq!(evaluate(&held_by("other"), "me", Duration::from_millis(15_001)), Move::Acquire);
+    }
+
+    #[test]
+    fn a_lease_of_a_day_that_nobody_renews_is_told() {
+        let (own, day) = (Duration::from_secs(15), Duration::from_hours(24));
+        let edited = Record { duration: day, ..held_by("gone") };
+        assert!(!is_overlong(&edited, own, Duration::from_mins(1)));
+        assert!(is_overlong(&edited, own, Duration::from_secs(61)));
+        assert!(!is_overlong(&held_by("other"), own, Duration::from_secs(61)), "it is taken at that age");
     }
 
     #[test]

@@ -20,7 +20,7 @@ use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 use tokio_util::sync::CancellationToken;
 
-use self::evaluate::{Move, Record, evaluate};
+use self::evaluate::{Move, Record, evaluate, is_overlong};
 use super::api_call::{ApiError, call};
 use crate::http::Readiness;
 use crate::metrics;
@@ -91,10 +91,15 @@ impl Elector {
                     return true;
                 }
                 Ok(false) => {
-                    readiness.ready("leader election");
-                    readiness.remark(Some("standby"));
+                    if let Some(message) = self.overlong() {
+                        self.tell(&message, readiness);
+                    } else {
+                        self.said.clear();
+                        readiness.ready("leader election");
+                        readiness.remark(Some("standby"));
+                    }
                 }
-                Err(error) => self.tell(&error, readiness),
+                Err(error) => self.tell(&error.to_string(), readiness),
             }
             // A standby looks as often as a leader renews, so that it takes over within the lease time.
             tokio::select! {
@@ -117,7 +122,7 @@ impl Elector {
             match self.look().await {
                 Ok(true) => readiness.ready("leader election"),
                 Ok(false) => break,
-                Err(error) => self.tell(&error, readiness),
+                Err(error) => self.tell(&error.to_string(), readiness),
             }
             if !self.leadership.holds() {
                 break;
@@ -228,12 +233,25 @@ impl Elector {
         }
     }
 
-    fn tell(&mut self, error: &ApiError, readiness: &Readiness) {
-        let message = error.to_string();
-        readiness.waits("leader election", &message);
+    /// What is wrong with a Lease that this process waits for.
+    fn overlong(&self) -> Option<String> {
+        let (record, since) = self.seen.as_ref()?;
+        let ElectionSettings { namespace, name, duration, .. } = &self.settings;
+        is_overlong(record, *duration, since.elapsed()).then(|| {
+            format!(
+                "the Lease {name} has leaseDurationSeconds {}, more than --lease-duration, and {} does not renew it: until that time is \
+                 over nobody leads. Where that process is gone, run: kubectl delete lease {name} -n {namespace}",
+                record.duration.as_secs(),
+                record.holder,
+            )
+        })
+    }
+
+    fn tell(&mut self, message: &str, readiness: &Readiness) {
+        readiness.waits("leader election", message);
         if self.said != message {
             tracing::warn!(lease = self.settings.name, "leader election: {message}");
-            self.said = message;
+            message.clone_into(&mut self.said);
         }
     }
 }
