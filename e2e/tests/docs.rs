@@ -164,6 +164,63 @@ fn the_table_of_metrics_is_that_of_the_code() {
     assert_eq!(rows, families);
 }
 
+/// The names of what a page or a comment puts into backticks, in their order.
+fn spans(text: &str) -> Vec<&str> {
+    text.split('`').skip(1).step_by(2).collect()
+}
+
+/// The order in which locks are taken, by a text that says it.
+fn lock_order(text: &str) -> Vec<&str> {
+    let begin = [" locks in one order: ", " are taken in one order, "];
+    let rest = begin.iter().find_map(|begin| text.split_once(begin)).unwrap().1;
+    spans(rest.split("`permit`").next().unwrap())
+}
+
+/// The rows of the table of transactions: names in logs, files, locks.
+fn transactions(page: &str) -> Vec<[&str; 3]> {
+    let table = page.split("\n| transaction | in logs").nth(1).unwrap().split("\n\n").next().unwrap();
+    table
+        .lines()
+        .skip(2)
+        .map(|row| {
+            let cells: Vec<&str> = row.split(" | ").collect();
+            [cells[1], cells[2], cells[3]]
+        })
+        .collect()
+}
+
+#[test]
+fn the_page_of_the_protocol_has_the_locks_and_transactions_of_the_code() {
+    let root = paths::root();
+    let page = std::fs::read_to_string(root.join("docs/src/protocol.md")).unwrap();
+    let code = std::fs::read_to_string(root.join("src/queue/mod.rs")).unwrap();
+    let order = lock_order(&page);
+    assert!(order.len() > 5, "{order:?}");
+    assert_eq!(order, lock_order(&code), "docs/src/protocol.md and src/queue/mod.rs");
+
+    let mut left: BTreeSet<(String, String)> = BTreeSet::new();
+    for file in std::fs::read_dir(root.join("src/queue")).unwrap() {
+        let path = file.unwrap().path();
+        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        let file = path.file_name().unwrap().display().to_string();
+        let names = text.split("const NAME: &'static str = \"").skip(1);
+        left.extend(names.map(|rest| (rest.split('"').next().unwrap().to_owned(), file.clone())));
+    }
+    assert!(left.len() > 25, "{left:?}");
+    let there = left.clone();
+    for [names, files, locks] in transactions(&page) {
+        for name in spans(names) {
+            let one = (name.to_owned(), spans(files)[0].to_owned());
+            assert!(there.contains(&one), "the page has {one:?}, and the code has no such transaction");
+            left.remove(&one);
+        }
+        let places: Vec<usize> =
+            spans(locks).iter().filter_map(|lock| order.iter().position(|one| one == lock)).collect();
+        assert!(places.is_sorted(), "{names} takes its locks in another order: {locks}");
+    }
+    assert!(left.is_empty(), "docs/src/protocol.md lacks the transactions {left:?}");
+}
+
 #[test]
 fn every_file_that_a_page_names_is_there() {
     let root = paths::root();
