@@ -185,7 +185,9 @@ impl ControlPlane {
 pub async fn client(kubeconfig: &Path) -> Result<Client> {
     install_crypto_provider();
     let file = Kubeconfig::read_from(kubeconfig)?;
-    let config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
+    let mut config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
+    // Of the person's environment: what runs here is on loopback.
+    config.proxy_url = None;
     Ok(Client::try_from(config)?)
 }
 

@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower::BoxError;
 
+use super::kubeconfig::Cluster;
 use crate::http::Readiness;
 use crate::metrics;
 
@@ -41,12 +42,12 @@ type AnyBody = UnsyncBoxBody<Bytes, BoxError>;
 
 /// A client for this cluster. Does not connect yet. `watch_silence`: how long a watch may show nothing.
 pub(super) fn client(
-    config: kube::Config,
+    cluster: Cluster,
     watch_silence: Duration,
     readiness: &Readiness,
 ) -> kube::Result<Client> {
-    let namespace = config.default_namespace.clone();
-    let make = move || Client::try_from(config.clone());
+    let namespace = cluster.namespace().to_owned();
+    let make = move || cluster.client();
     // Whatever is wrong with the configuration is said at once.
     let first = make()?;
     let connections = Connections {

@@ -6,7 +6,9 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::api_server;
+use super::kubeconfig::{self, ClusterArgs};
 use crate::http::Readiness;
+use crate::proxy::ProxyError;
 use crate::queue::{Queue, QueueError};
 
 /// Between two tries.
@@ -66,10 +68,8 @@ pub(super) async fn cluster(
     watch_silence: Duration,
     readiness: &Readiness,
 ) -> Result<kube::Client, ClusterError> {
-    // Whoever comes first chooses; a second call changes nothing.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let config = kube::Config::infer().await.map_err(|error| ClusterError::Config(error.to_string()))?;
-    let client = api_server::client(config, watch_silence, readiness);
+    let cluster = kubeconfig::find(&ClusterArgs::default()).await?;
+    let client = api_server::client(cluster, watch_silence, readiness);
     client.map_err(|error| ClusterError::Client(error.to_string()))
 }
 
@@ -81,6 +81,9 @@ pub enum ClusterError {
         "no cluster: {0}; set KUBECONFIG to a readable kubeconfig, or run in a pod with a service account"
     )]
     Config(String),
+    /// The way to it cannot be used.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
     /// What was found does not make a client.
     #[error("the cluster's credentials cannot be used: {0}; check the kubeconfig")]
     Client(String),

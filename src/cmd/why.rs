@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use super::connect::ClusterError;
 use super::kubeconfig;
 use crate::api::{OSImage, Server, names};
+use crate::causes::causes;
 use crate::why::{Facts, Form, Ink, Looked, SecretSeen, Told, near, why};
 
 /// Columns where the output is no terminal.
@@ -106,7 +107,7 @@ async fn facts(client: &Client, namespace: &str, name: &str) -> Result<Facts, Er
         Err(kube::Error::SerdeError(error)) => {
             return Err(Error::Release { name: name.to_owned(), why: error.to_string() });
         }
-        Err(error) => return Err(Error::Api(chain(&error))),
+        Err(error) => return Err(Error::Api(causes(&error))),
     };
     let (image, secret, events) = tokio::join!(
         image(client, namespace, &server),
@@ -114,20 +115,6 @@ async fn facts(client: &Client, namespace: &str, name: &str) -> Result<Facts, Er
         events(client, namespace, &server)
     );
     Ok(Facts { server, image, secret, events, now: Timestamp::now() })
-}
-
-/// An error with what is behind it.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut behind = error.source();
-    while let Some(error) = behind {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        behind = error.source();
-    }
-    text
 }
 
 /// What there is beside the name that is not there. Rights that are missing make the message shorter, no more.
@@ -168,7 +155,7 @@ fn looked<T>(found: kube::Result<Option<T>>) -> Looked<T> {
         Ok(Some(found)) => Looked::Found(found),
         Ok(None) => Looked::Missing,
         Err(kube::Error::Api(status)) => Looked::Refused(status.message),
-        Err(error) => Looked::Refused(chain(&error)),
+        Err(error) => Looked::Refused(causes(&error)),
     }
 }
 

@@ -3,6 +3,8 @@
 use std::future::Future;
 use std::time::Duration;
 
+use crate::causes::causes;
+
 /// How long one call may take, its retries included.
 const LONGEST: Duration = Duration::from_secs(10);
 
@@ -52,7 +54,7 @@ impl ApiError {
             kube::Error::Api(status) if status.is_forbidden() => {
                 Self::Forbidden { what, message: status.message.clone() }
             }
-            other => Self::Failed { what, message: other.to_string() },
+            other => Self::Failed { what, message: causes(other) },
         }
     }
 }

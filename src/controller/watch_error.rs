@@ -2,6 +2,7 @@
 
 use kube::runtime::watcher;
 
+use crate::causes::causes;
 use crate::http::Readiness;
 
 /// The errors of one watch.
@@ -29,7 +30,7 @@ impl WatchErrors {
 
     /// It does not; it is tried again with a growing pause.
     pub(super) fn tell(&mut self, error: &watcher::Error) {
-        let message = format!("namespace {}: {error}{}", self.namespace, way_out(error));
+        let message = format!("namespace {}: {}{}", self.namespace, causes(error), way_out(error));
         if message == self.said {
             return;
         }

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client};
 
 use crate::api::{CaRef, CaRefKind, OSImage, Server};
+use crate::causes::causes;
 
 /// Longest time of one read.
 const READ: Duration = Duration::from_secs(10);
@@ -93,6 +94,6 @@ fn reason(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
         kube::Error::SerdeError(_) => "the object is not one that this release can read".to_owned(),
-        other => other.to_string(),
+        other => causes(other),
     }
 }

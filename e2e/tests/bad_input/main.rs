@@ -13,6 +13,7 @@ mod duplicates;
 mod manifests;
 mod os_images;
 mod power;
+mod proxies;
 mod surroundings;
 mod texts;
 

@@ -9,6 +9,7 @@ use kube::{Api, Client};
 
 use super::{Args, Imported};
 use crate::api::{OSImage, Server};
+use crate::causes::causes;
 use crate::cmd::connect::ClusterError;
 use crate::cmd::kubeconfig;
 use crate::import::{Planned, objections};
@@ -19,9 +20,9 @@ pub enum Error {
     #[error(transparent)]
     Cluster(#[from] ClusterError),
     #[error(
-        "the Servers of namespace {namespace} cannot be listed: {source}; your user needs the right to list servers.autobuild.dev"
+        "the Servers of namespace {namespace} cannot be listed: {why}; your user needs the right to list servers.autobuild.dev"
     )]
-    List { namespace: String, source: Box<kube::Error> },
+    List { namespace: String, why: String },
 }
 
 /// Everything that stands in the way, one line each.
@@ -62,8 +63,7 @@ async fn servers(client: &Client, namespace: &str) -> Result<Vec<Server>, Error>
         "only the Servers of namespace {namespace} may be seen: those of others are not compared with"
     ));
     let list = Api::<Server>::namespaced(client.clone(), namespace).list(&all).await;
-    let list =
-        list.map_err(|source| Error::List { namespace: namespace.to_owned(), source: Box::new(source) })?;
+    let list = list.map_err(|error| Error::List { namespace: namespace.to_owned(), why: causes(&error) })?;
     Ok(list.items)
 }
 
@@ -72,7 +72,7 @@ fn missing(kind: &str, name: &str, namespace: &str, found: kube::Result<bool>) -
         Ok(true) => None,
         Ok(false) => Some(format!("there is no {kind} {name:?} in namespace {namespace}: create it first")),
         Err(error) => {
-            super::say(&format!("the {kind} {name:?} could not be looked at: {error}"));
+            super::say(&format!("the {kind} {name:?} could not be looked at: {}", causes(&error)));
             None
         }
     }
