@@ -6,10 +6,14 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use tracing_subscriber::EnvFilter;
 
+/// What is logged unless `RUST_LOG` says otherwise. The library of the API server tells each failed try of a watch or a call; ours
+/// tell them once, with the way out.
+const LOGGED: &str = "info,sqlx=warn,kube_runtime::watcher=error,kube_client::client::builder=off";
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = autobuild::cmd::Cli::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOGGED));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())

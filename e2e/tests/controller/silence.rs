@@ -3,10 +3,40 @@
 use autobuild::api::hardware::PowerState;
 use autobuild::job::Action;
 use e2e::fleet::Proxy;
+use e2e::kubectl::Kubectl;
 use serde_json::json;
 
 use crate::TURN;
 use crate::site::{Site, wait};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_controller_may_not_watch_is_told_once_with_the_way_out() {
+    let _turn = TURN.lock().await;
+    let site = Site::new().await;
+    let namespace = site.namespace.as_str();
+    site.plane.kubectl().run(&["delete", "rolebinding", "--all", "-n", namespace]).await.unwrap();
+    let as_controller = Kubectl::new(site.kubeconfig().0);
+    wait("the rights to be gone", async || {
+        let listed = as_controller.output(&["get", "servers,osimages", "-n", namespace]).await.unwrap();
+        listed.stderr.contains("cannot list resource \"servers\"")
+    })
+    .await;
+    let controller = site.controller("barred", &[], "").await;
+    let says = async |part: &str| controller.get("/readyz").await.unwrap().1.contains(part);
+    for part in ["servers", "secrets", "osimages"] {
+        wait("the watch to be told", async || {
+            says(&format!("{part}: namespace {namespace}: ")).await
+                && says("apply manifests/namespace-access").await
+        })
+        .await;
+    }
+    let log = std::fs::read_to_string(controller.process().log()).unwrap();
+    for part in ["servers", "secrets", "osimages"] {
+        assert_eq!(log.matches(&format!("the watch of {part} failed")).count(), 1, "{log}");
+    }
+    assert!(!log.contains("kube_runtime"), "{log}");
+    site.end().await;
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wish_is_seen_although_every_connection_has_frozen() {
