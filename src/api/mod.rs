@@ -3,6 +3,7 @@
 pub mod bmc_address;
 pub mod condition;
 pub mod crd;
+pub mod foreign_status;
 pub mod hardware;
 mod image_wish;
 mod mac;

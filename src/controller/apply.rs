@@ -259,6 +259,7 @@ mod tests {
         let seen = Facts { known: Some(known), address, secret: Some(secret), ..Facts::default() };
         Observed {
             seen: seen.about(server),
+            foreign_status: false,
             uid: ServerUid("u".into()),
             namespace: "lab".into(),
             name: "a".into(),

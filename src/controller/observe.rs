@@ -4,6 +4,7 @@
 use super::context::Context;
 use super::images::SeenImage;
 use crate::api::bmc_address::BmcAddress;
+use crate::api::foreign_status::{self, Record};
 use crate::api::{BootMethod, Reason, Server};
 use crate::job::{Problem, ServerUid, TokenValue};
 use crate::plan::{Observation, WipeImage};
@@ -12,6 +13,8 @@ use crate::queue::{DecidedOn, QueueError, Underived};
 /// An observation, and what is not decided on.
 pub(super) struct Observed {
     pub seen: Observation,
+    /// Whether somebody else wrote into the object's status: `seen` lacks that.
+    pub foreign_status: bool,
     /// `metadata.uid`.
     pub uid: ServerUid,
     /// Its namespace.
@@ -45,7 +48,7 @@ pub(super) struct Object {
 
 pub(super) async fn observe(
     context: &Context,
-    Object { server, not_before }: Object,
+    Object { mut server, not_before }: Object,
     underived: Option<&Underived>,
 ) -> Result<Observed, QueueError> {
     let metadata = &server.metadata;
@@ -53,6 +56,9 @@ pub(super) async fn observe(
     let namespace = metadata.namespace.clone().unwrap_or_default();
     let name = metadata.name.clone().unwrap_or_default();
     let row = context.queue.observe_asked(&uid, &TokenValue::all_of(&server.spec)).await?;
+    let is_lost = row.known.is_none() || underived.is_some();
+    let foreign_status =
+        foreign_status::ignore(&mut server, if is_lost { Record::Lost } else { Record::Kept });
     let image = image(context, &namespace, &server);
     let mut seen = Observation {
         bmc_address: address(&server.spec.bmc.address).map(|address| address.normalised()),
@@ -79,6 +85,7 @@ pub(super) async fn observe(
     let generation = seen.server.metadata.generation.unwrap_or_default();
     Ok(Observed {
         seen,
+        foreign_status,
         uid,
         namespace,
         name,

@@ -262,7 +262,7 @@ async fn tell(
     status: &ServerStatus,
 ) -> Result<Shown, ReconcileError> {
     let seen = &observed.seen;
-    let shown = show(context, &seen.server, status).await?;
+    let shown = show(context, observed, status).await?;
     match &shown {
         Shown::Outdated => return Ok(shown),
         // The cache may be older than another leader's patch.

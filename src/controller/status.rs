@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::api_call::{ApiError, call};
 use super::context::Context;
+use super::observe::Observed;
 use crate::api::{Server, ServerStatus, names};
 use crate::failpoint::crash_point;
 use crate::metrics;
@@ -47,10 +48,11 @@ pub(super) enum Shown {
 /// Shows `status` on the object as it was observed, and nothing else: what somebody else wrote there is taken away.
 pub(super) async fn show(
     context: &Context,
-    server: &Server,
+    observed: &Observed,
     status: &ServerStatus,
 ) -> Result<Shown, ApiError> {
-    if server.status.as_ref() == Some(status) {
+    let server = &observed.seen.server;
+    if server.status.as_ref() == Some(status) && !observed.foreign_status {
         return Ok(Shown::Already);
     }
     let metadata = &server.metadata;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client};
 
+use crate::api::foreign_status::{self, Record};
 use crate::api::{CaRef, CaRefKind, OSImage, Server};
 use crate::causes::causes;
 
@@ -32,9 +33,13 @@ impl LiveReader {
         Self { client }
     }
 
-    /// The server; `None`: there is none of that name.
+    /// The server, without what others than the controller wrote into its status; `None`: there is none of that name.
     pub(super) async fn server(&self, namespace: &str, name: &str) -> Result<Option<Server>, Unavailable> {
-        self.get("Server", namespace, name).await
+        let mut server: Option<Server> = self.get("Server", namespace, name).await?;
+        if let Some(server) = &mut server {
+            foreign_status::ignore(server, Record::Kept);
+        }
+        Ok(server)
     }
 
     /// The `OSImage`; `None`: there is none of that name.

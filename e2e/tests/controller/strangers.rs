@@ -63,6 +63,49 @@ async fn what_somebody_else_writes_into_status_goes_away_and_holds_nothing_up() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_else_writes_into_status_causes_nothing() {
+    let _turn = TURN.lock().await;
+    let site = Site::new().await;
+    site.secret().await;
+    let _controller = site.controller("a", &[], "").await;
+    site.ready("one", json!({ "rebootToken": "first" })).await;
+    site.until_feed_is_empty().await;
+    let before = site.get("one").await.status.unwrap();
+    let later = "2099-01-01T00:00:00Z";
+    let job = |action: &str| {
+        json!({ "id": "00000042", "action": action, "priority": "Normal", "state": "Running", "step": "PowerOff",
+            "enqueuedAt": later, "startedAt": later })
+    };
+    let digest = format!("sha256:{}", "0".repeat(64));
+    let stalled = json!({ "type": "Stalled", "status": "True", "reason": "LeftPoweredOff", "message": "",
+        "lastTransitionTime": later });
+    for status in [
+        json!({ "job": job("Reboot") }),
+        json!({ "job": job("Reimage") }),
+        json!({ "decommissionedAt": later, "phase": "Decommissioned" }),
+        json!({ "image": { "name": "other", "digest": digest, "installedAt": later } }),
+        json!({ "rebootTokens": ["second"] }),
+        json!({ "conditions": [stalled] }),
+    ] {
+        let told = status.to_string();
+        write(&site, "one", status).await;
+        site.until("one", &format!("what was before {told}"), |now| {
+            (now.job.is_none(), &now.last_job, &now.image, now.decommissioned_at.is_none(), now.phase)
+                == (true, &before.last_job, &before.image, true, before.phase)
+                && now.reboot_tokens == before.reboot_tokens
+                && is_ready(now)
+        })
+        .await;
+    }
+    // The token that somebody wrote there was never used.
+    write(&site, "one", json!({ "rebootTokens": ["third"] })).await;
+    site.change("one", json!({ "spec": { "rebootToken": "third" } })).await;
+    site.finish(Action::Reboot, PowerState::PoweredOn).await;
+    site.until("one", "rebooted", |now| now.reboot_tokens.iter().any(|token| token == "third")).await;
+    site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_status_that_is_never_stored_as_written_is_tried_ever_more_rarely_and_keeps_no_server() {
     let _turn = TURN.lock().await;
     let site = Site::new().await;
