@@ -71,7 +71,7 @@ impl Transaction for RecordLost {
 }
 
 impl RecordLost {
-    /// One that was stopped first has its row already.
+    /// One that was stopped first has its row already, which says from now on that it is at its end.
     async fn tell(
         &self,
         connection: &mut MySqlConnection,
@@ -81,7 +81,8 @@ impl RecordLost {
         sqlx::query(
             "INSERT INTO job_history (job_id, server_uid, namespace, name, site, action, result, reason, message, step, \
              intent, requester, enqueued_at_ms, started_at_ms, finished_at_ms) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON DUPLICATE KEY UPDATE job_id = job_id",
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON DUPLICATE KEY UPDATE \
+             result = VALUES(result), reason = VALUES(reason), message = VALUES(message)",
         )
         .bind(job.id.0)
         .bind(uid.as_str())

@@ -1,5 +1,6 @@
 //! What the controller decides on: one plain read.
 
+use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, Row};
 
 use super::head::lane_of;
@@ -47,38 +48,45 @@ impl Queue {
         self.observe_asked(uid, &[]).await
     }
 
-    /// The same, and whether the tokens that are asked about were handled long ago. A value that is handled between the two
-    /// statements raises the version.
+    /// The same, and in the same snapshot whether the tokens that are asked about were handled long ago: a token that counts
+    /// as handled beside a job that did not take it yet looks like a job that nothing explains.
     pub async fn observe_asked(&self, uid: &ServerUid, asked: &[TokenValue]) -> Result<Seen, QueueError> {
-        let mut seen = self.read(uid).await?;
+        let Some(row) = self.row(uid, asked).await? else {
+            return Ok(Seen { now_ms: self.now_ms().await?, ..Seen::default() });
+        };
+        let mut seen = Self::seen(&row)?;
         if let Some(known) = &mut seen.known {
-            let handled = &mut known.handled;
-            let new: Vec<TokenValue> = asked
-                .iter()
-                .filter(|token| !handled.is_handled(token.kind, Some(&token.value)))
-                .cloned()
-                .collect();
-            self.handled_ever(uid, &new).await?.iter().for_each(|token| handled.recall(token));
+            for (number, token) in asked.iter().enumerate() {
+                if row.try_get::<i64, _>(format!("asked_{number}").as_str())? != 0 {
+                    known.handled.recall(token);
+                }
+            }
         }
         Ok(seen)
     }
 
-    async fn read(&self, uid: &ServerUid) -> Result<Seen, QueueError> {
+    async fn row(&self, uid: &ServerUid, asked: &[TokenValue]) -> Result<Option<MySqlRow>, QueueError> {
+        let handled: Vec<String> = (0..asked.len()).map(was_handled).collect();
+        let handled = handled.concat();
         // Both tables have a server_uid; `read` takes the first one, and the join makes them equal.
-        let row = sqlx::query(concat!(
-            "SELECT job.*, server_state.*, job.id IS NOT NULL AS has_job, server_state.server_uid AS server_uid, \
-             inventory.content AS inventory, permit.used >= permit.cap AS class_full, boot_session.percent, boot_session.line, ",
-            now_ms!(),
-            " AS now_ms FROM server_state LEFT JOIN job ON job.server_uid = server_state.server_uid \
+        let text = format!(
+            "SELECT {handled}job.*, server_state.*, job.id IS NOT NULL AS has_job, server_state.server_uid AS server_uid, \
+             inventory.content AS inventory, permit.used >= permit.cap AS class_full, boot_session.percent, boot_session.line, \
+             {} AS now_ms FROM server_state LEFT JOIN job ON job.server_uid = server_state.server_uid \
              LEFT JOIN inventory ON inventory.server_uid = server_state.server_uid \
              LEFT JOIN boot_session ON boot_session.server_uid = job.server_uid AND boot_session.job_id = job.id \
              LEFT JOIN permit ON permit.site = job.site AND permit.class = job.permit_class \
-             WHERE server_state.server_uid = ?"
-        ))
-        .bind(uid.as_str())
-        .fetch_optional(self.pool())
-        .await?;
-        let Some(row) = row else { return Ok(Seen { now_ms: self.now_ms().await?, ..Seen::default() }) };
+             WHERE server_state.server_uid = ?",
+            now_ms!()
+        );
+        let mut query = sqlx::query(AssertSqlSafe(text));
+        for token in asked {
+            query = query.bind(token.kind.field()).bind(token.hash());
+        }
+        Ok(query.bind(uid.as_str()).fetch_optional(self.pool()).await?)
+    }
+
+    fn seen(row: &MySqlRow) -> Result<Seen, QueueError> {
         let in_feed = row.try_get::<Option<i64>, _>("changed_at_ms")?.is_some();
         let (generation, now_ms) = (row.try_get("generation")?, row.try_get("now_ms")?);
         let has_job = row.try_get::<i64, _>("has_job")? != 0;
@@ -91,7 +99,7 @@ impl Queue {
                 problem: Problem::new(Reason::UnsupportedJob, message),
             })
         };
-        let known = match state::read(&row) {
+        let known = match state::read(row) {
             Ok(known) => Some(known),
             // Not to know it is not to have nothing: that would be derived again from status.
             Err(error @ QueueError::UnknownContent { .. }) => {
@@ -103,7 +111,7 @@ impl Queue {
         if !has_job {
             return Ok(Seen { known, in_feed, generation, now_ms, ..Seen::default() });
         }
-        let mut job = match JobRow::read(&row) {
+        let mut job = match JobRow::read(row) {
             Ok(job) => job,
             // Of another release: it is left to that one, and shown.
             Err(error @ QueueError::UnknownContent { .. }) => {
@@ -121,7 +129,7 @@ impl Queue {
             Some((PlaceInQueue::Queued, _)) => Some(WaitingFor::Worker),
             _ => job.live.waiting_for,
         };
-        job.live.progress = boot_session::progress(&row)?;
+        job.live.progress = boot_session::progress(row)?;
         let visibility = if job.quiet { Visibility::Quiet } else { Visibility::Shown };
         Ok(Seen { known, visibility, job: Some(job.live), unreadable: None, in_feed, generation, now_ms })
     }
@@ -216,4 +224,12 @@ impl Queue {
     pub async fn now_ms(&self) -> Result<i64, QueueError> {
         Ok(sqlx::query_scalar(concat!("SELECT ", now_ms!())).fetch_one(self.pool()).await?)
     }
+}
+
+/// Whether one of the tokens that are asked about was ever handled.
+fn was_handled(number: usize) -> String {
+    format!(
+        "EXISTS (SELECT 1 FROM handled_token WHERE handled_token.server_uid = server_state.server_uid AND kind = ? AND hash = ?) \
+         AS asked_{number}, "
+    )
 }

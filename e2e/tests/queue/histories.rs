@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use autobuild::api::Reason;
-use autobuild::job::{Action, FinishedJob, JobId, JobResult, Lane, Problem};
+use autobuild::job::{Action, FinishedJob, JobId, JobResult, Lane, Problem, ServerUid};
 use autobuild::queue::{Beat, Followed, Heart, LostJob, Newcomer, Past, PlaceInQueue, Queue};
 use futures::FutureExt as _;
 use sqlx::Connection as _;
@@ -29,9 +29,10 @@ pub const CASES: &[Case] = &[
     ("a job that was lost is recorded as failed, once, and only on the version that was decided on", |f| {
         lost(f).boxed_local()
     }),
-    ("the history tells whether a job has ended, and one that was stopped for being behind has not", |f| {
-        ended(f).boxed_local()
-    }),
+    (
+        "the history tells whether a job has ended, and one that was stopped for being behind has not before it is told",
+        |f| ended(f).boxed_local(),
+    ),
 ];
 
 async fn execute(f: &Fixture, statement: &'static str) {
@@ -167,19 +168,23 @@ fn finished(id: JobId) -> FinishedJob {
     }
 }
 
-async fn lost(f: Fixture) {
-    let uid = f.server("a").await;
-    let version = f.version(&uid).await;
-    let lost = LostJob {
+fn lost_job(uid: &ServerUid, id: JobId) -> LostJob {
+    LostJob {
         uid: uid.clone(),
         namespace: "ns".to_owned(),
         name: "a".to_owned(),
         site: SITE.to_owned(),
-        job: finished(JobId::new(now_ms(), 1)),
+        job: finished(id),
         cause: autobuild::job::Cause("c".repeat(64)),
         debt: None,
         requester: "test".to_owned(),
-    };
+    }
+}
+
+async fn lost(f: Fixture) {
+    let uid = f.server("a").await;
+    let version = f.version(&uid).await;
+    let lost = lost_job(&uid, JobId::new(now_ms(), 1));
     assert!(!f.queue.record_lost(lost.clone(), version - 1).await.unwrap());
     assert!(f.queue.record_lost(lost.clone(), version).await.unwrap());
     assert!(!f.queue.record_lost(lost.clone(), version).await.unwrap());
@@ -208,4 +213,10 @@ async fn ended(f: Fixture) {
     let id = f.enqueue(&uid, Action::Reboot, Lane::High).await;
     f.queue.cancel(&uid, id, Reason::HistoryLost).await.unwrap();
     assert!(!f.queue.has_ended(&uid, id).await.unwrap());
+    // What had to be done about it is done, whatever ends after it.
+    let version = f.version(&uid).await;
+    assert!(f.queue.record_lost(lost_job(&uid, id), version).await.unwrap());
+    let next = f.enqueue(&uid, Action::PowerOn, Lane::High).await;
+    f.queue.cancel(&uid, next, Reason::Replaced).await.unwrap();
+    assert!(f.queue.has_ended(&uid, id).await.unwrap());
 }

@@ -19,6 +19,9 @@ pub const CASES: &[Case] = &[
     ("a value that was handled is known for ever, and what an older release kept is taken over", |f| {
         for_ever(f).boxed_local()
     }),
+    ("what is known of a token and of the job that takes it is of one moment", |f| {
+        one_moment(f).boxed_local()
+    }),
     ("a server that goes takes its tokens with it", |f| goes(f).boxed_local()),
     ("an image that is recorded ends the installation that failed", |f| adopted(f).boxed_local()),
 ];
@@ -94,6 +97,33 @@ async fn may_be_done(f: Fixture) {
     assert_eq!(f.queue.observe(&uid).await.unwrap().job.unwrap().taking, []);
     f.fail(claim).await;
     assert!(f.is_handled(&uid, "r1").await);
+}
+
+async fn one_moment(f: Fixture) {
+    let uid = f.server("a").await;
+    for number in 0..40 {
+        let value = format!("r{number}");
+        let worker = f.worker().await;
+        f.enqueue(&uid, Action::Reboot, Lane::High).await;
+        let claim = f.claim_one(&worker, PlaceInQueue::Queued).await;
+        let asked = tokens(&value);
+        let watched = async {
+            loop {
+                let seen = f.queue.observe_asked(&uid, &asked).await.unwrap();
+                let handled = &seen.known.unwrap().handled;
+                let taken = seen.job.unwrap().request_stored;
+                let counts = asked.clone().map(|token| handled.is_handled(token.kind, Some(&token.value)));
+                assert_eq!(counts, [taken, taken], "{value}: handled, and by a job that has not begun");
+                if taken {
+                    break;
+                }
+            }
+        };
+        let stored = async { f.store(claim, Effects::handling(tokens(&value))).await };
+        let (claim, ()) = futures::future::join(stored, watched).await;
+        let claim = f.accept(claim).await;
+        done(f.queue.complete(claim, succeeded()).await.unwrap());
+    }
 }
 
 async fn for_ever(f: Fixture) {
