@@ -60,7 +60,7 @@ struct Held {
     owner: CardOwner,
 }
 
-/// The claims of these cards; under lock in the order of their keys, or as they stand.
+/// The claims of these cards; under lock in the order of their keys, as the primary key is read, or as they stand.
 async fn claims(
     connection: &mut MySqlConnection,
     hosts: &[String],
@@ -71,7 +71,7 @@ async fn claims(
     }
     let text = format!(
         "SELECT host, server_uid, namespace, name, proven FROM bmc_claim FORCE INDEX (PRIMARY) WHERE host IN ({}) \
-         AND bmc_system = '' ORDER BY host, bmc_system{lock}",
+         AND bmc_system = ''{lock}",
         marks(hosts.len())
     );
     let mut query = sqlx::query(AssertSqlSafe(text));
