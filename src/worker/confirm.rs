@@ -16,7 +16,7 @@ use crate::job::{
 pub(super) const WITNESS_PAUSE_MS: i64 = 1_000;
 
 /// The job whose first request is about to be stored.
-pub(super) struct Asked<'a> {
+pub(super) struct FirstRequest<'a> {
     pub(super) uid: &'a ServerUid,
     pub(super) id: JobId,
     pub(super) action: Action,
@@ -32,7 +32,7 @@ pub(super) struct Asked<'a> {
 }
 
 /// Why nothing may be sent now; the step ends like this.
-pub(super) fn objection(asked: &Asked<'_>, asking: &Asking) -> Option<StepOutcome> {
+pub(super) fn objection(asked: &FirstRequest<'_>, asking: &Asking) -> Option<StepOutcome> {
     let server = &asking.server;
     if session::intent(asked.action, asked.uid, asking) != *asked.intent {
         return Some(wish_changed());
@@ -59,7 +59,7 @@ pub(super) fn objection(asked: &Asked<'_>, asking: &Asking) -> Option<StepOutcom
 }
 
 /// Whether the token of this action is handled, or its image is installed, without this job having begun.
-fn already_handled(asked: &Asked<'_>, server: &Server) -> Option<StepOutcome> {
+fn already_handled(asked: &FirstRequest<'_>, server: &Server) -> Option<StepOutcome> {
     if asked.action.wipes() {
         let empty =
             matches!(newest(asked, server), Some(Contents::Decommissioned { .. } | Contents::Wiped { .. }));
@@ -88,7 +88,7 @@ fn already_handled(asked: &Asked<'_>, server: &Server) -> Option<StepOutcome> {
     }
 }
 
-fn newest(asked: &Asked<'_>, server: &Server) -> Option<Contents> {
+fn newest(asked: &FirstRequest<'_>, server: &Server) -> Option<Contents> {
     Contents::witnessed(asked.contents, server).contents()
 }
 
@@ -99,7 +99,7 @@ fn done_already(sign: &str) -> StepOutcome {
 }
 
 /// What the object itself has against it, whatever the row of the job says.
-fn against(asked: &Asked<'_>, asking: &Asking) -> Option<Objection> {
+fn against(asked: &FirstRequest<'_>, asking: &Asking) -> Option<Objection> {
     let server = &asking.server;
     let contents = newest(asked, server);
     let image = asking.image.as_ref().filter(|_| asked.action.installs());

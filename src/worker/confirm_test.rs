@@ -81,7 +81,7 @@ fn said_of(
     let intent = session::intent(action, &uid(), &asking);
     let values = || handled.iter().map(|token| (*token).to_owned()).collect();
     let handled = HandledTokens { reboot: values(), reimage: values() };
-    let asked = Asked {
+    let asked = FirstRequest {
         uid: &uid(),
         id: ID,
         action,
@@ -165,7 +165,7 @@ fn another_wish_wins_over_everything() {
     let server = server(None);
     let intent = Intent("another".into());
     let handled = HandledTokens::default();
-    let asked = Asked {
+    let asked = FirstRequest {
         uid: &uid(),
         id: ID,
         action: Action::Wipe,
@@ -247,7 +247,7 @@ fn an_installation_that_status_shows_as_done_is_not_done_again() {
 fn superseded(action: Action, server: Server, contents: Option<&Contents>) -> Option<Reason> {
     let asking = Asking { server, image: Some(boot_image()) };
     let (uid, handled) = (uid(), HandledTokens::default());
-    let asked = Asked {
+    let asked = FirstRequest {
         uid: &uid,
         id: ID,
         action,
@@ -301,7 +301,7 @@ fn the_worker_sends_what_the_object_asks_for_and_nothing_else() {
         let asking = Asking { server: server.clone(), image: Some(boot_image()) };
         let intent = session::intent(row.action, &uid(), &asking);
         for (begun, expected) in [(false, row.expected[0]), (true, row.expected[1])] {
-            let asked = Asked {
+            let asked = FirstRequest {
                 uid: &uid(),
                 id: ID,
                 action: row.action,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::Halt;
 use super::action::card;
 use super::checkpoint::Accepted;
-use super::confirm::{self, Asked};
+use super::confirm::{self, FirstRequest};
 use super::contact::gone;
 use super::power::off_takes;
 use super::run::{Flow, Run};
@@ -252,7 +252,7 @@ impl Run<'_> {
                 self.handled.recall(token);
             }
         }
-        let asked = Asked {
+        let asked = FirstRequest {
             uid: self.claim.uid(),
             id: self.claim.job().id,
             action: self.action(),
