@@ -1,16 +1,20 @@
 //! Changes of objects of the cluster that ask for nothing.
 
 use anyhow::{Context as _, Result};
+use autobuild::api::names;
 use e2e::fleet::{Fleet, SECRET};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
 use rand::Rng as _;
 use rand::rngs::StdRng;
+use rand::seq::IndexedRandom as _;
 use serde_json::{Value, json};
 
-/// What is changed about a Server, or about the Secret that it shares with others. A `status.job` and a `status.wipedAt` that
-/// somebody else wrote still count as the controller's own, and are left out.
+/// After whatever was really done.
+const LATER: &str = "2099-01-01T00:00:00Z";
+
+/// What is changed about a Server, or about the Secret that it shares with others.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Edit {
     Label,
@@ -21,6 +25,12 @@ pub(super) enum Edit {
     StatusImage,
     StatusTokens,
     StatusConditions,
+    StatusLeftOff,
+    StatusJob,
+    StatusWiped,
+    StatusDecommissioned,
+    StatusOtherImage,
+    StatusOtherTokens,
 }
 
 impl Edit {
@@ -33,6 +43,12 @@ impl Edit {
         Self::StatusImage,
         Self::StatusTokens,
         Self::StatusConditions,
+        Self::StatusLeftOff,
+        Self::StatusJob,
+        Self::StatusWiped,
+        Self::StatusDecommissioned,
+        Self::StatusOtherImage,
+        Self::StatusOtherTokens,
     ];
 
     pub(super) async fn apply(self, fleet: &Fleet, name: &str, random: &mut StdRng) -> Result<()> {
@@ -53,6 +69,30 @@ impl Edit {
                 status(fleet, name, json!({ "reimageTokens": [], "rebootTokens": [] })).await
             }
             Self::StatusConditions => status(fleet, name, json!({ "conditions": [] })).await,
+            Self::StatusLeftOff => {
+                let stalled = json!({ "type": "Stalled", "status": "True", "reason": "LeftPoweredOff", "message": text,
+                    "lastTransitionTime": LATER });
+                status(fleet, name, json!({ "conditions": [stalled] })).await
+            }
+            Self::StatusJob => {
+                let action =
+                    ["Reboot", "Reimage", "Wipe", "PowerOn"].choose(random).copied().unwrap_or("Reboot");
+                let job = json!({ "id": "0000000000000042", "action": action, "priority": "Normal", "state": "Running",
+                    "step": "PowerOff", "enqueuedAt": LATER, "startedAt": LATER });
+                status(fleet, name, json!({ "job": job })).await
+            }
+            Self::StatusWiped => status(fleet, name, json!({ "wipedAt": LATER, "image": null })).await,
+            Self::StatusDecommissioned => {
+                status(fleet, name, json!({ "decommissionedAt": LATER, "phase": "Decommissioned" })).await
+            }
+            Self::StatusOtherImage => {
+                let digest = format!("sha256:{}", "0".repeat(64));
+                let image = json!({ "name": "other", "digest": digest, "installedAt": LATER });
+                status(fleet, name, json!({ "image": image })).await
+            }
+            Self::StatusOtherTokens => {
+                status(fleet, name, json!({ "reimageTokens": [text], "rebootTokens": [text] })).await
+            }
         }
     }
 }
@@ -74,6 +114,12 @@ async fn secret(fleet: &Fleet, metadata: Value) -> Result<()> {
     let patch = Patch::Merge(json!({ "metadata": metadata }));
     secrets.patch(SECRET, &PatchParams::default(), &patch).await?;
     Ok(())
+}
+
+/// A person's word to look again, as the message of a failure advises.
+pub(super) async fn ask_again(fleet: &Fleet, name: &str, value: &str) -> Result<()> {
+    merge(fleet, name, &json!({ "metadata": { "annotations": { names::RECONCILE_REQUESTED_AT: value } } }))
+        .await
 }
 
 /// Has the controller look at it once more, by nothing that asks for anything.

@@ -11,11 +11,12 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use sqlx::{AssertSqlSafe, MySqlPool, Row as _};
 
-/// What is decided by others than the database alone only later: see the list of what a forged row can do in SECURITY.md.
-const NOT_YET: [(&str, &str); 2] = [("server_state", "contents"), ("machine", "contents")];
-
 /// The tables with rows of one server each, in the order of their locks.
-const TABLES: [&str; 4] = ["server_state", "inventory", "machine", "bmc_claim"];
+const TABLES: [&str; 6] =
+    ["server_state", "inventory", "machine", "handled_token", "bmc_claim", "job_history"];
+
+/// The tables with rows of no server, or of several.
+const SHARED: [&str; 4] = ["login", "permit", "budget", "worker"];
 
 /// A column.
 #[derive(Debug, Clone)]
@@ -23,6 +24,7 @@ struct Column {
     name: String,
     is_nullable: bool,
     is_number: bool,
+    is_key: bool,
     default: Option<String>,
     longest: i64,
 }
@@ -41,6 +43,15 @@ pub(super) enum Change {
     Job { uid: String, action: &'static str, intent: String, step: &'static str, begun: bool },
 }
 
+/// What was done to a row that several servers share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    table: &'static str,
+    column: String,
+    before: Values,
+    value: Option<String>,
+}
+
 /// The database of a fleet at rest.
 pub(super) struct Tables {
     pool: MySqlPool,
@@ -51,9 +62,10 @@ pub(super) struct Tables {
 impl Tables {
     pub(super) async fn read(pool: &MySqlPool) -> Result<Self> {
         let mut columns = BTreeMap::new();
-        for table in TABLES {
+        for table in TABLES.into_iter().chain(SHARED) {
             let rows = sqlx::query(
                 "SELECT CAST(column_name AS CHAR) AS name, CAST(is_nullable AS CHAR) AS nullable, CAST(data_type AS CHAR) AS kind, \
+                 CAST(column_key AS CHAR) AS part, \
                  CAST(column_default AS CHAR) AS preset, CAST(COALESCE(character_maximum_length, 20) AS SIGNED) AS longest \
                  FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = ?",
             )
@@ -67,6 +79,7 @@ impl Tables {
                     name: row.try_get("name")?,
                     is_nullable: row.try_get::<String, _>("nullable")? == "YES",
                     is_number: kind.contains("int"),
+                    is_key: row.try_get::<String, _>("part")? == "PRI",
                     default: row.try_get("preset")?,
                     longest: row.try_get("longest")?,
                 });
@@ -123,11 +136,7 @@ impl Tables {
             1 | 2 => return Ok(self.job(uid, random)),
             _ => {}
         }
-        let columns: Vec<&Column> = self.columns[table]
-            .iter()
-            .filter(|column| !NOT_YET.contains(&(table, column.name.as_str())))
-            .collect();
-        let column = columns.choose(random).context("no columns")?;
+        let column = self.columns[table].choose(random).context("no columns")?;
         let value = self.value(table, column, random);
         let (uid, column) = (uid.to_owned(), column.name.clone());
         Ok(Change::Set { table, uid, of: of.clone(), column, value })
@@ -157,6 +166,55 @@ impl Tables {
                 Some((0..length).map(letter).collect())
             }
         }
+    }
+
+    /// One change of one row of a table that several servers share; returns what it was before.
+    pub(super) async fn change_shared(&self, random: &mut StdRng) -> Result<Option<Shared>> {
+        let table = SHARED.choose(random).copied().context("no tables")?;
+        let columns = &self.columns[table];
+        let selected: Vec<String> = columns
+            .iter()
+            .map(|column| format!("CONVERT(`{0}` USING utf8mb4) AS `{0}`", column.name))
+            .collect();
+        let text = format!("SELECT {} FROM {table}", selected.join(", "));
+        let rows = sqlx::query(AssertSqlSafe(text)).fetch_all(&self.pool).await?;
+        let Some(row) = rows.choose(random) else { return Ok(None) };
+        let mut of = Values::new();
+        for column in columns {
+            of.insert(column.name.clone(), row.try_get(column.name.as_str())?);
+        }
+        let column = columns.choose(random).context("no columns")?;
+        let value = self.value(table, column, random);
+        self.set_shared(table, column, &of, value.as_ref()).await;
+        let column = column.name.clone();
+        Ok(Some(Shared { table, column, before: of, value }))
+    }
+
+    /// Takes it back, unless what owns the row did.
+    pub(super) async fn restore_shared(&self, shared: &Shared) -> Result<()> {
+        let Shared { table, column, before, value } = shared;
+        let mut now = before.clone();
+        now.insert(column.clone(), value.clone());
+        let column = self.columns[table].iter().find(|one| one.name == *column).context("no column")?;
+        // A heartbeat that goes back is one more change.
+        if *table != "worker" || column.is_key {
+            self.set_shared(table, column, &now, before[&column.name].as_ref()).await;
+        }
+        Ok(())
+    }
+
+    async fn set_shared(&self, table: &str, column: &Column, of: &Values, value: Option<&String>) {
+        let keys = self.columns[table].iter().filter(|column| column.is_key).map(|column| &column.name);
+        let keys: Vec<&String> = keys.collect();
+        let parts: Vec<String> =
+            keys.iter().map(|key| format!("CONVERT(`{key}` USING utf8mb4) = ?")).collect();
+        let text = format!("UPDATE {table} SET `{}` = ? WHERE {}", column.name, parts.join(" AND "));
+        let mut query = sqlx::query(AssertSqlSafe(text)).bind(value);
+        for key in keys {
+            query = query.bind(of[key].as_deref());
+        }
+        // What the database itself refuses is no change.
+        let _ = query.execute(&self.pool).await;
     }
 
     /// A forged job, with the intent of one that ended where there is one.
@@ -338,6 +396,10 @@ fn key<'a>(table: &str, uid: &'a str, of: &'a Values) -> (&'static str, Vec<&'a 
             ("server_uid = ? AND host = ? AND bmc_system = ?", vec![uid, value("host"), value("bmc_system")])
         }
         "machine" => ("server_uid = ? AND identity = ?", vec![uid, value("identity")]),
+        "handled_token" => {
+            ("server_uid = ? AND kind = ? AND hash = ?", vec![uid, value("kind"), value("hash")])
+        }
+        "job_history" => ("server_uid = ? AND job_id = ?", vec![uid, value("job_id")]),
         _ => ("server_uid = ?", vec![uid]),
     }
 }
