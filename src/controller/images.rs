@@ -76,7 +76,10 @@ impl ImageStore {
         while let Some(event) = events.next().await {
             match event {
                 Ok(event) => {
-                    errors.over();
+                    // The beginning of a list is not its answer.
+                    if !matches!(event, Event::Init) {
+                        errors.over();
+                    }
                     let done = matches!(event, Event::InitDone);
                     let of = |image: &Guarded| {
                         let spec = &image.0.as_ref().ok()?.spec;

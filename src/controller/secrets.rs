@@ -58,7 +58,10 @@ impl Secrets {
         while let Some(event) = events.next().await {
             match event {
                 Ok(event) => {
-                    errors.over();
+                    // The beginning of a list is not its answer.
+                    if !matches!(event, Event::Init) {
+                        errors.over();
+                    }
                     let done = matches!(event, Event::InitDone);
                     let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
                     let changed = versions.take(event, version);

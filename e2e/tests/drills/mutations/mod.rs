@@ -9,7 +9,7 @@ mod rows;
 use anyhow::{Context as _, Result, ensure};
 use autobuild::api::condition::{ConditionType, find};
 use autobuild::api::hardware::PowerState;
-use autobuild::api::{ImageStatus, Phase, Reason, Server};
+use autobuild::api::{Phase, Reason, Server};
 use e2e::fleet::{BootFiles, Fleet, Layout, QUICK_INSTALLS, truth};
 use e2e::wait::say;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -117,7 +117,7 @@ async fn machine(fleet: &Fleet, name: &str) -> Result<Machine> {
 struct Said {
     power: Option<PowerState>,
     phase: Option<Phase>,
-    image: Option<ImageStatus>,
+    image: Option<(String, String, bool)>,
     tokens: (Vec<String>, Vec<String>),
     ended: (bool, bool),
     conditions: Vec<(String, String, String)>,
@@ -131,7 +131,8 @@ fn said(server: &Server) -> Said {
     Said {
         power: status.power,
         phase: status.phase,
-        image: status.image,
+        // What is adopted again has another time.
+        image: status.image.map(|image| (image.name, image.digest, image.adopted)),
         tokens: (status.reboot_tokens, status.reimage_tokens),
         ended: (status.wiped_at.is_some(), status.decommissioned_at.is_some()),
         conditions: status.conditions.iter().filter(is_steady).map(condition).collect(),
