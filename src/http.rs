@@ -27,6 +27,16 @@ pub struct Readiness {
     waits_for: Arc<Mutex<Vec<(&'static str, String)>>>,
     remark: Arc<Mutex<Option<&'static str>>>,
     heard: Arc<Mutex<BTreeMap<String, Instant>>>,
+    asked: Arc<Mutex<Vec<(&'static str, Asked)>>>,
+}
+
+/// Says what a part waits for, if it does.
+struct Asked(Box<dyn Fn() -> Option<String> + Send + Sync>);
+
+impl std::fmt::Debug for Asked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Asked")
+    }
 }
 
 impl Readiness {
@@ -43,6 +53,12 @@ impl Readiness {
     /// `part` waits for nothing any more.
     pub fn ready(&self, part: &'static str) {
         self.waits_for.lock().unwrap_or_else(PoisonError::into_inner).retain(|(name, _)| *name != part);
+    }
+
+    /// `part` is asked each time that somebody wants to know; it says what it waits for, if it does.
+    pub fn asks(&self, part: &'static str, waits: impl Fn() -> Option<String> + Send + Sync + 'static) {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.push((part, Asked(Box::new(waits))));
     }
 
     /// What `/readyz` says beside `ok`; `None`: nothing.
@@ -67,7 +83,9 @@ impl Readiness {
     }
 
     fn text(&self) -> (StatusCode, String) {
-        let all = self.waits_for.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.waits_for.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        all.extend(asked.iter().filter_map(|(part, waits)| Some((*part, waits.0()?))));
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let watches = heard.iter().map(|(watch, at)| {
             format!("the watch of {watch} showed something {} s ago\n", at.elapsed().as_secs())
@@ -162,6 +180,12 @@ mod tests {
         assert_eq!(readiness.text(), (StatusCode::SERVICE_UNAVAILABLE, "database: migrating\n".to_owned()));
         readiness.ready("database");
         assert_eq!(readiness.text(), (StatusCode::OK, "ok\n".to_owned()));
+        let full = Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let disk = Arc::clone(&full);
+        readiness
+            .asks("cache", move || disk.load(std::sync::atomic::Ordering::Relaxed).then(|| "full".into()));
+        assert_eq!(readiness.text(), (StatusCode::SERVICE_UNAVAILABLE, "cache: full\n".to_owned()));
+        full.store(false, std::sync::atomic::Ordering::Relaxed);
         readiness.heard("servers in lab");
         assert!(readiness.text().1.ends_with("the watch of servers in lab showed something 0 s ago\n"));
     }

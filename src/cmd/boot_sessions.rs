@@ -15,6 +15,9 @@ const TRIES: u32 = 20;
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(25);
 
+/// Longest time until the database has answered: a machine gives up by then, and comes again.
+const ANSWER: Duration = Duration::from_secs(10);
+
 /// So many sessions with media are looked after at once: more are never installed at once by default.
 const MEDIA: u32 = 100;
 
@@ -33,23 +36,38 @@ impl QueueSessions {
         what: queue::CallHome,
     ) -> Result<Heard, StoreAway> {
         let token = token.map(TokenHash::to_hex);
-        let mut tried = 0;
-        loop {
-            match self.0.call_home(&armed.uid, armed.job, token.as_deref(), what.clone()).await {
-                Ok(queue::Heard::Recorded) => return Ok(Heard::Recorded),
-                Ok(queue::Heard::Refused) => return Ok(Heard::Refused),
-                Err(QueueError::Busy) if tried < TRIES => {
-                    tried += 1;
-                    tokio::time::sleep(PAUSE).await;
+        let telling = async {
+            let mut tried = 0;
+            loop {
+                match self.0.call_home(&armed.uid, armed.job, token.as_deref(), what.clone()).await {
+                    Err(QueueError::Busy) if tried < TRIES => {
+                        tried += 1;
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                    ended => return ended,
                 }
-                Err(error) => return Err(away(&error)),
             }
-        }
+        };
+        heard(within(telling).await?)
     }
 }
 
-fn away(error: &QueueError) -> StoreAway {
-    StoreAway(error.to_string())
+/// An answer, or that there is none: a database that hangs keeps nobody waiting.
+async fn within<T>(asked: impl Future<Output = Result<T, QueueError>>) -> Result<T, StoreAway> {
+    let answer = tokio::time::timeout(ANSWER, asked).await;
+    let late = || StoreAway(format!("none within {} s", ANSWER.as_secs()));
+    answer.map_err(|_| late())?.map_err(|error| StoreAway(error.to_string()))
+}
+
+fn heard(heard: queue::Heard) -> Result<Heard, StoreAway> {
+    match heard {
+        queue::Heard::Recorded => Ok(Heard::Recorded),
+        queue::Heard::Refused => Ok(Heard::Refused),
+        // Until then the row of a session may be one of a time that is over.
+        queue::Heard::Underived => Err(StoreAway(
+            "it tells another history than before, and not every job was derived again yet".to_owned(),
+        )),
+    }
 }
 
 /// What the database holds was written by us: a MAC address that cannot be read is as good as none.
@@ -76,8 +94,7 @@ fn armed(session: queue::BootSession) -> Option<Armed> {
 impl Sessions for QueueSessions {
     fn at_mac<'a>(&'a self, mac: &'a Mac) -> BoxFuture<'a, Result<AtMac, StoreAway>> {
         async move {
-            let found = self.0.boot_at_mac(&mac.with_colons()).await;
-            Ok(match found.map_err(|error| away(&error))? {
+            Ok(match within(self.0.boot_at_mac(&mac.with_colons())).await? {
                 queue::AtMac::Unknown => AtMac::Unknown,
                 queue::AtMac::Idle => AtMac::Idle,
                 queue::AtMac::Armed(session) => armed(*session).map_or(AtMac::Unknown, AtMac::Armed),
@@ -94,7 +111,7 @@ impl Sessions for QueueSessions {
 
     fn by_token<'a>(&'a self, token: &'a TokenHash) -> BoxFuture<'a, Result<Option<Armed>, StoreAway>> {
         async move {
-            let found = self.0.boot_by_token(&token.to_hex()).await.map_err(|error| away(&error))?;
+            let found = within(self.0.boot_by_token(&token.to_hex())).await?;
             Ok(found.and_then(armed))
         }
         .boxed()
@@ -102,7 +119,7 @@ impl Sessions for QueueSessions {
 
     fn by_media<'a>(&'a self, token: &'a TokenHash) -> BoxFuture<'a, Result<Option<Armed>, StoreAway>> {
         async move {
-            let found = self.0.boot_by_media(&token.to_hex()).await.map_err(|error| away(&error))?;
+            let found = within(self.0.boot_by_media(&token.to_hex())).await?;
             Ok(found.and_then(armed))
         }
         .boxed()
@@ -110,14 +127,14 @@ impl Sessions for QueueSessions {
 
     fn with_media(&self) -> BoxFuture<'_, Result<Vec<Armed>, StoreAway>> {
         async move {
-            let found = self.0.boot_media(MEDIA).await.map_err(|error| away(&error))?;
+            let found = within(self.0.boot_media(MEDIA)).await?;
             Ok(found.into_iter().filter_map(armed).collect())
         }
         .boxed()
     }
 
     fn media_read<'a>(&'a self, token: &'a TokenHash) -> BoxFuture<'a, Result<(), StoreAway>> {
-        async move { self.0.media_read(&token.to_hex()).await.map_err(|error| away(&error)) }.boxed()
+        async move { heard(within(self.0.media_read(&token.to_hex())).await?).map(drop) }.boxed()
     }
 
     fn not_served<'a>(&'a self, armed: &'a Armed, why: String) -> BoxFuture<'a, Result<Heard, StoreAway>> {

@@ -44,6 +44,8 @@ pub(super) async fn database(
                     "connected to the database"
                 );
                 readiness.ready("database");
+                let lead = queue.lead();
+                readiness.asks("database", move || lead.borrow().trouble.clone());
                 return Ok(Some(queue));
             }
             Err(error @ QueueError::Url(_)) => return Err(error),

@@ -121,4 +121,16 @@ mod tests {
     fn the_command_line_is_consistent() {
         super::Cli::command().debug_assert();
     }
+
+    #[test]
+    fn every_long_running_subcommand_with_a_database_goes_through_a_failover_in_a_test() {
+        let command = super::Cli::command();
+        let has = |command: &clap::Command, flag: &str| {
+            command.get_arguments().any(|argument| argument.get_long() == Some(flag))
+        };
+        let all = command.get_subcommands().filter(|one| has(one, "database-url") && has(one, "listen"));
+        let names: Vec<&str> = all.map(clap::Command::get_name).collect();
+        // A new one is added to e2e/tests/failover/followed.rs first.
+        assert_eq!(names, ["controller", "worker", "boot"]);
+    }
 }

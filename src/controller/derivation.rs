@@ -12,6 +12,8 @@ use crate::queue::Underived;
 #[derive(Debug, Default)]
 pub(super) struct Derivation {
     state: Mutex<Option<State>>,
+    /// The mark that ended last: a look that began before its end still shows it.
+    over: Mutex<Option<Underived>>,
     enough: Notify,
 }
 
@@ -40,7 +42,22 @@ impl Derivation {
 
     /// No mark is there any more; whether there was one.
     pub(super) fn end(&self) -> bool {
-        self.with(|state| state.take().is_some())
+        let ended = self.with(Option::take).map(|state| state.mark);
+        let was_there = ended.is_some();
+        if was_there {
+            *self.over.lock().unwrap_or_else(PoisonError::into_inner) = ended;
+        }
+        was_there
+    }
+
+    /// The database shows no mark: one that it shows from now on is to be derived, whichever it is.
+    pub(super) fn is_gone(&self) {
+        *self.over.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Whether this mark ended, and no look since has seen it gone.
+    pub(super) fn is_over(&self, mark: &Underived) -> bool {
+        self.over.lock().unwrap_or_else(PoisonError::into_inner).as_ref() == Some(mark)
     }
 
     /// The mark, for who is about to look at a server: only what is read after this counts.
@@ -95,6 +112,9 @@ mod tests {
         derivation.derived(&new, &uid(1));
         assert!(derivation.enough().now_or_never().is_some());
         assert!(derivation.end() && !derivation.end());
+        assert!(derivation.is_over(&new) && !derivation.is_over(&old));
+        derivation.is_gone();
+        assert!(!derivation.is_over(&new), "a server that lost its end shows it again");
         derivation.derived(&new, &uid(3));
         assert!(derivation.present().is_none() && derivation.done().is_empty());
     }

@@ -1,48 +1,51 @@
 //! Another database behind the same address, after a failover or a restore: what was read before may not hold any more,
 //! so every server is looked at again, and everything is derived anew from Kubernetes. Workers that found it wait until
-//! the leader says that this is done.
-
-use std::time::Duration;
+//! the leader says that this is done. The queue itself goes where the address leads.
 
 use super::context::Context;
 use crate::http::Readiness;
 use crate::metrics;
-use crate::queue::{Derived, Followed, QueueError, Underived};
+use crate::queue::{Derived, Lead, QueueError, Underived};
 
 /// What waits, in `/readyz`.
-const PART: &str = "primary";
-/// The same for what is not derived yet.
 pub(super) const DERIVATION: &str = "derivation";
-/// Between two looks at where the address leads.
-const EVERY: Duration = Duration::from_secs(2);
 
-/// Follows for ever.
+/// Goes on for ever.
 pub(super) async fn run(context: &Context, readiness: &Readiness) {
+    let mut leads = context.queue.lead();
+    let mut changes = leads.borrow_and_update().changes;
+    let mut lead = context.queue.follow().await.ok();
     loop {
-        match follow(context, readiness).await {
-            Ok(()) => readiness.ready(PART),
-            // The feed reports a database that is away; what it says may be no more than that no connection was had.
-            Err(error) => readiness.waits(PART, error.to_string()),
+        // A look that found nothing is told where the connections are.
+        if let Some(lead) = &lead {
+            if lead.changes != std::mem::replace(&mut changes, lead.changes) {
+                tracing::warn!("the database tells another history: every server is looked at again");
+                context.fleet.wake_where(None, |_| true);
+            }
+            if let Err(error) = look(context, lead, readiness).await {
+                readiness.waits(DERIVATION, error.to_string());
+            }
         }
         tokio::select! {
-            () = tokio::time::sleep(EVERY) => {}
-            () = context.queue.another_history_seen() => {}
-            () = context.derivation.enough() => {}
+            _ = leads.changed() => {
+                let found = leads.borrow_and_update().clone();
+                lead = Some(found).filter(|lead| lead.trouble.is_none());
+            }
+            () = context.derivation.enough() => lead = context.queue.follow().await.ok(),
         }
     }
 }
 
-async fn follow(context: &Context, readiness: &Readiness) -> Result<(), QueueError> {
-    let (followed, underived) = context.queue.follow().await?;
-    if followed == Followed::Another {
-        tracing::warn!("the database tells another history: every server is looked at again");
-        context.fleet.wake_where(None, |_| true);
+async fn look(context: &Context, lead: &Lead, readiness: &Readiness) -> Result<(), QueueError> {
+    match &lead.underived {
+        Some(mark) if context.derivation.is_over(mark) => Ok(()),
+        Some(mark) => derive(context, mark, readiness).await,
+        None => {
+            over(context, readiness);
+            context.derivation.is_gone();
+            Ok(())
+        }
     }
-    if let Some(mark) = underived {
-        return derive(context, &mark, readiness).await;
-    }
-    over(context, readiness);
-    Ok(())
 }
 
 fn over(context: &Context, readiness: &Readiness) {

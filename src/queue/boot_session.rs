@@ -4,15 +4,18 @@
 //! only while that row lives without a cancel mark. What a machine tells is written together with the signal that wakes the
 //! job, so that neither is lost without the other.
 
+use std::sync::Arc;
+
 use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, MySqlConnection, Row};
 
 use super::cancel::{insert_woken, lock, signal};
 use super::many::{filled, marks};
+use super::present::Present;
 use super::row::JobRow;
 use super::state::{self, Tell};
 use super::transaction::{Ending, Pass, Transaction};
-use super::{Queue, QueueError, card_claim, now_ms};
+use super::{Queue, QueueError, card_claim, history, now_ms};
 use crate::job::{BootEvidence, BootPurpose, Event, InstallProgress, JobId, ServerUid, Step};
 
 /// A session that is about to be published.
@@ -104,6 +107,8 @@ pub enum Heard {
     Recorded,
     /// The session serves no more: nothing was changed.
     Refused,
+    /// The database tells another history than before, and nobody has derived every job again yet: nothing was changed.
+    Underived,
 }
 
 /// Between two tellings of progress, milliseconds: each is a write of status.
@@ -115,6 +120,7 @@ struct Call {
     /// The token that the machine showed; a script is fetched without one.
     token_hash: Option<String>,
     what: CallHome,
+    present: Arc<Present>,
 }
 
 impl Transaction for Call {
@@ -142,6 +148,11 @@ impl Transaction for Call {
         let showed_another = self.token_hash.is_some() && newest != self.token_hash;
         if showed_another || row.try_get::<Option<i64>, _>("installed_at_ms")?.is_some() {
             return Ok(Ending::Rollback(Heard::Refused));
+        }
+        if matches!(self.what, CallHome::ScriptFetched { .. })
+            && !history::is_derived(connection, &self.present).await?
+        {
+            return Ok(Ending::Rollback(Heard::Underived));
         }
         let met = match &self.what {
             CallHome::OtherCard { mac } => Some((row.try_get::<Option<String>, _>("other_card")?, mac)),
@@ -181,13 +192,17 @@ impl Transaction for Call {
 
 struct MediumRead {
     media_hash: String,
+    present: Arc<Present>,
 }
 
 impl Transaction for MediumRead {
-    type Output = ();
+    type Output = Heard;
     const NAME: &'static str = "medium_read";
 
-    async fn run(&self, connection: &mut MySqlConnection, _: Pass) -> Result<Ending<()>, QueueError> {
+    async fn run(&self, connection: &mut MySqlConnection, _: Pass) -> Result<Ending<Heard>, QueueError> {
+        if !history::is_derived(connection, &self.present).await? {
+            return Ok(Ending::Rollback(Heard::Underived));
+        }
         let read = sqlx::query(concat!(
             "UPDATE boot_session SET media_read_at_ms = ",
             now_ms!(),
@@ -197,7 +212,7 @@ impl Transaction for MediumRead {
         .execute(&mut *connection)
         .await?;
         if read.rows_affected() == 0 {
-            return Ok(Ending::Rollback(()));
+            return Ok(Ending::Rollback(Heard::Recorded));
         }
         // The session is locked. Who stores the request that starts the machine locks it too, in a later step than these.
         let job = sqlx::query(
@@ -207,17 +222,17 @@ impl Transaction for MediumRead {
         .bind(&self.media_hash)
         .fetch_optional(&mut *connection)
         .await?;
-        let Some(job) = job else { return Ok(Ending::Commit(())) };
+        let Some(job) = job else { return Ok(Ending::Commit(Heard::Recorded)) };
         let step: String = job.try_get("step")?;
         if matches!(Step::parse(&step), Some(Step::SetBootOverride | Step::Off)) {
-            return Ok(Ending::Commit(()));
+            return Ok(Ending::Commit(Heard::Recorded));
         }
         let uid = ServerUid(job.try_get("server_uid")?);
         if let Some(mut locked) = state::lock(connection, &uid).await? {
             locked.happened(&uid, &Event::MediumRead)?;
             state::write(connection, &uid, locked, Tell::Controller).await?;
         }
-        Ok(Ending::Commit(()))
+        Ok(Ending::Commit(Heard::Recorded))
     }
 }
 
@@ -436,8 +451,9 @@ impl Queue {
 
     /// Records that a BMC reads the medium by the token of this SHA-256; only the first time is kept. If its machine was
     /// started before, nobody knows from then on what is on its disks: it is recorded before a byte is given.
-    pub async fn media_read(&self, media_hash: &str) -> Result<(), QueueError> {
-        self.transact(MediumRead { media_hash: media_hash.to_owned() }).await
+    pub async fn media_read(&self, media_hash: &str) -> Result<Heard, QueueError> {
+        let present = Arc::clone(&self.inner.present);
+        self.transact(MediumRead { media_hash: media_hash.to_owned(), present }).await
     }
 
     /// Records what a machine tells, and wakes its job where that is worth it. `token_hash`: the one by which the session
@@ -450,7 +466,8 @@ impl Queue {
         what: CallHome,
     ) -> Result<Heard, QueueError> {
         let token_hash = token_hash.map(str::to_owned);
-        self.transact(Call { uid: uid.clone(), job, token_hash, what }).await
+        let present = Arc::clone(&self.inner.present);
+        self.transact(Call { uid: uid.clone(), job, token_hash, what, present }).await
     }
 
     /// What the machine of a job told; `None`: the job has published no session.

@@ -22,10 +22,12 @@
 //! stays until the controller has derived every job again: nobody claims before. Whoever finds the same change later
 //! sees a number that is higher than the one it worked in, and raises it not again: what runs by then goes on.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use sqlx::{MySqlConnection, Row};
 
+use super::present::Present;
 use super::{Engine, QueueError};
 
 /// What tells one history from another.
@@ -214,6 +216,30 @@ pub(super) async fn enter(
     Ok(Entered { quiet, told })
 }
 
+/// Whether what the database says may have a machine erased: a worker has entered the history that is worked in, everything
+/// was derived again since, and who followed to it by itself has given those who live the time to find it too.
+pub(super) async fn is_derived(
+    connection: &mut MySqlConnection,
+    present: &Present,
+) -> Result<bool, QueueError> {
+    let rows = sqlx::query("SELECT name, value FROM meta WHERE name IN ('histories', 'history', 'quiet_ms')")
+        .fetch_all(connection)
+        .await?;
+    let mut meta = HashMap::new();
+    for row in rows {
+        meta.insert(row.try_get::<String, _>("name")?, row.try_get::<String, _>("value")?);
+    }
+    let read = |name| meta.get(name).map(String::as_str).unwrap_or_default();
+    Ok(holds(&read, &present.history().server, present.followed()))
+}
+
+fn holds<'a>(meta: &impl Fn(&'static str) -> &'a str, server: &str, followed: Option<Duration>) -> bool {
+    let quiet = Duration::from_millis(meta("quiet_ms").parse().unwrap_or_default());
+    Underived::read(meta("histories")).is_none()
+        && parse(meta("history")).0 == server
+        && followed.is_none_or(|since| since >= quiet)
+}
+
 pub(super) async fn write(
     connection: &mut MySqlConnection,
     name: &str,
@@ -266,6 +292,28 @@ mod tests {
             (at("f", "2", 6), "2", false),
         ] {
             assert_eq!(is_known(&before, &found, seen_last), known, "{found:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_handed_out_before_a_worker_has_entered_the_history_and_it_was_derived() {
+        let quiet = Duration::from_secs(3);
+        for (histories, history, followed, derived) in [
+            ("0", "1", None, true),
+            ("0", "1 ab", None, true),
+            ("2", "1", Some(quiet), true),
+            ("2 ab", "1", None, false),
+            ("0", "", None, false),
+            ("0", " ab", None, false),
+            ("0", "2", None, false),
+            ("0", "1", Some(Duration::from_secs(2)), false),
+        ] {
+            let meta = |name| match name {
+                "histories" => histories,
+                "history" => history,
+                _ => "3000",
+            };
+            assert_eq!(holds(&meta, "1", followed), derived, "{histories:?} {history:?} {followed:?}");
         }
     }
 

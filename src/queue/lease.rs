@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection, Row};
 
-use super::history::{self, Entered, Entry, History, Quiet, Underived};
+use super::history::{self, Entered, Entry, History, Quiet};
 use super::{Queue, QueueError, connection};
 use crate::job::Incarnation;
 
@@ -145,15 +145,6 @@ impl Heart {
     }
 }
 
-/// What a look at where the address leads found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Followed {
-    /// The history that is known.
-    Same,
-    /// Another one, which is worked with from now on: whatever was read before may not hold any more.
-    Another,
-}
-
 impl Queue {
     /// Enters a worker into the registry of its site that sends nothing to machines. `host` is for people only.
     pub async fn join(&self, site: &str, host: &str) -> Result<Heart, QueueError> {
@@ -182,7 +173,7 @@ impl Queue {
             .execute(&mut *transaction)
             .await?;
         transaction.commit().await?;
-        present.adopt(told.history.clone());
+        present.entered(told.history.clone());
         let quiet_until = Instant::now() + quiet.as_ref().map_or(Duration::ZERO, |quiet| quiet.time);
         let connection = Some((connection, opened));
         Ok(Heart {
@@ -195,20 +186,5 @@ impl Queue {
             derived: told.underived.is_none(),
             connection,
         })
-    }
-
-    /// Looks where the address of the database leads by now, with a connection of its own. For processes without a
-    /// heartbeat. With the mark of what was not derived again yet.
-    pub async fn follow(&self) -> Result<(Followed, Option<Underived>), QueueError> {
-        let mut connection = connection::single(&self.inner.options).await?;
-        let told = History::read(&mut connection, self.inner.server.engine).await?;
-        connection.close().await.ok();
-        let another = self.inner.present.adopt(told.history);
-        Ok((if another { Followed::Another } else { Followed::Same }, told.underived))
-    }
-
-    /// Waits until a connection was refused because it leads to another history: the time for [`Queue::follow`].
-    pub async fn another_history_seen(&self) {
-        self.inner.present.another_seen().await;
     }
 }

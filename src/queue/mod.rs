@@ -33,6 +33,7 @@ mod enqueue;
 mod error;
 mod feed;
 mod fence;
+mod follow;
 mod front;
 mod handled_token;
 mod head;
@@ -82,9 +83,10 @@ pub use enqueue::{Enqueued, NewJob};
 pub use error::QueueError;
 pub use feed::{Changed, FeedCursor};
 pub use fence::Fenced;
+pub use follow::Lead;
 pub use front::{Front, Room};
 pub use history::Underived;
-pub use lease::{Beat, Followed, Heart, Newcomer, Past};
+pub use lease::{Beat, Heart, Newcomer, Past};
 pub use login::{LoginEnd, LoginKey, LoginLeave, RefusedLogin};
 pub use lost::LostJob;
 pub use machine::MachineKey;
@@ -144,7 +146,8 @@ impl Batchers {
 const CLOSING: std::time::Duration = std::time::Duration::from_secs(2);
 
 impl Queue {
-    /// Connects, checks server and schema, and logs what could lose a commit.
+    /// Connects, checks server and schema, and logs what could lose a commit. From then on it goes where the address of the
+    /// database leads.
     ///
     /// `connections` bounds the pool. Fails with a sentence that says what to do.
     pub async fn connect(url: &str, connections: u32) -> Result<Self, QueueError> {
@@ -157,14 +160,17 @@ impl Queue {
         let present = Arc::new(Present::new(history));
         let pool = connection::pool(options.clone(), connections, server.engine, &present);
         let shards = schema::shards(&pool).await?;
-        let inner = Arc::new_cyclic(|queue| Inner {
-            options,
-            pool,
-            present,
-            server,
-            shards,
-            kept: Arc::default(),
-            batchers: Batchers::start(queue),
+        let inner = Arc::new_cyclic(|queue| {
+            follow::start(queue, &present);
+            Inner {
+                options,
+                pool,
+                present,
+                server,
+                shards,
+                kept: Arc::default(),
+                batchers: Batchers::start(queue),
+            }
         });
         Ok(Self { inner })
     }

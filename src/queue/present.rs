@@ -4,8 +4,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use sqlx::MySqlConnection;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
+use super::follow::Lead;
 use super::history::History;
 use super::{Engine, QueueError};
 
@@ -14,20 +15,33 @@ use super::{Engine, QueueError};
 pub(super) struct Present {
     state: Mutex<State>,
     another: Notify,
+    /// What the last look found.
+    pub(super) lead: watch::Sender<Lead>,
+    /// Held by who looks: of two looks at once the older one would win.
+    pub(super) looking: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug)]
 struct State {
     history: History,
     since: Instant,
+    /// When it followed to another history, without having entered it as a worker.
+    followed: Option<Instant>,
+    /// Whether the process has entered the registry of workers: its next entry tells what it left.
+    enters: bool,
     /// Why the last connection was refused that was opened.
     refused: Option<String>,
 }
 
 impl Present {
     pub(super) fn new(history: History) -> Self {
-        let state = State { history, since: Instant::now(), refused: None };
-        Self { state: Mutex::new(state), another: Notify::new() }
+        let state = State { history, since: Instant::now(), followed: None, enters: false, refused: None };
+        Self {
+            state: Mutex::new(state),
+            another: Notify::new(),
+            lead: watch::channel(Lead::default()).0,
+            looking: tokio::sync::Mutex::default(),
+        }
     }
 
     fn with<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
@@ -42,17 +56,39 @@ impl Present {
         self.with(|state| state.history.clone())
     }
 
-    /// Works in `history` from now on; whether that is another one than before. Connections that were opened before
-    /// are not used again.
-    pub(super) fn adopt(&self, history: History) -> bool {
+    /// A worker has entered `history`: it works there from now on, and nothing but its next entry leads it elsewhere.
+    pub(super) fn entered(&self, history: History) {
         self.with(|state| {
-            state.refused = None;
-            let another = state.history != history;
+            state.enters = true;
+            state.adopt(history);
+        });
+    }
+
+    /// Whether it leaves a history by entering another one.
+    pub(super) fn enters(&self) -> bool {
+        self.with(|state| state.enters)
+    }
+
+    /// Works in `history` from now on, unless the process enters by itself; whether that is another one than before.
+    /// Connections that were opened before are not used again.
+    pub(super) fn follow(&self, history: History) -> bool {
+        self.with(|state| {
+            let another = !state.enters && state.adopt(history);
             if another {
-                (state.history, state.since) = (history, Instant::now());
+                state.followed = Some(state.since);
             }
             another
         })
+    }
+
+    /// How long ago it followed to the present history; `None`: it was there from the start, or entered.
+    pub(super) fn followed(&self) -> Option<Duration> {
+        self.with(|state| state.followed.map(|since| since.elapsed()))
+    }
+
+    /// Connections that are open now are not used again.
+    pub(super) fn renew(&self) {
+        self.with(|state| state.since = Instant::now());
     }
 
     /// Whether a connection of that age was opened in the present history.
@@ -69,7 +105,7 @@ impl Present {
         let refusal = match History::read(connection, engine).await {
             Ok(told) if self.is(&told.history) => None,
             Ok(_) => {
-                self.another.notify_waiters();
+                self.another.notify_one();
                 Some("the database behind the address is another one than before".to_owned())
             }
             Err(error) => Some(error.to_string()),
@@ -93,6 +129,18 @@ impl Present {
     }
 }
 
+impl State {
+    /// Whether it is another one than before.
+    fn adopt(&mut self, history: History) -> bool {
+        self.refused = None;
+        let another = self.history != history;
+        if another {
+            (self.history, self.since, self.followed) = (history, Instant::now(), None);
+        }
+        another
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,10 +148,20 @@ mod tests {
     #[test]
     fn connections_of_the_history_before_are_not_used_again() {
         let present = Present::new(History::of("e", "1"));
-        assert!(!present.adopt(History::of("e", "1")));
+        assert!(!present.follow(History::of("e", "1")) && present.followed().is_none());
         assert!(present.covers(Duration::ZERO));
-        assert!(present.adopt(History::of("e", "2")) && present.adopt(History::of("f", "2")));
+        assert!(present.follow(History::of("e", "2")) && present.follow(History::of("f", "2")));
+        assert!(present.followed().is_some());
         assert!(!present.covers(Duration::from_hours(1)));
         assert!(present.is(&History::of("f", "2")) && !present.is(&History::of("e", "2")));
+    }
+
+    #[test]
+    fn who_has_entered_as_a_worker_is_led_elsewhere_by_entering_alone() {
+        let present = Present::new(History::of("e", "1"));
+        present.entered(History::of("e", "1"));
+        assert!(!present.follow(History::of("e", "2")) && present.is(&History::of("e", "1")));
+        present.entered(History::of("e", "2"));
+        assert!(present.is(&History::of("e", "2")) && present.followed().is_none());
     }
 }

@@ -5,6 +5,7 @@
 //! Servers, nothing that is done already is done again, and status tells the truth.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod followed;
 mod lagging;
 mod replaced;
 mod site;

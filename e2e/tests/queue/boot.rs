@@ -13,6 +13,7 @@ use autobuild::queue::{
 };
 use futures::FutureExt as _;
 use futures::future::join_all;
+use sqlx::Connection as _;
 
 use crate::Case;
 use crate::fixture::{Fixture, SITE, done, succeeded};
@@ -28,6 +29,7 @@ pub const CASES: &[Case] = &[
     ("a medium is read by a token of its own, and only its first reading is told", |f| {
         medium(f).boxed_local()
     }),
+    ("no script and no medium is given in a history that nobody has derived", |f| underived(f).boxed_local()),
     ("progress is kept and shown, and wakes nobody", |f| progress(f).boxed_local()),
     ("an installation is told once, and what comes later changes nothing", |f| once(f).boxed_local()),
     ("a call for an older installation of the same machine changes nothing", |f| older(f).boxed_local()),
@@ -164,6 +166,32 @@ async fn newest_token(f: Fixture) {
         let told = f.queue.call_home(&uid, id, Some(token), CallHome::Installed).await.unwrap();
         assert_eq!(told, heard, "{token}");
     }
+}
+
+async fn underived(f: Fixture) {
+    let (_, claim) = f.published("a", MAC).await;
+    let (uid, id) = (claim.uid().clone(), claim.job().id);
+    assert_eq!(f.tell(&uid, id, fetch("h1")).await, Heard::Recorded);
+    let mut connection = sqlx::MySqlConnection::connect(&f.url).await.unwrap();
+    sqlx::query("UPDATE boot_session SET media_hash = 'm'").execute(&mut connection).await.unwrap();
+    for mark in [
+        "UPDATE meta SET value = '1 ab' WHERE name = 'histories'",
+        "UPDATE meta SET value = 'the-server-before' WHERE name = 'history'",
+    ] {
+        sqlx::query("CREATE TEMPORARY TABLE kept SELECT * FROM meta").execute(&mut connection).await.unwrap();
+        sqlx::query(mark).execute(&mut connection).await.unwrap();
+        assert_eq!(f.tell(&uid, id, fetch("h2")).await, Heard::Underived, "{mark}");
+        assert_eq!(f.queue.media_read("m").await.unwrap(), Heard::Underived, "{mark}");
+        // What an installation that has begun tells is true in any history.
+        assert_eq!(f.tell(&uid, id, CallHome::Booted).await, Heard::Recorded, "{mark}");
+        for back in
+            ["UPDATE meta JOIN kept USING (name) SET meta.value = kept.value", "DROP TEMPORARY TABLE kept"]
+        {
+            sqlx::query(back).execute(&mut connection).await.unwrap();
+        }
+    }
+    assert_eq!(f.tell(&uid, id, fetch("h2")).await, Heard::Recorded);
+    assert_eq!(f.queue.media_read("m").await.unwrap(), Heard::Recorded);
 }
 
 async fn medium(f: Fixture) {

@@ -39,7 +39,7 @@ async fn enter(queue: &Queue, past: Past) -> Heart {
 }
 
 async fn mark(queue: &Queue) -> Option<Underived> {
-    queue.follow().await.unwrap().1
+    queue.follow().await.unwrap().underived
 }
 
 async fn derive(queue: &Queue, mark: &Underived, namespace: &str, servers: &[&ServerUid]) -> Derived {

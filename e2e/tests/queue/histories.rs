@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use autobuild::api::Reason;
 use autobuild::job::{Action, FinishedJob, JobId, JobResult, Lane, Problem, ServerUid};
-use autobuild::queue::{Beat, Followed, Heart, LostJob, Newcomer, Past, PlaceInQueue, Queue};
+use autobuild::queue::{Beat, Heart, LostJob, Newcomer, Past, PlaceInQueue, Queue};
 use futures::FutureExt as _;
 use sqlx::Connection as _;
 
@@ -25,7 +25,11 @@ pub const CASES: &[Case] = &[
         fresh_start(f).boxed_local()
     }),
     ("a new epoch makes everybody quiet who starts, and a first one nobody", |f| epochs(f).boxed_local()),
-    ("connections of the history before are not used again", |f| connections(f).boxed_local()),
+    (
+        "whoever is connected goes along to another history, and no connection of the one before is used again",
+        |f| connections(f).boxed_local(),
+    ),
+    ("a worker is led to another history by its next entry alone", |f| entered(f).boxed_local()),
     ("a job that was lost is recorded as failed, once, and only on the version that was decided on", |f| {
         lost(f).boxed_local()
     }),
@@ -138,20 +142,25 @@ async fn epochs(f: Fixture) {
 
 async fn connections(f: Fixture) {
     let uid = f.server("a").await;
-    assert_eq!(f.queue.follow().await.unwrap().0, Followed::Same);
+    let lead = f.queue.lead();
+    assert_eq!(f.queue.follow().await.unwrap().changes, 0);
     autobuild::queue::migrate(&f.url, true).await.unwrap();
-    let begun = f.queue.another_history_seen();
-    // Open ones know nothing of it; new ones are refused until somebody looks where the address leads.
+    // Open ones know nothing of it; new ones are refused, and nobody has to say that the queue shall go along.
     let many = (0..16).map(|_| f.queue.registry(SITE));
-    let all = futures::future::join_all(many);
-    let follow = async {
-        begun.await;
-        assert_eq!(f.queue.follow().await.unwrap().0, Followed::Another);
-    };
-    let (results, ()) = futures::join!(all, follow);
+    let results = futures::future::join_all(many).await;
     assert!(results.iter().all(Result::is_ok), "{results:?}");
-    assert_eq!(f.queue.follow().await.unwrap().0, Followed::Same);
+    wait_for("the other history", async || lead.borrow().changes == 1).await;
+    assert_eq!(f.queue.follow().await.unwrap().changes, 1);
     assert_eq!(f.version(&uid).await, 1);
+}
+
+async fn entered(f: Fixture) {
+    let mut worker = enter(&f.queue, HOUR, false).await;
+    autobuild::queue::migrate(&f.url, true).await.unwrap();
+    assert_eq!(f.queue.follow().await.unwrap().changes, 0);
+    assert_eq!(worker.beat().await.unwrap(), Beat::AnotherHistory);
+    assert_eq!(hours(&enter(&f.queue, HOUR, true).await), 1);
+    f.queue.registry(SITE).await.unwrap();
 }
 
 fn finished(id: JobId) -> FinishedJob {

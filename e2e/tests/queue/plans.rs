@@ -283,7 +283,7 @@ async fn workload(f: &Fixture, count: usize) {
     let past = Past::Lost;
     let quiet = std::time::Duration::ZERO;
     queue.enter(Newcomer { site: SITE, host: "test", quiet, past }).await.unwrap();
-    let (_, mark) = queue.follow().await.unwrap();
+    let mark = queue.follow().await.unwrap().underived;
     let all = queue.registered(None, 1000).await.unwrap().into_iter().map(|row| row.uid).collect();
     queue.derived(&mark.unwrap(), &["ns".to_owned()], std::sync::Arc::new(all)).await.unwrap();
 }
