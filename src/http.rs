@@ -10,7 +10,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::State;
@@ -19,7 +19,11 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::connections::{self, Limits};
 use crate::metrics;
+
+/// A probe or a scrape has one connection.
+const LIMITS: Limits = Limits { connections: 128, head: Duration::from_secs(10) };
 
 /// What a process waits for before it can do its work. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -152,12 +156,7 @@ pub async fn serve(args: &Args, readiness: Readiness, stop: CancellationToken) -
             get(|| async { ([("content-type", "text/plain; version=0.0.4")], metrics::page()) }),
         )
         .with_state(readiness);
-    tokio::spawn(async move {
-        let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;
-        if let Err(error) = served {
-            tracing::error!(%error, "/livez, /readyz and /metrics are no longer served");
-        }
-    });
+    tokio::spawn(connections::serve(listener, router, LIMITS, stop));
     Ok(())
 }
 

@@ -30,6 +30,7 @@ pub mod boot;
 pub mod causes;
 pub mod cmd;
 pub mod config;
+pub mod connections;
 pub mod controller;
 pub mod emulator;
 pub mod failpoint;

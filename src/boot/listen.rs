@@ -12,6 +12,10 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::service::BootService;
+use crate::connections::{self, Limits};
+
+/// A machine has a handful of connections, a BMC that reads an ISO some dozens.
+const LIMITS: Limits = Limits { connections: 2048, head: Duration::from_secs(20) };
 
 /// The boot service could not be served.
 #[derive(Debug, thiserror::Error)]
@@ -24,9 +28,6 @@ pub enum ListenError {
         /// Why.
         source: std::io::Error,
     },
-    /// It ended.
-    #[error("machines are no longer answered: {0}")]
-    Broken(std::io::Error),
 }
 
 /// A bound port that answers nobody yet.
@@ -47,26 +48,17 @@ impl BootListener {
     }
 
     /// Answers machines until `stop`; then what was begun has `grace` to end.
-    pub async fn serve(
-        self,
-        service: BootService,
-        stop: CancellationToken,
-        grace: Duration,
-    ) -> Result<(), ListenError> {
+    pub async fn serve(self, service: BootService, stop: CancellationToken, grace: Duration) {
         let router = Router::new().fallback(answer).with_state(service);
-        let make = router.into_make_service_with_connect_info::<SocketAddr>();
         let asked = stop.clone();
-        let serving = axum::serve(self.listener, make).with_graceful_shutdown(stop.cancelled_owned());
+        let serving = connections::serve(self.listener, router, LIMITS, stop);
         let over = async {
             asked.cancelled().await;
             tokio::time::sleep(grace).await;
         };
         tokio::select! {
-            served = serving => served.map_err(ListenError::Broken),
-            () = over => {
-                tracing::warn!("some machines were still being answered at the end of --grace");
-                Ok(())
-            }
+            () = serving => {}
+            () = over => tracing::warn!("some machines were still being answered at the end of --grace"),
         }
     }
 }

@@ -131,10 +131,10 @@ pub(super) async fn run(args: Args, stop: CancellationToken) -> Result<(), Error
         BootService::new(args.public_url.clone(), args.boot_cidr.clone(), sessions, live, artifacts);
     tracing::info!(address = %listener.address, url = %args.public_url, "answering machines");
     let ahead = service.fetch_ahead(stop.clone());
-    let (served, ()) = tokio::join!(listener.serve(service.clone(), stop, args.grace), ahead);
+    tokio::join!(listener.serve(service.clone(), stop, args.grace), ahead);
     queue.close().await;
     endpoints_stop.cancel();
-    Ok(served?)
+    Ok(())
 }
 
 #[cfg(test)]
