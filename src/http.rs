@@ -32,6 +32,7 @@ pub struct Readiness {
     remark: Arc<Mutex<Option<&'static str>>>,
     heard: Arc<Mutex<BTreeMap<String, Instant>>>,
     asked: Arc<Mutex<Vec<(&'static str, Asked)>>>,
+    noted: Arc<Mutex<Vec<(&'static str, Asked)>>>,
 }
 
 /// Says what a part waits for, if it does.
@@ -65,6 +66,12 @@ impl Readiness {
         asked.push((part, Asked(Box::new(waits))));
     }
 
+    /// `part` is asked each time that somebody wants to know; what it says is said beside everything else.
+    pub fn notes(&self, part: &'static str, says: impl Fn() -> Option<String> + Send + Sync + 'static) {
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.push((part, Asked(Box::new(says))));
+    }
+
     /// What `/readyz` says beside `ok`; `None`: nothing.
     pub fn remark(&self, text: Option<&'static str>) {
         *self.remark.lock().unwrap_or_else(PoisonError::into_inner) = text;
@@ -91,9 +98,12 @@ impl Readiness {
         let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         all.extend(asked.iter().filter_map(|(part, waits)| Some((*part, waits.0()?))));
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let watches = heard.iter().map(|(watch, at)| {
+        let remarks = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        let notes =
+            remarks.iter().filter_map(|(part, says)| says.0().map(|says| format!("{part}: {says}\n")));
+        let watches = notes.chain(heard.iter().map(|(watch, at)| {
             format!("the watch of {watch} showed something {} s ago\n", at.elapsed().as_secs())
-        });
+        }));
         if all.is_empty() {
             let remark = *self.remark.lock().unwrap_or_else(PoisonError::into_inner);
             let ok = remark.map_or("ok\n".to_owned(), |remark| format!("ok: {remark}\n"));
@@ -185,6 +195,8 @@ mod tests {
             .asks("cache", move || disk.load(std::sync::atomic::Ordering::Relaxed).then(|| "full".into()));
         assert_eq!(readiness.text(), (StatusCode::SERVICE_UNAVAILABLE, "cache: full\n".to_owned()));
         full.store(false, std::sync::atomic::Ordering::Relaxed);
+        readiness.notes("disk", || Some("nearly full".into()));
+        assert_eq!(readiness.text(), (StatusCode::OK, "ok\ndisk: nearly full\n".to_owned()));
         readiness.heard("servers in lab");
         assert!(readiness.text().1.ends_with("the watch of servers in lab showed something 0 s ago\n"));
     }

@@ -3,18 +3,21 @@
     clippy::disallowed_types,
     reason = "kernels, RAM disks and ISOs are downloaded from where an OSImage says"
 )]
+#![expect(clippy::disallowed_methods, reason = "what failed is tried again after a time")]
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
-use super::download::{self, DownloadError};
+use super::disk::Disk;
+use super::download::{self, DownloadError, Pace};
+use super::pauses::Pauses;
 use super::shelf::{Full, Shelf};
 use super::sources::Sources;
 use crate::api::Artifact;
@@ -36,6 +39,17 @@ pub struct CacheSettings {
     pub largest: u64,
     /// Where files may be from.
     pub sources: Sources,
+    /// The least that a server has to send.
+    pub pace: Pace,
+    /// After a download that failed; each pause is twice as long as the one before.
+    pub first_pause: Duration,
+    /// The disk that the folder is on.
+    pub disk: Arc<dyn Disk>,
+}
+
+impl CacheSettings {
+    /// How long is waited after a first failure.
+    pub const FIRST_PAUSE: Duration = Duration::from_secs(5);
 }
 
 /// A cache that cannot be used.
@@ -62,14 +76,27 @@ struct Inner {
     settings: CacheSettings,
     client: reqwest::Client,
     shelf: Mutex<Shelf>,
-    running: Mutex<HashMap<String, Running>>,
+    running: Mutex<HashMap<Key, Running>>,
+    /// Of downloads that failed.
+    pauses: Mutex<Pauses<Key, DownloadError>>,
+    /// Why the disk took nothing, the last time that something was to be written.
+    trouble: Mutex<Option<DownloadError>>,
+    /// How many files have come.
+    come: watch::Sender<u64>,
     tasks: Mutex<JoinSet<()>>,
 }
 
-#[derive(Clone)]
-struct Running {
-    url: String,
-    end: Shared<BoxFuture<'static, Result<(), DownloadError>>>,
+/// Digest and URL: whoever names another place for a file waits for nobody's download.
+type Key = (String, String);
+
+fn key(artifact: &Artifact) -> Key {
+    (artifact.sha256.clone(), artifact.url.clone())
+}
+
+type Running = Shared<BoxFuture<'static, Result<(), DownloadError>>>;
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A file that is there, and stays until this is dropped.
@@ -100,12 +127,17 @@ impl Artifacts {
             shelf.add(&digest, bytes);
         }
         metrics::BOOT_CACHE_BYTES.set(&[], shelf.held() as f64);
-        let client = download::client().map_err(|error| CacheError::Client(error.to_string()))?;
+        let client =
+            download::client(&settings.sources).map_err(|error| CacheError::Client(error.to_string()))?;
+        let pauses = Mutex::new(Pauses::new(settings.first_pause));
         Ok(Self(Arc::new(Inner {
             settings,
             client,
             shelf: Mutex::new(shelf),
             running: Mutex::default(),
+            pauses,
+            trouble: Mutex::default(),
+            come: watch::channel(0).0,
             tasks: Mutex::default(),
         })))
     }
@@ -133,22 +165,28 @@ impl Artifacts {
     /// Begins to download the file where it is not here yet, for whoever asks soon.
     pub fn prefetch(&self, artifact: &Artifact) {
         if is_digest(&artifact.sha256) && !self.shelf().holds(&artifact.sha256) {
-            drop(self.running(artifact));
+            let _ = self.running(artifact);
         }
     }
 
+    /// Why the disk took nothing, the last time that something was to be written.
+    pub fn trouble(&self) -> Option<String> {
+        locked(&self.0.trouble).as_ref().map(ToString::to_string)
+    }
+
     async fn fetched(&self, artifact: &Artifact) -> Result<Present, DownloadError> {
+        let mut come = self.0.come.subscribe();
         loop {
+            come.mark_unchanged();
             if let Some(present) = self.present(&artifact.sha256).await {
                 return Ok(present);
             }
-            let running = self.running(artifact);
-            match running.end.await {
-                Ok(()) => {}
-                // Another image has this file from elsewhere: its trouble is not ours.
-                Err(_) if running.url != artifact.url => {}
-                Err(error) => return Err(error),
-            }
+            let ended = tokio::select! {
+                ended = self.running(artifact)? => ended,
+                // Perhaps this one, from elsewhere.
+                _ = come.changed() => Ok(()),
+            };
+            ended?;
         }
     }
 
@@ -165,32 +203,62 @@ impl Artifacts {
         None
     }
 
-    /// The download of this digest that runs, or a new one.
-    fn running(&self, artifact: &Artifact) -> Running {
-        let mut running = self.0.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(running) = running.get(&artifact.sha256) {
-            return running.clone();
+    /// The download of this file from there that runs, or a new one. What failed a moment ago is not tried yet.
+    fn running(&self, artifact: &Artifact) -> Result<Running, DownloadError> {
+        let mut running = locked(&self.0.running);
+        if let Some(running) = running.get(&key(artifact)) {
+            return Ok(running.clone());
+        }
+        if let Some(error) = locked(&self.0.pauses).holds(&key(artifact), Instant::now()) {
+            return Err(error);
         }
         let (tell, told) = oneshot::channel();
-        let end = told.map(|told| told.unwrap_or(Err(DownloadError::Stopped))).boxed().shared();
-        let new = Running { url: artifact.url.clone(), end };
-        running.insert(artifact.sha256.clone(), new.clone());
+        let new = told.map(|told| told.unwrap_or(Err(DownloadError::Stopped))).boxed().shared();
+        running.insert(key(artifact), new.clone());
         let (artifact, inner) = (artifact.clone(), Arc::downgrade(&self.0));
-        let mut tasks = self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tasks = locked(&self.0.tasks);
         while tasks.try_join_next().is_some() {}
         // A task of its own: a machine that gives up does not end what others wait for.
         tasks.spawn(async move {
             let Some(inner) = inner.upgrade() else { return };
             let artifacts = Self(inner);
-            let ended = artifacts.download(&artifact).await;
+            let ended = tokio::select! {
+                ended = artifacts.download(&artifact) => ended,
+                // First to finish wins.
+                () = artifacts.comes(&artifact.sha256) => Ok(()),
+            };
             metrics::BOOT_DOWNLOADS.one(&[ended.as_ref().err().map_or("done", DownloadError::class)]);
-            if let Err(error) = &ended {
-                tracing::warn!(url = artifact.url, "a file was not downloaded: {error}");
-            }
-            artifacts.0.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&artifact.sha256);
+            artifacts.judge(&artifact, ended.as_ref().err());
+            locked(&artifacts.0.running).remove(&key(&artifact));
             let _ = tell.send(ended);
         });
-        new
+        Ok(new)
+    }
+
+    /// Remembers how a download ended.
+    fn judge(&self, artifact: &Artifact, error: Option<&DownloadError>) {
+        let mut pauses = locked(&self.0.pauses);
+        let Some(error) = error else { return pauses.end(&key(artifact)) };
+        let url = &artifact.url;
+        if error.may_pass() {
+            let pause = pauses.begin(key(artifact), error.clone(), Instant::now());
+            tracing::warn!(
+                url,
+                pause_s = pause.as_secs(),
+                "a file was not downloaded, and is tried again: {error}"
+            );
+        } else {
+            tracing::warn!(url, "a file was not downloaded: {error}");
+        }
+        if error.is_of_the_disk() {
+            *locked(&self.0.trouble) = Some(error.clone());
+        }
+    }
+
+    /// Waits until the file is there, from wherever.
+    async fn comes(&self, digest: &str) {
+        let mut come = self.0.come.subscribe();
+        while !self.shelf().holds(digest) && come.changed().await.is_ok() {}
     }
 
     async fn download(&self, artifact: &Artifact) -> Result<(), DownloadError> {
@@ -198,14 +266,30 @@ impl Artifacts {
         let mut room = Room { artifacts: self, bytes: 0 };
         let partial = settings.folder.join(PARTIAL);
         let into = self.path(&artifact.sha256);
-        let client = &self.0.client;
-        let from = download::Wanted { artifact, sources: &settings.sources, largest: settings.largest };
-        let bytes = download::file(client, from, &partial, &into, |bytes| room.grow(bytes)).await?;
+        let from = download::Wanted {
+            artifact,
+            sources: &settings.sources,
+            largest: settings.largest,
+            pace: settings.pace,
+            disk: &settings.disk,
+        };
+        let bytes = download::file(&self.0.client, from, &partial, &into, &mut room).await?;
         drop(room);
-        let mut kept = self.shelf();
-        kept.add(&artifact.sha256, bytes);
-        metrics::BOOT_CACHE_BYTES.set(&[], kept.held() as f64);
+        *locked(&self.0.trouble) = None;
+        let held = {
+            let mut kept = self.shelf();
+            kept.add(&artifact.sha256, bytes);
+            kept.held()
+        };
+        metrics::BOOT_CACHE_BYTES.set(&[], held as f64);
+        self.0.come.send_modify(|come| *come += 1);
         Ok(())
+    }
+
+    fn remove(&self, digest: &str) {
+        if let Err(error) = std::fs::remove_file(self.path(digest)) {
+            tracing::warn!(%digest, "a file of the cache cannot be removed: {error}");
+        }
     }
 
     fn path(&self, digest: &str) -> PathBuf {
@@ -213,30 +297,56 @@ impl Artifacts {
     }
 
     fn shelf(&self) -> MutexGuard<'_, Shelf> {
-        self.0.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.0.shelf)
     }
 }
 
 /// The room that one download has taken; given back when it ends.
-struct Room<'a> {
+pub(super) struct Room<'a> {
     artifacts: &'a Artifacts,
     bytes: u64,
 }
 
 impl Room<'_> {
+    /// Whether a file of so many bytes can be here at all, and now.
+    pub(super) fn can_hold(&self, bytes: u64) -> Result<(), DownloadError> {
+        let settings = &self.artifacts.0.settings;
+        let disk = settings.disk.space(&settings.folder).ok();
+        let kept = self.artifacts.shelf();
+        let most = disk.map_or(u64::MAX, |disk| disk.total).min(kept.limit());
+        if bytes > most {
+            return Err(DownloadError::NeverFits { bytes, most });
+        }
+        match disk {
+            Some(disk) if bytes > disk.free.saturating_add(kept.idle()) => {
+                Err(DownloadError::DiskFull(format!(
+                    "{bytes} bytes are needed, and {} are free or can be made so",
+                    disk.free + kept.idle()
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Makes room for so many bytes in all.
-    fn grow(&mut self, bytes: u64) -> Result<(), DownloadError> {
+    pub(super) fn grow(&mut self, bytes: u64) -> Result<(), DownloadError> {
         let more = bytes.saturating_sub(self.bytes);
         let mut kept = self.artifacts.shelf();
         let go = kept.reserve(more).map_err(|Full| DownloadError::NoRoom)?;
         self.bytes += more;
+        // Under the lock: nobody may find the name and open nothing.
         for digest in go {
-            // Under the lock: nobody may find the name and open nothing.
-            if let Err(error) = std::fs::remove_file(self.artifacts.path(&digest)) {
-                tracing::warn!(%digest, "a file of the cache cannot be removed: {error}");
-            }
+            self.artifacts.remove(&digest);
         }
         Ok(())
+    }
+
+    /// Gets rid of what was not used for longest; `false`: nothing can go.
+    pub(super) fn make_space(&self) -> bool {
+        let mut kept = self.artifacts.shelf();
+        let Some(digest) = kept.evict() else { return false };
+        self.artifacts.remove(&digest);
+        true
     }
 }
 

@@ -3,17 +3,24 @@
     clippy::disallowed_types,
     reason = "kernels, RAM disks and ISOs are downloaded from where an OSImage says"
 )]
+#![expect(clippy::disallowed_methods, reason = "a server has to send so much in a time")]
 
+use std::fs::File;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response};
 use sha2::{Digest as _, Sha256};
-use tokio::io::AsyncWriteExt as _;
 use url::Url;
 
+use super::artifacts::Room;
+use super::disk::{Disk, is_full};
 use super::sources::{SourceRefused, Sources};
 use crate::api::Artifact;
 
@@ -24,8 +31,26 @@ const CONNECT: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_secs(30);
 /// Longest time of a download.
 const DOWNLOAD: Duration = Duration::from_hours(1);
-/// Room is taken in steps of so many bytes where the server does not say how long the file is.
+/// Room is taken as bytes come: for as many again as have come, and for so many at most.
 const STEP: u64 = 16 * 1024 * 1024;
+/// Bytes that are written at once.
+const WRITE: usize = 1024 * 1024;
+
+/// The least that a server has to send.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// So many bytes,
+    pub bytes: u64,
+    /// in each time of this length.
+    pub every: Duration,
+}
+
+impl Default for Pace {
+    /// 64 KiB a second.
+    fn default() -> Self {
+        Self { bytes: 2 * 1024 * 1024, every: Duration::from_secs(32) }
+    }
+}
 
 /// Why a file is not there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,11 +80,29 @@ pub enum DownloadError {
     /// The server refuses, or does not answer.
     #[error("the server gives no file: {0}")]
     Server(String),
+    /// The server sends, and next to nothing.
+    #[error("the server sends fewer than {0} bytes a second")]
+    TooSlow(u64),
+    /// Larger than the whole cache can be.
+    #[error(
+        "the file has {bytes} bytes, and the cache holds {most} at most: let the operator give it a larger disk and --cache-size"
+    )]
+    NeverFits {
+        /// The file.
+        bytes: u64,
+        /// The smaller of `--cache-size` and the disk.
+        most: u64,
+    },
     /// The cache is full of files that are being read or downloaded.
     #[error("the cache is full: let the operator allow more with --cache-size")]
     NoRoom,
-    /// The disk.
-    #[error("the cache cannot be written: {0}")]
+    /// The disk of the cache is full, although everything went that could.
+    #[error(
+        "the disk of the cache is full ({0}): let the operator give it a larger disk, or make room on it"
+    )]
+    DiskFull(String),
+    /// The disk takes nothing.
+    #[error("the cache cannot be written ({0}): let the operator look at the disk of --cache-dir")]
     Disk(String),
     /// It takes longer than a machine waits.
     #[error("the download still runs")]
@@ -78,7 +121,10 @@ impl DownloadError {
             Self::TooLarge(_) => "too_large",
             Self::Digest { .. } | Self::NoDigest(_) => "digest",
             Self::Server(_) => "server",
+            Self::TooSlow(_) => "too_slow",
+            Self::NeverFits { .. } => "never_fits",
             Self::NoRoom => "no_room",
+            Self::DiskFull(_) => "disk_full",
             Self::Disk(_) => "disk",
             Self::StillRunning => "still_running",
             Self::Stopped => "stopped",
@@ -91,31 +137,78 @@ impl DownloadError {
             Self::Refused(_)
             | Self::Redirects
             | Self::TooLarge(_)
+            | Self::NeverFits { .. }
             | Self::Digest { .. }
             | Self::NoDigest(_) => false,
-            Self::Server(_) | Self::NoRoom | Self::Disk(_) | Self::StillRunning | Self::Stopped => true,
+            Self::Server(_)
+            | Self::TooSlow(_)
+            | Self::NoRoom
+            | Self::DiskFull(_)
+            | Self::Disk(_)
+            | Self::StillRunning
+            | Self::Stopped => true,
         }
+    }
+
+    /// Whether it is the disk of this replica that is in the way.
+    pub const fn is_of_the_disk(&self) -> bool {
+        matches!(self, Self::DiskFull(_) | Self::Disk(_))
     }
 }
 
-/// What is downloaded.
+/// What is downloaded, and how.
 #[derive(Clone, Copy)]
 pub(super) struct Wanted<'a> {
     pub(super) artifact: &'a Artifact,
     pub(super) sources: &'a Sources,
     pub(super) largest: u64,
+    pub(super) pace: Pace,
+    pub(super) disk: &'a Arc<dyn Disk>,
 }
 
-/// A client that follows nothing by itself.
-pub(super) fn client() -> reqwest::Result<Client> {
+/// A client that follows nothing by itself, and reaches no address that only the operator may name.
+pub(super) fn client(sources: &Sources) -> reqwest::Result<Client> {
     // Whoever comes first chooses; a second call changes nothing.
     let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder()
         .redirect(Policy::none())
         .connect_timeout(CONNECT)
         .read_timeout(SILENCE)
+        .dns_resolver(Judged(sources.clone()))
         .user_agent(concat!("autobuild/", env!("CARGO_PKG_VERSION")))
         .build()
+}
+
+/// Resolves names to addresses that may be reached: the very ones that are connected to.
+struct Judged(Sources);
+
+impl Resolve for Judged {
+    fn resolve(&self, name: Name) -> Resolving {
+        let sources = self.0.clone();
+        Box::pin(async move {
+            let host = name.as_str();
+            let all = addresses(host).await?;
+            if sources.names(host) {
+                return Ok(Box::new(all.into_iter()) as Addrs);
+            }
+            let mut refused = None;
+            let mut allowed = Vec::new();
+            for address in all {
+                match sources.judge_address(host, address.ip()) {
+                    Ok(()) => allowed.push(address),
+                    Err(error) => refused = Some(error),
+                }
+            }
+            match refused.filter(|_| allowed.is_empty()) {
+                Some(error) => Err(error.into()),
+                None => Ok(Box::new(allowed.into_iter()) as Addrs),
+            }
+        })
+    }
+}
+
+async fn addresses(host: &str) -> io::Result<Vec<SocketAddr>> {
+    Ok(tokio::net::lookup_host((host, 0)).await?.collect())
 }
 
 /// Downloads a file into a folder for unfinished ones, and moves it into place when its digest is right. `room` is asked
@@ -125,7 +218,7 @@ pub(super) async fn file(
     from: Wanted<'_>,
     partial: &Path,
     into: &Path,
-    room: impl FnMut(u64) -> Result<(), DownloadError>,
+    room: &mut Room<'_>,
 ) -> Result<u64, DownloadError> {
     let whole = async {
         let response = ask(client, from).await?;
@@ -138,6 +231,7 @@ pub(super) async fn file(
 async fn ask(client: &Client, from: Wanted<'_>) -> Result<Response, DownloadError> {
     let mut url = from.sources.judge(&from.artifact.url)?;
     for _ in 0..=REDIRECTS {
+        judge_port(&url, from.sources).await?;
         let response = client.get(url.clone()).send().await.map_err(server)?;
         let status = response.status();
         if status.is_success() {
@@ -155,40 +249,103 @@ async fn ask(client: &Client, from: Wanted<'_>) -> Result<Response, DownloadErro
     Err(DownloadError::Redirects)
 }
 
+/// A host that the operator named for one port is judged like any other on the rest of its ports.
+async fn judge_port(url: &Url, sources: &Sources) -> Result<(), DownloadError> {
+    let Some(host) = url.domain().filter(|host| sources.names(host) && !sources.lists(url)) else {
+        return Ok(());
+    };
+    let all = addresses(host).await.map_err(|error| DownloadError::Server(error.to_string()))?;
+    let ips = all.iter().map(SocketAddr::ip);
+    ips.collect::<Vec<IpAddr>>()
+        .into_iter()
+        .try_for_each(|ip| sources.judge_address(host, ip))
+        .map_err(DownloadError::Refused)
+}
+
+/// An unfinished file.
+struct Unfinished {
+    file: Arc<File>,
+    digest: Sha256,
+    bytes: u64,
+    waiting: Vec<u8>,
+}
+
+impl Unfinished {
+    /// Writes what waits. A full disk gets rid of what nobody reads, and is tried again.
+    async fn flush(&mut self, disk: &Arc<dyn Disk>, room: &mut Room<'_>) -> Result<(), DownloadError> {
+        let mut piece = std::mem::take(&mut self.waiting);
+        let at = self.bytes - piece.len() as u64;
+        loop {
+            let (file, writer) = (Arc::clone(&self.file), Arc::clone(disk));
+            let written = tokio::task::spawn_blocking(move || {
+                let written = writer.write(&file, &piece, at);
+                (piece, written)
+            });
+            let (back, written) = written.await.map_err(|_| DownloadError::Stopped)?;
+            match written {
+                Ok(()) => {
+                    self.waiting = back;
+                    self.waiting.clear();
+                    return Ok(());
+                }
+                Err(error) if is_full(&error) && room.make_space() => piece = back,
+                Err(error) => return Err(disk_error(&error)),
+            }
+        }
+    }
+}
+
 async fn write(
     response: Response,
     from: Wanted<'_>,
     partial: &Path,
     into: &Path,
-    mut room: impl FnMut(u64) -> Result<(), DownloadError>,
+    room: &mut Room<'_>,
 ) -> Result<u64, DownloadError> {
     let largest = from.largest;
     let fits = |bytes: u64| if bytes > largest { Err(DownloadError::TooLarge(largest)) } else { Ok(()) };
     let said = response.content_length().unwrap_or_default();
     fits(said)?;
-    let mut taken = said;
-    room(taken)?;
-    let (file, path) = tempfile::NamedTempFile::new_in(partial).map_err(|error| disk(&error))?.into_parts();
-    let mut file = tokio::fs::File::from_std(file);
-    let (mut digest, mut bytes) = (Sha256::new(), 0_u64);
+    room.can_hold(said)?;
+    let (file, path) =
+        tempfile::NamedTempFile::new_in(partial).map_err(|error| disk_error(&error))?.into_parts();
+    let mut unfinished =
+        Unfinished { file: Arc::new(file), digest: Sha256::new(), bytes: 0, waiting: Vec::new() };
+    let (mut taken, mut window) = (0, (Instant::now(), 0_u64));
     let mut body = response.bytes_stream();
     while let Some(piece) = body.next().await {
         let piece = piece.map_err(server)?;
-        bytes += piece.len() as u64;
-        fits(bytes)?;
-        if bytes > taken {
-            taken = bytes.saturating_add(STEP).min(largest);
-            room(taken)?;
+        unfinished.bytes += piece.len() as u64;
+        fits(unfinished.bytes)?;
+        if unfinished.bytes > taken {
+            // No more than the file is said to have, and never by what it is said alone.
+            let end = if said == 0 { largest } else { said.max(unfinished.bytes) };
+            let step = STEP.min(unfinished.bytes);
+            taken = unfinished.bytes.saturating_add(step).min(end).min(largest);
+            room.grow(taken)?;
         }
-        digest.update(&piece);
-        file.write_all(&piece).await.map_err(|error| disk(&error))?;
+        unfinished.digest.update(&piece);
+        unfinished.waiting.extend_from_slice(&piece);
+        if unfinished.waiting.len() >= WRITE {
+            unfinished.flush(from.disk, room).await?;
+        }
+        window.1 += piece.len() as u64;
+        if window.0.elapsed() >= from.pace.every {
+            if window.1 < from.pace.bytes {
+                return Err(DownloadError::TooSlow(from.pace.bytes / from.pace.every.as_secs().max(1)));
+            }
+            window = (Instant::now(), 0);
+        }
     }
-    file.sync_all().await.map_err(|error| disk(&error))?;
+    unfinished.flush(from.disk, room).await?;
+    let Unfinished { file, digest, bytes, .. } = unfinished;
+    let synced = tokio::task::spawn_blocking(move || file.sync_all());
+    synced.await.map_err(|_| DownloadError::Stopped)?.map_err(|error| disk_error(&error))?;
     let (found, wanted) = (format!("{:x}", digest.finalize()), from.artifact.sha256.clone());
     if found != wanted {
         return Err(DownloadError::Digest { found, wanted });
     }
-    path.persist(into).map_err(|error| disk(&error.error))?;
+    path.persist(into).map_err(|error| disk_error(&error.error))?;
     Ok(bytes)
 }
 
@@ -198,12 +355,19 @@ fn server(error: reqwest::Error) -> DownloadError {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(&error);
     while let Some(cause) = source {
+        if let Some(refused) = cause.downcast_ref::<SourceRefused>() {
+            return DownloadError::Refused(refused.clone());
+        }
         text = format!("{text}: {cause}");
         source = cause.source();
     }
     DownloadError::Server(text)
 }
 
-fn disk(error: &std::io::Error) -> DownloadError {
-    DownloadError::Disk(error.to_string())
+fn disk_error(error: &io::Error) -> DownloadError {
+    if is_full(error) {
+        DownloadError::DiskFull(error.to_string())
+    } else {
+        DownloadError::Disk(error.to_string())
+    }
 }

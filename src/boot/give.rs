@@ -23,13 +23,15 @@ use super::script::{self, LOCAL_BOOT};
 use super::sessions::{Armed, AtMac, Heard, Medium, Sessions};
 use super::smbios::Smbios;
 use super::template::{Around, render};
-use super::token::BootToken;
+use super::token::{BootToken, TokenHash};
 use super::wish::{Stage, judge};
 use crate::api::{Artifact, Mac, OSImage, Server};
 use crate::job::BootPurpose;
 
 /// Longest text that the job is told.
 const LONGEST_WHY: usize = 500;
+/// Longest text about what a machine waits for.
+const LONGEST_WAIT: usize = 250;
 /// How long a machine waits for its script while the files are downloaded that it asks for next.
 const AHEAD: Duration = Duration::from_secs(5);
 const KERNEL: &str = "spec.source.kernel";
@@ -52,6 +54,8 @@ pub(super) struct Judged {
     begun: Recent<Arc<(Server, OSImage)>>,
     /// Of media that are read.
     pub(super) media: Recent<(Armed, Artifact)>,
+    /// What machines wait for, as it was told.
+    waits: Recent<String>,
 }
 
 impl Stock<'_> {
@@ -176,11 +180,13 @@ impl Stock<'_> {
         match need {
             Need::Kernel => {
                 let file = image.spec.source.kernel.as_ref();
-                serve_file(&self.present(armed, file, KERNEL, PATIENCE).await?, method, headers).await
+                let present = self.present(armed, file, KERNEL, PATIENCE).await;
+                serve_file(&self.waited_for(armed, &hash, KERNEL, present).await?, method, headers).await
             }
             Need::Initrd => {
                 let file = image.spec.source.initrd.as_ref();
-                serve_file(&self.present(armed, file, INITRD, PATIENCE).await?, method, headers).await
+                let present = self.present(armed, file, INITRD, PATIENCE).await;
+                serve_file(&self.waited_for(armed, &hash, INITRD, present).await?, method, headers).await
             }
             Need::Install => self.install_data(armed, token, server, image).await.map(text),
             Need::UserData => self.user_data(armed, server).await.map(text),
@@ -212,6 +218,30 @@ impl Stock<'_> {
             let why = format!("{field} of the OSImage {image:?}: {error}");
             if error.may_pass() { Denied::Later(why) } else { Denied::Broken(why) }
         })
+    }
+
+    /// A file that is there, or not yet: who looks at the server is told what its machine waits for, and when that is over.
+    pub(super) async fn waited_for(
+        self,
+        armed: &Armed,
+        token: &TokenHash,
+        field: &str,
+        present: Result<Present, Denied>,
+    ) -> Result<Present, Denied> {
+        let told = self.judged.waits.get(token);
+        let tells = match &present {
+            Err(Denied::Later(why)) => Some(format!("waits for {why}").chars().take(LONGEST_WAIT).collect()),
+            Ok(_) if told.is_some() => Some(format!("{field} is there")),
+            _ => None,
+        };
+        if let Some(text) = tells {
+            if told.as_ref() != Some(&text) {
+                let _ = self.sessions.waits(armed, text.clone()).await?;
+            }
+            // Machines come again sooner than this is forgotten.
+            self.judged.waits.keep(token, text);
+        }
+        present
     }
 
     /// Whether what an installer fetches later can be given.

@@ -39,6 +39,7 @@ impl Stock<'_> {
             (armed, iso)
         };
         let present = self.present(&armed, Some(&iso), "spec.source.iso", PATIENCE).await;
+        let present = self.waited_for(&armed, &hash, "spec.source.iso", present).await;
         serve_file(&self.told(&armed, present).await?, method, headers).await
     }
 

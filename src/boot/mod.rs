@@ -14,6 +14,8 @@
 //! | `artifacts`, `download`, `shelf` | the cache of kernels, RAM disks and ISOs | HTTP, disk |
 //! | `ahead` | downloads ISOs as soon as a session has one | clock, through `give` |
 //! | `media` | ISOs for BMCs, and sessions for what runs from them | through `give` |
+//! | `pauses` | how long what failed is left alone | yes |
+//! | `disk` | the disk under the cache | disk |
 //! | `peers` | allowed subnets, limit on failures | clock |
 //! | `service`, `give`, `denied` | one request, from admission to answer | through the above |
 //! | `listen` | the listener | sockets |
@@ -22,6 +24,7 @@ mod ahead;
 mod artifacts;
 mod asked;
 mod denied;
+mod disk;
 mod download;
 mod escape;
 mod give;
@@ -29,6 +32,7 @@ mod listen;
 mod live;
 mod machine;
 mod media;
+mod pauses;
 mod peers;
 mod public_url;
 mod recent;
@@ -47,11 +51,13 @@ mod token;
 mod wish;
 
 pub use artifacts::{Artifacts, CacheError, CacheSettings};
+pub use disk::{Disk, LocalDisk, Space};
+pub use download::Pace;
 pub use listen::{BootListener, ListenError};
 pub use live::LiveReader;
 pub use machine::{Machine, machine_of};
 pub use public_url::{PublicUrl, PublicUrlError};
 pub use service::BootService;
 pub use sessions::{Armed, AtMac, CallHome, Heard, Medium, Sessions, StoreAway};
-pub use sources::{NotASource, Source, Sources};
+pub use sources::{NotASource, Source, Sources, SpecialAddress};
 pub use token::{BootToken, TokenHash};

@@ -126,6 +126,9 @@ pub trait Sessions: Send + Sync {
     /// Records that the machine of that session cannot be given what its image names, for its job.
     fn not_served<'a>(&'a self, armed: &'a Armed, why: String) -> BoxFuture<'a, Result<Heard, StoreAway>>;
 
+    /// Records what the machine of that session waits for, for who looks at its server.
+    fn waits<'a>(&'a self, armed: &'a Armed, why: String) -> BoxFuture<'a, Result<Heard, StoreAway>>;
+
     /// Records that the machine of that session asked with another of its cards, for its job.
     fn other_card<'a>(&'a self, armed: &'a Armed, mac: &'a Mac) -> BoxFuture<'a, Result<Heard, StoreAway>>;
 

@@ -91,6 +91,24 @@ impl Shelf {
         Ok(go)
     }
 
+    /// The least recently used file that nobody reads: it must go.
+    pub fn evict(&mut self) -> Option<String> {
+        let idle = self.files.iter().filter(|(_, kept)| kept.readers == 0);
+        let oldest = idle.min_by_key(|(_, kept)| kept.last_use).map(|(digest, _)| digest.clone())?;
+        self.files.remove(&oldest);
+        Some(oldest)
+    }
+
+    /// Most that a file may have.
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// The bytes of files that may go.
+    pub fn idle(&self) -> u64 {
+        self.files.values().filter(|kept| kept.readers == 0).map(|kept| kept.bytes).sum()
+    }
+
     /// A download ended, or became a file.
     pub fn release(&mut self, bytes: u64) {
         self.reserved = self.reserved.saturating_sub(bytes);
@@ -133,6 +151,15 @@ mod tests {
         assert_eq!(shelf.held(), 100);
         shelf.close("a");
         assert_eq!(shelf.reserve(50).unwrap(), ["b", "a"]);
+    }
+
+    #[test]
+    fn what_goes_for_a_disk_that_is_full_is_what_was_not_used_for_longest_and_nobody_reads() {
+        let mut shelf = shelf(&[("a", 10), ("b", 20), ("c", 30)]);
+        assert!(shelf.open("a"));
+        assert_eq!((shelf.idle(), shelf.evict().as_deref()), (50, Some("b")));
+        assert_eq!((shelf.evict().as_deref(), shelf.evict()), (Some("c"), None));
+        assert_eq!(shelf.held(), 10);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Where files may be downloaded from (`--http-source`). Pure.
 
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use url::{Host, Url};
@@ -33,9 +34,15 @@ impl FromStr for Source {
     }
 }
 
+/// What an address is that only the operator may name, such as loopback; `None`: an ordinary one.
+pub type SpecialAddress = fn(IpAddr) -> Option<&'static str>;
+
 /// What the operator allows.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Sources(Vec<Source>);
+#[derive(Debug, Clone)]
+pub struct Sources {
+    listed: Vec<Source>,
+    special: SpecialAddress,
+}
 
 /// A URL that is not asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -57,12 +64,37 @@ pub enum SourceRefused {
         "the server redirects to {0:?}, another host: name that one, or let the operator allow it with --http-source"
     )]
     Redirect(String),
+    /// An address of this host, of its neighbours or of a cloud's metadata.
+    #[error(
+        "{host:?} leads to {address}, which is {range}: name a host that is not, or let the operator allow it with --http-source"
+    )]
+    Address {
+        /// The host.
+        host: String,
+        /// Its address.
+        address: IpAddr,
+        /// What the address is.
+        range: &'static str,
+    },
 }
 
 impl Sources {
-    /// The hosts of `--http-source`.
-    pub fn new(listed: Vec<Source>) -> Self {
-        Self(listed)
+    /// The hosts of `--http-source`, and what tells addresses that no other host may have.
+    pub fn new(listed: Vec<Source>, special: SpecialAddress) -> Self {
+        Self { listed, special }
+    }
+
+    /// Judges an address that a host leads to.
+    pub fn judge_address(&self, host: &str, address: IpAddr) -> Result<(), SourceRefused> {
+        match (self.special)(address) {
+            Some(range) => Err(SourceRefused::Address { host: host.to_owned(), address, range }),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a host is listed, on whichever port.
+    pub fn names(&self, host: &str) -> bool {
+        Host::parse(host).is_ok_and(|host| self.listed.iter().any(|source| source.host == host))
     }
 
     /// Judges the URL of an `OSImage`.
@@ -85,8 +117,13 @@ impl Sources {
         if !url.username().is_empty() || url.password().is_some() {
             return Err(SourceRefused::UserInformation);
         }
-        if url.host().is_none() {
-            return Err(SourceRefused::Unreadable);
+        let address = match url.host().ok_or(SourceRefused::Unreadable)? {
+            Host::Domain(_) => None,
+            Host::Ipv4(address) => Some(IpAddr::V4(address)),
+            Host::Ipv6(address) => Some(IpAddr::V6(address)),
+        };
+        if let Some(address) = address.filter(|_| !self.lists(url)) {
+            self.judge_address(&place(url), address)?;
         }
         match url.scheme() {
             "https" => Ok(()),
@@ -96,9 +133,10 @@ impl Sources {
         }
     }
 
-    fn lists(&self, url: &Url) -> bool {
+    /// Whether the operator named the host and the port of a URL.
+    pub fn lists(&self, url: &Url) -> bool {
         // A listed host without a port means the port that its scheme has.
-        self.0.iter().any(|source| {
+        self.listed.iter().any(|source| {
             let port =
                 source.port.map_or(url.port().is_none(), |port| url.port_or_known_default() == Some(port));
             port && url.host().is_some_and(|host| host.to_owned() == source.host)
@@ -121,7 +159,20 @@ mod tests {
             ["mirror.example.com:8080", "plain.example.com", "[2001:db8::1]:81", "10.0.0.1"]
                 .map(|text| text.parse().unwrap())
                 .to_vec(),
+            |address| address.is_loopback().then_some("loopback"),
         )
+    }
+
+    #[test]
+    fn an_address_that_only_the_operator_may_name_is_refused_however_it_is_written() {
+        for url in ["https://127.0.0.1/linux", "https://[::1]/linux", "https://2130706433/linux"] {
+            let refused = sources().judge(url);
+            assert!(matches!(refused, Err(SourceRefused::Address { .. })), "{url}: {refused:?}");
+        }
+        let named = Sources::new(vec!["127.0.0.1:8000".parse().unwrap()], |_| Some("loopback"));
+        named.judge("http://127.0.0.1:8000/linux").unwrap();
+        assert!(named.judge("https://127.0.0.1:6443/linux").is_err(), "another port was not named");
+        assert!(named.names("127.0.0.1") && !named.names("localhost"));
     }
 
     #[test]

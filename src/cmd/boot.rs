@@ -1,6 +1,6 @@
 //! `autobuild boot`: answers machines that boot from the network, and hears what they report.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,9 +12,10 @@ use tokio_util::sync::CancellationToken;
 use super::api_server::WATCH_SILENCE;
 use super::boot_sessions::QueueSessions;
 use super::connect::{self, ClusterError, DatabaseArgs};
+use crate::bmc::network::{AddressRefused, BmcNetworks};
 use crate::boot::{
-    Artifacts, BootListener, BootService, CacheError, CacheSettings, ListenError, LiveReader, PublicUrl,
-    Source, Sources,
+    Artifacts, BootListener, BootService, CacheError, CacheSettings, ListenError, LiveReader, LocalDisk,
+    Pace, PublicUrl, Source, Sources,
 };
 use crate::config::duration;
 use crate::http::{self, Readiness};
@@ -42,13 +43,14 @@ pub(super) struct Args {
     /// Folder of downloaded kernels and RAM disks, this replica's own
     #[arg(long, value_name = "DIR")]
     cache_dir: PathBuf,
-    /// How much --cache-dir holds; what was not used for longest goes first
+    /// How much --cache-dir holds, or its disk where that is smaller; what was not used for longest goes first
     #[arg(long, value_name = "SIZE", default_value = "20GiB")]
     cache_size: ByteSize,
     /// Largest file that is downloaded
     #[arg(long, value_name = "SIZE", default_value = "8GiB")]
     cache_file_size: ByteSize,
-    /// A host that may be asked over http, and that other hosts may redirect to; can be given several times
+    /// A host that may be asked over http, that other hosts may redirect to, and whose address may be loopback, link-local or
+    /// otherwise special; can be given several times
     #[arg(long, value_name = "HOST[:PORT]")]
     http_source: Vec<Source>,
     /// How long SIGTERM waits for machines that are being answered
@@ -98,6 +100,14 @@ impl From<ClusterError> for Error {
     }
 }
 
+/// What an address is that an OSImage may not name: the same that no BMC may have.
+fn special(address: IpAddr) -> Option<&'static str> {
+    match BmcNetworks::default().check(address) {
+        Err(AddressRefused::Special(_, range)) => Some(range.as_str()),
+        _ => None,
+    }
+}
+
 impl Args {
     fn cache(&self) -> Result<CacheSettings, Error> {
         if self.cache_file_size > self.cache_size {
@@ -107,7 +117,10 @@ impl Args {
             folder: self.cache_dir.clone(),
             size: self.cache_size.as_u64(),
             largest: self.cache_file_size.as_u64(),
-            sources: Sources::new(self.http_source.clone()),
+            sources: Sources::new(self.http_source.clone(), special),
+            pace: Pace::default(),
+            first_pause: CacheSettings::FIRST_PAUSE,
+            disk: Arc::new(LocalDisk),
         })
     }
 }
@@ -124,6 +137,8 @@ pub(super) async fn run(args: Args, stop: CancellationToken) -> Result<(), Error
             .map_err(|source| Error::File { path: path.clone(), source })?;
     }
     let artifacts = Artifacts::open(cache)?;
+    let disk = artifacts.clone();
+    readiness.notes("cache", move || disk.trouble());
     let live = LiveReader::new(connect::cluster(WATCH_SILENCE, &readiness).await?);
     let Some(queue) = connect::database(&args.database, &readiness, &stop).await? else { return Ok(()) };
     let sessions = Arc::new(QueueSessions::new(queue.clone()));
@@ -169,6 +184,15 @@ mod tests {
         .unwrap();
         assert_eq!(args.cache().unwrap().largest, 1 << 30);
         assert_eq!((args.boot_cidr.len(), args.http_source.len()), (2, 2));
+    }
+
+    #[test]
+    fn addresses_that_no_bmc_may_have_are_those_that_no_image_may_name() {
+        for (address, range) in
+            [("127.0.0.1", Some("loopback")), ("169.254.169.254", Some("link-local")), ("10.0.0.1", None)]
+        {
+            assert_eq!(special(address.parse().unwrap()), range, "{address}");
+        }
     }
 
     #[test]

@@ -141,6 +141,11 @@ impl Sessions for QueueSessions {
         self.tell(armed, None, queue::CallHome::NotServed { why }).boxed()
     }
 
+    fn waits<'a>(&'a self, armed: &'a Armed, why: String) -> BoxFuture<'a, Result<Heard, StoreAway>> {
+        let waits = InstallProgress { percent: 0, line: why };
+        self.tell(armed, None, queue::CallHome::Progress(waits)).boxed()
+    }
+
     fn other_card<'a>(&'a self, armed: &'a Armed, mac: &'a Mac) -> BoxFuture<'a, Result<Heard, StoreAway>> {
         self.tell(armed, None, queue::CallHome::OtherCard { mac: mac.with_colons() }).boxed()
     }

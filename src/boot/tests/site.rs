@@ -1,17 +1,22 @@
 //! A boot service with its surroundings, and one machine that asks it.
 
+use std::fs::File;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use futures::StreamExt as _;
 use http::{Request, StatusCode};
 use k8s_openapi::api::core::v1::ConfigMap;
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 
 use super::cluster::Cluster;
 use super::store::Store;
@@ -19,7 +24,10 @@ use crate::api::{
     Artifact, DataRef, DataRefKind, ImageSource, ImageWish, Install, InstallFormat, JobStatus, OSImage,
     OSImageSpec, Server, ServerSpec, ServerStatus,
 };
-use crate::boot::{Armed, Artifacts, BootService, BootToken, CacheSettings, LiveReader, Medium, Sources};
+use crate::boot::{
+    Armed, Artifacts, BootService, BootToken, CacheSettings, Disk, LiveReader, LocalDisk, Medium, Pace,
+    Sources, Space,
+};
 use crate::job::{Action, JobId, JobState, Lane, ServerUid, Step};
 
 pub(super) const MAC: &str = "52-54-00-12-34-56";
@@ -32,6 +40,37 @@ pub(super) const DATA: &str = "hostname {{ name }}\npost {{ url }}/installed\n";
 pub(super) struct Mirror {
     pub(super) asked: Arc<AtomicU32>,
     pub(super) redirect: Arc<Mutex<Option<String>>>,
+    /// Whether it answers nothing but 503.
+    pub(super) away: Arc<AtomicBool>,
+    /// Lets what trickles come to its end.
+    pub(super) trickle: Arc<Notify>,
+}
+
+/// The disk of the cache, which takes what it is told to take.
+#[derive(Debug, Default)]
+pub(super) struct SmallDisk {
+    /// What `space` says; `None`: what is true.
+    pub(super) space: Mutex<Option<Space>>,
+    /// How many writes are refused, and with which error.
+    pub(super) refuses: Mutex<(u32, Option<ErrorKind>)>,
+}
+
+impl Disk for SmallDisk {
+    fn space(&self, folder: &Path) -> std::io::Result<Space> {
+        let told = *self.space.lock().unwrap();
+        told.map_or_else(|| LocalDisk.space(folder), Ok)
+    }
+
+    fn write(&self, file: &File, piece: &[u8], at: u64) -> std::io::Result<()> {
+        let mut refuses = self.refuses.lock().unwrap();
+        match *refuses {
+            (left @ 1.., Some(kind)) => {
+                refuses.0 = left - 1;
+                Err(kind.into())
+            }
+            _ => LocalDisk.write(file, piece, at),
+        }
+    }
 }
 
 pub(super) struct Site {
@@ -41,6 +80,7 @@ pub(super) struct Site {
     pub(super) artifacts: Artifacts,
     pub(super) mirror: Mirror,
     pub(super) mirror_at: SocketAddr,
+    pub(super) disk: Arc<SmallDisk>,
     pub(super) image: OSImage,
     _folder: tempfile::TempDir,
 }
@@ -76,7 +116,27 @@ async fn mirrored(State(mirror): State<Mirror>, request: Request<Body>) -> Respo
     if let Some(to) = &*mirror.redirect.lock().unwrap() {
         return (StatusCode::FOUND, [("location", to.clone())]).into_response();
     }
+    if mirror.away.load(Ordering::SeqCst) {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
     match request.uri().path() {
+        "/trickle" => {
+            let piece = |bytes: &'static [u8]| Ok::<_, std::io::Error>(bytes);
+            let first = futures::stream::once(async move { piece(&KERNEL[..1]) });
+            let rest = futures::stream::once(async move {
+                mirror.trickle.notified().await;
+                piece(&KERNEL[1..])
+            });
+            Body::from_stream(first.chain(rest)).into_response()
+        }
+        // Says that it is as long as the cache, and sends next to nothing.
+        "/promises" => {
+            let drips = futures::stream::unfold((), |()| async {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                Some((Ok::<_, std::io::Error>("x"), ()))
+            });
+            ([("content-length", "2048")], Body::from_stream(drips)).into_response()
+        }
         "/linux" => KERNEL.into_response(),
         "/initrd" => INITRD.into_response(),
         "/large" => vec![b'x'; 5000].into_response(),
@@ -96,11 +156,17 @@ impl Site {
         let router = Router::new().fallback(mirrored).with_state(mirror.clone());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         let folder = tempfile::tempdir().unwrap();
+        let disk = Arc::new(SmallDisk::default());
         let artifacts = Artifacts::open(CacheSettings {
             folder: folder.path().to_owned(),
             size: 4096,
             largest: 2048,
-            sources: Sources::new(vec![mirror_at.to_string().parse().unwrap()]),
+            sources: Sources::new(vec![mirror_at.to_string().parse().unwrap()], |address| {
+                address.is_loopback().then_some("loopback")
+            }),
+            pace: Pace { bytes: 512, every: std::time::Duration::from_secs(1) },
+            first_pause: std::time::Duration::from_millis(20),
+            disk: disk.clone(),
         })
         .unwrap();
         let image = image(mirror_at);
@@ -113,7 +179,8 @@ impl Site {
             LiveReader::new(cluster.client()),
             artifacts.clone(),
         );
-        let site = Self { store, cluster, service, artifacts, mirror, mirror_at, image, _folder: folder };
+        let site =
+            Self { store, cluster, service, artifacts, mirror, mirror_at, disk, image, _folder: folder };
         site.arm();
         site
     }

@@ -18,6 +18,7 @@ pub(super) struct Kept {
     pub(super) media: Option<TokenHash>,
     pub(super) heard: Vec<CallHome>,
     pub(super) not_served: Vec<String>,
+    pub(super) waits: Vec<String>,
     pub(super) other_cards: Vec<Mac>,
     pub(super) other_machines: Vec<String>,
     /// A card that the machine of the session has beside the one that is waited for.
@@ -82,6 +83,13 @@ impl Sessions for Store {
     fn not_served<'a>(&'a self, _: &'a Armed, why: String) -> BoxFuture<'a, Result<Heard, StoreAway>> {
         self.with(|kept| {
             kept.not_served.push(why);
+            Heard::Recorded
+        })
+    }
+
+    fn waits<'a>(&'a self, _: &'a Armed, why: String) -> BoxFuture<'a, Result<Heard, StoreAway>> {
+        self.with(|kept| {
+            kept.waits.push(why);
             Heard::Recorded
         })
     }
