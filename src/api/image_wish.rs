@@ -69,7 +69,7 @@ impl BootMethod {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UserDataRef {
-    /// Name of a Secret in the same namespace.
+    /// Name of a Secret in the same namespace, of type autobuild.dev/user-data.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub name: String,
     /// The key in it whose value is handed to the installer as it is.

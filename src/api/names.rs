@@ -21,9 +21,13 @@ pub const RECOMMISSION: &str = "autobuild.dev/recommission";
 pub const BMC_HOSTS: &str = "autobuild.dev/bmc-hosts";
 /// The type of a Secret with a BMC's user name and password.
 pub const CREDENTIALS_SECRET_TYPE: &str = "autobuild.dev/bmc-credentials";
-/// Key of the user name in such a Secret.
+/// The type of a Secret with the user data of installed systems.
+pub const USER_DATA_SECRET_TYPE: &str = "autobuild.dev/user-data";
+/// The type of a Secret with install data.
+pub const INSTALL_DATA_SECRET_TYPE: &str = "autobuild.dev/install-data";
+/// Key of the user name in a Secret with a BMC's credentials.
 pub const CREDENTIALS_USERNAME: &str = "username";
-/// Key of the password in such a Secret.
+/// Key of the password in it.
 pub const CREDENTIALS_PASSWORD: &str = "password";
 /// Field manager of everything that the controller writes into `status`.
 pub const STATUS_MANAGER: &str = "autobuild-controller";

@@ -131,7 +131,8 @@ impl DataRefKind {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DataRef {
-    /// The kind of the object that holds the data: ConfigMap, or Secret where there is a password in it.
+    /// The kind of the object that holds the data: ConfigMap, or Secret, of type autobuild.dev/install-data, where there is a
+    /// password in it.
     pub kind: DataRefKind,
     /// Name of that object, in the same namespace as the OSImage.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]

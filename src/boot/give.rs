@@ -15,7 +15,7 @@ use tower_http::services::ServeFile;
 use super::artifacts::{Artifacts, PATIENCE, Present};
 use super::asked::Need;
 use super::denied::Denied;
-use super::live::LiveReader;
+use super::live::{LiveReader, Unread, Value};
 use super::machine::machine_of;
 use super::public_url::PublicUrl;
 use super::recent::Recent;
@@ -25,7 +25,7 @@ use super::smbios::Smbios;
 use super::template::{Around, render};
 use super::token::{BootToken, TokenHash};
 use super::wish::{Stage, judge};
-use crate::api::{Artifact, Mac, OSImage, Server};
+use crate::api::{Artifact, Mac, OSImage, Server, names};
 use crate::job::BootPurpose;
 
 /// Longest text that the job is told.
@@ -117,7 +117,7 @@ impl Stock<'_> {
         }
         let token = BootToken::generate()?;
         // Before the machine's disks are touched.
-        self.data_can_be_given(armed, &token, &server, &image).await?;
+        let data = self.data(armed, &token, &server, &image).await?;
         for (file, field) in [(&source.kernel, KERNEL), (&source.initrd, INITRD)] {
             match self.present(armed, file.as_ref(), field, AHEAD).await {
                 Ok(_) | Err(Denied::Later(_)) => {}
@@ -132,7 +132,7 @@ impl Stock<'_> {
             purpose: armed.purpose,
             format: image.spec.install.format,
         })?;
-        match self.sessions.hand_out(armed, token.hash()).await? {
+        match self.sessions.hand_out(armed, token.hash(), data.version).await? {
             Heard::Refused => Err(Denied::refused("the boot session is over")),
             Heard::Recorded => {
                 tracing::info!(
@@ -188,8 +188,11 @@ impl Stock<'_> {
                 let present = self.present(armed, file, INITRD, PATIENCE).await;
                 serve_file(&self.waited_for(armed, &hash, INITRD, present).await?, method, headers).await
             }
-            Need::Install => self.install_data(armed, token, server, image).await.map(text),
-            Need::UserData => self.user_data(armed, server).await.map(text),
+            Need::Install => {
+                let data = self.data(armed, token, server, image).await?;
+                data.install.map(text).ok_or_else(|| Denied::refused("the OSImage has no install data"))
+            }
+            Need::UserData => self.data(armed, token, server, image).await.map(|data| text(data.user)),
             Need::MetaData => Ok(text(meta_data(armed))),
             Need::VendorData => Ok(text(String::new())),
         }
@@ -244,21 +247,37 @@ impl Stock<'_> {
         present
     }
 
-    /// Whether what an installer fetches later can be given.
-    pub(super) async fn data_can_be_given(
+    /// What an installer fetches later, of the objects and versions that the session began with.
+    pub(super) async fn data(
         self,
         armed: &Armed,
         token: &BootToken,
         server: &Server,
         image: &OSImage,
-    ) -> Result<(), Denied> {
+    ) -> Result<Data, Denied> {
+        let mut version = Sha256::new();
+        let mut install = None;
         if image.spec.install.data_ref.is_some() {
-            self.install_data(armed, token, server, image).await?;
+            let (text, read) = self.install_data(armed, token, server, image).await?;
+            version.update(read);
+            install = Some(text);
         }
-        if armed.purpose == BootPurpose::Install {
-            self.user_data(armed, server).await?;
+        version.update([0_u8]);
+        let mut user = Vec::new();
+        if armed.purpose == BootPurpose::Install
+            && let Some(value) = self.user_data(armed, server).await?
+        {
+            version.update(value.version);
+            user = value.bytes;
         }
-        Ok(())
+        let version = format!("{:x}", version.finalize());
+        if armed.data_version.as_ref().is_some_and(|first| *first != version) {
+            return Err(Denied::broken(
+                "its user data or install data is in another Secret, or another version of it, than when this installation \
+                 began: leave Secrets alone while machines are installed from them, and set a new spec.reimageToken",
+            ));
+        }
+        Ok(Data { install, user, version })
     }
 
     async fn install_data(
@@ -267,19 +286,16 @@ impl Stock<'_> {
         token: &BootToken,
         server: &Server,
         image: &OSImage,
-    ) -> Result<String, Denied> {
+    ) -> Result<(String, String), Denied> {
         let install = &image.spec.install;
         let (Some(reference), Some(sha256)) = (&install.data_ref, &install.sha256) else {
             return Err(Denied::refused("the OSImage has no install data"));
         };
-        let (kind, name, key) = (reference.kind.as_str(), &reference.name, &reference.key);
-        let data = self.live.data(&armed.namespace, reference).await?;
-        let data = data.ok_or_else(|| {
-            Denied::broken(format!(
-                "spec.install.dataRef of its OSImage: there is no {kind} {name:?} with a key {key:?} in this namespace: create it"
-            ))
-        })?;
-        verify(&data, sha256).map_err(|found| {
+        let (kind, name, key) = (reference.kind.as_str(), reference.name.as_str(), reference.key.as_str());
+        let read = self.live.data(&armed.namespace, reference).await;
+        let Value { bytes, version } =
+            read.map_err(|unread| unread.denied("spec.install.dataRef of its OSImage", (kind, name, key)))?;
+        verify(&bytes, sha256).map_err(|found| {
             Denied::broken(format!(
                 "key {key:?} of {kind} {name:?} has the SHA-256 {found}, and the OSImage says {sha256}: make another OSImage \
                  for the changed data"
@@ -291,27 +307,49 @@ impl Stock<'_> {
             digest: &armed.digest,
             url: &self.base.session(token),
         };
-        Ok(render(&data, install.format, &machine_of(server), around)?)
+        Ok((render(&bytes, install.format, &machine_of(server), around)?, version))
     }
 
     /// Read when it is asked for, and kept nowhere.
-    async fn user_data(self, armed: &Armed, server: &Server) -> Result<Vec<u8>, Denied> {
-        let Some(user_data) = machine_of(server).user_data else { return Ok(Vec::new()) };
-        let (secret, key) = (&user_data.name, &user_data.key);
-        let data = self.live.secret_key(&armed.namespace, secret, key).await?;
-        let data = data.ok_or_else(|| {
-            Denied::broken(format!(
-                "there is no Secret {secret:?} with a key {key:?} for its user data: create it"
-            ))
-        })?;
+    async fn user_data(self, armed: &Armed, server: &Server) -> Result<Option<Value>, Denied> {
+        let Some(user_data) = machine_of(server).user_data else { return Ok(None) };
+        let (secret, key) = (user_data.name.as_str(), user_data.key.as_str());
+        let place = (armed.namespace.as_str(), secret);
+        let read = self.live.secret_key(place, key, names::USER_DATA_SECRET_TYPE).await;
+        let value =
+            read.map_err(|unread| unread.denied("spec.image.userDataRef", ("Secret", secret, key)))?;
         if let Some(sha256) = &user_data.sha256 {
-            verify(&data, sha256).map_err(|_| {
+            verify(&value.bytes, sha256).map_err(|_| {
                 Denied::broken(format!(
                     "key {key:?} of Secret {secret:?} is not what the sha256 of its user data says"
                 ))
             })?;
         }
-        Ok(data)
+        Ok(Some(value))
+    }
+}
+
+/// What an installer fetches, and which objects it is from.
+pub(super) struct Data {
+    /// `None`: the image has no install data.
+    install: Option<String>,
+    user: Vec<u8>,
+    pub(super) version: String,
+}
+
+impl Unread {
+    /// Why nothing is given, with the field that names it.
+    fn denied(self, field: &str, (kind, name, key): (&str, &str, &str)) -> Denied {
+        match self {
+            Self::Missing => Denied::broken(format!(
+                "{field}: there is no {kind} {name:?} with a key {key:?} in this namespace: create it"
+            )),
+            Self::OtherType { found, wanted } => Denied::broken(format!(
+                "{field}: the Secret {name:?} has the type {found:?}, and only Secrets of type {wanted} are read for this: \
+                 create one with that type (the type of a Secret cannot be changed in place)"
+            )),
+            Self::Unavailable(error) => error.into(),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client};
 
 use crate::api::foreign_status::{self, Record};
-use crate::api::{DataRef, DataRefKind, OSImage, Server};
+use crate::api::{DataRef, DataRefKind, OSImage, Server, names};
 
 /// Longest time of one read.
 const READ: Duration = Duration::from_secs(10);
@@ -18,6 +18,37 @@ const READ: Duration = Duration::from_secs(10);
 pub(super) struct Unavailable {
     what: &'static str,
     why: String,
+}
+
+/// What a reference leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Value {
+    /// The value.
+    pub(super) bytes: Vec<u8>,
+    /// The object and its version.
+    pub(super) version: String,
+}
+
+/// Why a reference leads to nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Unread {
+    /// There is no such object or no such key.
+    Missing,
+    /// A Secret that is for something else.
+    OtherType {
+        /// Its type.
+        found: String,
+        /// The type that is read.
+        wanted: &'static str,
+    },
+    /// Nobody knows.
+    Unavailable(Unavailable),
+}
+
+impl From<Unavailable> for Unread {
+    fn from(error: Unavailable) -> Self {
+        Self::Unavailable(error)
+    }
 }
 
 /// Reads by name, in the namespace of a server.
@@ -46,33 +77,40 @@ impl LiveReader {
         self.get("OSImage", namespace, name).await
     }
 
-    /// The value that a reference names; `None`: there is none.
-    pub(super) async fn data(
-        &self,
-        namespace: &str,
-        reference: &DataRef,
-    ) -> Result<Option<Vec<u8>>, Unavailable> {
+    /// The install data that a reference names. A ConfigMap has none that is secret, whoever may read it.
+    pub(super) async fn data(&self, namespace: &str, reference: &DataRef) -> Result<Value, Unread> {
         let DataRef { kind, name, key } = reference;
         match kind {
             DataRefKind::ConfigMap => {
                 let map: Option<ConfigMap> = self.get("ConfigMap", namespace, name).await?;
                 let text = map.as_ref().and_then(|map| map.data.as_ref()?.get(key));
                 let bytes = map.as_ref().and_then(|map| map.binary_data.as_ref()?.get(key));
-                Ok(text.map(|text| text.clone().into_bytes()).or(bytes.map(|bytes| bytes.0.clone())))
+                let bytes = text.map(|text| text.clone().into_bytes()).or(bytes.map(|bytes| bytes.0.clone()));
+                // Its SHA-256 is in the image.
+                Ok(Value { bytes: bytes.ok_or(Unread::Missing)?, version: format!("ConfigMap/{name}/{key}") })
             }
-            DataRefKind::Secret => self.secret_key(namespace, name, key).await,
+            DataRefKind::Secret => {
+                self.secret_key((namespace, name), key, names::INSTALL_DATA_SECRET_TYPE).await
+            }
         }
     }
 
-    /// The value of a key of a Secret; `None`: there is none.
+    /// The value of a key of a Secret that is meant for it: of no other Secret is anything handed out.
     pub(super) async fn secret_key(
         &self,
-        namespace: &str,
-        name: &str,
+        (namespace, name): (&str, &str),
         key: &str,
-    ) -> Result<Option<Vec<u8>>, Unavailable> {
-        let secret: Option<Secret> = self.get("Secret", namespace, name).await?;
-        Ok(secret.and_then(|secret| secret.data?.remove(key)).map(|bytes| bytes.0))
+        kind: &'static str,
+    ) -> Result<Value, Unread> {
+        let secret: Secret = self.get("Secret", namespace, name).await?.ok_or(Unread::Missing)?;
+        let found = secret.type_.unwrap_or_else(|| "Opaque".to_owned());
+        if found != kind {
+            return Err(Unread::OtherType { found, wanted: kind });
+        }
+        let bytes = secret.data.and_then(|mut data| data.remove(key)).ok_or(Unread::Missing)?.0;
+        let of = |text: Option<String>| text.unwrap_or_default();
+        let (uid, version) = (of(secret.metadata.uid), of(secret.metadata.resource_version));
+        Ok(Value { bytes, version: format!("Secret/{name}/{key}/{uid}/{version}") })
     }
 
     async fn get<K>(&self, what: &'static str, namespace: &str, name: &str) -> Result<Option<K>, Unavailable>

@@ -79,9 +79,9 @@ impl Stock<'_> {
         self.is_its_machine(armed, &server, smbios).await?;
         let token = BootToken::generate()?;
         // Before the machine's disks are touched.
-        self.data_can_be_given(armed, &token, &server, &image).await?;
+        let data = self.data(armed, &token, &server, &image).await?;
         let told = script::session(self.base, &token, &armed.digest, armed.purpose)?;
-        match self.sessions.hand_out(armed, token.hash()).await? {
+        match self.sessions.hand_out(armed, token.hash(), data.version).await? {
             Heard::Refused => Err(Denied::refused("the boot session is over")),
             Heard::Recorded => {
                 tracing::info!(

@@ -34,6 +34,8 @@ pub struct Armed {
     pub mac: Mac,
     /// The medium that it boots from.
     pub medium: Medium,
+    /// Which objects, in which version, its first script was given with; `None`: none was given yet.
+    pub data_version: Option<String>,
 }
 
 /// Whether a session has a medium for its machine's virtual CD drive.
@@ -108,8 +110,13 @@ pub trait Sessions: Send + Sync {
     fn at_mac<'a>(&'a self, mac: &'a Mac) -> BoxFuture<'a, Result<AtMac, StoreAway>>;
 
     /// Records that the machine fetched its script, or where its session is, with a token of this hash; the newest one
-    /// counts.
-    fn hand_out<'a>(&'a self, armed: &'a Armed, token: TokenHash) -> BoxFuture<'a, Result<Heard, StoreAway>>;
+    /// counts. `data`: which objects it is given with, the same as with the first.
+    fn hand_out<'a>(
+        &'a self,
+        armed: &'a Armed,
+        token: TokenHash,
+        data: String,
+    ) -> BoxFuture<'a, Result<Heard, StoreAway>>;
 
     /// The session whose newest token has this hash.
     fn by_token<'a>(&'a self, token: &'a TokenHash) -> BoxFuture<'a, Result<Option<Armed>, StoreAway>>;

@@ -154,6 +154,7 @@ mod tests {
             purpose: BootPurpose::Install,
             mac: "52-54-00-12-34-56".parse().unwrap(),
             medium: Medium::Absent,
+            data_version: None,
         };
         (armed, server, image)
     }

@@ -88,6 +88,7 @@ fn armed(session: queue::BootSession) -> Option<Armed> {
         image: session.what.image,
         digest: session.what.digest,
         purpose: session.what.purpose,
+        data_version: session.data_version,
     })
 }
 
@@ -104,8 +105,13 @@ impl Sessions for QueueSessions {
         .boxed()
     }
 
-    fn hand_out<'a>(&'a self, armed: &'a Armed, token: TokenHash) -> BoxFuture<'a, Result<Heard, StoreAway>> {
-        let what = queue::CallHome::ScriptFetched { token_hash: token.to_hex() };
+    fn hand_out<'a>(
+        &'a self,
+        armed: &'a Armed,
+        token: TokenHash,
+        data: String,
+    ) -> BoxFuture<'a, Result<Heard, StoreAway>> {
+        let what = queue::CallHome::ScriptFetched { token_hash: token.to_hex(), data_version: data };
         self.tell(armed, None, what).boxed()
     }
 

@@ -48,6 +48,8 @@ pub struct BootSession {
     pub what: NewBootSession,
     /// When the BMC first read the medium, milliseconds since the Unix epoch.
     pub media_read_at_ms: Option<i64>,
+    /// Which objects, in which version, its first script was given with.
+    pub data_version: Option<String>,
 }
 
 /// What there is for a MAC address.
@@ -71,6 +73,9 @@ pub enum CallHome {
     ScriptFetched {
         /// The hash.
         token_hash: String,
+        /// Which objects, in which version, it was given with: a SHA-256 (hexadecimal). Another one than with the first script is
+        /// refused.
+        data_version: String,
     },
     /// Its installer runs.
     Booted,
@@ -135,7 +140,7 @@ impl Transaction for Call {
             return Ok(Ending::Rollback(Heard::Refused));
         }
         let row = sqlx::query(concat!(
-            "SELECT installed_at_ms, told_at_ms, token_hash, other_card, other_machine, ",
+            "SELECT installed_at_ms, told_at_ms, token_hash, data_version, other_card, other_machine, ",
             now_ms!(),
             " AS now_ms FROM boot_session WHERE server_uid = ? AND job_id = ? FOR UPDATE"
         ))
@@ -149,10 +154,14 @@ impl Transaction for Call {
         if showed_another || row.try_get::<Option<i64>, _>("installed_at_ms")?.is_some() {
             return Ok(Ending::Rollback(Heard::Refused));
         }
-        if matches!(self.what, CallHome::ScriptFetched { .. })
-            && !history::is_derived(connection, &self.present).await?
-        {
-            return Ok(Ending::Rollback(Heard::Underived));
+        if let CallHome::ScriptFetched { data_version, .. } = &self.what {
+            if !history::is_derived(connection, &self.present).await? {
+                return Ok(Ending::Rollback(Heard::Underived));
+            }
+            let first: Option<String> = row.try_get("data_version")?;
+            if first.is_some_and(|first| first != *data_version) {
+                return Ok(Ending::Rollback(Heard::Refused));
+            }
         }
         let met = match &self.what {
             CallHome::OtherCard { mac } => Some((row.try_get::<Option<String>, _>("other_card")?, mac)),
@@ -254,7 +263,7 @@ impl Call {
         }
         let sets = match &self.what {
             CallHome::ScriptFetched { .. } => {
-                ", token_hash = ?, fetched_at_ms = COALESCE(fetched_at_ms, heard_at_ms), percent = NULL, line = NULL, \
+                ", token_hash = ?, data_version = ?, fetched_at_ms = COALESCE(fetched_at_ms, heard_at_ms), percent = NULL, line = NULL, \
                  failed = NULL, not_served = NULL, other_card = NULL, other_card_at_ms = NULL, other_machine = NULL"
             }
             CallHome::OtherCard { .. } => {
@@ -273,7 +282,7 @@ impl Call {
         );
         let mut query = sqlx::query(AssertSqlSafe(text)).bind(now_ms).bind(tells);
         query = match &self.what {
-            CallHome::ScriptFetched { token_hash } => query.bind(token_hash),
+            CallHome::ScriptFetched { token_hash, data_version } => query.bind(token_hash).bind(data_version),
             CallHome::Progress(told) => query.bind(told.percent).bind(&told.line),
             CallHome::Failed { reason: text }
             | CallHome::NotServed { why: text }
@@ -373,6 +382,7 @@ fn session(row: &MySqlRow) -> Result<BootSession, QueueError> {
             media_hash: row.try_get("media_hash")?,
         },
         media_read_at_ms: row.try_get("media_read_at_ms")?,
+        data_version: row.try_get("data_version")?,
     })
 }
 

@@ -181,7 +181,7 @@ async fn met(f: Fixture) {
     assert!(told.other_card_at_ms.is_some() && told.fetched_at_ms.is_none());
     assert_eq!(told.other_machine.as_deref(), Some("it says so"));
     // The right one came after all.
-    tell(CallHome::ScriptFetched { token_hash: "h".to_owned() }).await;
+    tell(CallHome::ScriptFetched { token_hash: "h".to_owned(), data_version: "d".to_owned() }).await;
     let told = f.queue.boot_evidence(&a, job).await.unwrap().unwrap();
     assert_eq!((told.other_card, told.other_machine), (None, None));
 }

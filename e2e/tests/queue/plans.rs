@@ -323,7 +323,7 @@ async fn boots(f: &Fixture, servers: &[ServerUid]) {
         queue.boot_media(100).await.unwrap();
         let told = InstallProgress { percent: 5, line: "writing".into() };
         for what in [
-            CallHome::ScriptFetched { token_hash: format!("{number}") },
+            CallHome::ScriptFetched { token_hash: format!("{number}"), data_version: "d".into() },
             CallHome::Booted,
             CallHome::Progress(told),
             CallHome::Failed { reason: "no disk".into() },

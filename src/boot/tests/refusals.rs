@@ -261,3 +261,127 @@ async fn a_machine_that_asks_with_another_of_its_cards_is_told_to_its_job_and_go
     assert_eq!(site.store.0.lock().unwrap().other_cards.len(), 1, "is told to nobody");
     site.boot().await;
 }
+
+/// A Secret with this type and version.
+fn secret(kind: Option<&str>, version: &str) -> serde_json::Value {
+    let mut secret = serde_json::json!({
+        "metadata": { "name": "data", "uid": "s-1", "resourceVersion": version },
+        "data": { "all": "c2VjcmV0", "preseed": "c2VjcmV0" },
+    });
+    if let Some(kind) = kind {
+        secret["type"] = kind.into();
+    }
+    secret
+}
+
+/// Has the installation take its user data, or its install data, from the Secret `data`.
+fn takes(site: &Site, user_data: bool) {
+    if user_data {
+        let mut server = server();
+        let data = crate::api::UserDataRef { name: "data".into(), key: "all".into(), sha256: None };
+        server.spec.image.as_mut().unwrap().user_data_ref = Some(data);
+        site.cluster.put("servers/node-1", server);
+    } else {
+        with_image(site, |spec| {
+            let data = spec.install.data_ref.as_mut().unwrap();
+            (data.kind, data.name) = (crate::api::DataRefKind::Secret, "data".into());
+            spec.install.sha256 = Some(super::site::sha256(b"secret"));
+        });
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_handed_out_of_a_secret_that_is_for_something_else() {
+    for user_data in [true, false] {
+        let right = if user_data { "autobuild.dev/user-data" } else { "autobuild.dev/install-data" };
+        for kind in [
+            None,
+            Some("Opaque"),
+            Some("autobuild.dev/bmc-credentials"),
+            Some("kubernetes.io/service-account-token"),
+            Some(if user_data { "autobuild.dev/install-data" } else { "autobuild.dev/user-data" }),
+        ] {
+            let site = Site::new().await;
+            takes(&site, user_data);
+            site.cluster.put("secrets/data", secret(kind, "1"));
+            assert_eq!(site.get(&format!("/boot/{MAC}")).await.0, StatusCode::NOT_FOUND, "{kind:?}");
+            let kept = site.store.0.lock().unwrap();
+            assert!(kept.token.is_none());
+            let told = &kept.not_served[0];
+            let says = format!("has the type {:?}", kind.unwrap_or("Opaque"));
+            assert!(told.contains(&says) && told.contains(right) && told.contains("Ref"), "{told}");
+        }
+        let site = Site::new().await;
+        takes(&site, user_data);
+        site.cluster.put("secrets/data", secret(Some(right), "1"));
+        let (_, session) = site.boot().await;
+        let path = if user_data { "user-data" } else { "install" };
+        assert_eq!(site.get(&format!("{session}/{path}")).await, (StatusCode::OK, "secret".into()));
+    }
+}
+
+#[tokio::test]
+async fn a_session_never_serves_another_secret_or_another_version_than_it_began_with() {
+    let other: [(&str, Change); 3] = [
+        ("another version", |site| {
+            site.cluster.put("secrets/data", secret(Some("autobuild.dev/user-data"), "2"));
+        }),
+        ("another key", |site| {
+            let mut server = server();
+            let data = crate::api::UserDataRef { name: "data".into(), key: "preseed".into(), sha256: None };
+            server.spec.image.as_mut().unwrap().user_data_ref = Some(data);
+            site.cluster.put("servers/node-1", server);
+        }),
+        ("none", |site| site.cluster.put("servers/node-1", server())),
+    ];
+    for (what, change) in other {
+        let mut site = Site::new().await;
+        takes(&site, true);
+        site.cluster.put("secrets/data", secret(Some("autobuild.dev/user-data"), "1"));
+        let (_, session) = site.boot().await;
+        change(&site);
+        // One that has judged nothing a moment ago.
+        site.service = site.another_replica();
+        for path in [format!("{session}/user-data"), format!("/boot/{MAC}")] {
+            assert_eq!(site.get(&path).await.0, StatusCode::NOT_FOUND, "{what}: {path}");
+        }
+        let told = site.store.0.lock().unwrap().not_served.clone();
+        assert!(told.iter().all(|told| told.contains("began") && told.contains("reimageToken")), "{told:?}");
+    }
+}
+
+/// The fields of a schema whose names end in `Ref`.
+fn references(schema: &serde_json::Value, path: &str, found: &mut Vec<String>) {
+    let Some(fields) = schema["properties"].as_object() else { return };
+    for (name, field) in fields {
+        let path = format!("{path}.{name}");
+        if name.ends_with("Ref") {
+            found.push(path.clone());
+        }
+        references(field, &path, found);
+        references(&field["items"], &path, found);
+    }
+}
+
+#[test]
+fn every_reference_of_both_kinds_says_which_secrets_it_reads() {
+    use kube::CustomResourceExt as _;
+    let mut found = Vec::new();
+    for definition in [Server::crd(), crate::api::OSImage::crd()] {
+        let all = serde_json::to_value(&definition).unwrap();
+        let schema = &all["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+        references(schema, definition.spec.names.kind.as_str(), &mut found);
+    }
+    found.sort();
+    let expected = [
+        // Secrets of type autobuild.dev/install-data; the test above.
+        "OSImage.spec.install.dataRef",
+        // Secrets of type autobuild.dev/bmc-credentials, by the worker.
+        "Server.spec.bmc.credentialsRef",
+        // A CA is no secret: what is no certificate is refused, and nothing of it is told.
+        "Server.spec.bmc.tls.caRef",
+        // Secrets of type autobuild.dev/user-data; the test above.
+        "Server.spec.image.userDataRef",
+    ];
+    assert_eq!(found, expected, "a new reference names its type of Secret, and is refused any other");
+}

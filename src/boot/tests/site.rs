@@ -213,6 +213,7 @@ impl Site {
             purpose: crate::job::BootPurpose::Install,
             mac: MAC.parse().unwrap(),
             medium: Medium::Absent,
+            data_version: None,
         });
     }
 

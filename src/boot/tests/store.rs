@@ -47,12 +47,20 @@ impl Sessions for Store {
         })
     }
 
-    fn hand_out<'a>(&'a self, armed: &'a Armed, token: TokenHash) -> BoxFuture<'a, Result<Heard, StoreAway>> {
+    fn hand_out<'a>(
+        &'a self,
+        armed: &'a Armed,
+        token: TokenHash,
+        data: String,
+    ) -> BoxFuture<'a, Result<Heard, StoreAway>> {
         self.with(|kept| {
             if kept.armed.as_ref() != Some(armed) {
                 return Heard::Refused;
             }
             kept.token = Some(token);
+            if let Some(armed) = &mut kept.armed {
+                armed.data_version.get_or_insert(data);
+            }
             Heard::Recorded
         })
     }
