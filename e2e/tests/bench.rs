@@ -30,6 +30,28 @@ async fn end(child: Child) -> (Output, String) {
     (output, text)
 }
 
+/// Somebody else's tables beside those of the benchmark, as they stand.
+async fn bystander(database: &Database) -> String {
+    let mut connection = MySqlConnection::connect(&database.url("")).await.unwrap();
+    for statement in [
+        "CREATE DATABASE IF NOT EXISTS autobuild",
+        "CREATE TABLE IF NOT EXISTS autobuild.job (id INT PRIMARY KEY)",
+        "INSERT IGNORE INTO autobuild.job VALUES (7)",
+    ] {
+        sqlx::query(statement).execute(&mut connection).await.unwrap();
+    }
+    let tables: Vec<String> = sqlx::query_scalar(
+        "SELECT CONCAT(CAST(table_schema AS CHAR), '.', CAST(table_name AS CHAR)) FROM information_schema.tables \
+         WHERE table_schema NOT IN ('mysql', 'sys', 'performance_schema', 'information_schema') ORDER BY 1",
+    )
+    .fetch_all(&mut connection)
+    .await
+    .unwrap();
+    let rows: Vec<i32> =
+        sqlx::query_scalar("SELECT id FROM autobuild.job").fetch_all(&mut connection).await.unwrap();
+    format!("{tables:?} {rows:?}")
+}
+
 /// The schemas of benchmarks that are on the server.
 async fn schemas(database: &Database) -> Vec<String> {
     let mut connection = MySqlConnection::connect(&database.url("")).await.unwrap();
@@ -50,6 +72,7 @@ async fn a_quick_run_measures_everything_and_loses_nothing(engine: Engine) {
     let dir = tempfile::tempdir().unwrap();
     let (json, plots) = (dir.path().join("figures.json"), dir.path().join("plots"));
     let (file, folder) = (json.display().to_string(), plots.display().to_string());
+    let before = bystander(&database).await;
     // The database that the URL names need not be there.
     let child = bench(&database.url("absent"), &["--quick", "--json", &file, "--plots", &folder]);
     let (output, text) = end(child).await;
@@ -76,6 +99,7 @@ async fn a_quick_run_measures_everything_and_loses_nothing(engine: Engine) {
         assert!(plot.starts_with("<svg"), "{name}");
     }
     assert_eq!(schemas(&database).await, Vec::<String>::new());
+    assert_eq!(bystander(&database).await, before, "another database was touched");
 }
 
 #[tokio::test(flavor = "multi_thread")]

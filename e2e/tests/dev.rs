@@ -84,3 +84,28 @@ async fn look(target: std::path::PathBuf) -> Vec<String> {
     }
     metrics
 }
+
+/// Several clones run side by side: whatever listens takes a port that is free.
+#[test]
+fn nothing_that_is_started_for_trials_has_a_port_of_its_own() {
+    let source = e2e::paths::root().join("e2e/src");
+    let mut folders = vec![source];
+    let mut seen = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            for line in text.lines().filter(|line| line.contains("listen") || line.contains("bind(")) {
+                for address in line.split("127.0.0.1:").skip(1) {
+                    seen += 1;
+                    assert!(address.starts_with(['0', '{']), "{}: {line}", path.display());
+                }
+            }
+        }
+    }
+    assert!(seen > 5, "{seen} addresses");
+}

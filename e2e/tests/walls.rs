@@ -176,6 +176,33 @@ fn no_path_of_a_checkout_is_compiled_in() {
     }
 }
 
+/// Lines of code that name something, with their files.
+fn lines_with(part: &str, name: &str) -> Vec<String> {
+    let code = files(part).into_iter().filter(|file| !is_test(file)).flat_map(|file| {
+        code(&file).lines().map(|line| format!("{}: {line}", file.display())).collect::<Vec<_>>()
+    });
+    code.filter(|line| line.contains(name)).collect()
+}
+
+#[test]
+fn the_controller_asks_for_no_more_of_a_secret_than_its_metadata() {
+    let naming: Vec<String> = lines_with("controller", "Secret>")
+        .into_iter()
+        .filter(|line| !line.contains("PartialObjectMeta<Secret>"))
+        .collect();
+    assert_eq!(naming, Vec::<String>::new());
+    assert!(!lines_with("controller", "PartialObjectMeta<Secret>").is_empty());
+}
+
+#[test]
+fn the_name_of_a_bmc_is_resolved_in_one_place_and_what_connects_is_given_an_address() {
+    let resolving: Vec<String> =
+        ["bmc", "worker", "import", "cmd"].iter().flat_map(|part| lines_with(part, "lookup_host(")).collect();
+    assert!(resolving.len() == 1 && resolving[0].contains("connector.rs"), "{resolving:#?}");
+    let connecting = lines_with("bmc", "TcpStream::connect(");
+    assert!(!connecting.is_empty() && connecting.iter().all(|line| line.contains("peer")), "{connecting:#?}");
+}
+
 #[test]
 fn no_file_is_longer_than_a_person_reads() {
     for file in files("") {

@@ -314,7 +314,8 @@ pub struct ServerSpec {
     /// How soon jobs of this server are done, compared with others. Without it power changes and reboots are High.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<Priority>,
-    /// While true nothing is done to the machine; a job under way is asked to stop at its next safe step.
+    /// While true nothing is begun; a job under way is asked to stop at its next safe step, and switches on again what it has
+    /// switched off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<bool>,
     /// What happens to the machine when this object is deleted: Retain leaves it as it is, PowerOff powers it off
@@ -410,6 +411,21 @@ mod tests {
         assert!(errors.contains("autobuild.dev/recommission"), "{errors}");
         new.spec.lifecycle = Lifecycle::Decommissioned;
         new.validate_cel_update(&old).unwrap();
+    }
+
+    #[test]
+    fn values_for_the_install_data_are_short_and_have_plain_names() {
+        let with = |name: &str, value: &str| {
+            let mut server = server();
+            let vars = [(name.to_owned(), value.to_owned())].into();
+            server.spec.image = Some(ImageWish { name: "debian".into(), vars, ..ImageWish::default() });
+            server.validate_cel()
+        };
+        with("rack_1", &"v".repeat(256)).unwrap();
+        for (name, value) in [("rack_1", "v".repeat(257)), ("rack_1", "a\nb".into()), ("Rack", "v".into())] {
+            let refused = with(name, &value).unwrap_err().to_string();
+            assert!(refused.contains("at most 256 characters"), "{refused}");
+        }
     }
 
     #[test]

@@ -27,6 +27,7 @@ use crate::job::{Reading, RequestKind};
 pub use boot_override::{BootOverride, OverrideEnabled, OverrideTarget};
 pub use connector::{Connector, ConnectorSettings, IpmiLan, PlainHttp, UnverifiedTls};
 pub use error::{BmcError, BmcErrorKind, Delivery};
+pub use ipmi::SHORTEST_REQUEST as SHORTEST_IPMI_REQUEST;
 pub use media::{Beside, ImageUrl, ImageUrlError, Media};
 pub use tls::{Trust, pin};
 

@@ -39,3 +39,21 @@ impl<T: Clone> Recent<T> {
         kept.insert(*token.as_bytes(), (Instant::now(), judged));
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, missing_docs)]
+mod tests {
+    use super::*;
+    use crate::boot::token::BootToken;
+
+    #[test]
+    fn a_judgement_is_kept_for_its_token_and_for_ten_seconds() {
+        let recent = Recent::default();
+        let (token, other) = (BootToken::generate().unwrap().hash(), BootToken::generate().unwrap().hash());
+        recent.keep(&token, "good");
+        assert_eq!((recent.get(&token), recent.get(&other)), (Some("good"), None));
+        let Some(before) = Instant::now().checked_sub(Duration::from_secs(10)) else { return };
+        recent.0.lock().unwrap().insert(*token.as_bytes(), (before, "good"));
+        assert_eq!(recent.get(&token), None);
+    }
+}

@@ -114,6 +114,7 @@ async fn dispatch(command: Command) -> Result<(), CommandError> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, missing_docs)]
 mod tests {
     use clap::CommandFactory as _;
 
@@ -132,5 +133,16 @@ mod tests {
         let names: Vec<&str> = all.map(clap::Command::get_name).collect();
         // A new one is added to e2e/tests/failover/followed.rs first.
         assert_eq!(names, ["controller", "worker", "boot"]);
+    }
+
+    /// What is on a command line is in the history of a shell, and anybody on the machine can read it.
+    #[test]
+    fn no_flag_of_an_import_takes_a_login() {
+        let command = super::Cli::command();
+        let import = command.find_subcommand("import").unwrap();
+        for flag in import.get_arguments() {
+            let name = flag.get_id().as_str();
+            assert!(!["user", "password", "login"].iter().any(|word| name.contains(word)), "--{name}");
+        }
     }
 }

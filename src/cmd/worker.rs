@@ -11,7 +11,9 @@ use super::api_server::WATCH_SILENCE;
 use super::connect::{self, ClusterError, DatabaseArgs};
 use crate::api::WipeImages;
 use crate::bmc::network::BmcNetworks;
-use crate::bmc::{Connector, ConnectorSettings, ImageUrl, IpmiLan, PlainHttp, UnverifiedTls};
+use crate::bmc::{
+    Connector, ConnectorSettings, ImageUrl, IpmiLan, PlainHttp, SHORTEST_IPMI_REQUEST, UnverifiedTls,
+};
 use crate::boot::PublicUrl;
 use crate::config::{duration, image_name, is_dns_label};
 use crate::http::{self, Readiness};
@@ -135,6 +137,11 @@ pub(super) enum Error {
         "--slot-deadline {deadline} s is too short for --request-timeout {request} s: make it at least twice as long"
     )]
     SlotDeadline { deadline: f64, request: f64 },
+    #[error(
+        "--request-timeout {request} s is too short for --allow-ipmi: make it at least {shortest} s, because each packet of \
+         an IPMI session is waited for a second"
+    )]
+    IpmiTimeout { request: f64, shortest: f64 },
     #[error("{flag} is 0: give a time such as {example}")]
     Zero { flag: &'static str, example: &'static str },
     #[error("--site {0:?} is no site: lower-case letters, digits and '-', at most 63")]
@@ -187,6 +194,12 @@ impl Args {
             return Err(Error::SlotDeadline {
                 deadline: self.slot_deadline().as_secs_f64(),
                 request: self.request_timeout.as_secs_f64(),
+            });
+        }
+        if self.allow_ipmi && self.request_timeout < SHORTEST_IPMI_REQUEST {
+            return Err(Error::IpmiTimeout {
+                request: self.request_timeout.as_secs_f64(),
+                shortest: SHORTEST_IPMI_REQUEST.as_secs_f64(),
             });
         }
         if is_dns_label(&self.site) { Ok(()) } else { Err(Error::Site(self.site.clone())) }

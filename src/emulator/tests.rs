@@ -380,19 +380,23 @@ async fn connections_end_without_an_answer_and_an_answer_can_be_lost_after_the_e
         served.behaves(behaviour);
         assert!(served.get().await.is_err());
     }
-    served.behaves(Behaviour::AnswerLost {});
     let action = format!("{}/Actions/ComputerSystem.Reset", served.url);
-    let sent = served
+    let on = served
         .client
         .post(action)
         .basic_auth("admin", Some("password"))
         .header("content-type", "application/json")
         .header("x-autobuild-worker", "worker-1")
-        .body(r#"{"ResetType":"On"}"#)
-        .send()
-        .await;
-    assert!(sent.is_err());
+        .body(r#"{"ResetType":"On"}"#);
+    served.behaves(Behaviour::Hang {});
+    let hangs = on.try_clone().unwrap().timeout(Duration::from_millis(200)).send().await;
+    assert!(hangs.is_err_and(|error| error.is_timeout()));
     let entry = served.fleet.entries(Which::Mutating, None, 0).remove(0);
+    assert_eq!((entry.effect, entry.status), (Effect::None, None));
+    assert_eq!(power(&served.fleet), PowerState::Off);
+    served.behaves(Behaviour::AnswerLost {});
+    assert!(on.send().await.is_err());
+    let entry = served.fleet.entries(Which::Mutating, None, 0).remove(1);
     assert_eq!((entry.effect, entry.status), (Effect::Applied, None));
     assert_eq!(entry.worker.as_deref(), Some("worker-1"));
     assert_ne!(power(&served.fleet), PowerState::Off);

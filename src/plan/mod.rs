@@ -61,6 +61,8 @@ mod golden_test;
 #[cfg(test)]
 mod history_lost_test;
 #[cfg(test)]
+mod image_test;
+#[cfg(test)]
 mod kstatus;
 #[cfg(test)]
 mod live_job_test;

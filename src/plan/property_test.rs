@@ -270,14 +270,17 @@ proptest! {
     fn a_first_sight_never_acts_on_a_token(story in proptest::collection::vec(happens(), 0..6)) {
         let mut world = World::new();
         world.seen.server.spec.reboot_token = Some("came-with-it".into());
+        world.seen.server.spec.reimage_token = Some("came-with-it".into());
         for what in story.into_iter().filter(|what| !matches!(what, Happens::LostDatabase)) {
-            if !matches!(what, Happens::Token(_)) {
+            if !matches!(what, Happens::Token(_) | Happens::Reimage(_)) {
                 world.happen(what);
             }
         }
         if world.seen.server.metadata.deletion_timestamp.is_none() {
             while !matches!(world.pass(), Command::Register { .. }) {}
-            prop_assert!(world.seen.known.as_ref().unwrap().handled.is_handled(TokenKind::Reboot, Some("came-with-it")));
+            for kind in [TokenKind::Reboot, TokenKind::Reimage] {
+                prop_assert!(world.seen.known.as_ref().unwrap().handled.is_handled(kind, Some("came-with-it")));
+            }
             prop_assert!(super::work::wanted(&world.seen).is_none_or(|work| work.action != Action::Reboot));
         }
     }

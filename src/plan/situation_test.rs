@@ -176,6 +176,9 @@ fn the_table_of_situations(
         assert!(!condition.message.is_empty());
         match (condition.type_.as_str(), condition.status.as_str()) {
             ("Ready", truth) => words.push(truth.to_owned()),
+            ("Reconciling" | "Stalled" | "Paused" | "InsecureTLS", truth) if truth != "True" => {
+                panic!("{} is there and is {truth}", condition.type_)
+            }
             (kind, "True") => words.push(kind.to_owned()),
             _ => {}
         }

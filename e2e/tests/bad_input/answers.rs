@@ -1,12 +1,14 @@
 //! BMCs that do not answer, or not as they should: each is told apart, the others go on, and it recovers by itself.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Result, ensure};
 use autobuild::api::Reason;
 use autobuild::api::condition::ConditionType;
-use e2e::fleet::Fleet;
+use e2e::fleet::{Fleet, LIMIT, metric};
+use e2e::wait::{Look, wait_for};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -201,5 +203,36 @@ async fn bmcs_that_misbehave_are_told_apart_and_recover_while_the_others_go_on()
         ("another healthy one", Box::pin(healthy(fleet, "system-0019"))),
     ];
     all(cases).await;
+    fleet.end().await.unwrap();
+}
+
+/// Five machines of a site, none of whose BMCs answers; returns how many of the worker's slots they held at most.
+async fn held_by_the_silent(fleet: &Fleet, site: &str, slots: &str, first: u32) -> Result<f64> {
+    let flags = fleet.worker_flags().with(&[("--site", site), ("--slots", slots)]);
+    let worker = fleet.worker_with(site, &flags, &[]).await?;
+    for number in first..first + 5 {
+        fleet.declare(&format!("system-{number:04}"), json!({ "site": site })).await?;
+    }
+    let most = Cell::new(0.0);
+    wait_for("many tries", LIMIT, async || {
+        let (_, page) = worker.get("/metrics").await?;
+        most.set(f64::max(most.get(), metric(&page, "autobuild_worker_unreachable", &[])));
+        // The first five are not held back: nobody knows yet.
+        let tries = metric(&page, "autobuild_bmc_requests_total", &[]);
+        Ok(if tries >= 12.0 { Look::Holds(()) } else { Look::NotYet(format!("{tries} tries")) })
+    })
+    .await?;
+    Ok(most.get())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bmcs_that_do_not_answer_hold_a_tenth_of_the_slots_and_one_at_least() {
+    let fleet = Fleet::start(10).await.unwrap();
+    let _controller = fleet.controller("controller").await.unwrap();
+    fleet.bmcs().fault(json!({ "behaviour": { "kind": "Hang" } })).await.unwrap();
+    let (few, many) =
+        tokio::join!(held_by_the_silent(&fleet, "few", "9", 1), held_by_the_silent(&fleet, "many", "20", 6),);
+    let held = [few.unwrap(), many.unwrap()].map(|most| most.round() as u32);
+    assert_eq!(held, [1, 2]);
     fleet.end().await.unwrap();
 }

@@ -44,6 +44,10 @@ fn table() -> Vec<(Vec<&'static str>, &'static [&'static str])> {
         (worker(&["--listen", "nowhere"]), &["--listen"]),
         (worker(&["--levitate"]), &["--levitate"]),
         (
+            worker(&["--allow-ipmi", "--request-timeout", "5s"]),
+            &["--request-timeout 5 s", "--allow-ipmi", "at least 6 s"],
+        ),
+        (
             vec!["worker", "--database-url", URL, "--login-key-file", "/does/not/exist"],
             &["--login-key-file", "/does/not/exist", "16 random bytes"],
         ),

@@ -7,7 +7,7 @@ use autobuild::api::condition::ConditionType;
 use autobuild::job::{Action, JobResult};
 use e2e::autobuild::Running;
 use e2e::database::{Database, Durability, Engine};
-use e2e::fleet::{Fleet, LIMIT, Layout, Link, Proxy, describe, is_ready};
+use e2e::fleet::{Fleet, LIMIT, Layout, Link, Proxy, describe, is_ready, metric};
 use e2e::process::Lifetime;
 use e2e::wait::{Look, wait_for};
 use serde_json::json;
@@ -210,5 +210,38 @@ async fn accepted_jobs_outlive_an_api_server_that_is_away_and_status_follows() {
     for running in [&controller, &worker] {
         assert!(running.process().ended().unwrap().is_none());
     }
+    fleet.end().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_begun_while_the_api_server_is_away() {
+    let fleet = Fleet::with(Layout::new(1).emulator(&["--initial-power", "on"])).await.unwrap();
+    let flags = fleet.controller_flags().set("--inspect-period", "1h");
+    let _controller = fleet.controller_with("controller", &flags, &[]).await.unwrap();
+    let (proxy, file) = Proxy::before_api_server(fleet.cluster().worker(), fleet.dir()).await.unwrap();
+    let worker = fleet.launch("worker", &fleet.worker_flags(), &file, &[]).await.unwrap();
+    worker.wait_ready().await.unwrap();
+    fleet.declare(SYSTEM, json!({})).await.unwrap();
+    fleet.wait_ready(SYSTEM).await.unwrap();
+    let before = fleet.bmcs().requests(SYSTEM).await.unwrap().len();
+    proxy.set(Link::Cut);
+    fleet.change(SYSTEM, json!({ "rebootToken": "one" })).await.unwrap();
+    // Claimed twice at least, and put aside each time.
+    let parked = async || -> Result<f64> {
+        let (_, page) = worker.get("/metrics").await?;
+        Ok(metric(&page, "autobuild_jobs_parked_total", &[("waiting_for", "APIServer")]))
+    };
+    wait_for("the job to wait for the API server", LIMIT, async || {
+        let parked = parked().await?;
+        Ok(if parked >= 2.0 { Look::Holds(()) } else { Look::NotYet(format!("{parked} times")) })
+    })
+    .await
+    .unwrap();
+    let asked = fleet.bmcs().requests(SYSTEM).await.unwrap();
+    assert_eq!(asked.len(), before, "its BMC was asked: {:?}", &asked[before..]);
+    assert_eq!(worker.get("/livez").await.unwrap().0, 200);
+    proxy.set(Link::Up);
+    rebooted(&fleet, "one").await.unwrap();
+    assert_eq!(fleet.bmcs().resets(SYSTEM).await.unwrap(), ["off", "on"]);
     fleet.end().await.unwrap();
 }

@@ -64,6 +64,13 @@ async fn a_call_that_is_forged_replayed_late_or_foreign_changes_nothing() {
     let foreign = fetched(&base, &macs[1]).await.unwrap();
     let newest = fetched(&base, &macs[0]).await.unwrap();
     assert_ne!(first, newest, "each script has a token of its own");
+    // What is stored and logged of it is its hash.
+    let tables = fleet.records().dump().await.unwrap();
+    for session in [&first, &foreign, &newest] {
+        let token = session.rsplit('/').next().unwrap();
+        assert!(token.len() == 64 && !tables.contains(token), "a table has a token");
+        assert!(fleet.logged(token).unwrap().is_empty(), "a log has a token");
+    }
     let forged = format!("{base}/s/{}", "ab".repeat(32));
     let unknown = format!("{base}/boot/52-54-00-ff-ff-ff");
     let refused = ask(&unknown, None).await.unwrap();

@@ -53,6 +53,11 @@ async fn a_password_is_in_no_log_table_object_page_or_command_line() {
         })
         .await
         .unwrap();
+    let key = std::fs::read_to_string(fleet.dir().join("login.key")).unwrap();
+    assert!(
+        !fleet.records().dump().await.unwrap().contains(key.trim()),
+        "the key of the hashes is in a table"
+    );
     let core = fleet.password().split(['?', '&']).nth(1).unwrap();
     let database = url::Url::parse(fleet.database_url()).unwrap();
     for (who, running) in [("controller", &controller), ("worker", &worker)] {

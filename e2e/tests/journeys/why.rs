@@ -76,7 +76,45 @@ async fn why_explains_a_machine_that_never_boots_and_what_to_try() {
     assert!(elsewhere.stderr.contains(namespace), "{}", elsewhere.stderr);
 
     a_refusal_is_said(&fleet, &good).await;
+    nothing_is_changed_and_the_right_to_get_servers_is_enough(&fleet, &good).await;
     fleet.end().await.unwrap();
+}
+
+async fn nothing_is_changed_and_the_right_to_get_servers_is_enough(fleet: &Fleet, name: &str) {
+    let (admin, namespace) = (fleet.kubectl().in_namespace(fleet.namespace()), fleet.namespace());
+    admin.run(&["create", "serviceaccount", "reader"]).await.unwrap();
+    let role = ["create", "role", "reader", "--verb=get", "--resource=servers.autobuild.dev"];
+    admin.run(&role).await.unwrap();
+    let account = format!("--serviceaccount={namespace}:reader");
+    admin.run(&["create", "rolebinding", "reader", "--role=reader", &account]).await.unwrap();
+    let kubeconfig = fleet.dir().join("reader.kubeconfig");
+    std::fs::copy(fleet.plane().kubeconfig(), &kubeconfig).unwrap();
+    let reader = with_plugin(&kubeconfig);
+    let user = reader
+        .run(&["config", "view", "--minify", "-o", "jsonpath={.contexts[0].context.user}"])
+        .await
+        .unwrap();
+    let token = admin.run(&["create", "token", "reader"]).await.unwrap();
+    reader.run(&["config", "delete-user", user.trim()]).await.unwrap();
+    reader.run(&["config", "set-credentials", user.trim(), "--token", token.trim()]).await.unwrap();
+
+    let all = "servers.autobuild.dev,osimages.autobuild.dev,secrets,configmaps";
+    let before = admin.run(&["get", all, "-o", "json"]).await.unwrap();
+    for kubectl in [&reader, &with_plugin(fleet.plane().kubeconfig())] {
+        let page = kubectl.run(&["autobuild", "why", name, "-n", namespace]).await.unwrap();
+        assert!(page.contains("AsDeclared"), "{page}");
+    }
+    let page = reader.run(&["autobuild", "why", name, "-n", namespace]).await.unwrap();
+    assert!(page.contains("is forbidden"), "{page}");
+    // The other machine is being installed meanwhile.
+    let as_they_were = |text: &str| -> Vec<serde_json::Value> {
+        let list: serde_json::Value = serde_json::from_str(text).unwrap();
+        let mut items = list["items"].as_array().unwrap().clone();
+        items.retain(|item| item["kind"] != "Server" || item["metadata"]["name"] == name);
+        items
+    };
+    let after = admin.run(&["get", all, "-o", "json"]).await.unwrap();
+    assert_eq!(as_they_were(&before), as_they_were(&after));
 }
 
 /// The controller's account may neither get Secrets nor list Events.

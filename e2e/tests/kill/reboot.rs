@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use autobuild::job::{Action, JobResult};
-use e2e::fleet::{Fleet, Layout};
+use e2e::fleet::{Fleet, LIMIT, Layout};
+use e2e::wait::{Look, wait_for};
 use futures::{StreamExt as _, stream};
 use serde_json::json;
 
@@ -85,5 +86,48 @@ async fn a_worker_killed_at_any_boundary_of_a_reboot_is_followed_by_one_that_fin
     let failed: Vec<String> =
         results.into_iter().filter_map(|result| Some(format!("{:#}", result.err()?))).collect();
     assert!(failed.is_empty(), "{}", failed.join("\n\n"));
+    fleet.end().await.unwrap();
+}
+
+/// The BMC takes its time with the off, and the worker that sent it is dead long before: whoever takes the job over waits
+/// until the off can take effect no more, and sends nothing that it may meet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_on_its_way_when_its_worker_dies_is_waited_for() {
+    let fleet = Fleet::with(Layout::new(1).emulator(&["--initial-power", "on"])).await.unwrap();
+    let flags = fleet.controller_flags().set("--inspect-period", "1h");
+    let _controller = fleet.controller_with("controller", &flags, &[]).await.unwrap();
+    // Taken over after a lease of 3 s, and settled after 15 s.
+    let flags = fleet.worker_flags().set("--request-timeout", "10s");
+    let victim = fleet.worker_with("victim", &flags, &[]).await.unwrap();
+    let system = "system-0001";
+    fleet.declare(system, json!({})).await.unwrap();
+    fleet.wait_ready(system).await.unwrap();
+    let late = json!({ "kind": "Late", "effect_ms": 9_000, "then": "Hang" });
+    fleet
+        .bmcs()
+        .fault(json!({ "system": system, "method": "POST", "count": 1, "behaviour": late }))
+        .await
+        .unwrap();
+    fleet.change(system, json!({ "rebootToken": "one" })).await.unwrap();
+    wait_for("the off to be on its way", LIMIT, async || {
+        let asked = fleet.bmcs().requests(system).await?;
+        let sent = asked.iter().any(|one| one.path.contains("ComputerSystem.Reset"));
+        Ok(if sent { Look::Holds(()) } else { Look::NotYet(format!("{} requests", asked.len())) })
+    })
+    .await
+    .unwrap();
+    victim.process().kill().await.unwrap();
+    let _rescuer = fleet.worker_with("rescuer", &flags, &[]).await.unwrap();
+    fleet
+        .wait(system, "Ready, rebooted", |server| {
+            let last = server.status.as_ref().and_then(|status| status.last_job.as_ref());
+            last.is_some_and(|job| job.action == Action::Reboot && job.result == JobResult::Succeeded)
+                && e2e::fleet::is_ready(server)
+        })
+        .await
+        .unwrap();
+    let resets = fleet.bmcs().resets(system).await.unwrap();
+    assert_eq!(resets, ["off", "on"]);
+    assert_eq!(fleet.bmcs().power(system).await.unwrap(), "On");
     fleet.end().await.unwrap();
 }

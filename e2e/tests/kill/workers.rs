@@ -16,15 +16,19 @@ const SYSTEM: &str = "system-0001";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_is_asked_to_end_hands_its_job_back_at_once() {
-    let fleet = Fleet::with(Layout::new(1).emulator(&["--initial-power", "on"])).await.unwrap();
+    const OTHER: &str = "system-0002";
+    let fleet = Fleet::with(Layout::new(2).emulator(&["--initial-power", "on"])).await.unwrap();
     let flags = fleet.controller_flags().set("--inspect-period", "1h");
     let _controller = fleet.controller_with("controller", &flags, &[]).await.unwrap();
     // A lease that outlives the test: nobody can take the job over, it must be handed back.
-    let flags = fleet.worker_flags().set("--lease", "10m").set("--grace", "30s");
+    let long = [("--lease", "10m"), ("--grace", "30s"), ("--request-timeout", "10s")];
+    let flags = fleet.worker_flags().with(&long);
     let first = fleet.worker_with("first", &flags, &[]).await.unwrap();
-    fleet.declare(SYSTEM, json!({})).await.unwrap();
-    fleet.wait_ready(SYSTEM).await.unwrap();
-    let slow = json!({ "system": SYSTEM, "method": "POST", "count": 1, "behaviour": { "kind": "Delay", "ms": 1500 } });
+    for system in [SYSTEM, OTHER] {
+        fleet.declare(system, json!({})).await.unwrap();
+        fleet.wait_ready(system).await.unwrap();
+    }
+    let slow = json!({ "system": SYSTEM, "method": "POST", "count": 1, "behaviour": { "kind": "Delay", "ms": 4000 } });
     fleet.bmcs().fault(slow).await.unwrap();
     fleet.change(SYSTEM, json!({ "rebootToken": "one" })).await.unwrap();
     wait_for("the off to arrive", LIMIT, async || {
@@ -33,7 +37,23 @@ async fn a_worker_that_is_asked_to_end_hands_its_job_back_at_once() {
     })
     .await
     .unwrap();
-    assert!(first.process().stop(Duration::from_secs(40)).await.unwrap().success());
+    first.process().signal(Signal::TERM).unwrap();
+    wait_for("the first to say that it was asked to end", LIMIT, async || {
+        let (_, text) = first.get("/readyz").await?;
+        Ok(if text.contains("asked to end") { Look::Holds(()) } else { Look::NotYet(text) })
+    })
+    .await
+    .unwrap();
+    // What comes from now on is for others.
+    fleet.change(OTHER, json!({ "power": "PoweredOff" })).await.unwrap();
+    wait_for("a job for others", LIMIT, async || {
+        let job = fleet.records().job(OTHER).await?;
+        Ok(if job.is_some() { Look::Holds(()) } else { Look::NotYet("none".to_owned()) })
+    })
+    .await
+    .unwrap();
+    assert!(first.process().wait(Duration::from_secs(40)).await.unwrap().success());
+    assert!(fleet.bmcs().resets(OTHER).await.unwrap().is_empty(), "a job was begun after the signal");
     let _second = fleet.worker_with("second", &flags, &[]).await.unwrap();
     fleet
         .wait(SYSTEM, "rebooted", |server| {

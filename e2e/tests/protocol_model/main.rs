@@ -16,7 +16,7 @@ mod scenario;
 mod state;
 mod worker;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io::Write as _;
 use std::time::Instant;
 
@@ -106,7 +106,7 @@ fn every_run_of_the_protocol_keeps_its_promises() {
 
 #[test]
 fn without_any_one_rule_a_promise_breaks() {
-    let mut unseen = Vec::new();
+    let (mut unseen, mut shown) = (Vec::new(), BTreeSet::new());
     for rule in Rule::ALL {
         let started = Instant::now();
         let found = with_part!(rule.shown_in(), Rules::without(rule), |part| counterexample(part));
@@ -118,8 +118,32 @@ fn without_any_one_rule_a_promise_breaks() {
         if std::env::var_os("PROTOCOL_TRACES").is_some() {
             report!("    {actions}");
         }
+        shown.insert(format!("| {} `{rule:?}` | {property} | {steps} |", sentence(rule)));
     }
     assert!(unseen.is_empty(), "the model does not see what these rules are for: {unseen:?}");
+    let page = std::fs::read_to_string(e2e::paths::root().join("docs/src/protocol.md")).unwrap_or_default();
+    let told: BTreeSet<String> = page.lines().filter(|line| is_rule(line)).map(str::to_owned).collect();
+    let differ: Vec<&String> = shown.symmetric_difference(&told).collect();
+    assert!(differ.is_empty(), "docs/src/protocol.md and the model do not agree:\n{differ:#?}");
+}
+
+/// What the page says of a rule: its documentation.
+fn sentence(rule: Rule) -> &'static str {
+    let name = format!("    {rule:?},");
+    let mut before = "";
+    for line in include_str!("rules.rs").lines() {
+        if line == name {
+            break;
+        }
+        before = line;
+    }
+    before.trim_start().trim_start_matches("/// ")
+}
+
+/// Whether a line of the page is one of a table of rules: what it says and its switch, what breaks, after how many steps.
+fn is_rule(line: &str) -> bool {
+    let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+    matches!(cells.as_slice(), [rule, _, steps] if rule.ends_with('`') && steps.parse::<u32>().is_ok())
 }
 
 #[test]

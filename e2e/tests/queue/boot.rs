@@ -30,7 +30,9 @@ pub const CASES: &[Case] = &[
         medium(f).boxed_local()
     }),
     ("no script and no medium is given in a history that nobody has derived", |f| underived(f).boxed_local()),
-    ("progress is kept and shown, and wakes nobody", |f| progress(f).boxed_local()),
+    ("progress is kept and shown, told once in five seconds, and wakes nobody", |f| {
+        progress(f).boxed_local()
+    }),
     ("an installation is told once, and what comes later changes nothing", |f| once(f).boxed_local()),
     ("a call for an older installation of the same machine changes nothing", |f| older(f).boxed_local()),
     ("a MAC address boots one machine at a time, and the others of the batch are stored", |f| {
@@ -45,6 +47,9 @@ pub const CASES: &[Case] = &[
     ("a machine that counted as blank does so no more once it is started", |f| blank(f).boxed_local()),
     ("a medium that was read before or after the start puts the disks in doubt", |f| {
         read_media(f).boxed_local()
+    }),
+    ("disks count as erased by the end of a job that erased them, and by no other end", |f| {
+        not_erased(f).boxed_local()
     }),
 ];
 
@@ -241,9 +246,22 @@ async fn progress(f: Fixture) {
         assert_eq!(f.tell(&uid, id, CallHome::Progress(told.clone())).await, Heard::Recorded);
         assert_eq!(f.queue.observe(&uid).await.unwrap().job.unwrap().progress, Some(told));
     }
+    // A controller that has shown all of it hears of the next one after five seconds.
+    let telling = async |past_ms: i64| {
+        let text = "UPDATE boot_session SET told_at_ms = told_at_ms - ?";
+        let mut connection = sqlx::MySqlConnection::connect(&f.url).await.unwrap();
+        sqlx::query(text).bind(past_ms).execute(&mut connection).await.unwrap();
+        f.queue.acknowledge(&uid, f.version(&uid).await).await.unwrap();
+        let told = InstallProgress { percent: 50, line: "writing".to_owned() };
+        assert_eq!(f.tell(&uid, id, CallHome::Progress(told)).await, Heard::Recorded);
+        f.queue.observe(&uid).await.unwrap().in_feed
+    };
+    // A minute more, so that no busy machine lets five seconds pass.
+    assert!(!telling(-60_000).await, "told again at once");
+    assert!(telling(65_000).await, "not told after five seconds");
     assert_eq!(f.tell(&uid, id, CallHome::Booted).await, Heard::Recorded);
     let evidence = f.queue.boot_evidence(&uid, id).await.unwrap().unwrap();
-    assert_eq!(evidence.progress.map(|told| told.percent), Some(40));
+    assert_eq!(evidence.progress.map(|told| told.percent), Some(50));
     assert!(evidence.heard_at_ms.is_some() && evidence.installed_at_ms.is_none());
 }
 
@@ -434,5 +452,40 @@ async fn read_media(f: Fixture) {
         assert_eq!(doubtful(&f.contents(&uid).await), reads_first);
         f.queue.media_read(&hash).await.unwrap();
         assert!(doubtful(&f.contents(&uid).await));
+    }
+}
+
+async fn not_erased(f: Fixture) {
+    f.queue.set_permits(SITE, PermitClass::Install, 50).await.unwrap();
+    let ends = [
+        ("failed", JobResult::Failed, Reason::InstallFailed),
+        ("stopped", JobResult::Cancelled, Reason::WishChanged),
+        ("never heard of", JobResult::Failed, Reason::InstallTimedOut),
+    ];
+    for (number, (name, result, reason)) in ends.into_iter().enumerate() {
+        for is_given in [false, true] {
+            let uid = f.server(&format!("{name} {is_given}")).await;
+            let before = Contents::Image(image("debian"));
+            f.record(&uid, &before).await;
+            f.enqueue(&uid, Action::Wipe, Lane::Normal).await;
+            let claim = f.claim_one(&f.worker().await, PlaceInQueue::QueuedBounded).await;
+            let session = NewBootSession {
+                purpose: BootPurpose::Wipe,
+                ..session(&format!("52:54:00:00:0{}:{number:02}", u8::from(is_given)))
+            };
+            let effects = Effects { session: Some(session), ..Effects::default() };
+            let stored = request(RequestKind::BootFromNetworkOnce);
+            let claim = done(f.queue.store_request(claim, stored, String::new(), effects).await.unwrap());
+            let claim = done(f.queue.close_request(claim, String::new()).await.unwrap());
+            if is_given {
+                assert_eq!(f.tell(&uid, claim.job().id, fetch(&format!("h{number}"))).await, Heard::Recorded);
+            }
+            let problem = Some(Problem::new(reason, "in vain"));
+            done(f.queue.complete(claim, End { result, problem, ..succeeded() }).await.unwrap());
+            match f.contents(&uid).await {
+                Some(Contents::Unknown { .. }) if is_given => {}
+                after => assert_eq!((after, is_given), (Some(before), false), "{name}"),
+            }
+        }
     }
 }

@@ -197,8 +197,7 @@ impl Ipmi {
         if self.found().is_none() {
             return unsent(BmcErrorKind::NotFound, "was not read before something was to be sent to it");
         }
-        // A session takes some six packets before the first one that counts.
-        let packets = Packets::Once((within / 6).clamp(Duration::from_secs(1), Duration::from_secs(5)));
+        let packets = Packets::Once(wait_for_a_packet(within));
         in_turn(self.line(), kind.as_str(), until, async |_pass| {
             for verb in before {
                 match self.ask(*verb, packets, until).await {
@@ -318,10 +317,27 @@ impl Bmc for Ipmi {
     }
 }
 
+/// The shortest time of a request: ipmitool waits for each of its packets in whole seconds.
+pub const SHORTEST_REQUEST: Duration = Duration::from_secs(6);
+
+/// How long each packet of a change is waited for. A session takes some six packets before the first one that counts, so
+/// that all of them together end with the request's time, also where the worker that watches over it is dead.
+fn wait_for_a_packet(within: Duration) -> Duration {
+    (within / 6).clamp(Duration::from_secs(1), Duration::from_secs(5))
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, missing_docs)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_packets_of_a_session_together_are_not_waited_for_longer_than_the_request() {
+        for seconds in SHORTEST_REQUEST.as_secs()..=120 {
+            let within = Duration::from_secs(seconds);
+            assert!(wait_for_a_packet(within) * 6 <= within, "{seconds}");
+        }
+    }
 
     #[test]
     fn a_login_that_ipmi_cannot_carry_is_refused_before_anything_is_sent() {

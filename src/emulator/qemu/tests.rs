@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use super::super::fleet::{Fleet, HostKind, InitialPower};
-use super::super::host::Disk;
+use super::super::host::{Booted, Disk};
 use super::super::hosts::DiskChange;
 use super::super::power::PowerState;
 use super::QemuSettings;
@@ -141,6 +141,9 @@ async fn a_machine_is_on_from_the_start_and_its_disk_is_a_file() {
     let site = Site::with_a_stand_in(InitialPower::On);
     site.is(PowerState::On).await;
     assert_eq!(site.fleet.set_disk(NAME, Disk::Empty), DiskChange::IsAFile);
+    // Nobody looks into it.
+    let view = site.fleet.system(NAME).unwrap();
+    assert_eq!((view.disk, view.booted), (Disk::Unknown, Booted::Nothing));
     site.end().await;
 }
 

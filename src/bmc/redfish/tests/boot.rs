@@ -1,5 +1,10 @@
 //! Overrides of the boot order.
 
+use std::sync::{Arc, Mutex};
+
+use tokio::io::AsyncWriteExt as _;
+
+use super::hostile::{raw, request};
 use super::*;
 use crate::bmc::{Beside, BootOverride, ImageUrl, OverrideEnabled, OverrideTarget};
 
@@ -81,4 +86,36 @@ async fn nobody_knows_whether_an_override_without_an_answer_was_set() {
     site.fleet.clear_faults();
     assert_eq!(bmc.boot_override().await.unwrap().target, OverrideTarget::Network);
     assert_eq!(site.fleet.counters().applied, 1, "it was sent once");
+}
+
+#[tokio::test]
+async fn a_bmc_that_knows_no_boot_program_is_given_the_override_alone() {
+    let given: Arc<Mutex<Vec<String>>> = Arc::default();
+    let log = Arc::clone(&given);
+    let raw = raw(move |mut stream, _| {
+        let log = Arc::clone(&log);
+        async move {
+            let text = request(&mut stream).await;
+            let body = match text.split_whitespace().nth(1) {
+                Some("/redfish/v1/") => r#"{"Systems":{"@odata.id":"/all"}}"#,
+                Some("/all") => r#"{"Members":[{"@odata.id":"/one"}]}"#,
+                _ => r#"{"Id":"one","PowerState":"Off","Boot":{"BootSourceOverrideEnabled":"Disabled"}}"#,
+            };
+            if text.starts_with("PATCH") {
+                log.lock().unwrap().push(text);
+            }
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+            let _ = stream.write_all(head.as_bytes()).await;
+        }
+    })
+    .await;
+    let bmc = at(&Connector::new(settings()), raw.port, "").await;
+    let program = ImageUrl::parse("http://192.0.2.5/snponly.efi").unwrap();
+    bmc.probe().await.unwrap();
+    bmc.send_with(RequestKind::BootFromHttpOnce, Beside::BootUri(&program), LONG).await.unwrap();
+    let given = given.lock().unwrap();
+    let body: serde_json::Value = serde_json::from_str(given[0].split("\r\n\r\n").nth(1).unwrap()).unwrap();
+    let alone =
+        serde_json::json!({"BootSourceOverrideEnabled": "Once", "BootSourceOverrideTarget": "UefiHttp"});
+    assert_eq!((given.len(), &body["Boot"]), (1, &alone));
 }

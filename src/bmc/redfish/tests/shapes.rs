@@ -213,3 +213,24 @@ async fn an_endless_collection_ends() {
     at(&Connector::new(settings()), raw.port, "").await.inspect().await.unwrap();
     assert!(asked.lock().unwrap().len() < 50);
 }
+
+#[tokio::test]
+async fn of_very_many_parts_as_many_are_told_as_status_holds() {
+    let parts = |kind: &str, count: usize| {
+        let members = (0..count).map(|number| json!({"@odata.id": format!("/rf/{kind}{number}")}));
+        json!({"Members": members.collect::<Vec<_>>()})
+    };
+    let mut more = json!({"/rf/nics": parts("n", 70), "/rf/simple": {"Members": [{"@odata.id": "/rf/s"}]}});
+    for number in 0..70 {
+        let card = json!({"Id": number.to_string(), "MACAddress": format!("02:00:00:00:00:{number:02}")});
+        more[format!("/rf/n{number}")] = card;
+    }
+    let disks = (0..140).map(|number| json!({"Name": number.to_string(), "CapacityBytes": 5}));
+    more["/rf/s"] = json!({"Devices": disks.collect::<Vec<_>>()});
+    let system = json!({
+        "Id": "one", "PowerState": "On", "EthernetInterfaces": {"@odata.id": "/rf/nics"},
+        "SimpleStorage": {"@odata.id": "/rf/simple"},
+    });
+    let hardware = inspect(with(system, more)).await.unwrap().hardware;
+    assert_eq!((hardware.nics.len(), hardware.disks.len()), (64, 128));
+}

@@ -32,6 +32,9 @@ struct Book {
     unavailable: u32,
     /// This is answered with 404.
     refused: Option<&'static str>,
+    /// Requests that are under way, and the most that ever were.
+    under_way: usize,
+    most_under_way: usize,
 }
 
 pub(super) struct BootServer {
@@ -47,8 +50,17 @@ impl BootServer {
         let book = Arc::new(Mutex::new(Book::default()));
         let (shared, base) = (Arc::clone(&book), url.clone());
         let answer = move |method: Method, uri: Uri, body: String| {
-            let answer = shared.lock().unwrap().answer(&base, &method, uri.path(), &body);
-            std::future::ready(answer)
+            let (book, base) = (Arc::clone(&shared), base.clone());
+            async move {
+                book.lock().unwrap().begin();
+                // Others that may come meanwhile do.
+                for _ in 0..100 {
+                    tokio::task::yield_now().await;
+                }
+                let mut book = book.lock().unwrap();
+                book.under_way -= 1;
+                book.answer(&base, &method, uri.path(), &body)
+            }
         };
         let stop = CancellationToken::new();
         let ended = stop.clone().cancelled_owned();
@@ -82,12 +94,21 @@ impl BootServer {
         self.with(|book| book.asked.clone())
     }
 
+    pub(super) fn most_under_way(&self) -> usize {
+        self.with(|book| book.most_under_way)
+    }
+
     pub(super) fn count(&self, start: &str) -> usize {
         self.asked().iter().filter(|asked| asked.starts_with(start)).count()
     }
 }
 
 impl Book {
+    fn begin(&mut self) {
+        self.under_way += 1;
+        self.most_under_way = self.most_under_way.max(self.under_way);
+    }
+
     fn answer(&mut self, base: &str, method: &Method, path: &str, body: &str) -> Response {
         let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
         let last =

@@ -150,4 +150,5 @@ async fn many_hosts_install_at_once_over_few_connections_and_each_writes_once() 
         assert_eq!((view.disk, view.booted, site.destroyed(name)), (image(), Booted::DiskImage, 1));
     }
     assert_eq!((site.server.count("HEAD kernel"), site.server.count("GET kernel")), (many, 0));
+    assert!((2..=8).contains(&site.server.most_under_way()), "{} at once", site.server.most_under_way());
 }
