@@ -95,10 +95,11 @@ pub(super) fn left_off(seen: &Observation) -> Option<Problem> {
     Some(Problem::new(Reason::LeftPoweredOff, format!("{}: {why}", told(debt))))
 }
 
-/// That a machine was left off which ends off: said beside what is in the way of that end.
+/// That a machine was left off which ends off: said before what is in the way of that end, which may be long, and is cut
+/// where it is too long.
 pub(super) fn beside(seen: &Observation, problem: Problem) -> Problem {
     match standing(seen).filter(|debt| shall_be_off(seen) && !reads_on(seen, debt)) {
-        Some(debt) => Problem::new(problem.reason, format!("{}; {}", problem.message, told(debt))),
+        Some(debt) => Problem::new(problem.reason, format!("{}: {}", told(debt), problem.message)),
         None => problem,
     }
 }

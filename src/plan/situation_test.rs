@@ -49,6 +49,21 @@ fn left_off() -> Observation {
     seen
 }
 
+/// What is in the way may fill all that a condition says (seen: a wipe that met another machine, told twice).
+#[test]
+fn that_a_machine_was_left_off_is_said_however_long_it_takes_to_say_what_is_in_the_way() {
+    let wiped = change(left_off(), |seen| {
+        f::delete(seen, 1_000);
+        seen.server.spec.deletion_policy = DeletionPolicy::Wipe;
+    });
+    let long = Problem::new(Reason::IdentityMismatch, "another machine answers there. ".repeat(100));
+    let message = super::debt::beside(&wiped, long).message;
+    assert!(
+        message.contains("switched the machine off at") && message.contains("another machine"),
+        "{message}"
+    );
+}
+
 #[test]
 fn a_machine_that_was_left_off_says_what_switched_it_off_and_what_is_in_the_way() {
     let said = |seen: &Observation| {
