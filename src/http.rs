@@ -31,16 +31,16 @@ pub struct Readiness {
     waits_for: Arc<Mutex<Vec<(&'static str, String)>>>,
     remark: Arc<Mutex<Option<&'static str>>>,
     heard: Arc<Mutex<BTreeMap<String, Instant>>>,
-    asked: Arc<Mutex<Vec<(&'static str, Asked)>>>,
-    noted: Arc<Mutex<Vec<(&'static str, Asked)>>>,
+    checks: Arc<Mutex<Vec<(&'static str, Check)>>>,
+    notes: Arc<Mutex<Vec<(&'static str, Check)>>>,
 }
 
-/// Says what a part waits for, if it does.
-struct Asked(Box<dyn Fn() -> Option<String> + Send + Sync>);
+/// Run with each request: what there is to say, if there is anything.
+struct Check(Box<dyn Fn() -> Option<String> + Send + Sync>);
 
-impl std::fmt::Debug for Asked {
+impl std::fmt::Debug for Check {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Asked")
+        f.write_str("Check")
     }
 }
 
@@ -60,16 +60,16 @@ impl Readiness {
         self.waits_for.lock().unwrap_or_else(PoisonError::into_inner).retain(|(name, _)| *name != part);
     }
 
-    /// `part` is asked each time that somebody wants to know; it says what it waits for, if it does.
-    pub fn asks(&self, part: &'static str, waits: impl Fn() -> Option<String> + Send + Sync + 'static) {
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        asked.push((part, Asked(Box::new(waits))));
+    /// Runs `check` with each `/readyz`; it says what `part` waits for, if it does.
+    pub fn add_check(&self, part: &'static str, check: impl Fn() -> Option<String> + Send + Sync + 'static) {
+        let mut checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
+        checks.push((part, Check(Box::new(check))));
     }
 
-    /// `part` is asked each time that somebody wants to know; what it says is said beside everything else.
-    pub fn notes(&self, part: &'static str, says: impl Fn() -> Option<String> + Send + Sync + 'static) {
-        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
-        noted.push((part, Asked(Box::new(says))));
+    /// Runs `note` with each `/readyz`; what it says of `part` stands beside everything else, and nothing waits for it.
+    pub fn add_note(&self, part: &'static str, note: impl Fn() -> Option<String> + Send + Sync + 'static) {
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        notes.push((part, Check(Box::new(note))));
     }
 
     /// What `/readyz` says beside `ok`; `None`: nothing.
@@ -95,12 +95,11 @@ impl Readiness {
 
     fn text(&self) -> (StatusCode, String) {
         let mut all = self.waits_for.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        all.extend(asked.iter().filter_map(|(part, waits)| Some((*part, waits.0()?))));
+        let checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
+        all.extend(checks.iter().filter_map(|(part, check)| Some((*part, check.0()?))));
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let remarks = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
-        let notes =
-            remarks.iter().filter_map(|(part, says)| says.0().map(|says| format!("{part}: {says}\n")));
+        let notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        let notes = notes.iter().filter_map(|(part, note)| note.0().map(|note| format!("{part}: {note}\n")));
         let watches = notes.chain(heard.iter().map(|(watch, at)| {
             format!("the watch of {watch} showed something {} s ago\n", at.elapsed().as_secs())
         }));
@@ -191,11 +190,12 @@ mod tests {
         assert_eq!(readiness.text(), (StatusCode::OK, "ok\n".to_owned()));
         let full = Arc::new(std::sync::atomic::AtomicBool::new(true));
         let disk = Arc::clone(&full);
-        readiness
-            .asks("cache", move || disk.load(std::sync::atomic::Ordering::Relaxed).then(|| "full".into()));
+        readiness.add_check("cache", move || {
+            disk.load(std::sync::atomic::Ordering::Relaxed).then(|| "full".into())
+        });
         assert_eq!(readiness.text(), (StatusCode::SERVICE_UNAVAILABLE, "cache: full\n".to_owned()));
         full.store(false, std::sync::atomic::Ordering::Relaxed);
-        readiness.notes("disk", || Some("nearly full".into()));
+        readiness.add_note("disk", || Some("nearly full".into()));
         assert_eq!(readiness.text(), (StatusCode::OK, "ok\ndisk: nearly full\n".to_owned()));
         readiness.heard("servers in lab");
         assert!(readiness.text().1.ends_with("the watch of servers in lab showed something 0 s ago\n"));

@@ -124,7 +124,9 @@ fn without(status: &ServerStatus, foreign: &Map<String, Value>, record: Record) 
         let Some(name) = key.strip_prefix(FIELD) else { continue };
         if key == CONDITIONS {
             let is_foreign = |one: &Value| tree.get(condition_key(one)).is_some();
-            fields.get_mut(name)?.as_array_mut()?.retain(|one| !is_foreign(one));
+            if let Some(conditions) = fields.get_mut(name).and_then(Value::as_array_mut) {
+                conditions.retain(|one| !is_foreign(one));
+            }
         } else if record == Record::Kept || !holds_back(name, status) {
             fields.as_object_mut()?.remove(name);
         }
@@ -206,8 +208,14 @@ mod tests {
         let status = json!({ "conditions": [one("Ready"), one("Stalled")] });
         server.status = Some(serde_json::from_value(status).unwrap());
         assert!(ignore(&mut server, Record::Lost));
-        let left: Vec<String> = server.status.unwrap().conditions.into_iter().map(|one| one.type_).collect();
+        let status = server.status.as_mut().unwrap();
+        let left: Vec<String> =
+            std::mem::take(&mut status.conditions).into_iter().map(|one| one.type_).collect();
         assert_eq!(left, ["Ready"]);
+        // What is named and not there takes nothing else along.
+        status.phase = Some(Phase::Ready);
+        assert!(ignore(&mut server, Record::Kept));
+        assert_eq!(server.status.unwrap().phase, Some(Phase::Ready));
     }
 
     #[test]

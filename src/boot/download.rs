@@ -23,6 +23,7 @@ use super::artifacts::Room;
 use super::disk::{Disk, is_full};
 use super::sources::{SourceRefused, Sources};
 use crate::api::Artifact;
+use crate::causes::causes;
 
 /// Longest chain of redirects.
 const REDIRECTS: usize = 5;
@@ -352,16 +353,14 @@ async fn write(
 fn server(error: reqwest::Error) -> DownloadError {
     // The URL is in the log line already, and may be long.
     let error = error.without_url();
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(&error);
-    while let Some(cause) = source {
+    let mut behind = std::error::Error::source(&error);
+    while let Some(cause) = behind {
         if let Some(refused) = cause.downcast_ref::<SourceRefused>() {
             return DownloadError::Refused(refused.clone());
         }
-        text = format!("{text}: {cause}");
-        source = cause.source();
+        behind = cause.source();
     }
-    DownloadError::Server(text)
+    DownloadError::Server(causes(&error))
 }
 
 fn disk_error(error: &io::Error) -> DownloadError {

@@ -8,6 +8,7 @@ use kube::{Api, Client};
 
 use crate::api::foreign_status::{self, Record};
 use crate::api::{DataRef, DataRefKind, OSImage, Server, names};
+use crate::causes::causes;
 
 /// Longest time of one read.
 const READ: Duration = Duration::from_secs(10);
@@ -134,6 +135,6 @@ fn reason(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => format!("{} ({})", status.message, status.code),
         kube::Error::SerdeError(_) => "the object is not one that this release can read".to_owned(),
-        other => other.to_string(),
+        other => causes(other),
     }
 }

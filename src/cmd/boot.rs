@@ -138,7 +138,7 @@ pub(super) async fn run(args: Args, stop: CancellationToken) -> Result<(), Error
     }
     let artifacts = Artifacts::open(cache)?;
     let disk = artifacts.clone();
-    readiness.notes("cache", move || disk.trouble());
+    readiness.add_note("cache", move || disk.trouble());
     let live = LiveReader::new(connect::cluster(WATCH_SILENCE, &readiness).await?);
     let Some(queue) = connect::database(&args.database, &readiness, &stop).await? else { return Ok(()) };
     let sessions = Arc::new(QueueSessions::new(queue.clone()));

@@ -45,7 +45,7 @@ pub(super) async fn database(
                 );
                 readiness.ready("database");
                 let lead = queue.lead();
-                readiness.asks("database", move || lead.borrow().trouble.clone());
+                readiness.add_check("database", move || lead.borrow().trouble.clone());
                 return Ok(Some(queue));
             }
             Err(error @ QueueError::Url(_)) => return Err(error),

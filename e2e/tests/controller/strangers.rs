@@ -37,7 +37,7 @@ async fn what_somebody_else_writes_into_status_goes_away_and_holds_nothing_up() 
         "type": "Blessed", "status": "True", "reason": "ByHand", "message": "", "lastTransitionTime": now,
     });
     let job = json!({
-        "id": "00000000", "action": "PowerOff", "priority": "Normal", "state": "Running", "step": "PowerOff", "enqueuedAt": now,
+        "id": "0000000000000041", "action": "PowerOff", "priority": "Normal", "state": "Running", "step": "PowerOff", "enqueuedAt": now,
     });
     let mut conditions: Vec<Value> =
         before.conditions.iter().map(|one| serde_json::to_value(one).unwrap()).collect();
@@ -73,7 +73,7 @@ async fn what_somebody_else_writes_into_status_causes_nothing() {
     let before = site.get("one").await.status.unwrap();
     let later = "2099-01-01T00:00:00Z";
     let job = |action: &str| {
-        json!({ "id": "00000042", "action": action, "priority": "Normal", "state": "Running", "step": "PowerOff",
+        json!({ "id": "0000000000000042", "action": action, "priority": "Normal", "state": "Running", "step": "PowerOff",
             "enqueuedAt": later, "startedAt": later })
     };
     let digest = format!("sha256:{}", "0".repeat(64));

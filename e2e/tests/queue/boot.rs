@@ -166,12 +166,12 @@ async fn newest_token(f: Fixture) {
     f.tell(&uid, id, fetch("h2")).await;
     assert_eq!(f.queue.boot_by_token("h1").await.unwrap(), None);
     assert_eq!(f.queue.boot_by_token("h2").await.unwrap().map(|found| found.uid), Some(uid.clone()));
-    // One that was looked up just before another was handed out writes nothing either.
     // Data of another object, or another version, is none of this session.
     let other = CallHome::ScriptFetched { token_hash: "h3".into(), data_version: "e".into() };
     assert_eq!(f.tell(&uid, id, other).await, Heard::Refused);
     let found = f.queue.boot_by_token("h2").await.unwrap().unwrap();
     assert_eq!(found.data_version.as_deref(), Some("d"));
+    // One that was looked up just before another was handed out writes nothing either.
     for (token, heard) in [("h1", Heard::Refused), ("h2", Heard::Recorded)] {
         let told = f.queue.call_home(&uid, id, Some(token), CallHome::Installed).await.unwrap();
         assert_eq!(told, heard, "{token}");
