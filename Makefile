@@ -43,14 +43,14 @@ test: build ## Every test, on real servers, and every check
 	$(CARGO) test --workspace --locked --no-fail-fast
 	@$(MAKE) --no-print-directory check
 
-soak: build ## The long drills: SOAK_JOBS (20000) with SOAK_KILLS (200) over both engines, clocks, disks and cut links, and SOAK_SEEDS (20) small ones
+soak: build ## The long drills: SOAK_JOBS (20000) with SOAK_KILLS (200) over both engines, clocks, disks, cut links, an upgrade and the way back, and SOAK_SEEDS (20) small ones
 	@$(DEV) packages tests
 	@for engine in mysql mariadb; do \
 	    DB=$$engine SOAK_JOBS=$$(($(SOAK_JOBS) / 2)) SOAK_KILLS=$$(($(SOAK_KILLS) / 2)) \
 	        $(CARGO) test --workspace --locked --test drills -- --nocapture crash::whoever || exit 1; \
 	done
 	$(CARGO) test --workspace --locked --test drills -- --ignored --test-threads=1
-	$(CARGO) test --workspace --locked --test kill --test bench -- --ignored --test-threads=1
+	$(CARGO) test --workspace --locked --test kill --test bench --test upgrade -- --ignored --test-threads=1
 	SOAK_SEEDS=$(SOAK_SEEDS) $(CARGO) test --workspace --locked --test kill -- --nocapture at_random
 	@for seed in $$(seq $(SOAK_SEEDS)); do \
 	    SOAK_SEED=$$seed SOAK_STEPS=10 $(CARGO) test --workspace --locked --test drills -- --nocapture walks || exit 1; \

@@ -53,6 +53,12 @@ impl Autobuild {
         Ok(Self { binary: binary()?, dir: dir.to_path_buf(), lifetime })
     }
 
+    /// The same with another program: that of another release.
+    #[must_use]
+    pub fn of(&self, program: &Path) -> Self {
+        Self { binary: program.to_path_buf(), ..self.clone() }
+    }
+
     fn spec(&self, name: &str, args: Vec<String>, env: &[(&str, &str)]) -> Spec {
         Spec {
             name: name.to_owned(),

@@ -45,12 +45,13 @@ pub struct Layout {
     systems: u32,
     emulator: Vec<String>,
     database_url: Option<String>,
+    migrated_by: Option<PathBuf>,
 }
 
 impl Layout {
     /// So many systems, each also on a port of its own, with short power delays.
     pub fn new(systems: u32) -> Self {
-        Self { systems, emulator: Vec::new(), database_url: None }
+        Self { systems, emulator: Vec::new(), database_url: None, migrated_by: None }
     }
 
     /// More arguments of the emulator.
@@ -64,6 +65,13 @@ impl Layout {
     #[must_use]
     pub fn database(mut self, url: &str) -> Self {
         self.database_url = Some(url.to_owned());
+        self
+    }
+
+    /// The tables are made by this program, of another release.
+    #[must_use]
+    pub fn migrated_by(mut self, program: &Path) -> Self {
+        self.migrated_by = Some(program.to_path_buf());
         self
     }
 }
@@ -105,7 +113,8 @@ impl Fleet {
         let dir = paths::private(&namespace)?;
         std::fs::write(dir.join("login.key"), uuid::Uuid::new_v4().simple().to_string().repeat(2))?;
         let autobuild = Autobuild::new(&dir, Lifetime::WithParent)?;
-        autobuild.migrate(&database_url).await?;
+        let migrating = layout.migrated_by.as_deref().map(|program| autobuild.of(program));
+        migrating.as_ref().unwrap_or(&autobuild).migrate(&database_url).await?;
         // One that the user named may give no rights.
         let users = match own.filter(|database| database.is_own()) {
             Some(database) => Some(database.users(&database_url).await?),
@@ -250,6 +259,18 @@ impl Fleet {
         kubeconfig: &Path,
         env: &[(&str, &str)],
     ) -> Result<Running> {
+        self.launch_of(&self.autobuild, name, flags, kubeconfig, env).await
+    }
+
+    /// The same with the program of another release.
+    pub async fn launch_of(
+        &self,
+        autobuild: &Autobuild,
+        name: &str,
+        flags: &Flags,
+        kubeconfig: &Path,
+        env: &[(&str, &str)],
+    ) -> Result<Running> {
         let kubeconfig = kubeconfig.to_str().context("the path of the kubeconfig is not UTF-8")?;
         let own = self.users.as_ref().and_then(|users| users.of(flags.subcommand()));
         let database_url = own.unwrap_or(&self.database_url);
@@ -257,7 +278,7 @@ impl Fleet {
         all.extend(env);
         let args = flags.args();
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        self.autobuild.start(name, &args, &all).await
+        autobuild.start(name, &args, &all).await
     }
 
     /// Looks at what has to hold at the end of every test.

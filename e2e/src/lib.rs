@@ -35,5 +35,6 @@ pub mod machine;
 pub mod packages;
 pub mod paths;
 pub mod process;
+pub mod release_before;
 pub mod sushy;
 pub mod wait;

@@ -4,6 +4,7 @@
 use std::process::{Command, Output};
 
 use e2e::database::{Database, Engine};
+use sqlx::Connection as _;
 
 fn migrate(url: &str, more: &[&str]) -> Output {
     let binary = e2e::paths::target().join("debug/autobuild");
@@ -29,6 +30,29 @@ async fn migrating_twice_changes_nothing_and_a_new_epoch_is_another_one() {
     let first = epoch(migrate(&url, &[]));
     assert_eq!(first, epoch(migrate(&url, &[])));
     assert_ne!(first, epoch(migrate(&url, &["--new-epoch"])));
+}
+
+#[tokio::test]
+async fn the_release_before_may_migrate_again_until_what_it_needs_is_taken_away() {
+    let database = Database::start(Engine::MariaDb).await.unwrap();
+    let url = database.create_schema("expanded").await.unwrap();
+    assert!(migrate(&url, &[]).status.success());
+    let mut connection = sqlx::MySqlConnection::connect(&url).await.unwrap();
+    let mut of_tomorrow = async |table: &str| {
+        let text = format!(
+            "INSERT INTO {table} (version, description, success, checksum, execution_time) \
+             VALUES (9999, 'of tomorrow', TRUE, '', 0)"
+        );
+        sqlx::query(sqlx::AssertSqlSafe(text)).execute(&mut connection).await.unwrap();
+    };
+    of_tomorrow("schema_expansion").await;
+    let output = migrate(&url, &[]);
+    assert!(output.status.success(), "{}", said(&output));
+    of_tomorrow("_sqlx_migrations").await;
+    let output = migrate(&url, &[]);
+    assert!(!output.status.success());
+    let text = said(&output);
+    assert!(text.contains("version 9999") && text.contains("use a newer release"), "{text}");
 }
 
 #[test]

@@ -29,8 +29,9 @@ impl Definition {
     /// The definition as plain data.
     ///
     /// Differs from what the derive gives: `null` is not listed as a value of optional enums (the API server would name
-    /// it among the allowed ones and refuse it), and explanations have no line breaks of the source. In that of `Server`
-    /// the strings of conditions are bounded, and `status` begins as `{observedGeneration: -1}`, so that a Server that
+    /// it among the allowed ones and refuse it), and explanations have no line breaks of the source. `status` lists no
+    /// allowed values: a later release's controller may write more of them (Kubernetes API conventions: enums that may grow are
+    /// documented strings). In that of `Server` the strings of conditions are bounded, and `status` begins as `{observedGeneration: -1}`, so that a Server that
     /// nobody looked at yet does not read as finished.
     pub fn value(self) -> Result<Value, serde_json::Error> {
         let mut crd = serde_json::to_value(match self {
@@ -39,6 +40,9 @@ impl Definition {
         })?;
         strip_null(&mut crd);
         join_lines(&mut crd);
+        if let Some(status) = crd.pointer_mut(&format!("{SCHEMA}/status")) {
+            open_enums(status);
+        }
         if self == Self::Server {
             bound_status(&mut crd);
         }
@@ -46,12 +50,35 @@ impl Definition {
     }
 }
 
+/// Where the schemas of `spec` and `status` are in a definition.
+const SCHEMA: &str = "/spec/versions/0/schema/openAPIV3Schema/properties";
+
+/// Longest value of an enum in `status`, of whatever release.
+const LONGEST_VALUE: usize = 64;
+
+/// Makes documented strings of closed enums.
+fn open_enums(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            if let Some(Value::Array(values)) = map.remove("enum") {
+                let names: Vec<&str> = values.iter().filter_map(Value::as_str).collect();
+                let text = map.get("description").and_then(Value::as_str).unwrap_or_default();
+                let text = format!("{text} One of {}; other releases may have more.", names.join(", "));
+                map.insert("description".to_owned(), json!(text.trim_start()));
+                map.insert("maxLength".to_owned(), json!(LONGEST_VALUE));
+            }
+            map.values_mut().for_each(open_enums);
+        }
+        Value::Array(values) => values.iter_mut().for_each(open_enums),
+        _ => {}
+    }
+}
+
 fn bound_status(crd: &mut Value) {
-    let schema = "/spec/versions/0/schema/openAPIV3Schema/properties";
-    if let Some(status) = crd.pointer_mut(&format!("{schema}/status")) {
+    if let Some(status) = crd.pointer_mut(&format!("{SCHEMA}/status")) {
         status["default"] = json!({"observedGeneration": -1});
     }
-    let condition = format!("{schema}/status/properties/conditions/items/properties");
+    let condition = format!("{SCHEMA}/status/properties/conditions/items/properties");
     for (field, longest) in [("type", 316), ("status", 16), ("reason", 1024), ("message", 32768)] {
         if let Some(field) = crd.pointer_mut(&format!("{condition}/{field}")) {
             field["maxLength"] = json!(longest);
@@ -96,7 +123,9 @@ fn join_lines(value: &mut Value) {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 mod tests {
+    use super::super::{Phase, Reason};
     use super::*;
+    use crate::job::Step;
 
     fn each(path: &str, value: &Value, see: &mut dyn FnMut(&str, &Value)) {
         see(path, value);
@@ -114,7 +143,7 @@ mod tests {
     fn properties(see: &mut dyn FnMut(&str, &Value)) {
         for definition in Definition::ALL {
             let crd = definition.value().unwrap();
-            let root = crd.pointer("/spec/versions/0/schema/openAPIV3Schema/properties").unwrap();
+            let root = crd.pointer(SCHEMA).unwrap();
             for part in ["spec", "status"] {
                 if let Some(part_schema) = root.get(part) {
                     each(&format!("{definition:?}.{part}"), part_schema, see);
@@ -133,6 +162,31 @@ mod tests {
             }
             assert!(value.get("nullable").is_none(), "{path}");
         });
+    }
+
+    #[test]
+    fn status_takes_the_values_of_other_releases_and_spec_does_not() {
+        let mut open = 0;
+        properties(&mut |path, value| {
+            let is_status = path.contains(".status");
+            if value.get("enum").is_some() {
+                assert!(!is_status, "{path} is closed: a newer controller's value would be refused");
+            }
+            let text = value.get("description").and_then(Value::as_str).unwrap_or_default();
+            open += usize::from(is_status && text.contains("other releases may have more"));
+        });
+        // The phase, the power, and those of both jobs.
+        assert!(open >= 8, "{open} fields of status tell their values");
+    }
+
+    #[test]
+    fn every_value_in_status_fits_the_definition() {
+        let reasons = Reason::ALL.iter().map(|reason| reason.as_str());
+        let phases = Phase::ALL.iter().map(|phase| phase.as_str());
+        let steps = Step::ALL.iter().map(|step| step.as_str());
+        for name in reasons.chain(phases).chain(steps) {
+            assert!(name.len() <= LONGEST_VALUE, "{name}");
+        }
     }
 
     #[test]
@@ -174,8 +228,7 @@ mod tests {
     #[test]
     fn an_unseen_server_does_not_read_as_finished() {
         let crd = Definition::Server.value().unwrap();
-        let status =
-            crd.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/status/default").unwrap();
+        let status = crd.pointer(&format!("{SCHEMA}/status/default")).unwrap();
         assert_eq!(status, &json!({"observedGeneration": -1}));
     }
 }

@@ -229,6 +229,33 @@ impl Reason {
 }
 
 impl Reason {
+    /// The word that is stored and shown for it where the oldest release that the schema serves reads closed words: a new one
+    /// is written a release after it is first understood, so that there is a way back. Conditions and events have the
+    /// exact one: they are free.
+    #[must_use]
+    pub const fn served(self) -> Self {
+        match self {
+            Self::NotEnqueuedYet => Self::Queued,
+            Self::LifecycleForgotten => Self::Decommissioned,
+            Self::ContentsUnknown => Self::ConfirmBuild,
+            Self::BootMACMismatch => Self::BootMACConflict,
+            Self::BMCPermissionDenied => Self::CredentialsInvalid,
+            Self::ShutdownForced => Self::Succeeded,
+            Self::LeftPoweredOff => Self::PowerStateMismatch,
+            other => other,
+        }
+    }
+
+    /// The exact word behind a stored pair. What another release wrote beside a word that it does not belong to says nothing.
+    pub fn exact(served: Self, exact: Option<&str>) -> Self {
+        exact.and_then(Self::parse).filter(|exact| exact.served() == served).unwrap_or(served)
+    }
+
+    /// The second word of the pair; `None`: the first one is exact.
+    pub fn beside_served(self) -> Option<Self> {
+        (self != self.served()).then_some(self)
+    }
+
     /// Whether another Secret, or another content of it, can cure this. A label on a Secret cures nothing else.
     pub const fn is_cured_by_access(self) -> bool {
         matches!(

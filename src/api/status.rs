@@ -142,7 +142,7 @@ pub struct JobStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,
     /// What it waits for; absent while it runs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "known", skip_serializing_if = "Option::is_none")]
     pub waiting_for: Option<WaitingFor>,
     /// What the machine's installer told last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -161,8 +161,12 @@ pub struct LastJobStatus {
     /// How it ended.
     pub result: JobResult,
     /// Why, where it did not succeed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "known", skip_serializing_if = "Option::is_none")]
     pub reason: Option<super::Reason>,
+    /// The exact reason, where the release before has no word for it and `reason` is the nearest one that it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub exact_reason: Option<String>,
     /// A sentence for people about the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1100))]
@@ -178,6 +182,24 @@ pub struct LastJobStatus {
     pub finished_at: Time,
 }
 
+/// Reads a value that another release may have written: one that this release does not know says nothing to it. What decides on
+/// harm (image, times, tokens, identity) has no such values, and is read strictly.
+fn known<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: serde::de::DeserializeOwned,
+{
+    let value = Option::<serde_json::Value>::deserialize(deserializer)?;
+    Ok(value.and_then(|value| serde_json::from_value(value).ok()))
+}
+
+impl LastJobStatus {
+    /// Why it ended so, in the words of this release.
+    pub fn why(&self) -> Option<super::Reason> {
+        self.reason.map(|reason| super::Reason::exact(reason, self.exact_reason.as_deref()))
+    }
+}
+
 /// What was found, and what is being done about it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -186,10 +208,10 @@ pub struct ServerStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Where the server stands, in one word. For people: programs read the conditions.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "known", skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
     /// The power state as it was last read.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "known", skip_serializing_if = "Option::is_none")]
     pub power: Option<PowerState>,
     /// What is installed; absent while nothing is known to be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -201,13 +223,13 @@ pub struct ServerStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decommissioned_at: Option<Time>,
     /// What is in the machine, as its BMC tells.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "known", skip_serializing_if = "Option::is_none")]
     pub hardware: Option<Hardware>,
     /// The live job. Inspections after the first one do not show.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "known", skip_serializing_if = "Option::is_none")]
     pub job: Option<JobStatus>,
     /// The last job that ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "known", skip_serializing_if = "Option::is_none")]
     pub last_job: Option<LastJobStatus>,
     /// The last values of spec.rebootToken that count as handled, the oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -240,5 +262,76 @@ impl ServerStatus {
     /// Whether the controller ever wrote it: the schema's default is no writing.
     pub fn was_written(&self) -> bool {
         self.observed_generation.is_some_and(|generation| generation >= 0)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, missing_docs)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn written() -> Value {
+        let at = "2026-01-01T00:00:00Z";
+        json!({
+            "observedGeneration": 3,
+            "phase": "Ready",
+            "power": "PoweredOn",
+            "image": { "name": "debian", "digest": "sha256:1", "installedAt": at },
+            "wipedAt": at,
+            "hardware": { "model": "m", "nics": [{ "name": "1" }], "unread": ["Disks"] },
+            "job": { "id": "1", "action": "Reboot", "priority": "High", "state": "Waiting", "step": "PowerOff", "enqueuedAt": at,
+                "waitingFor": "Worker" },
+            "lastJob": { "id": "2", "action": "Reboot", "result": "Failed", "reason": "Pending", "step": "PowerOn",
+                "enqueuedAt": at, "finishedAt": at },
+            "rebootTokens": ["one"],
+            "conditions": [],
+        })
+    }
+
+    /// Every string of a tree that is the name of something closed, by its path.
+    fn names(path: &str, value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::Object(map) => {
+                map.iter().for_each(|(key, value)| names(&format!("{path}/{key}"), value, found));
+            }
+            Value::Array(values) => {
+                (0..).zip(values).for_each(|(at, value)| names(&format!("{path}/{at}"), value, found));
+            }
+            Value::String(text) if text.chars().next().is_some_and(char::is_uppercase) => {
+                found.push(path.to_owned());
+            }
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn a_value_that_a_newer_release_wrote_hides_no_other() {
+        let mut closed = Vec::new();
+        names("", &written(), &mut closed);
+        assert_eq!(closed.len(), 12, "{closed:?}");
+        for path in closed {
+            let mut of_tomorrow = written();
+            *of_tomorrow.pointer_mut(&path).unwrap() = json!("OfTomorrow");
+            let read: ServerStatus = serde_json::from_value(of_tomorrow).unwrap();
+            assert_eq!(read.observed_generation, Some(3), "{path}");
+            assert!(read.image.is_some() && read.wiped_at.is_some(), "{path}");
+            assert_eq!(read.reboot_tokens, ["one"], "{path}");
+            let parts =
+                [read.phase.is_some(), read.power.is_some(), read.job.is_some(), read.last_job.is_some()];
+            assert!(parts.iter().filter(|there| !**there).count() <= 1, "{path}: {parts:?}");
+        }
+    }
+
+    #[test]
+    fn what_decides_on_harm_is_read_strictly() {
+        for (field, value) in
+            [("image", json!("x")), ("wipedAt", json!("never")), ("rebootTokens", json!("one"))]
+        {
+            let mut spoilt = written();
+            spoilt[field] = value;
+            assert!(serde_json::from_value::<ServerStatus>(spoilt).is_err(), "{field}");
+        }
     }
 }

@@ -78,7 +78,7 @@ pub(super) fn job(uid: &ServerUid, id: JobId, lane: Lane) -> NewJob {
         step: Step::On,
         lane,
         intent: Intent("5e1f0c3b".repeat(8)),
-        cause: Cause("a77a1c0d".repeat(8)),
+        cause: Cause { named: "a77a1c0d".repeat(8), whole: "a77a1c0d".repeat(8) },
         visibility: Visibility::Shown,
         requester: "autobuild-bench".to_owned(),
         budget: None,

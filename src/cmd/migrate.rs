@@ -15,6 +15,11 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args) -> Result<(), QueueError> {
     let migrated = migrate(&args.database_url, args.new_epoch).await?;
-    tracing::info!(version = migrated.version, epoch = migrated.epoch, "the schema is up to date");
+    tracing::info!(
+        version = migrated.version,
+        serves_releases_from = migrated.serves_from,
+        epoch = migrated.epoch,
+        "the schema is up to date"
+    );
     Ok(())
 }

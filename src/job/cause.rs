@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::named_hash::NamedHash;
 use super::{Action, Effect, SecretVersion};
 use crate::api::{
-    BmcSpec, BmcTls, CaRefKind, CredentialsRef, ImageWish, RootDevice, ServerSpec, UserDataRef,
+    BmcSpec, BmcTls, CaRefKind, CredentialsRef, ImageWish, RootDevice, Server, ServerSpec, UserDataRef, names,
 };
 use crate::api::{CaRef, TlsVerify};
 
@@ -20,33 +20,57 @@ const FORM: &str = "2-";
 const WISH: usize = 30;
 const ACCESS: usize = 31;
 
-/// The circumstances of a failure, in two halves: what is wished, as far as it can cure what failed, with the newest
-/// `autobuild.dev/reconcile-requested-at`; and how the BMC is reached: `spec.bmc` and the version of its Secret.
+/// The circumstances of a failure. Stored as two fields of what has it, so that the release before goes on to compare
+/// what it knows, and repeats nothing, when somebody goes back to it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Cause(pub String);
+pub struct Cause {
+    /// In two halves: what is wished, as far as it can cure what failed, with the newest `autobuild.dev/reconcile-requested-at`;
+    /// and how the BMC is reached: `spec.bmc` and the version of its Secret. Empty: the release before stored it.
+    #[serde(default, rename = "named_cause", skip_serializing_if = "String::is_empty")]
+    pub named: String,
+    /// As the release before has it: SHA-256 over the whole spec without `priority` and `paused`, the version of the Secret
+    /// and the annotation. No release reads it once that one is served no more.
+    #[serde(rename = "cause")]
+    pub whole: String,
+}
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(if self.named.is_empty() { &self.whole } else { &self.named })
     }
 }
 
+/// What the circumstances of something are made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Circumstance<'a> {
+    /// The object.
+    pub server: &'a Server,
+    /// The Secret with the login of its BMC, where there is one.
+    pub secret: Option<&'a SecretVersion>,
+    /// The newest value of `autobuild.dev/reconcile-requested-at`, whether or not the object still has it.
+    pub asked: Option<&'a str>,
+}
+
 impl Cause {
-    /// The circumstances of `action`; `asked` is the newest value of `autobuild.dev/reconcile-requested-at`.
-    pub fn of(
-        action: Action,
-        spec: &ServerSpec,
-        secret: Option<&SecretVersion>,
-        asked: Option<&str>,
-    ) -> Self {
-        let (wish, access) = (wish(action, spec, asked), access(&spec.bmc, secret));
-        Self(format!("{FORM}{wish:.WISH$}-{access:.ACCESS$}"))
+    /// The circumstances of `action`.
+    pub fn of(action: Action, circumstance: Circumstance<'_>) -> Self {
+        let Circumstance { server, secret, asked } = circumstance;
+        let (wish, access) = (wish(action, &server.spec, asked), access(&server.spec.bmc, secret));
+        Self { named: format!("{FORM}{wish:.WISH$}-{access:.ACCESS$}"), whole: whole(server, secret) }
     }
 
     /// Whether an earlier release stored it: what it was made of is not known here.
     pub fn is_of_earlier_release(&self) -> bool {
-        !self.0.starts_with(FORM)
+        !self.named.starts_with(FORM)
+    }
+
+    /// Whether nothing has changed at all.
+    pub fn same(&self, now: &Self) -> bool {
+        if self.named.is_empty() || now.named.is_empty() {
+            self.whole == now.whole
+        } else {
+            self.named == now.named
+        }
     }
 
     /// Whether nothing that is wished has changed which could cure what failed; not known of an earlier release's, which
@@ -61,8 +85,22 @@ impl Cause {
     }
 
     fn halves(&self) -> Option<(&str, &str)> {
-        self.0.strip_prefix(FORM)?.split_once('-')
+        self.named.strip_prefix(FORM)?.split_once('-')
     }
+}
+
+/// The form of the release before.
+fn whole(server: &Server, secret: Option<&SecretVersion>) -> String {
+    let mut bare = server.spec.clone();
+    bare.priority = None;
+    bare.paused = None;
+    let annotations = server.metadata.annotations.as_ref();
+    let mut hash = NamedHash::new("cause/1");
+    // A struct of strings and enums always serialises; should it ever not, the cause is merely coarser.
+    hash.text(&serde_json::to_string(&bare).unwrap_or_default());
+    hash.optional(secret.map(SecretVersion::to_string).as_deref());
+    hash.optional(annotations.and_then(|all| all.get(names::RECONCILE_REQUESTED_AT)).map(String::as_str));
+    hash.finish()
 }
 
 /// The fields of spec that can cure a failure of `action`, beside those of its intent. Taken apart without `..`: a new field
@@ -177,8 +215,13 @@ mod tests {
         SecretVersion { uid: "s".into(), resource_version: resource_version.into() }
     }
 
+    fn of(action: Action, spec: &ServerSpec, secret: Option<&SecretVersion>, asked: Option<&str>) -> Cause {
+        let server = Server::new("a", spec.clone());
+        Cause::of(action, Circumstance { server: &server, secret, asked })
+    }
+
     fn cause(action: Action, spec: &ServerSpec) -> Cause {
-        Cause::of(action, spec, Some(&secret("7")), None)
+        of(action, spec, Some(&secret("7")), None)
     }
 
     fn image(spec: &mut ServerSpec) -> &mut ImageWish {
@@ -264,8 +307,8 @@ mod tests {
     #[test]
     fn a_label_on_the_secret_starts_nothing_and_leads_to_a_look() {
         for action in Action::ALL {
-            let before = Cause::of(action, &spec(), Some(&secret("7")), None);
-            let labelled = Cause::of(action, &spec(), Some(&secret("8")), None);
+            let before = of(action, &spec(), Some(&secret("7")), None);
+            let labelled = of(action, &spec(), Some(&secret("8")), None);
             assert!(before.same_wish(&labelled), "{action}");
             assert!(!before.same_access(&labelled), "{action}");
         }
@@ -274,7 +317,7 @@ mod tests {
     #[test]
     fn a_persons_word_is_a_cause_for_everything() {
         for action in Action::ALL {
-            let asked = |word| Cause::of(action, &spec(), None, word);
+            let asked = |word| of(action, &spec(), None, word);
             assert!(!asked(None).same_wish(&asked(Some("a"))), "{action}");
             assert!(!asked(Some("a")).same_wish(&asked(Some("b"))), "{action}");
         }
@@ -282,7 +325,8 @@ mod tests {
 
     #[test]
     fn what_an_earlier_release_stored_stands() {
-        let earlier = Cause("a39f1ac98571a5388a278ddbd4691efc25f750d4f5383ac3e9bddbd854e0c367".into());
+        let stored = r#"{"cause":"a39f1ac98571a5388a278ddbd4691efc25f750d4f5383ac3e9bddbd854e0c367"}"#;
+        let earlier: Cause = serde_json::from_str(stored).unwrap();
         let now = cause(Action::Reimage, &spec());
         assert!(earlier.is_of_earlier_release() && !now.is_of_earlier_release());
         assert!(earlier.same_wish(&now) && earlier.same_access(&now));
@@ -298,7 +342,18 @@ mod tests {
             (Action::Reboot, "2-4b4c2cabacdae3bbfd413408fec886-dc1bc3310181645125101e61e4864f3"),
         ] {
             let found = cause(action, &spec());
-            assert_eq!((found.0.as_str(), found.0.len()), (value, 64), "{action}");
+            assert_eq!((found.named.as_str(), found.named.len()), (value, 64), "{action}");
         }
+    }
+
+    /// It compares this one: another value, and every failed installation begins again when somebody goes back.
+    #[test]
+    fn the_release_before_finds_the_value_that_it_would_have_stored() {
+        let mut server = Server::new("a", spec());
+        server.metadata.annotations =
+            Some([(names::RECONCILE_REQUESTED_AT.to_owned(), "w".to_owned())].into());
+        let circumstance = Circumstance { server: &server, secret: Some(&secret("7")), asked: Some("w") };
+        let stored = serde_json::to_value(Cause::of(Action::Reimage, circumstance)).unwrap();
+        assert_eq!(stored["cause"], "debbbbc261b2ff726e79922dad028173c7f182cc726d29f3f4fa62534760742c");
     }
 }

@@ -33,6 +33,7 @@ pub enum Origin {
 
 /// What is on a machine's disks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "StoredContents", into = "StoredContents")]
 pub enum Contents {
     /// This image.
     Image(InstalledImage),
@@ -69,6 +70,66 @@ pub enum Contents {
         /// When that was seen, milliseconds since the Unix epoch.
         since_ms: i64,
     },
+}
+
+/// How they are stored. The release before knows these words alone: to it what is in doubt is somebody's, and it overwrites
+/// nothing without a person's word.
+#[derive(Serialize, Deserialize)]
+enum StoredContents {
+    Image(InstalledImage),
+    Unknown {
+        since_ms: i64,
+    },
+    Wiped {
+        since_ms: i64,
+    },
+    Decommissioned {
+        since_ms: i64,
+    },
+    Foreign {
+        since_ms: i64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        doubt: Option<Doubt>,
+    },
+}
+
+/// What this release knows beyond that.
+#[derive(Serialize, Deserialize)]
+enum Doubt {
+    Doubtful(InstalledImage),
+    Interrupted,
+}
+
+impl From<Contents> for StoredContents {
+    fn from(contents: Contents) -> Self {
+        match contents {
+            Contents::Image(image) => Self::Image(image),
+            Contents::Unknown { since_ms } => Self::Unknown { since_ms },
+            Contents::Wiped { since_ms } => Self::Wiped { since_ms },
+            Contents::Decommissioned { since_ms } => Self::Decommissioned { since_ms },
+            Contents::Foreign { since_ms } => Self::Foreign { since_ms, doubt: None },
+            Contents::Doubtful { image, since_ms } => {
+                Self::Foreign { since_ms, doubt: Some(Doubt::Doubtful(image)) }
+            }
+            Contents::Interrupted { since_ms } => Self::Foreign { since_ms, doubt: Some(Doubt::Interrupted) },
+        }
+    }
+}
+
+impl From<StoredContents> for Contents {
+    fn from(stored: StoredContents) -> Self {
+        match stored {
+            StoredContents::Image(image) => Self::Image(image),
+            StoredContents::Unknown { since_ms } => Self::Unknown { since_ms },
+            StoredContents::Wiped { since_ms } => Self::Wiped { since_ms },
+            StoredContents::Decommissioned { since_ms } => Self::Decommissioned { since_ms },
+            StoredContents::Foreign { since_ms, doubt } => match doubt {
+                None => Self::Foreign { since_ms },
+                Some(Doubt::Doubtful(image)) => Self::Doubtful { image, since_ms },
+                Some(Doubt::Interrupted) => Self::Interrupted { since_ms },
+            },
+        }
+    }
 }
 
 impl Contents {

@@ -141,3 +141,45 @@ fn what_was_recorded_for_another_server_is_replaced_by_no_one_without_a_word() {
     assert!(!Contents::taken_over(Contents::Wiped { since_ms: 4 }).needs_a_word());
     assert!(Contents::taken_over(Contents::Image(image("a", 1))).needs_a_word());
 }
+
+/// As the release before has it.
+#[derive(Debug, Deserialize)]
+enum OfReleaseBefore {
+    Image {},
+    Unknown {},
+    Wiped {},
+    Decommissioned {},
+    Foreign {},
+}
+
+#[test]
+fn the_release_before_reads_what_is_in_doubt_as_somebodys() {
+    let image =
+        InstalledImage { name: "a".into(), digest: "sha256:1".into(), at_ms: 1, origin: Origin::Installed };
+    let all = [
+        Contents::Image(image.clone()),
+        Contents::Unknown { since_ms: 2 },
+        Contents::Wiped { since_ms: 2 },
+        Contents::Decommissioned { since_ms: 2 },
+        Contents::Foreign { since_ms: 2 },
+        Contents::Doubtful { image, since_ms: 2 },
+        Contents::Interrupted { since_ms: 2 },
+    ];
+    for contents in all {
+        let text = serde_json::to_string(&contents).unwrap();
+        assert_eq!(serde_json::from_str::<Contents>(&text).unwrap(), contents, "{text}");
+        let before: OfReleaseBefore = serde_json::from_str(&text).unwrap();
+        assert!(
+            match contents {
+                Contents::Image(_) => matches!(before, OfReleaseBefore::Image {}),
+                Contents::Unknown { .. } => matches!(before, OfReleaseBefore::Unknown {}),
+                Contents::Wiped { .. } => matches!(before, OfReleaseBefore::Wiped {}),
+                Contents::Decommissioned { .. } => matches!(before, OfReleaseBefore::Decommissioned {}),
+                Contents::Foreign { .. } | Contents::Doubtful { .. } | Contents::Interrupted { .. } => {
+                    matches!(before, OfReleaseBefore::Foreign {})
+                }
+            },
+            "{text}: {before:?}"
+        );
+    }
+}

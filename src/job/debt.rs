@@ -36,6 +36,7 @@ pub struct Tried {
     /// When the last one did, milliseconds since the Unix epoch.
     pub at_ms: i64,
     /// The circumstances then: others are worth another try at once.
+    #[serde(flatten)]
     pub cause: Cause,
     /// What was in its way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -73,7 +74,7 @@ impl Debt {
     /// are; `read_at_ms`: when the BMC last gave a good reading.
     pub fn due_at_ms(&self, cause: &Cause, read_at_ms: Option<i64>) -> i64 {
         let Some(tried) = &self.tried else { return self.since_ms };
-        if tried.cause != *cause || read_at_ms.is_some_and(|at| at > tried.at_ms) {
+        if !tried.cause.same(cause) || read_at_ms.is_some_and(|at| at > tried.at_ms) {
             return tried.at_ms;
         }
         let (first, longest) = PAUSES_MS;
@@ -108,7 +109,8 @@ mod tests {
 
     #[test]
     fn it_is_tried_with_growing_pauses_and_at_once_when_something_changed() {
-        let cause = Cause("a".to_owned());
+        let of = |named: &str| Cause { named: named.to_owned(), whole: String::new() };
+        let cause = of("a");
         assert_eq!(debt().due_at_ms(&cause, None), 1_000);
         let mut tried = debt();
         let mut pauses = Vec::new();
@@ -117,11 +119,7 @@ mod tests {
             pauses.push((tried.due_at_ms(&cause, Some(100_000)) - 100_000) / 1_000);
         }
         assert_eq!(pauses, [30, 60, 120, 240, 480, 900, 900, 900]);
-        assert_eq!(
-            tried.due_at_ms(&Cause("b".to_owned()), None),
-            100_000,
-            "a person's word, or another wish"
-        );
+        assert_eq!(tried.due_at_ms(&of("b"), None), 100_000, "a person's word, or another wish");
         assert_eq!(tried.due_at_ms(&cause, Some(100_001)), 100_000, "the BMC was read since");
     }
 }

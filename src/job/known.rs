@@ -47,6 +47,7 @@ pub struct StoredFailure {
     /// The wish that failed.
     pub intent: Intent,
     /// The circumstances: see [`Cause`].
+    #[serde(flatten)]
     pub cause: Cause,
     /// Why.
     pub problem: Problem,

@@ -30,7 +30,7 @@ pub use action::{Action, Effect};
 pub use asked::{Asked, Objection, PROVISIONING, Stage, is_given};
 pub use boot_purpose::BootPurpose;
 pub use card::not_its_card;
-pub use cause::Cause;
+pub use cause::{Cause, Circumstance};
 pub use contents::{BootEvidence, Contents, InstallProgress, InstalledImage, Origin, Witnessed};
 pub use debt::{Debt, Tried};
 pub use event::{Event, Medium, Tokens};

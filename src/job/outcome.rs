@@ -7,6 +7,7 @@ use crate::api::Reason;
 
 /// Why something did not go on: one closed reason and a sentence for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "StoredProblem", into = "StoredProblem")]
 pub struct Problem {
     /// The closed reason; also the condition reason, the log field and the metric label.
     pub reason: Reason,
@@ -14,7 +15,34 @@ pub struct Problem {
     pub message: String,
 }
 
+/// How it is stored: the release before reads `reason`.
+#[derive(Serialize, Deserialize)]
+struct StoredProblem {
+    reason: Reason,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    exact_reason: Option<String>,
+    message: String,
+}
+
+impl From<Problem> for StoredProblem {
+    fn from(Problem { reason, message }: Problem) -> Self {
+        let exact_reason = reason.beside_served().map(|exact| exact.as_str().to_owned());
+        Self { reason: reason.served(), exact_reason, message }
+    }
+}
+
+impl From<StoredProblem> for Problem {
+    fn from(stored: StoredProblem) -> Self {
+        Self::stored(stored.reason, stored.exact_reason.as_deref(), stored.message)
+    }
+}
+
 impl Problem {
+    /// What is stored as two words: the one that the oldest release served knows, and the exact one beside it.
+    pub fn stored(served: Reason, exact: Option<&str>, message: String) -> Self {
+        Self { reason: Reason::exact(served, exact), message }
+    }
+
     /// The longest message kept, in bytes.
     pub const MESSAGE_MAX: usize = 1024;
 
@@ -97,8 +125,40 @@ impl JobResult {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, missing_docs)]
 mod tests {
     use super::*;
+
+    /// Every reason of the release before.
+    const OF_RELEASE_BEFORE: &str = include_str!("../../e2e/release_before/reasons.txt");
+
+    #[test]
+    fn the_release_before_reads_every_stored_reason_and_this_one_the_exact_one() {
+        let known = |word: &str| OF_RELEASE_BEFORE.lines().any(|line| line == word);
+        for reason in Reason::ALL {
+            let problem = Problem::new(*reason, "m");
+            let stored = serde_json::to_value(&problem).unwrap();
+            let word = stored["reason"].as_str().unwrap();
+            assert!(known(word), "{reason} is stored as {word}");
+            assert_eq!(stored.get("exact_reason").is_some(), !known(reason.as_str()), "{reason}");
+            assert_eq!(serde_json::from_value::<Problem>(stored).unwrap(), problem);
+        }
+    }
+
+    #[test]
+    fn an_exact_reason_of_another_release_says_nothing() {
+        let of = |served: &str, exact: &str| {
+            let text = format!(r#"{{"reason":"{served}","exact_reason":"{exact}","message":""}}"#);
+            serde_json::from_str::<Problem>(&text).unwrap().reason
+        };
+        assert_eq!(of("PowerStateMismatch", "LeftPoweredOff"), Reason::LeftPoweredOff);
+        assert_eq!(of("PowerStateMismatch", "OfTomorrow"), Reason::PowerStateMismatch);
+        assert_eq!(
+            of("Unreachable", "LeftPoweredOff"),
+            Reason::Unreachable,
+            "an older release wrote the first word since"
+        );
+    }
 
     #[test]
     fn a_long_message_is_cut_at_a_character() {

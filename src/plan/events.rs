@@ -154,7 +154,7 @@ fn of_token(seen: &Observation, kind: TokenKind) -> Option<EventNote> {
 }
 
 fn of_job(job: &LastJobStatus) -> EventNote {
-    let reason = job.reason.unwrap_or(Reason::Succeeded);
+    let reason = job.why().unwrap_or(Reason::Succeeded);
     let is_bad = job.result == JobResult::Failed || reason == Reason::ShutdownForced;
     let kind = if is_bad { EventKind::Warning } else { EventKind::Normal };
     let message = job.message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();

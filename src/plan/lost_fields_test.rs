@@ -173,7 +173,7 @@ fn failed_reimage(reason: crate::api::Reason) -> Observation {
 #[case::another_deletion_policy(|s: &mut Observation| s.server.spec.deletion_policy = DeletionPolicy::Retain)]
 #[case::another_secret(|s: &mut Observation| s.server.spec.bmc.credentials_ref.name = "other".into())]
 #[case::a_cause_of_the_release_before(|s: &mut Observation| {
-    f::known(s).failure.as_mut().unwrap().cause = crate::job::Cause("a39f1ac98571a5388a278ddbd4691efc25f750d4f5383ac3e9bddbd854e0c367".into());
+    f::known(s).failure.as_mut().unwrap().cause = crate::job::Cause { named: String::new(), whole: "a39f1ac98571a5388a278ddbd4691efc25f750d4f5383ac3e9bddbd854e0c367".into() };
 })]
 fn a_failed_installation_is_not_begun_again_by(#[case] change: fn(&mut Observation)) {
     for reason in [
@@ -214,7 +214,7 @@ fn heeded(seen: &mut Observation, value: &str, at_ms: i64) {
 fn a_failure_of_the_release_before_stands_until_somebody_asks() {
     let mut seen = failed_reimage(crate::api::Reason::InstallFailed);
     let failure = f::known(&mut seen).failure.as_mut().unwrap();
-    failure.cause = crate::job::Cause("a".repeat(64));
+    failure.cause = crate::job::Cause { named: String::new(), whole: "a".repeat(64) };
     let failed_at = failure.at_ms;
     // What was there at the upgrade asks for nothing, whether it was counted yet or not.
     asks(&mut seen, "2020-01-01T00:00:00Z");

@@ -7,8 +7,8 @@ use super::Budget;
 use crate::api::{ImageKind, Server, ServerSpec, ServerStatus, names};
 use crate::job::Visibility;
 use crate::job::{
-    Action, Cause, Deleting, HandledTokens, Intent, Known, LiveJob, Problem, ReadThrough, Reading,
-    ReconcileRequest, SecretVersion, ServerUid, Unanswered, UnreadableJob, Wish,
+    Action, Cause, Circumstance, Deleting, HandledTokens, Intent, Known, LiveJob, Problem, ReadThrough,
+    Reading, ReconcileRequest, SecretVersion, ServerUid, Unanswered, UnreadableJob, Wish,
 };
 
 /// Whether somebody works for a site.
@@ -217,7 +217,8 @@ impl Observation {
     pub(super) fn cause(&self, action: Action) -> Cause {
         let before = self.known.as_ref().and_then(|known| known.reconcile_request.as_ref());
         let asked = ReconcileRequest::newest(&self.server, before);
-        Cause::of(action, self.spec(), self.secret.as_ref(), asked.as_deref())
+        let (secret, asked) = (self.secret.as_ref(), asked.as_deref());
+        Cause::of(action, Circumstance { server: &self.server, secret, asked })
     }
 
     /// The tokens that status has as handled.

@@ -6,7 +6,7 @@ use super::situation::{Situation, situation};
 use super::{Command, Decision, Observation, conditions, history_lost, image};
 use crate::api::condition::time;
 use crate::api::hardware::{HardwareIdentity, PowerState};
-use crate::api::{JobProgress, JobStatus, LastJobStatus, Phase, ServerStatus};
+use crate::api::{JobProgress, JobStatus, LastJobStatus, Phase, Reason, ServerStatus};
 use crate::job::{FinishedJob, HandledTokens, LiveJob};
 
 /// The whole status. Equal inputs give equal statuses: a server for which nothing changed is not written.
@@ -117,11 +117,13 @@ fn job(job: &LiveJob) -> JobStatus {
 }
 
 fn last_job(last: &FinishedJob) -> LastJobStatus {
+    let reason = last.problem.as_ref().map(|problem| problem.reason);
     LastJobStatus {
         id: last.id.to_string(),
         action: last.action,
         result: last.result,
-        reason: last.problem.as_ref().map(|problem| problem.reason),
+        reason: reason.map(Reason::served),
+        exact_reason: reason.and_then(Reason::beside_served).map(|exact| exact.as_str().to_owned()),
         message: last.problem.as_ref().map(|problem| problem.message.clone()),
         step: last.step,
         enqueued_at: time(last.enqueued_at_ms),

@@ -127,7 +127,7 @@ fn failure() -> impl Strategy<Value = Option<StoredFailure>> {
         Some(StoredFailure {
             action: Action::ALL[action],
             intent: Intent("i".into()),
-            cause: Cause("c".into()),
+            cause: Cause { named: "c".into(), whole: String::new() },
             problem: Problem::new(Reason::ALL[reason], "forged"),
             at_ms,
             behind: None,

@@ -77,7 +77,7 @@ async fn write(
             "INSERT INTO job (server_uid, step, checkpoint, step_since_ms, {FILLING}) VALUES {} \
              ON DUPLICATE KEY UPDATE step = VALUES(step), checkpoint = VALUES(checkpoint), \
              step_since_ms = VALUES(step_since_ms), revision = revision + 1, attempt = 0, crashes = 0, request = NULL, \
-             reason = NULL, message = NULL, problem_since_ms = NULL",
+             reason = NULL, exact_reason = NULL, message = NULL, problem_since_ms = NULL",
             times(&format!("(?, ?, ?, ?, {FILLING_VALUES})"), group.len(), ", "),
         );
         let mut query = sqlx::query(AssertSqlSafe(text));

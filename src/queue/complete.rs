@@ -343,17 +343,13 @@ fn is_a_try(job: &JobRow, end: &End) -> bool {
 
 /// The circumstances of an end.
 fn cause(job: &JobRow, end: &End) -> Cause {
-    let decided = Cause(job.cause.clone());
-    // Whoever enqueued it compares what it knows: in an upgrade the controller may be of the release before for a while.
-    match &end.cause {
-        Some(seen) if seen.is_of_earlier_release() == decided.is_of_earlier_release() => seen.clone(),
-        _ => decided,
-    }
+    end.cause.clone().unwrap_or_else(|| job.cause.clone())
 }
 
 fn same(before: &StoredFailure, now: &StoredFailure) -> bool {
-    (before.action, &before.intent, &before.cause, before.problem.reason)
-        == (now.action, &now.intent, &now.cause, now.problem.reason)
+    before.cause.same(&now.cause)
+        && (before.action, &before.intent, before.problem.reason)
+            == (now.action, &now.intent, now.problem.reason)
 }
 
 fn failure(job: &JobRow, end: &End, now_ms: i64) -> StoredFailure {

@@ -276,10 +276,10 @@ async fn insert_jobs(
     hour: Option<i64>,
 ) -> Result<(), QueueError> {
     for group in groups(items) {
-        let row = concat!("(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', ?, ?, ?, ", now_ms!(), ")");
+        let row = concat!("(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', ?, ?, ?, ", now_ms!(), ")");
         let text = format!(
             "INSERT INTO job (server_uid, id, namespace, name, site, shard, action, lane, order_ms, q_state, q_ord, \
-             intent, cause, quiet, step, checkpoint, requester, permit_class, budget_hour, enqueued_at_ms) VALUES {}",
+             intent, cause, named_cause, quiet, step, checkpoint, requester, permit_class, budget_hour, enqueued_at_ms) VALUES {}",
             times(row, group.len(), ", ")
         );
         let mut query = sqlx::query(AssertSqlSafe(text));
@@ -298,7 +298,8 @@ async fn insert_jobs(
                 .bind(item.place().code())
                 .bind(item.ord())
                 .bind(&job.intent.0)
-                .bind(&job.cause.0)
+                .bind(&job.cause.whole)
+                .bind(&job.cause.named)
                 .bind(i64::from(job.visibility == Visibility::Quiet))
                 .bind(job.step.as_str())
                 .bind(&job.requester)

@@ -100,6 +100,11 @@ fn number(error: &sqlx::Error) -> Option<u16> {
     error.as_database_error()?.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number)
 }
 
+/// Whether a statement named a table that does not exist.
+pub(super) fn is_no_table(error: &sqlx::Error) -> bool {
+    number(error) == Some(1146)
+}
+
 impl From<sqlx::Error> for QueueError {
     fn from(error: sqlx::Error) -> Self {
         let Some(code) = number(&error) else {

@@ -10,6 +10,7 @@ use super::state::{self, Change, Tell};
 use super::transaction::{Ending, Pass, Transaction};
 use super::wake::awaken;
 use super::{Claim, Fenced, PlaceInQueue, Queue, QueueError, Report, permit};
+use crate::api::Reason;
 use crate::job::{Incarnation, JobId, Problem, ServerUid, Token, WaitingFor};
 
 /// Where a parked job went.
@@ -121,14 +122,14 @@ async fn write(connection: &mut MySqlConnection, leaving: &[Leaving<'_>]) -> Res
     for group in groups(leaving) {
         // The rows exist and are locked, so this only updates; `UPDATE` cannot give each row values of its own.
         let text = format!(
-            "INSERT INTO job (server_uid, checkpoint, q_state, q_ord, waiting_for, reason, message, problem_since_ms, \
+            "INSERT INTO job (server_uid, checkpoint, q_state, q_ord, waiting_for, reason, exact_reason, message, problem_since_ms, \
              secret_version, permit_held, step, {FILLING}) VALUES {} \
              ON DUPLICATE KEY UPDATE owner = NULL, token = NULL, revision = revision + 1, attempt = attempt + 1, \
              checkpoint = VALUES(checkpoint), q_state = VALUES(q_state), q_ord = VALUES(q_ord), \
-             waiting_for = VALUES(waiting_for), reason = VALUES(reason), message = VALUES(message), \
+             waiting_for = VALUES(waiting_for), reason = VALUES(reason), exact_reason = VALUES(exact_reason), message = VALUES(message), \
              problem_since_ms = VALUES(problem_since_ms), secret_version = VALUES(secret_version), \
              permit_held = VALUES(permit_held)",
-            times(&format!("(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', {FILLING_VALUES})"), group.len(), ", "),
+            times(&format!("(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', {FILLING_VALUES})"), group.len(), ", "),
         );
         let mut query = sqlx::query(AssertSqlSafe(text));
         for Leaving { how, job, place, ord, problem_since_ms, gives_back, .. } in group {
@@ -138,7 +139,13 @@ async fn write(connection: &mut MySqlConnection, leaving: &[Leaving<'_>]) -> Res
                 .bind(place.code())
                 .bind(*ord)
                 .bind(how.waiting_for.as_str())
-                .bind(how.problem.as_ref().map(|problem| problem.reason.as_str()))
+                .bind(how.problem.as_ref().map(|problem| problem.reason.served().as_str()))
+                .bind(
+                    how.problem
+                        .as_ref()
+                        .and_then(|problem| problem.reason.beside_served())
+                        .map(Reason::as_str),
+                )
                 .bind(how.problem.as_ref().map(|problem| problem.message.as_str()))
                 .bind(*problem_since_ms)
                 .bind(&how.secret_version)
@@ -221,15 +228,17 @@ impl Transaction for Leave {
         let wake_ms = now_ms + LEFT_FOR_MS;
         sqlx::query(
             "UPDATE job SET owner = NULL, token = NULL, revision = revision + 1, q_state = ?, q_ord = ?, waiting_for = ?, \
-             problem_since_ms = IF(reason = ?, COALESCE(problem_since_ms, ?), ?), reason = ?, message = ? WHERE server_uid = ?",
+             problem_since_ms = IF(reason = ?, COALESCE(problem_since_ms, ?), ?), reason = ?, exact_reason = ?, message = ? \
+             WHERE server_uid = ?",
         )
         .bind(PlaceInQueue::Parked.code())
         .bind(wake_ms)
         .bind(WaitingFor::Worker.as_str())
-        .bind(self.problem.reason.as_str())
+        .bind(self.problem.reason.served().as_str())
         .bind(now_ms)
         .bind(now_ms)
-        .bind(self.problem.reason.as_str())
+        .bind(self.problem.reason.served().as_str())
+        .bind(self.problem.reason.beside_served().map(Reason::as_str))
         .bind(&self.problem.message)
         .bind(job.uid.as_str())
         .execute(&mut *connection)

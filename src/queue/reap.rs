@@ -217,10 +217,12 @@ impl Key {
     ) -> Result<(), QueueError> {
         sqlx::query(
             "UPDATE job SET owner = NULL, token = NULL, q_state = 3, q_ord = ?, reason = COALESCE(?, reason), \
-             message = COALESCE(?, message) WHERE server_uid = ?",
+             exact_reason = IF(? IS NULL, exact_reason, ?), message = COALESCE(?, message) WHERE server_uid = ?",
         )
         .bind(wake_ms)
-        .bind(problem.map(|problem| problem.reason.as_str()))
+        .bind(problem.map(|problem| problem.reason.served().as_str()))
+        .bind(problem.map(|problem| problem.reason.served().as_str()))
+        .bind(problem.and_then(|problem| problem.reason.beside_served()).map(Reason::as_str))
         .bind(problem.map(|problem| problem.message.as_str()))
         .bind(&self.uid)
         .execute(connection)

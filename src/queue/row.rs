@@ -10,8 +10,8 @@ use super::state::Tell;
 use super::{QueueError, now_ms};
 use crate::api::Reason;
 use crate::job::{
-    Action, Intent, JobId, JobState, Lane, LiveJob, PermitClass, Problem, ServerUid, Step, StoredRequest,
-    WaitingFor, order_key,
+    Action, Cause, Intent, JobId, JobState, Lane, LiveJob, PermitClass, Problem, ServerUid, Step,
+    StoredRequest, WaitingFor, order_key,
 };
 
 /// The `state` column of a `queue` row.
@@ -55,7 +55,7 @@ pub(super) struct JobRow {
     pub shard: i64,
     pub order_ms: i64,
     pub place: Option<(PlaceInQueue, i64)>,
-    pub cause: String,
+    pub cause: Cause,
     pub quiet: bool,
     pub checkpoint: String,
     pub revision: i64,
@@ -112,6 +112,7 @@ impl JobRow {
         let cancel: Option<String> = row.try_get("cancel")?;
         let waiting_for: Option<String> = row.try_get("waiting_for")?;
         let reason: Option<String> = row.try_get("reason")?;
+        let exact_reason: Option<String> = row.try_get("exact_reason")?;
         let message: Option<String> = row.try_get("message")?;
         let request: Option<String> = row.try_get("request")?;
         let taking: Option<String> = row.try_get("taking")?;
@@ -121,7 +122,7 @@ impl JobRow {
         let problem = reason
             .map(|text| reason_of("reason", &text))
             .transpose()?
-            .map(|reason| Problem { reason, message: message.unwrap_or_default() });
+            .map(|reason| Problem::stored(reason, exact_reason.as_deref(), message.unwrap_or_default()));
         let place = match (q_state, q_ord) {
             (Some(state), Some(ord)) => {
                 Some((PlaceInQueue::from_code(state).ok_or_else(|| bad("q_state", &state.to_string()))?, ord))
@@ -173,7 +174,10 @@ impl JobRow {
             shard: row.try_get("shard")?,
             order_ms: row.try_get("order_ms")?,
             place,
-            cause: row.try_get("cause")?,
+            cause: Cause {
+                named: row.try_get::<Option<String>, _>("named_cause")?.unwrap_or_default(),
+                whole: row.try_get("cause")?,
+            },
             quiet: row.try_get::<i64, _>("quiet")? != 0,
             checkpoint: row.try_get("checkpoint")?,
             revision: row.try_get("revision")?,

@@ -1,19 +1,83 @@
 //! The schema: run by `autobuild migrate`, verified by everybody else.
+//!
+//! Two kinds of migration, so that there is a way back from an upgrade. One that *expands* adds tables, columns and
+//! indexes which older releases need not know: those go on, and start again, beside it. One that *contracts* takes away
+//! what no release uses any more, a release later: it ends the service to older ones. Each kind is recorded in a table of its
+//! own. A release compares the newest contraction with its own, and needs its own expansions; newer ones are none of its business.
 
-use sqlx::migrate::Migrator;
-use sqlx::mysql::{MySqlConnectOptions, MySqlPool};
-use sqlx::{Connection, Row};
+use std::sync::LazyLock;
 
+use sqlx::migrate::{MigrateError, Migration, Migrator};
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlPool};
+use sqlx::{AssertSqlSafe, Connection, Row};
+
+use super::error::is_no_table;
 use super::{QueueError, connection, history};
 use crate::shard::DEFAULT_SHARDS;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
+/// The first releases knew one table, and no schema but their own: what they have counts as contracted.
+const FIRST_SCHEMA: i64 = 13;
+
+/// How the name of a migration that contracts begins, behind its number.
+const CONTRACTS: &str = "contract ";
+
+/// What a migration does to releases that do not know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// They go on.
+    Expands,
+    /// They are served no more.
+    Contracts,
+}
+
+impl Kind {
+    const ALL: [Self; 2] = [Self::Contracts, Self::Expands];
+
+    fn of(migration: &Migration) -> Self {
+        let contracts = migration.version <= FIRST_SCHEMA || migration.description.starts_with(CONTRACTS);
+        if contracts { Self::Contracts } else { Self::Expands }
+    }
+
+    /// Where it is recorded. The first releases look into the first one alone.
+    const fn table(self) -> &'static str {
+        match self {
+            Self::Contracts => "_sqlx_migrations",
+            Self::Expands => "schema_expansion",
+        }
+    }
+
+    fn migrator(self) -> &'static Migrator {
+        static EACH: LazyLock<[Migrator; 2]> = LazyLock::new(|| Kind::ALL.map(Kind::made));
+        match self {
+            Self::Contracts => &EACH[0],
+            Self::Expands => &EACH[1],
+        }
+    }
+
+    fn made(self) -> Migrator {
+        let own = MIGRATIONS.iter().filter(|migration| Self::of(migration) == self);
+        let mut migrator = Migrator::with_migrations(own.cloned().collect());
+        migrator.dangerous_set_table_name(self.table());
+        // Expansions of a newer release stay where an older one is back.
+        migrator.set_ignore_missing(self == Self::Expands);
+        migrator
+    }
+
+    /// The newest one that this release knows.
+    fn newest(self) -> i64 {
+        self.migrator().iter().map(|migration| migration.version).max().unwrap_or(0)
+    }
+}
+
 /// What `migrate` found and did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Migrated {
-    /// The newest version of the schema.
+    /// The newest version of the schema that this release knows.
     pub version: i64,
+    /// The oldest release that the schema serves, by the version of its schema.
+    pub serves_from: i64,
     /// The epoch of the database: random, another one after a restore.
     pub epoch: String,
 }
@@ -23,10 +87,7 @@ pub struct Migrated {
 pub async fn migrate(url: &str, new_epoch: bool) -> Result<Migrated, QueueError> {
     let options = connection::options(url)?;
     let mut connection = connection::single(&options).await?;
-    MIGRATIONS
-        .run(&mut connection)
-        .await
-        .map_err(|error| QueueError::Unfit(format!("migration: {error}")))?;
+    run(&mut connection).await?;
     let random = format!("{:032x}", rand::random::<u128>());
     let keep = "INSERT INTO meta (name, value) VALUES (?, ?) ON DUPLICATE KEY UPDATE name = name";
     let replace =
@@ -44,20 +105,66 @@ pub async fn migrate(url: &str, new_epoch: bool) -> Result<Migrated, QueueError>
     let epoch =
         sqlx::query_scalar("SELECT value FROM meta WHERE name = 'epoch'").fetch_one(&mut connection).await?;
     connection.close().await.ok();
-    Ok(Migrated { version: newest(), epoch })
+    Ok(Migrated { version: newest(), serves_from: Kind::Contracts.newest(), epoch })
 }
 
 fn newest() -> i64 {
     MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
 }
 
-/// Refuses a database whose schema is not exactly this release's.
+/// Runs both kinds in the order of their numbers.
+async fn run(connection: &mut MySqlConnection) -> Result<(), QueueError> {
+    for migration in MIGRATIONS.iter() {
+        let migrator = Kind::of(migration).migrator();
+        match migrator.run_to(migration.version, &mut *connection).await {
+            Ok(()) => {}
+            Err(MigrateError::VersionMissing(found)) => return Err(contracted(found)),
+            Err(error) => return Err(QueueError::Unfit(format!("migration: {error}"))),
+        }
+    }
+    Ok(())
+}
+
+fn contracted(found: i64) -> QueueError {
+    QueueError::Unfit(format!(
+        "the database's schema is version {found}, which serves no release older than itself; this release knows it up to {}: \
+         use a newer release",
+        newest()
+    ))
+}
+
+/// Refuses a database whose schema does not serve this release, or lacks something that it needs.
 pub(super) async fn verify(options: &MySqlConnectOptions) -> Result<(), QueueError> {
     let mut connection = connection::single(options).await?;
-    let rows =
-        sqlx::query("SELECT version, success FROM _sqlx_migrations").fetch_all(&mut connection).await?;
+    let found = found(&mut connection).await;
     connection.close().await.ok();
-    let mut found = 0;
+    let (contraction, expansion) = found?;
+    if contraction > Kind::Contracts.newest() {
+        return Err(contracted(contraction));
+    }
+    if contraction < Kind::Contracts.newest() || expansion < Kind::Expands.newest() {
+        return Err(QueueError::Unfit(format!(
+            "the database's schema is version {}, this release needs {}; run `autobuild migrate`",
+            contraction.max(expansion),
+            newest()
+        )));
+    }
+    Ok(())
+}
+
+/// The newest contraction and the newest expansion that were run.
+async fn found(connection: &mut MySqlConnection) -> Result<(i64, i64), QueueError> {
+    Ok((newest_in(connection, Kind::Contracts).await?, newest_in(connection, Kind::Expands).await?))
+}
+
+async fn newest_in(connection: &mut MySqlConnection, kind: Kind) -> Result<i64, QueueError> {
+    let text = format!("SELECT version, success FROM {}", kind.table());
+    let rows = match sqlx::query(AssertSqlSafe(text)).fetch_all(connection).await {
+        // The schema of a release from before there were expansions.
+        Err(error) if kind == Kind::Expands && is_no_table(&error) => Vec::new(),
+        rows => rows?,
+    };
+    let mut newest = 0;
     for row in rows {
         let version: i64 = row.try_get("version")?;
         if !row.try_get::<bool, _>("success")? {
@@ -65,19 +172,9 @@ pub(super) async fn verify(options: &MySqlConnectOptions) -> Result<(), QueueErr
                 "migration {version} of the database failed midway; repair it and run `autobuild migrate`"
             )));
         }
-        found = found.max(version);
+        newest = newest.max(version);
     }
-    match found.cmp(&newest()) {
-        std::cmp::Ordering::Equal => Ok(()),
-        std::cmp::Ordering::Less => Err(QueueError::Unfit(format!(
-            "the database's schema is version {found}, this release needs {}; run `autobuild migrate`",
-            newest()
-        ))),
-        std::cmp::Ordering::Greater => Err(QueueError::Unfit(format!(
-            "the database's schema is version {found}, newer than this release's {}; use a newer release",
-            newest()
-        ))),
-    }
+    Ok(newest)
 }
 
 pub(super) async fn shards(pool: &MySqlPool) -> Result<u16, QueueError> {
@@ -86,5 +183,37 @@ pub(super) async fn shards(pool: &MySqlPool) -> Result<u16, QueueError> {
     match text.parse() {
         Ok(shards) if shards > 0 => Ok(shards),
         _ => Err(QueueError::unknown("meta", "shards", "value", &text)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_expands_takes_nothing_away() {
+        let mut expansions = 0;
+        for migration in MIGRATIONS.iter().filter(|migration| Kind::of(migration) == Kind::Expands) {
+            expansions += 1;
+            let lines = migration.sql.as_str().lines().filter(|line| !line.starts_with("--"));
+            let text = lines.collect::<Vec<_>>().join("\n").to_uppercase();
+            for word in ["DROP ", "MODIFY ", "CHANGE ", "RENAME ", "DELETE ", "UPDATE ", "TRUNCATE "] {
+                assert!(!text.contains(word), "migration {} has {word}", migration.version);
+            }
+            // What the release before inserts names none of them.
+            let columns =
+                text.split("ADD COLUMN").skip(1).filter_map(|column| column.split([',', ';']).next());
+            for column in columns {
+                let is_optional = !column.contains("NOT NULL") || column.contains("DEFAULT");
+                assert!(is_optional, "migration {}: {column}", migration.version);
+            }
+        }
+        assert!(expansions > 0);
+    }
+
+    #[test]
+    fn the_first_releases_find_their_schema_and_no_other() {
+        assert_eq!(Kind::Contracts.newest(), FIRST_SCHEMA);
+        assert_eq!(Kind::Expands.newest(), newest());
     }
 }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::{Facts, Form, Ink, Looked, SecretSeen, Told, why};
 use crate::api::{OSImage, Server};
-use crate::job::{Cause, Deleting, Intent, ServerUid, Wish};
+use crate::job::{Cause, Circumstance, Deleting, Intent, ServerUid, Wish};
 use crate::plan;
 
 #[derive(Deserialize)]
@@ -39,7 +39,10 @@ fn page(given: &str) -> String {
     if let Some(mut facts) = case.facts {
         // A failure that stands: neither the wish nor what caused it has changed.
         if let Some(failure) = facts.known.as_mut().and_then(|known| known.failure.as_mut()) {
-            failure.cause = Cause::of(failure.action, &server.spec, facts.secret.as_ref(), None);
+            failure.cause = Cause::of(
+                failure.action,
+                Circumstance { server: &server, secret: facts.secret.as_ref(), asked: None },
+            );
             let (image, wipe) = (facts.image_digest.as_deref(), facts.wipe.digest.as_deref());
             let wish = Wish {
                 uid: &ServerUid(server.metadata.uid.clone().unwrap_or_default()),

@@ -178,8 +178,8 @@ fn last_job(facts: &Facts) -> Vec<Entry> {
     let text = format!("{result}{at_step}{took}, {ended} ago (job {})", last.id);
     let mut entries = vec![Entry::toned(action, text, tone)];
     // Said already where it is what stands in the way now.
-    let is_new = last.reason.map(Reason::as_str) != main_condition(facts).map(|one| one.reason.as_str());
-    if let Some(reason) = last.reason.filter(|_| is_new) {
+    let is_new = last.why().map(Reason::as_str) != main_condition(facts).map(|one| one.reason.as_str());
+    if let Some(reason) = last.why().filter(|_| is_new) {
         let message = last.message.as_deref().unwrap_or_default();
         entries.push(Entry::row("reason", format!("{reason}: {message}")));
         if let Some(remedy) = reason.remedy().filter(|_| failed) {

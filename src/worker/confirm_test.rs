@@ -151,6 +151,7 @@ fn nothing_is_begun_that_is_paused_or_was_shown_to_have_ended() {
         action: Action::Wipe,
         result: JobResult::Succeeded,
         reason: None,
+        exact_reason: None,
         message: None,
         step: Step::Off,
         enqueued_at: time(1),

@@ -15,7 +15,7 @@ use crate::api::{BmcSpec, BmcTls, ImageKind, Reason, Server, names};
 use crate::bmc::credentials::{Credentials, content_hash};
 use crate::bmc::{Bmc, BmcError, BmcErrorKind, Probe, Trust, pin};
 use crate::job::{
-    Action, Cause, Deleting, Intent, Problem, ReconcileRequest, SecretVersion, ServerUid, Wish,
+    Action, Cause, Circumstance, Deleting, Intent, Problem, ReconcileRequest, SecretVersion, ServerUid, Wish,
 };
 use crate::queue::{BmcClaimed, BmcKey, Claim, Claimant, LoginEnd, LoginKey, LoginLeave, MachineKey};
 
@@ -151,7 +151,8 @@ impl Circumstances {
     /// The circumstances of a failure of `action`, as they are now.
     fn cause(&self, action: Action, server: &Server) -> Cause {
         let asked = ReconcileRequest::newest(server, self.heeded.as_ref());
-        Cause::of(action, &server.spec, self.secret.as_ref(), asked.as_deref())
+        let (secret, asked) = (self.secret.as_ref(), asked.as_deref());
+        Cause::of(action, Circumstance { server, secret, asked })
     }
 }
 

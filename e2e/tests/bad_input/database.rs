@@ -67,34 +67,34 @@ async fn a_user_without_rights_is_named_with_what_it_lacks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_schema_of_another_release_is_refused_with_the_two_versions_and_the_way_out() {
+async fn a_schema_that_serves_another_release_is_refused_with_the_two_versions_and_the_way_out() {
     let fleet = Fleet::start(1).await.unwrap();
     let pool = fleet.records().pool();
-    let newest = fleet.records().number("SELECT MAX(version) FROM _sqlx_migrations").await.unwrap();
-    run(
-        pool,
-        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
-         VALUES (9999, 'of tomorrow', TRUE, '', 0)"
-            .to_owned(),
-    )
-    .await;
-    let worker = fleet.launch("worker", &fleet.worker_flags(), fleet.cluster().worker(), &[]).await.unwrap();
-    let newer = format!("version 9999, newer than this release's {newest}");
-    waits(&worker, &[&newer, "use a newer release"]).await;
-    run(pool, format!("DELETE FROM _sqlx_migrations WHERE version IN (9999, {newest})")).await;
-    let older = format!("version {}, this release needs {newest}", newest - 1);
-    waits(&worker, &[&older, "run `autobuild migrate`"]).await;
-    run(
-        pool,
+    let newest = fleet.records().number("SELECT MAX(version) FROM schema_expansion").await.unwrap();
+    let of_tomorrow = |table: &str, success: &str| {
         format!(
-            "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
-             VALUES ({newest}, 'again', FALSE, '', 0)"
-        ),
-    )
-    .await;
-    waits(&worker, &["failed midway", "run `autobuild migrate`"]).await;
-    run(pool, format!("UPDATE _sqlx_migrations SET success = TRUE WHERE version = {newest}")).await;
+            "INSERT INTO {table} (version, description, success, checksum, execution_time) \
+             VALUES (9999, 'of tomorrow', {success}, '', 0)"
+        )
+    };
+    run(pool, of_tomorrow("_sqlx_migrations", "TRUE")).await;
+    let worker = fleet.launch("worker", &fleet.worker_flags(), fleet.cluster().worker(), &[]).await.unwrap();
+    let newer = format!(
+        "version 9999, which serves no release older than itself; this release knows it up to {newest}"
+    );
+    waits(&worker, &[&newer, "use a newer release"]).await;
+    run(pool, "DELETE FROM _sqlx_migrations WHERE version = 9999".to_owned()).await;
     worker.wait_ready().await.unwrap();
+
+    run(pool, format!("DELETE FROM schema_expansion WHERE version = {newest}")).await;
+    let older = format!("version {}, this release needs {newest}", newest - 1);
+    let late = fleet.launch("late", &fleet.worker_flags(), fleet.cluster().worker(), &[]).await.unwrap();
+    waits(&late, &[&older, "run `autobuild migrate`"]).await;
+    run(pool, of_tomorrow("schema_expansion", "FALSE")).await;
+    waits(&late, &["failed midway", "run `autobuild migrate`"]).await;
+    // What a newer release added is none of this one's business: there is a way back.
+    run(pool, "UPDATE schema_expansion SET success = TRUE WHERE version = 9999".to_owned()).await;
+    late.wait_ready().await.unwrap();
     fleet.end().await.unwrap();
 }
 
@@ -115,7 +115,7 @@ async fn settings_of_the_server_that_do_not_fit_are_overridden_by_every_connecti
     let layout = Layout::new(1).database(&url).emulator(&["--initial-power", "on"]);
     let fleet = Fleet::with(layout).await.unwrap();
     let other = "SELECT COUNT(*) FROM information_schema.columns WHERE table_schema = 'odd' \
-                 AND table_name <> '_sqlx_migrations' AND character_set_name <> 'utf8mb4'";
+                 AND table_name NOT IN ('_sqlx_migrations', 'schema_expansion') AND character_set_name <> 'utf8mb4'";
     assert_eq!(fleet.records().number(other).await.unwrap(), 0);
     let _controller = fleet.controller("controller").await.unwrap();
     let _worker = fleet.worker("worker").await.unwrap();

@@ -259,7 +259,7 @@ pub fn job(uid: &ServerUid, id: JobId) -> NewJob {
         step: Action::Reboot.steps()[0],
         lane: Lane::High,
         intent: Intent("i".repeat(64)),
-        cause: Cause("c".repeat(64)),
+        cause: Cause { named: "c".repeat(64), whole: "d".repeat(64) },
         visibility: Visibility::Shown,
         requester: "test".to_owned(),
         budget: None,

@@ -94,13 +94,14 @@ async fn no_job_waits_for_a_busy_worker_while_another_one_is_idle() {
         workers.push(fleet.worker_with(&format!("worker-{number}"), &flags, &[]).await.unwrap());
     }
     wait_for("each worker to have a job", LIMIT, async || {
-        let jobs: Vec<(String, Option<i64>, Option<String>, Option<String>, i64)> =
-            sqlx::query_as("SELECT name, owner, waiting_for, reason, attempt FROM job ORDER BY name")
-                .fetch_all(fleet.records().pool())
-                .await?;
-        let owners: std::collections::BTreeSet<i64> =
-            jobs.iter().filter_map(|(_, owner, ..)| *owner).collect();
-        Ok(if owners.len() == BULK { Look::Holds(()) } else { Look::NotYet(format!("{jobs:?}")) })
+        let jobs: Vec<String> = sqlx::query_scalar(
+            "SELECT CONCAT_WS(' ', name, COALESCE(owner, 'nobody'), waiting_for, reason) FROM job ORDER BY name",
+        )
+        .fetch_all(fleet.records().pool())
+        .await?;
+        let owners = "SELECT COUNT(DISTINCT owner) FROM job WHERE owner IS NOT NULL";
+        let busy = fleet.records().number(owners).await?;
+        Ok(if busy == BULK as i64 { Look::Holds(()) } else { Look::NotYet(jobs.join("; ")) })
     })
     .await
     .unwrap();

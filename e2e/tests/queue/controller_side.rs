@@ -143,15 +143,17 @@ async fn registered_twice(f: Fixture) {
 async fn not_migrated(f: Fixture) {
     use sqlx::Connection as _;
     let mut connection = sqlx::MySqlConnection::connect(&f.url).await.unwrap();
-    sqlx::query("DELETE FROM _sqlx_migrations ORDER BY version DESC LIMIT 1")
-        .execute(&mut connection)
-        .await
-        .unwrap();
-    let error = autobuild::queue::Queue::connect(&f.url, 2).await.unwrap_err().to_string();
-    assert!(error.contains("autobuild migrate"), "{error}");
-    sqlx::query("DROP TABLE _sqlx_migrations").execute(&mut connection).await.unwrap();
-    let error = autobuild::queue::Queue::connect(&f.url, 2).await.unwrap_err().to_string();
-    assert!(error.contains("autobuild migrate"), "{error}");
+    for statement in [
+        "DELETE FROM schema_expansion ORDER BY version DESC LIMIT 1",
+        // As the release had it that knew of no expansions.
+        "DROP TABLE schema_expansion",
+        "DELETE FROM _sqlx_migrations ORDER BY version DESC LIMIT 1",
+        "DROP TABLE _sqlx_migrations",
+    ] {
+        sqlx::query(statement).execute(&mut connection).await.unwrap();
+        let error = autobuild::queue::Queue::connect(&f.url, 2).await.unwrap_err().to_string();
+        assert!(error.contains("autobuild migrate"), "{statement}: {error}");
+    }
 }
 
 async fn recorded(f: Fixture) {

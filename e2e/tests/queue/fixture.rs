@@ -90,7 +90,7 @@ pub fn job(uid: &ServerUid, action: Action, lane: Lane, id: JobId) -> NewJob {
         step: action.steps()[0],
         lane,
         intent: Intent("i".repeat(64)),
-        cause: Cause("c".repeat(64)),
+        cause: Cause { named: "c".repeat(64), whole: "d".repeat(64) },
         visibility: Visibility::Shown,
         requester: "test".to_owned(),
         budget: None,

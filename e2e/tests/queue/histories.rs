@@ -184,7 +184,7 @@ fn lost_job(uid: &ServerUid, id: JobId) -> LostJob {
         name: "a".to_owned(),
         site: SITE.to_owned(),
         job: finished(id),
-        cause: autobuild::job::Cause("c".repeat(64)),
+        cause: autobuild::job::Cause { named: "c".repeat(64), whole: "d".repeat(64) },
         debt: None,
         requester: "test".to_owned(),
     }

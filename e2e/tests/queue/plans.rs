@@ -28,6 +28,7 @@ const WHOLE_TABLES: &[(&str, &str)] = &[
     ("FROM job WHERE cancel IS NULL", "after another history every live job is looked for once"),
     ("FROM meta WHERE name LIKE", "a handful of rows, after another history"),
     ("_sqlx_migrations", "the list of migrations"),
+    ("schema_expansion", "the list of migrations"),
     ("WHERE job.server_uid > ''", "the first page of the sweep begins at the first row, and ends after 200"),
 ];
 

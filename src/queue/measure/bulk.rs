@@ -128,7 +128,7 @@ impl Bulk {
                 laid.place().code(),
                 laid.ord(job),
                 quoted(&job.intent.0),
-                quoted(&job.cause.0),
+                quoted(&job.cause.whole),
                 u8::from(job.visibility == Visibility::Quiet),
                 quoted(job.step.as_str()),
                 quoted(&job.requester),
