@@ -39,6 +39,16 @@ pub enum Need {
     VendorData,
 }
 
+impl Need {
+    /// Whether installers ask for it and do not ask again: what boots from the network heeds `Retry-After`.
+    pub const fn is_asked_for_once(self) -> bool {
+        match self {
+            Self::Install | Self::UserData | Self::MetaData | Self::VendorData => true,
+            Self::Kernel | Self::Initrd => false,
+        }
+    }
+}
+
 /// What a machine reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Report {

@@ -49,11 +49,12 @@ impl BootListener {
 
     /// Answers machines until `stop`; then what was begun has `grace` to end.
     pub async fn serve(self, service: BootService, stop: CancellationToken, grace: Duration) {
-        let router = Router::new().fallback(answer).with_state(service);
+        let router = Router::new().fallback(answer).with_state(service.clone());
         let asked = stop.clone();
         let serving = connections::serve(self.listener, router, LIMITS, stop);
         let over = async {
             asked.cancelled().await;
+            service.stops_waiting();
             tokio::time::sleep(grace).await;
         };
         tokio::select! {

@@ -14,6 +14,7 @@
 //! | `artifacts`, `download`, `shelf` | the cache of kernels, RAM disks and ISOs | HTTP, disk |
 //! | `ahead` | downloads ISOs as soon as a session has one | clock, through `give` |
 //! | `media` | ISOs for BMCs, and sessions for what runs from them | through `give` |
+//! | `patience` | waits in place of installers that ask once | clock |
 //! | `pauses` | how long what failed is left alone | yes |
 //! | `disk` | the disk under the cache | disk |
 //! | `peers` | allowed subnets, limit on failures | clock |
@@ -34,6 +35,7 @@ mod machine;
 mod media;
 mod pauses;
 mod peers;
+mod patience;
 mod public_url;
 mod recent;
 mod report_form;
@@ -58,6 +60,7 @@ pub use live::LiveReader;
 pub use machine::{Machine, machine_of};
 pub use public_url::{PublicUrl, PublicUrlError};
 pub use service::BootService;
+pub use patience::Patience;
 pub use sessions::{Armed, AtMac, CallHome, Heard, Medium, Sessions, StoreAway};
 pub use sources::{NotASource, Source, Sources, SpecialAddress};
 pub use token::{BootToken, TokenHash};

@@ -15,6 +15,7 @@ use super::asked::{Asked, Report, asked};
 use super::denied::Denied;
 use super::give::{Judged, Stock};
 use super::live::LiveReader;
+use super::patience::{Patience, Waits};
 use super::peers::{Admission, Counted, Peers};
 use super::public_url::PublicUrl;
 use super::report_form;
@@ -39,6 +40,7 @@ struct Inner {
     artifacts: Artifacts,
     judged: Judged,
     peers: Peers,
+    waits: Waits,
 }
 
 impl BootService {
@@ -49,9 +51,15 @@ impl BootService {
         sessions: Arc<dyn Sessions>,
         live: LiveReader,
         artifacts: Artifacts,
+        patience: Patience,
     ) -> Self {
-        let (judged, peers) = (Judged::default(), Peers::new(allowed));
-        Self(Arc::new(Inner { base, sessions, live, artifacts, judged, peers }))
+        let (judged, peers, waits) = (Judged::default(), Peers::new(allowed), Waits::new(patience));
+        Self(Arc::new(Inner { base, sessions, live, artifacts, judged, peers, waits }))
+    }
+
+    /// From now on nobody is waited for: who asks is told at once what is away.
+    pub(super) fn stops_waiting(&self) {
+        self.0.waits.end();
     }
 
     /// The answer to one request.
@@ -111,6 +119,10 @@ impl BootService {
             Asked::Script(mac) => stock.script(mac, &said(&head)).await,
             Asked::Session(mac) => stock.session(mac, &said(&head)).await,
             Asked::Media(token) => stock.medium(token, head.method, &head.headers).await,
+            Asked::Need(token, need) if need.is_asked_for_once() => {
+                let give = || stock.need(token, *need, head.method.clone(), &head.headers);
+                self.0.waits.until_there(give).await
+            }
             Asked::Need(token, need) => stock.need(token, *need, head.method, &head.headers).await,
             Asked::Report(token, report) => self.hear(token, *report, body).await,
         }

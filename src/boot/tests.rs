@@ -9,3 +9,4 @@ mod media;
 mod refusals;
 mod site;
 mod store;
+mod waiting;

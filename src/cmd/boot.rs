@@ -15,7 +15,7 @@ use super::connect::{self, ClusterError, DatabaseArgs};
 use crate::bmc::network::{AddressRefused, BmcNetworks};
 use crate::boot::{
     Artifacts, BootListener, BootService, CacheError, CacheSettings, ListenError, LiveReader, LocalDisk,
-    Pace, PublicUrl, Source, Sources,
+    Pace, Patience, PublicUrl, Source, Sources,
 };
 use crate::config::duration;
 use crate::http::{self, Readiness};
@@ -142,8 +142,14 @@ pub(super) async fn run(args: Args, stop: CancellationToken) -> Result<(), Error
     let live = LiveReader::new(connect::cluster(WATCH_SILENCE, &readiness).await?);
     let Some(queue) = connect::database(&args.database, &readiness, &stop).await? else { return Ok(()) };
     let sessions = Arc::new(QueueSessions::new(queue.clone()));
-    let service =
-        BootService::new(args.public_url.clone(), args.boot_cidr.clone(), sessions, live, artifacts);
+    let service = BootService::new(
+        args.public_url.clone(),
+        args.boot_cidr.clone(),
+        sessions,
+        live,
+        artifacts,
+        Patience::default(),
+    );
     tracing::info!(address = %listener.address, url = %args.public_url, "answering machines");
     let ahead = service.fetch_ahead(stop.clone());
     tokio::join!(listener.serve(service.clone(), stop, args.grace), ahead);

@@ -16,6 +16,8 @@ pub(super) struct Cluster(pub(super) Arc<Mutex<Objects>>);
 pub(super) struct Objects {
     pub(super) all: HashMap<String, Value>,
     pub(super) away: bool,
+    /// How often it gave no answer.
+    pub(super) refused: u32,
 }
 
 impl Cluster {
@@ -33,7 +35,8 @@ impl Cluster {
     }
 
     fn answer(&self, path: &str) -> Response<Body> {
-        let objects = self.0.lock().unwrap();
+        let mut objects = self.0.lock().unwrap();
+        objects.refused += u32::from(objects.away);
         let found = path.split_once("/namespaces/default/").and_then(|(_, path)| objects.all.get(path));
         let (status, body) = match found {
             _ if objects.away => (StatusCode::SERVICE_UNAVAILABLE, failure(503)),

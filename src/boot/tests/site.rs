@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -26,9 +27,12 @@ use crate::api::{
 };
 use crate::boot::{
     Armed, Artifacts, BootService, BootToken, CacheSettings, Disk, LiveReader, LocalDisk, Medium, Pace,
-    Sources, Space,
+    Patience, Sources, Space,
 };
 use crate::job::{Action, JobId, JobState, Lane, ServerUid, Step};
+
+/// Waits for nobody.
+const IMPATIENT: Patience = Patience { whole: Duration::ZERO, pause: Duration::ZERO, machines: 0 };
 
 pub(super) const MAC: &str = "52-54-00-12-34-56";
 pub(super) const KERNEL: &[u8] = b"this is the kernel";
@@ -178,6 +182,7 @@ impl Site {
             store.clone(),
             LiveReader::new(cluster.client()),
             artifacts.clone(),
+            IMPATIENT,
         );
         let site =
             Self { store, cluster, service, artifacts, mirror, mirror_at, disk, image, _folder: folder };
@@ -187,12 +192,18 @@ impl Site {
 
     /// A service with the same surroundings that was asked nothing yet.
     pub(super) fn another_replica(&self) -> BootService {
+        self.replica(IMPATIENT)
+    }
+
+    /// One that waits like this in place of installers.
+    pub(super) fn replica(&self, patience: Patience) -> BootService {
         BootService::new(
             "http://10.0.0.5:8080".parse().unwrap(),
             Vec::new(),
             self.store.clone(),
             LiveReader::new(self.cluster.client()),
             self.artifacts.clone(),
+            patience,
         )
     }
 

@@ -24,6 +24,8 @@ pub(super) struct Kept {
     /// A card that the machine of the session has beside the one that is waited for.
     pub(super) second: Option<Mac>,
     pub(super) away: bool,
+    /// How often it gave no answer.
+    pub(super) refused: u32,
 }
 
 impl Store {
@@ -32,7 +34,12 @@ impl Store {
         act: impl FnOnce(&mut Kept) -> T,
     ) -> BoxFuture<'static, Result<T, StoreAway>> {
         let mut kept = self.0.lock().unwrap();
-        let answer = if kept.away { Err(StoreAway("it is away".into())) } else { Ok(act(&mut kept)) };
+        let answer = if kept.away {
+            kept.refused += 1;
+            Err(StoreAway("it is away".into()))
+        } else {
+            Ok(act(&mut kept))
+        };
         Box::pin(std::future::ready(answer))
     }
 }
