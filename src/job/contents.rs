@@ -223,6 +223,13 @@ impl Contents {
         }
     }
 
+    /// Whether what overwrites them runs right now, as far as anybody knows: it was given to the machine, has not come to its
+    /// end, and has had no more than `within_ms` milliseconds. Nothing of worth runs beside it, and installers shut nothing down
+    /// when they are asked to.
+    pub const fn are_being_overwritten(&self, now_ms: i64, within_ms: i64) -> bool {
+        matches!(self, Self::Unknown { since_ms } if now_ms - *since_ms < within_ms)
+    }
+
     fn recorded(image: &ImageStatus) -> Self {
         Self::Image(InstalledImage {
             name: image.name.clone(),

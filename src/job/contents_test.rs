@@ -183,3 +183,25 @@ fn the_release_before_reads_what_is_in_doubt_as_somebodys() {
         );
     }
 }
+
+#[test]
+fn an_installer_runs_from_its_script_until_something_calls_home_or_its_time_is_over() {
+    let unknown = Contents::Unknown { since_ms: 1_000 };
+    assert!(unknown.are_being_overwritten(1_000, 500) && unknown.are_being_overwritten(1_499, 500));
+    assert!(!unknown.are_being_overwritten(1_500, 500), "whatever runs now was given up");
+    let image = InstalledImage {
+        name: "debian".into(),
+        digest: "sha256:1".into(),
+        at_ms: 1_000,
+        origin: Origin::Installed,
+    };
+    for runs_something in [
+        Contents::Image(image.clone()),
+        Contents::Doubtful { image, since_ms: 1_000 },
+        Contents::Interrupted { since_ms: 1_000 },
+        Contents::Foreign { since_ms: 1_000 },
+        Contents::Wiped { since_ms: 1_000 },
+    ] {
+        assert!(!runs_something.are_being_overwritten(1_001, 500), "{runs_something:?}");
+    }
+}

@@ -152,9 +152,22 @@ impl Run<'_> {
         self.asking.as_ref().map(|asking| &asking.server)
     }
 
-    /// How it is powered off.
+    /// How it is powered off. An installer is not asked: it would not answer, and its machine would wait for the deadline.
     pub(super) fn shutdown_mode(&self) -> ShutdownMode {
+        if self.runs_an_installer() {
+            return ShutdownMode::Forced;
+        }
         self.server().map(|server| server.spec.shutdown_mode).unwrap_or_default()
+    }
+
+    /// Whether what runs is known to be an installer, or what erases disks: database and status agree that it was begun, nothing
+    /// has called home, and the time is not over that it has for that.
+    fn runs_an_installer(&self) -> bool {
+        let Some(server) = self.server() else { return false };
+        let settings = &self.around.settings;
+        let within_ms = ms(settings.install_deadline.max(settings.wipe_deadline));
+        let contents = Contents::witnessed(self.contents.as_ref(), server).contents();
+        contents.is_some_and(|contents| contents.are_being_overwritten(self.now_ms(), within_ms))
     }
 
     /// The power that spec asks for.

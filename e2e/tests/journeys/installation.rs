@@ -231,5 +231,10 @@ async fn a_wish_that_changes_in_mid_install_ends_in_the_last_one_and_progress_is
     installed(&fleet, &name, "debian-13").await.unwrap();
     ended(&fleet, &name, Action::Reimage, JobResult::Succeeded).await.unwrap();
     assert_eq!(fleet.installs(&name).await.unwrap(), 3);
+    // A system is asked to shut down, and an installer is not.
+    let changes = fleet.bmcs().changes(&name).await.unwrap();
+    let offs: Vec<&str> =
+        changes.iter().filter_map(|one| one.reset.as_deref()).filter(|reset| *reset != "On").collect();
+    assert!(offs.ends_with(&["GracefulShutdown", "ForceOff"]), "{offs:?}");
     fleet.end().await.unwrap();
 }
