@@ -5,8 +5,10 @@ use crate::api::InstallFormat;
 /// How values are quoted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Quoting {
-    /// One word of a shell, which kickstart and preseed read alike.
+    /// One word of a shell, which is how Anaconda takes a line of kickstart apart.
     Shell,
+    /// As it is: Debian's installer takes all that stands behind the type of a question, quotes too.
+    Line,
     /// A string of JSON, which is one of YAML too.
     Json,
 }
@@ -15,7 +17,8 @@ impl Quoting {
     /// What the readers of a format understand.
     pub const fn of(format: InstallFormat) -> Self {
         match format {
-            InstallFormat::Kickstart | InstallFormat::Preseed => Self::Shell,
+            InstallFormat::Kickstart => Self::Shell,
+            InstallFormat::Preseed => Self::Line,
             InstallFormat::Autoinstall
             | InstallFormat::CloudInit
             | InstallFormat::Ignition
@@ -27,9 +30,49 @@ impl Quoting {
     pub fn quote(self, value: &str) -> Option<String> {
         match self {
             Self::Shell => shell(value),
+            Self::Line => line(value),
             Self::Json => Some(json(value)),
         }
     }
+}
+
+/// As it is, between two marks where it is no plain word of a shell: some questions are run by one ([`unmarked`] says which).
+/// What Debian's installer would change is refused: it takes spaces before a value away, and a backslash at the end for a value
+/// that goes on in the next line.
+fn line(value: &str) -> Option<String> {
+    let quoted = shell(value)?;
+    if value.starts_with(char::is_whitespace) || value.ends_with('\\') || value.contains(MARKS) {
+        return None;
+    }
+    let [begins, ends] = MARKS;
+    Some(if quoted == value { quoted } else { format!("{begins}{value}{ends}") })
+}
+
+/// Two characters that no text means anything by.
+pub const MARKS: [char; 2] = ['\u{f8f0}', '\u{f8f1}'];
+
+/// The data without marks. `Err`: a value that is no plain word stands in a question whose value a shell runs, unquoted.
+pub fn unmarked(data: &str) -> Result<String, String> {
+    let mut whole = String::new();
+    for piece in data.split_inclusive('\n') {
+        // As Debian's installer does: comments and empty lines are left out first, also where a line goes on.
+        let text = piece.trim_end_matches(['\n', '\r']);
+        if text.starts_with('#') || text.trim().is_empty() {
+            continue;
+        }
+        let goes_on = text.strip_suffix('\\');
+        whole.push_str(goes_on.unwrap_or(text));
+        if goes_on.is_some() {
+            whole.push(' ');
+            continue;
+        }
+        let question = whole.split_whitespace().nth(1).unwrap_or_default();
+        if question.ends_with("_command") && whole.contains(MARKS) {
+            return Err(question.to_owned());
+        }
+        whole.clear();
+    }
+    Ok(data.replace(MARKS, ""))
 }
 
 /// One word of a shell. These formats are read line by line: a line break has no place in a value, quoted or not.
@@ -105,6 +148,30 @@ mod tests {
         assert_eq!(json("node-1.example.com"), r#""node-1.example.com""#);
         assert_eq!(json("http://10.0.0.5:8080/x"), r#""http://10.0.0.5:8080/x""#);
         assert_eq!(json("a: \"b\""), r#""a\u003a \u0022b\u0022""#);
+    }
+
+    #[test]
+    fn debians_installer_is_given_values_as_they_are() {
+        for value in ["$6$salt$hash", "John Doe", "", "it's", "a \\ b", "#1", "x "] {
+            assert_eq!(unmarked(&line(value).unwrap()).unwrap(), value);
+        }
+        for value in [" x", "x\\", "x\nd-i evil", "x\u{f8f0}"] {
+            assert_eq!(line(value), None, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_shell_runs_has_no_value_that_means_something_to_it() {
+        let value = line("x; reboot").unwrap();
+        for data in [
+            format!("d-i preseed/late_command string echo {value}\n"),
+            format!("d-i preseed/late_command string a; \\\n  # no end \\\n\n#c\n  echo {value}"),
+            format!("d-i \\\n preseed/early_command string \\\n echo {value}\n"),
+        ] {
+            assert!(unmarked(&data).unwrap_err().ends_with("_command"), "{data}");
+        }
+        let data = format!("# _command {value}\nd-i a/b string {value}\nd-i c/d_command string echo x\n");
+        assert_eq!(unmarked(&data).unwrap(), data.replace(MARKS, ""));
     }
 
     proptest! {

@@ -8,7 +8,8 @@ use std::io;
 use minijinja::value::ValueKind;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value};
 
-use super::escape::{Quoting, shell};
+use super::call_home::{Text, call_home};
+use super::escape::{MARKS, Quoting, shell, unmarked};
 use super::machine::Machine;
 use crate::api::InstallFormat;
 
@@ -26,6 +27,12 @@ pub enum RenderError {
     /// Not text.
     #[error("the install data is not UTF-8")]
     NotText,
+    /// A shell would run what a value says.
+    #[error(
+        "{0} of the install data is run by a shell, and a value in it has characters that mean something to one: write \
+         {{{{ NAME | shell }}}} there"
+    )]
+    Unquoted(String),
     /// The template is wrong, or does not end.
     #[error("line {line} of the install data: {why}")]
     Template {
@@ -90,11 +97,18 @@ pub fn render(
     let source = std::str::from_utf8(template).map_err(|_| RenderError::NotText)?;
     // One line break at the end is taken away, and some installers read whole lines.
     let source = if source.ends_with('\n') { format!("{source}\n") } else { source.to_owned() };
-    let environment = environment(Quoting::of(format));
+    let quoting = Quoting::of(format);
+    if quoting == Quoting::Line && source.contains(MARKS) {
+        return Err(RenderError::NotText);
+    }
+    let environment = environment(format, around.url);
     let template = environment.template_from_str(&source).map_err(|error| told(&error))?;
     let mut bounded = Bounded(Vec::new());
     match template.render_captured_to(values(machine, around), &mut bounded) {
-        Ok(_) => String::from_utf8(bounded.0).map_err(|_| RenderError::NotText),
+        Ok(_) => {
+            let text = String::from_utf8(bounded.0).map_err(|_| RenderError::NotText)?;
+            if quoting == Quoting::Line { unmarked(&text).map_err(RenderError::Unquoted) } else { Ok(text) }
+        }
         Err(error) if error.kind() == ErrorKind::WriteFailure => Err(RenderError::TooLong),
         Err(error) => Err(told(&error)),
     }
@@ -106,7 +120,8 @@ fn told(error: &Error) -> RenderError {
     RenderError::Template { line: error.line().unwrap_or_default(), why }
 }
 
-fn environment(quoting: Quoting) -> Environment<'static> {
+fn environment(format: InstallFormat, url: &str) -> Environment<'static> {
+    let quoting = Quoting::of(format);
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_fuel(Some(FUEL));
@@ -119,10 +134,22 @@ fn environment(quoting: Quoting) -> Environment<'static> {
     for way_round in ["safe", "escape", "e", "urlencode"] {
         environment.remove_filter(way_round);
     }
-    environment.add_filter("shell", |value: &str| {
-        shell(value).ok_or_else(|| {
+    environment.add_filter("shell", move |value: &str| {
+        let word = shell(value).ok_or_else(|| {
             Error::new(ErrorKind::InvalidOperation, "a value has a line break or control character")
+        })?;
+        // In JSON and YAML it is a string as any other.
+        Ok::<_, Error>(if quoting == Quoting::Json {
+            Value::from(word)
+        } else {
+            Value::from_safe_string(word)
         })
+    });
+    let called = call_home(format, url);
+    environment.add_function("call_home", move || match &called {
+        Some(Text::Shell(commands)) => Ok(Value::from_safe_string(commands.clone())),
+        Some(Text::Value(text)) => Ok(Value::from(text.clone())),
+        None => Err(Error::new(ErrorKind::InvalidOperation, "call_home() has no address to call")),
     });
     environment
 }
@@ -245,6 +272,35 @@ mod tests {
         let error = rendered("a\nb {{ vars.host }}", InstallFormat::Preseed, "x\nd-i evil").unwrap_err();
         assert!(matches!(&error, RenderError::Template { line: 2, .. }), "{error}");
         assert!(!error.to_string().contains("evil"), "{error}");
+    }
+
+    #[test]
+    fn a_value_of_a_preseed_file_is_all_that_stands_behind_the_type() {
+        for value in ["$6$salt$hash", "John Doe", ""] {
+            let text =
+                rendered("d-i passwd/x password {{ vars.host }}\n", InstallFormat::Preseed, value).unwrap();
+            assert_eq!(text, format!("d-i passwd/x password {value}\n"));
+        }
+    }
+
+    #[test]
+    fn a_value_in_what_a_shell_runs_is_quoted_or_refused() {
+        let bare = "d-i preseed/late_command string echo {{ vars.host }} {{ url }}";
+        let refused = rendered(bare, InstallFormat::Preseed, "x; reboot").unwrap_err().to_string();
+        assert!(
+            refused.contains("preseed/late_command") && refused.contains("{{ NAME | shell }}"),
+            "{refused}"
+        );
+        assert!(rendered(bare, InstallFormat::Preseed, "x").is_ok());
+        for hidden in ["{{ 'a ' ~ (vars.host | shell) }}", "{% set x %}{{ vars.host }}{% endset %}{{ x }}"] {
+            let data = format!("d-i preseed/late_command string echo {hidden}");
+            assert!(rendered(&data, InstallFormat::Preseed, "x; reboot").is_err(), "{hidden}");
+        }
+        let quoted = "d-i preseed/late_command string echo {{ vars.host | shell }}";
+        let text = rendered(quoted, InstallFormat::Preseed, "x; reboot").unwrap();
+        assert!(text.ends_with("echo 'x; reboot'"), "{text}");
+        let text = rendered("echo {{ vars.host | shell }}", InstallFormat::Kickstart, "it's").unwrap();
+        assert_eq!(text, r"echo 'it'\''s'", "once");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
 
+mod call_home;
 mod cluster;
 mod files;
 mod journey;

@@ -9,8 +9,9 @@ use anyhow::{Context, Result, bail};
 
 use super::apt::Apt;
 use super::{
-    BUSYBOX, CARGO_DENY, COMPLETE, DNSMASQ, FAKETIME, IPMI_SIM, IPMITOOL, Installed, KERNEL,
-    MARIADB_INSTALL_DB, MARIADBD, MMDEBSTRAP, MTOOLS, Need, PYTHON, Package, Python, QEMU, SUSHY, SYSLINUX,
+    BUSYBOX, CARGO_DENY, COMPLETE, DEBCONF, DNSMASQ, FAKETIME, IGNITION, IPMI_SIM, IPMITOOL, Installed,
+    KERNEL, MARIADB_INSTALL_DB, MARIADBD, MMDEBSTRAP, MTOOLS, Need, PYKICKSTART, PYTHON, Package, Python,
+    QEMU, SUSHY, SYSLINUX,
 };
 use crate::database::{self, Engine};
 use crate::wait::say;
@@ -34,9 +35,9 @@ impl Purpose {
         let engines = match self {
             Self::Tests => {
                 let mut needs = [Engine::MySql, Engine::MariaDb].map(of_engine).concat();
-                needs.extend([IPMI_SIM, IPMITOOL, DNSMASQ, QEMU, FAKETIME].map(Need::Installed));
-                needs.extend([KERNEL, BUSYBOX, MTOOLS, SYSLINUX].map(Need::Unpacked));
-                needs.push(Need::Python(SUSHY));
+                needs.extend([IPMI_SIM, IPMITOOL, DNSMASQ, QEMU, DEBCONF, FAKETIME].map(Need::Installed));
+                needs.extend([KERNEL, BUSYBOX, MTOOLS, SYSLINUX, IGNITION].map(Need::Unpacked));
+                needs.extend([SUSHY, PYKICKSTART].map(Need::Python));
                 return Ok(needs);
             }
             Self::Check => return Ok(vec![Need::Python(CARGO_DENY)]),

