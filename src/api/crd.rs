@@ -3,7 +3,7 @@
 use kube::CustomResourceExt as _;
 use serde_json::{Value, json};
 
-use super::{OSImage, Server};
+use super::{OSImage, Server, kernel_args};
 
 /// A kind that AutoBuild defines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +31,9 @@ impl Definition {
     /// Differs from what the derive gives: `null` is not listed as a value of optional enums (the API server would name
     /// it among the allowed ones and refuse it), and explanations have no line breaks of the source. `status` lists no
     /// allowed values: a later release's controller may write more of them (Kubernetes API conventions: enums that may grow are
-    /// documented strings). In that of `Server` the strings of conditions are bounded, and `status` begins as `{observedGeneration: -1}`, so that a Server that
-    /// nobody looked at yet does not read as finished.
+    /// documented strings). In that of `Server` the strings of conditions are bounded, and `status` begins as
+    /// `{observedGeneration: -1}`, so that a Server that nobody looked at yet does not read as finished. In that of `OSImage` all
+    /// `args` together are bounded, by a function of the API server that the derive's own tests do not know.
     pub fn value(self) -> Result<Value, serde_json::Error> {
         let mut crd = serde_json::to_value(match self {
             Self::Server => Server::crd(),
@@ -43,8 +44,9 @@ impl Definition {
         if let Some(status) = crd.pointer_mut(&format!("{SCHEMA}/status")) {
             open_enums(status);
         }
-        if self == Self::Server {
-            bound_status(&mut crd);
+        match self {
+            Self::Server => bound_status(&mut crd),
+            Self::OSImage => bound_args(&mut crd),
         }
         Ok(crd)
     }
@@ -83,6 +85,21 @@ fn bound_status(crd: &mut Value) {
         if let Some(field) = crd.pointer_mut(&format!("{condition}/{field}")) {
             field["maxLength"] = json!(longest);
         }
+    }
+}
+
+fn bound_args(crd: &mut Value) {
+    let args = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/source/properties/args";
+    let rules = crd.pointer_mut(args).and_then(|args| args["x-kubernetes-validations"].as_array_mut());
+    if let Some(rules) = rules {
+        let most = kernel_args::MOST_BYTES;
+        rules.push(json!({
+            "rule": format!("self.map(arg, size(arg) + 1).sum() <= {most}"),
+            "message": format!(
+                "args has more than {most} characters in all, the space before each item counted, and kernels lose what is beyond \
+                 2047 without a word: take some away, or have the install data say it"
+            ),
+        }));
     }
 }
 
@@ -223,6 +240,16 @@ mod tests {
     #[test]
     fn no_reference_has_a_namespace() {
         properties(&mut |path, _| assert!(!path.ends_with("/namespace"), "{path}"));
+    }
+
+    #[test]
+    fn all_arguments_of_an_image_together_are_bounded() {
+        let crd = Definition::OSImage.value().unwrap();
+        let args =
+            "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/source/properties/args";
+        let rules = crd.pointer(args).unwrap()["x-kubernetes-validations"].as_array().unwrap();
+        let rule = "self.map(arg, size(arg) + 1).sum() <= 1024";
+        assert!(rules.iter().any(|found| found["rule"] == rule), "{rules:#?}");
     }
 
     #[test]

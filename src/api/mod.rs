@@ -6,6 +6,7 @@ pub mod crd;
 pub mod foreign_status;
 pub mod hardware;
 mod image_wish;
+pub mod kernel_args;
 mod mac;
 pub mod names;
 mod os_image;

@@ -9,6 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::kernel_args;
+
 /// A file that machines are given, and the digest that it must have.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -46,18 +48,28 @@ pub struct ImageSource {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initrd: Option<Artifact>,
     /// Arguments of the kernel, one to an item: NAME or NAME=VALUE, without spaces, quotes, backslashes and any of
-    /// $ { } ; & | < >. Those that tell the installer where its data is are added by the boot service.
+    /// $ { } ; & | < >. At most 1,024 bytes in all, at most 24 NAME=VALUE that kernels do not know, and at most 24 words without
+    /// a dot. Those that differ by machine, and those that tell the installer where its data is, are added by the boot service, unless one of that NAME is
+    /// here.
     #[serde(default)]
     #[schemars(
         length(max = 64),
         inner(
             length(min = 1, max = 256),
-            regex(pattern = r#"^[A-Za-z0-9_.\-]+(=[^\s"'\\${}\n\r;&|<>]*)?$"#)
+            regex(pattern = r#"^[A-Za-z0-9_.:/\-]+\??(=[^\s"'\\${}\n\r;&|<>]*)?$"#)
         )
     )]
     #[x_kube(validation = (
         "self.all(arg, !arg.startsWith('autobuild.url=') && !arg.startsWith('autobuild.image='))",
         "args has autobuild.url or autobuild.image, which the boot service adds itself: remove it"
+    ))]
+    #[x_kube(validation = (
+        "self.filter(arg, arg.matches('^[^.=]+=') && !arg.matches('^(console|earlycon|earlyprintk|fbcon|initrd|intel_iommu|amd_iommu|iommu|init|rdinit|isolcpus|loglevel|maxcpus|mem|panic|pci|root|rootdelay|rootflags|rootfstype|vga|video)=')).size() <= 24",
+        "args has more than 24 items NAME=VALUE that kernels do not know, and kernels stop where there are more: take some away, or have the install data say it"
+    ))]
+    #[x_kube(validation = (
+        "self.filter(arg, !arg.matches('[.=]')).size() <= 24",
+        "args has more than 24 items that are one word without a dot, and kernels stop where there are more that they do not know: take some away, or have the install data say it"
     ))]
     pub args: Vec<String>,
     /// An ISO that installs without being asked anything. For servers that boot from virtual media.
@@ -219,6 +231,11 @@ impl OSImageSpec {
     /// How machines can boot it.
     pub const fn kind(&self) -> ImageKind {
         if self.source.iso.is_some() { ImageKind::Iso } else { ImageKind::Network }
+    }
+
+    /// Why no machine can be given it, as far as the object alone tells; `None`: nothing is known against it.
+    pub fn flaw(&self) -> Option<String> {
+        kernel_args::flaw(&self.source.args)
     }
 
     /// The identity of the image: `sha256:` and 64 hexadecimal digits over the spec alone. Every field is written with

@@ -131,6 +131,8 @@ impl Stock<'_> {
             digest: &armed.digest,
             purpose: armed.purpose,
             format: image.spec.install.format,
+            mac: &armed.mac,
+            name: &armed.name,
         })?;
         match self.sessions.hand_out(armed, token.hash(), data.version).await? {
             Heard::Refused => Err(Denied::refused("the boot session is over")),

@@ -6,8 +6,8 @@
 //! | `public_url`, `report_form`, `reported`, `sources` | read what others write | yes |
 //! | `smbios` | whether it is the machine of the session that asks | yes |
 //! | `token` | the secret in the path, and its hash | chance |
-//! | `script` | the iPXE scripts | yes |
-//! | `template`, `escape`, `machine` | install data of one server | yes |
+//! | `script`, `arguments` | the iPXE scripts, and what kernels are told in them | yes |
+//! | `template`, `escape`, `machine`, `call_home` | install data of one server | yes |
 //! | `wish` | whether a session is still wanted | yes |
 //! | `sessions` | the trait to the store | yes |
 //! | `live` | reads the API | API |
@@ -22,10 +22,11 @@
 //! | `listen` | the listener | sockets |
 
 mod ahead;
+mod arguments;
 mod artifacts;
 mod asked;
-mod denied;
 mod call_home;
+mod denied;
 mod disk;
 mod download;
 mod escape;
@@ -34,9 +35,9 @@ mod listen;
 mod live;
 mod machine;
 mod media;
+mod patience;
 mod pauses;
 mod peers;
-mod patience;
 mod public_url;
 mod recent;
 mod report_form;
@@ -59,10 +60,10 @@ pub use download::Pace;
 pub use listen::{BootListener, ListenError};
 pub use live::LiveReader;
 pub use machine::{Machine, machine_of};
+pub use patience::Patience;
 pub use public_url::{PublicUrl, PublicUrlError};
 pub use service::BootService;
-pub use patience::Patience;
 pub use sessions::{Armed, AtMac, CallHome, Heard, Medium, Sessions, StoreAway};
 pub use sources::{NotASource, Source, Sources, SpecialAddress};
-pub use token::{BootToken, TokenHash};
 pub use template::{Around, RenderError, render};
+pub use token::{BootToken, TokenHash};

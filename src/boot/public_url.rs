@@ -22,6 +22,9 @@ pub enum PublicUrlError {
     /// It says more than where.
     #[error("it has user information, a query or a fragment: write http://HOST[:PORT] alone")]
     TooMuch,
+    /// Kernels take a line of arguments that is no longer than so.
+    #[error("it has {0} characters, and {LONGEST} is the most, because kernels are given it twice in one line: use a shorter name", LONGEST = PublicUrl::LONGEST)]
+    TooLong(usize),
     /// Characters that mean something in a boot script.
     #[error(
         "it has a character that a boot script or a kernel argument cannot carry: use letters, digits and .-_~/:[]"
@@ -43,11 +46,17 @@ impl FromStr for PublicUrl {
         }
         let base = url.as_str().trim_end_matches('/');
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_~/:[]".contains(&byte);
+        if base.len() > Self::LONGEST {
+            return Err(PublicUrlError::TooLong(base.len()));
+        }
         if base.bytes().all(plain) { Ok(Self(base.to_owned())) } else { Err(PublicUrlError::Characters) }
     }
 }
 
 impl PublicUrl {
+    /// Most characters.
+    pub const LONGEST: usize = 128;
+
     /// Where a BMC reads the medium of one session. Its token is none for what runs from the medium.
     pub fn medium(&self, token: &BootToken) -> String {
         format!("{}/boot.iso", self.session(token))

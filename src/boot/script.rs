@@ -1,13 +1,17 @@
 //! The iPXE scripts. Pure: nothing in an argument can leave its place, because what could is refused.
 
+use super::arguments::{Told, added_to};
 use super::public_url::PublicUrl;
 use super::token::BootToken;
-use crate::api::InstallFormat;
+use crate::api::{InstallFormat, Mac, kernel_args};
 use crate::job::BootPurpose;
 
-/// Longest argument and most arguments, as the definition of `OSImage` has them.
-const LONGEST_ARG: usize = 256;
-const MOST_ARGS: usize = 64;
+/// Longest line of arguments that a kernel keeps whole, on x86 and Arm (`COMMAND_LINE_SIZE`, its end not counted).
+const LONGEST_LINE: usize = 2047;
+/// What the EFI programs of iPXE write before the arguments: the name of the kernel, which is the end of its URL.
+const BEFORE_THEM: &str = "kernel ";
+/// Most arguments NAME=VALUE that a kernel does not know, and most words that it does not know.
+const MOST_VARIABLES: usize = 31;
 
 /// What a machine without a session gets: it goes on with its next boot device.
 pub const LOCAL_BOOT: &str = "#!ipxe\nexit\n";
@@ -58,76 +62,58 @@ pub struct Boot<'a> {
     pub purpose: BootPurpose,
     /// How the installer finds its data.
     pub format: InstallFormat,
+    /// The card that boots.
+    pub mac: &'a Mac,
+    /// Name of the `Server`.
+    pub name: &'a str,
 }
 
-/// An argument or a digest that a script must not carry.
+/// Arguments or a digest that a script must not carry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ScriptRefused {
-    /// An argument.
-    #[error(
-        "spec.source.args has {0:?}: write NAME or NAME=VALUE without spaces, quotes, backslashes and $ {{ }} ; & | < >"
-    )]
-    Argument(String),
-    /// More arguments than the definition allows.
-    #[error("spec.source.args has {0} items, and {MOST_ARGS} is the most")]
-    TooMany(usize),
+    /// The image's own arguments.
+    #[error("{0}")]
+    Arguments(String),
     /// A digest that is none.
     #[error("the digest {0:?} of the image is no sha256:…")]
     Digest(String),
+    /// All arguments together.
+    #[error(
+        "the kernel would be given {0} bytes of arguments, {1} of them by the boot service, and loses what is beyond \
+         {LONGEST_LINE} without a word: take some away from spec.source.args of the OSImage, or have the install data say it"
+    )]
+    Line(usize, usize),
+    /// All of those that a kernel keeps as variables of its first process.
+    #[error(
+        "the kernel would be given {0} arguments NAME=VALUE that it does not know, and stops with more than {MOST_VARIABLES}: \
+         take some away from spec.source.args of the OSImage, or have the install data say it"
+    )]
+    Variables(usize),
 }
 
 /// The script that starts an installer.
 pub fn install(boot: Boot<'_>) -> Result<String, ScriptRefused> {
-    let Boot { base, token, args, digest, purpose, format } = boot;
-    if args.len() > MOST_ARGS {
-        return Err(ScriptRefused::TooMany(args.len()));
-    }
-    if let Some(bad) = args.iter().find(|arg| !is_argument(arg)) {
-        return Err(ScriptRefused::Argument(bad.chars().take(LONGEST_ARG).collect()));
+    let Boot { base, token, args, digest, purpose, format, mac, name } = boot;
+    if let Some(flaw) = kernel_args::flaw(args) {
+        return Err(ScriptRefused::Arguments(flaw));
     }
     if !is_digest(digest) {
         return Err(ScriptRefused::Digest(digest.to_owned()));
     }
     let url = base.session(token);
-    let mut line = format!("kernel {url}/kernel");
-    let own = own_args(&url, digest, purpose);
-    for arg in args.iter().chain(&own).chain(&data_args(format, &url)) {
-        line.push(' ');
-        line.push_str(arg);
+    let mut own = own_args(&url, digest, purpose);
+    own.extend(added_to(args, format, Told { url: &url, mac, name }));
+    let of_ours = own.iter().map(|arg| arg.len() + 1).sum();
+    let line = [own.as_slice(), args].concat().join(" ");
+    let all = BEFORE_THEM.len() + line.len();
+    if all > LONGEST_LINE {
+        return Err(ScriptRefused::Line(all, of_ours));
     }
-    Ok(format!("#!ipxe\n{line}\ninitrd {url}/initrd\nboot\n"))
-}
-
-/// Where each kind of installer looks for its data.
-fn data_args(format: InstallFormat, url: &str) -> Vec<String> {
-    match format {
-        InstallFormat::Kickstart => vec![format!("inst.ks={url}/install")],
-        InstallFormat::Preseed => {
-            vec!["auto=true".to_owned(), "priority=critical".to_owned(), format!("url={url}/install")]
-        }
-        InstallFormat::Autoinstall => {
-            vec!["autoinstall".to_owned(), format!("ds=nocloud-net;s={url}/install/")]
-        }
-        InstallFormat::CloudInit => vec![format!("ds=nocloud-net;s={url}/install/")],
-        InstallFormat::Ignition => {
-            vec!["ignition.firstboot".to_owned(), format!("ignition.config.url={url}/install")]
-        }
-        InstallFormat::None => Vec::new(),
+    let variables = own.iter().chain(args).filter(|arg| kernel_args::is_variable(arg)).count();
+    if variables > MOST_VARIABLES {
+        return Err(ScriptRefused::Variables(variables));
     }
-}
-
-/// `^[A-Za-z0-9_.\-]+(=[^\s"'\\${}\n\r;&|<>]*)?$`, and no control characters: as the definition has it, judged again
-/// here because objects that were stored before a definition are served too.
-fn is_argument(arg: &str) -> bool {
-    let (name, value) = arg.split_once('=').unwrap_or((arg, ""));
-    let named = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-    let ends = |c: char| c.is_whitespace() || c.is_control() || "\"'\\${};&|<>".contains(c);
-    let own = matches!(name, "autobuild.url" | "autobuild.image" | "autobuild.action");
-    !name.is_empty()
-        && arg.chars().count() <= LONGEST_ARG
-        && name.bytes().all(named)
-        && !value.contains(ends)
-        && !own
+    Ok(format!("#!ipxe\nkernel {url}/kernel {line}\ninitrd {url}/initrd\nboot\n"))
 }
 
 fn is_digest(digest: &str) -> bool {
@@ -150,10 +136,15 @@ mod tests {
         BootToken::parse(&"ab".repeat(32)).unwrap()
     }
 
+    fn boot<'a>(base: &'a PublicUrl, token: &'a BootToken, digest: &'a str, mac: &'a Mac) -> Boot<'a> {
+        let (purpose, format) = (BootPurpose::Install, InstallFormat::None);
+        Boot { base, token, args: &[], digest, purpose, format, mac, name: "node-1" }
+    }
+
     fn script(args: &[String], format: InstallFormat) -> Result<String, ScriptRefused> {
-        let digest = format!("sha256:{}", "cd".repeat(32));
-        let purpose = BootPurpose::Install;
-        install(Boot { base: &base(), token: &token(), args, digest: &digest, purpose, format })
+        let (digest, mac) = (format!("sha256:{}", "cd".repeat(32)), "52:54:00:12:34:56".parse().unwrap());
+        let (base, token) = (base(), token());
+        install(Boot { args, format, ..boot(&base, &token, &digest, &mac) })
     }
 
     #[test]
@@ -163,8 +154,8 @@ mod tests {
         assert_eq!(
             script(&["quiet".into(), "console=ttyS0,115200".into()], InstallFormat::None).unwrap(),
             format!(
-                "#!ipxe\nkernel {url}/kernel quiet console=ttyS0,115200 autobuild.url={url} \
-                 autobuild.image=sha256:{digest}\ninitrd {url}/initrd\nboot\n"
+                "#!ipxe\nkernel {url}/kernel autobuild.url={url} autobuild.image=sha256:{digest} initrd=initrd \
+                 BOOTIF=01-52-54-00-12-34-56 quiet console=ttyS0,115200\ninitrd {url}/initrd\nboot\n"
             )
         );
         assert_eq!(
@@ -174,60 +165,72 @@ mod tests {
     }
 
     #[test]
-    fn each_installer_is_told_where_its_data_is() {
-        for (format, wanted) in [
-            (InstallFormat::Kickstart, " inst.ks=http://"),
-            (InstallFormat::Preseed, " url=http://"),
-            (InstallFormat::Autoinstall, " autoinstall ds=nocloud-net;s=http://"),
-            (InstallFormat::CloudInit, " ds=nocloud-net;s=http://"),
-            (InstallFormat::Ignition, " ignition.config.url=http://"),
-        ] {
-            let script = script(&[], format).unwrap();
-            assert!(script.contains(wanted), "{script}");
-        }
+    fn what_the_boot_service_says_comes_before_what_the_image_says() {
+        let script = script(&["---".into(), "quiet".into()], InstallFormat::Preseed).unwrap();
+        assert!(script.contains("/install --- quiet\n"), "{script}");
     }
 
     #[test]
     fn an_argument_that_could_break_out_is_refused_by_name() {
-        for bad in [
-            "",
-            "=x",
-            "a b",
-            "a\nchain http://evil",
-            "a=\r",
-            "a=${net0/mac}",
-            "a=b;c",
-            "a=b||c",
-            "a='b'",
-            "a=\\",
-            "a=\u{2028}",
-            "a=\u{0}",
-            "#!ipxe",
-            "autobuild.url=http://elsewhere",
-            "autobuild.image=x",
-            "autobuild.action=wipe",
-        ] {
-            let refused = script(&[bad.to_owned()], InstallFormat::None);
-            assert!(matches!(refused, Err(ScriptRefused::Argument(_))), "{bad:?}");
-        }
-        assert!(script(&vec!["a".to_owned(); 65], InstallFormat::None).is_err());
+        let refused = script(&["a\nchain http://evil".to_owned()], InstallFormat::None).unwrap_err();
+        assert!(refused.to_string().contains("a\\nchain http://evil"), "{refused}");
     }
 
     #[test]
-    fn what_erases_disks_is_told_so() {
-        let digest = format!("sha256:{}", "cd".repeat(32));
-        let (token, purpose, format) = (token(), BootPurpose::Wipe, InstallFormat::None);
-        let boot = Boot { base: &base(), token: &token, args: &[], digest: &digest, purpose, format };
-        let script = install(boot).unwrap();
-        assert!(script.contains(&format!(" autobuild.image={digest} autobuild.action=wipe\n")), "{script}");
+    fn the_ram_disk_of_what_erases_disks_is_named_too() {
+        let (digest, mac) = (format!("sha256:{}", "cd".repeat(32)), "52:54:00:12:34:56".parse().unwrap());
+        let (base, token) = (base(), token());
+        let wipe = Boot { purpose: BootPurpose::Wipe, ..boot(&base, &token, &digest, &mac) };
+        let script = install(wipe).unwrap();
+        let wanted = format!(" autobuild.image={digest} autobuild.action=wipe initrd=initrd BOOTIF=");
+        assert!(script.contains(&wanted), "{script}");
+    }
+
+    /// Where DHCP names the first script to everybody and not to iPXE alone, Debian's installer reads it as a preseed file before
+    /// its own. It stops at a line of fewer than three words, and sets the question that the second word names: one that has no
+    /// slash is none of Debian's, and is not looked at by anything.
+    #[test]
+    fn the_first_script_sets_nothing_where_debians_installer_takes_it_for_a_preseed_file() {
+        for line in chain(&base()).lines().filter(|line| !line.starts_with('#')) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            assert!(words.len() >= 3 && !words[1].contains('/') && !line.ends_with('\\'), "{line}");
+        }
     }
 
     #[test]
     fn a_digest_is_nothing_else() {
-        let digest = "sha256:abc\nboot";
-        let (token, purpose, format) = (token(), BootPurpose::Wipe, InstallFormat::None);
-        let boot = Boot { base: &base(), token: &token, args: &[], digest, purpose, format };
-        assert_eq!(install(boot), Err(ScriptRefused::Digest(digest.to_owned())));
+        let (digest, mac) = ("sha256:abc\nboot", "52:54:00:12:34:56".parse().unwrap());
+        let (base, token) = (base(), token());
+        let refused = install(boot(&base, &token, digest, &mac));
+        assert_eq!(refused, Err(ScriptRefused::Digest(digest.to_owned())));
+    }
+
+    /// What an image may have, with the most that the boot service can have to say.
+    #[test]
+    fn whatever_an_image_may_have_fits_with_what_is_added() {
+        let longest = "x".repeat(PublicUrl::LONGEST - "http://".len());
+        let base: PublicUrl = format!("http://{longest}").parse().unwrap();
+        let (digest, mac) = (format!("sha256:{}", "cd".repeat(32)), "52:54:00:12:34:56".parse().unwrap());
+        let (token, name) = (token(), "n".repeat(63));
+        let filler = |left: usize| format!("a.b={}", "x".repeat(left - 4));
+        let most: Vec<String> = [256, 256, 256, 252].map(filler).to_vec();
+        let variables: Vec<String> = (0..kernel_args::MOST_VARIABLES).map(|n| format!("n{n}=x")).collect();
+        assert_eq!(most.iter().map(|arg| arg.len() + 1).sum::<usize>(), kernel_args::MOST_BYTES);
+        for format in super::super::arguments::FORMATS {
+            for args in [&most, &variables] {
+                let purpose = BootPurpose::Wipe;
+                let boot = Boot { args, purpose, format, name: &name, ..boot(&base, &token, &digest, &mac) };
+                install(boot).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_that_a_kernel_would_lose_the_end_of_is_refused() {
+        let refused = ScriptRefused::Line(2048, 600).to_string();
+        assert!(refused.contains("spec.source.args") && refused.contains("take some away"), "{refused}");
+        let longest = "x".repeat(PublicUrl::LONGEST - "http://".len());
+        assert!(format!("http://{longest}x").parse::<PublicUrl>().is_err(), "no base is longer");
     }
 
     proptest! {
@@ -244,8 +247,9 @@ mod tests {
                 let meaning = ['\r', '$', '{', ';', '|', '"', '\'', '\\'];
                 prop_assert!(!script.contains(meaning), "{:?}", script);
                 let words: Vec<&str> = lines[1].split_whitespace().collect();
-                prop_assert_eq!(words.len(), args.len() + 4);
-                for (word, arg) in words[2..].iter().zip(&args) {
+                let ours = words.len() - args.len();
+                prop_assert!((4..=6).contains(&ours), "{:?}", words);
+                for (word, arg) in words[ours..].iter().zip(&args) {
                     prop_assert_eq!(*word, arg.as_str());
                 }
             }

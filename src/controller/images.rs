@@ -26,6 +26,8 @@ pub(super) struct SeenImage {
     pub(super) digest: String,
     /// How machines boot it.
     pub(super) kind: ImageKind,
+    /// Why no machine can be given it, as far as the object alone tells.
+    pub(super) flaw: Option<String>,
 }
 
 /// The `OSImage`s of one namespace.
@@ -83,7 +85,7 @@ impl ImageStore {
                     let done = matches!(event, Event::InitDone);
                     let of = |image: &Guarded| {
                         let spec = &image.0.as_ref().ok()?.spec;
-                        Some(SeenImage { digest: spec.digest(), kind: spec.kind() })
+                        Some(SeenImage { digest: spec.digest(), kind: spec.kind(), flaw: spec.flaw() })
                     };
                     let mut seen = images.seen.lock().unwrap_or_else(PoisonError::into_inner);
                     let changed = seen.take(event, of);

@@ -63,6 +63,7 @@ pub(super) async fn observe(
     let mut seen = Observation {
         bmc_address: address(&server.spec.bmc.address).map(|address| address.normalised()),
         image_kind: image.as_ref().map(|image| image.kind),
+        image_flaw: image.as_ref().and_then(|image| image.flaw.clone()),
         image_digest: image.map(|image| image.digest),
         wipe: wipe_image(context, &namespace, server.spec.boot_method),
         budget: context.budgets.left(context, &namespace).await?,

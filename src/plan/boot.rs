@@ -6,7 +6,16 @@ use crate::job::{Problem, not_its_card};
 
 /// Why it cannot boot the image; `None`: nothing is known against it.
 pub(super) fn obstacle(seen: &Observation, image: &str) -> Option<Problem> {
-    mismatch(seen, image).or_else(|| no_card(seen))
+    mismatch(seen, image).or_else(|| flaw(seen, image)).or_else(|| no_card(seen))
+}
+
+/// The boot service would refuse it, once the machine was switched off for it.
+fn flaw(seen: &Observation, image: &str) -> Option<Problem> {
+    let flaw = seen.image_flaw.as_ref()?;
+    let message = format!(
+        "no machine can be given the OSImage {image:?}: {flaw}; an OSImage cannot be changed, so make another"
+    );
+    Some(Problem::new(Reason::ImageUnusable, message))
 }
 
 fn mismatch(seen: &Observation, image: &str) -> Option<Problem> {
@@ -70,6 +79,17 @@ mod tests {
             [(ImageKind::Iso, BootMethod::PXE), (ImageKind::Network, BootMethod::VirtualMedia)]
         {
             assert_eq!(blocked(&wishing(kind, method)).unwrap().reason, Reason::BootMethodMismatch);
+        }
+    }
+
+    #[test]
+    fn an_image_that_no_machine_can_be_given_switches_none_off() {
+        let mut seen = wishing(ImageKind::Network, BootMethod::PXE);
+        seen.image_flaw = Some("spec.source.args has too much".into());
+        let problem = blocked(&seen).unwrap();
+        assert_eq!(problem.reason, Reason::ImageUnusable);
+        for said in ["\"debian\"", "spec.source.args has too much", "make another"] {
+            assert!(problem.message.contains(said), "{}", problem.message);
         }
     }
 

@@ -35,6 +35,8 @@ pub struct Facts {
     pub image_digest: Option<String>,
     /// How machines boot it: Network or Iso; absent where there is none.
     pub image_kind: Option<ImageKind>,
+    /// Why no machine can be given it; absent where nothing is known against it.
+    pub image_flaw: Option<String>,
     /// What erases disks; without a digest there is no such `OSImage`.
     pub wipe: WipeImage,
     /// What is left of the namespace's destruction budget.
@@ -74,6 +76,7 @@ impl Facts {
             bmc_address: self.bad_address.map_or(Ok(address), Err),
             image_digest: self.image_digest,
             image_kind: self.image_kind,
+            image_flaw: self.image_flaw,
             wipe: self.wipe,
             budget: self.budget,
             secret: self.secret,

@@ -42,6 +42,7 @@ pub(super) fn new() -> Observation {
         bmc_address: Ok(ADDRESS.into()),
         image_digest: None,
         image_kind: None,
+        image_flaw: None,
         wipe: WipeImage { digest: Some("sha256:wipe".into()), ..WipeImage::default() },
         budget: Budget::Left,
         secret: Some(SecretVersion { uid: "s".into(), resource_version: "7".into() }),

@@ -92,6 +92,8 @@ pub struct Observation {
     pub image_digest: Option<String>,
     /// How machines boot that image; `None`: there is none.
     pub image_kind: Option<ImageKind>,
+    /// Why no machine can be given that image, as far as the object alone tells; `None`: nothing is known against it.
+    pub image_flaw: Option<String>,
     /// What erases disks.
     pub wipe: WipeImage,
     /// What is left of the namespace's destruction budget.

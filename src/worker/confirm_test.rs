@@ -17,7 +17,7 @@ const OTHER: JobId = JobId(8);
 const DIGEST: &str = "sha256:1";
 
 fn boot_image() -> BootImage {
-    BootImage { name: "debian".into(), digest: DIGEST.into(), kind: ImageKind::Network }
+    BootImage { name: "debian".into(), digest: DIGEST.into(), kind: ImageKind::Network, flaw: None }
 }
 
 fn uid() -> ServerUid {

@@ -11,7 +11,7 @@ use super::refused;
 use super::{Halt, Surroundings};
 use crate::api::bmc_address::BmcAddress;
 use crate::api::hardware::HardwareIdentity;
-use crate::api::{BmcSpec, BmcTls, ImageKind, Reason, Server, names};
+use crate::api::{BmcSpec, BmcTls, ImageKind, OSImage, Reason, Server, names};
 use crate::bmc::credentials::{Credentials, content_hash};
 use crate::bmc::{Bmc, BmcError, BmcErrorKind, Probe, Trust, pin};
 use crate::job::{
@@ -56,6 +56,8 @@ pub(super) struct BootImage {
     pub digest: String,
     /// How machines boot it.
     pub kind: ImageKind,
+    /// Why no machine can be given it, as far as the object alone tells.
+    pub flaw: Option<String>,
 }
 
 /// A `Server` as it stands now, or what is left of it.
@@ -90,7 +92,12 @@ pub(super) async fn read(around: &Surroundings, claim: &Claim, images: ReadImage
     let image = match name.filter(|_| images == ReadImage::Yes) {
         Some(name) => {
             let found = reader.image(claim.namespace(), &name).await.map_err(|error| away(&error))?;
-            found.map(|found| BootImage { name, digest: found.spec.digest(), kind: found.spec.kind() })
+            found.map(|OSImage { spec, .. }| BootImage {
+                name,
+                digest: spec.digest(),
+                kind: spec.kind(),
+                flaw: spec.flaw(),
+            })
         }
         None => None,
     };

@@ -58,6 +58,21 @@ async fn kubectl_says_what_an_image_lacks_and_that_another_one_is_needed() {
         (source("[\"a=${net0/mac}\"]"), install.clone(), &["spec.source.args"]),
         (source("[\"a\\nboot\"]"), install.clone(), &["spec.source.args"]),
         (source("[\"autobuild.url=http://a\"]"), install.clone(), &["spec.source.args", "remove it"]),
+        (
+            source(&format!("[{}]", vec![format!("a.b={}", "x".repeat(252)); 4].join(", "))),
+            install.clone(),
+            &["spec.source.args", "more than 1024 characters", "take some away"],
+        ),
+        (
+            source(&format!("[{}]", (0..25).map(|n| format!("n/{n}=x")).collect::<Vec<_>>().join(", "))),
+            install.clone(),
+            &["spec.source.args", "more than 24 items", "take some away"],
+        ),
+        (
+            source(&format!("[{}]", (0..25).map(|n| format!("word{n}")).collect::<Vec<_>>().join(", "))),
+            install.clone(),
+            &["spec.source.args", "more than 24 items that are one word"],
+        ),
         (source("[]"), "{format: preseed}".into(), &["spec.install", "dataRef and sha256"]),
         (source("[]"), "{format: windows}".into(), &["spec.install.format", "kickstart", "none"]),
     ];
@@ -68,7 +83,11 @@ async fn kubectl_says_what_an_image_lacks_and_that_another_one_is_needed() {
         says(&output.stderr, parts).expect(&text);
         assert!(!output.stderr.contains("canary"), "{}", output.stderr);
     }
-    let image = manifest(&namespace, &source("[quiet, \"console=ttyS0,115200\"]"), &install);
+    let image = manifest(
+        &namespace,
+        &source("[quiet, \"console=ttyS0,115200\", \"netcfg/get_domain=example.com\"]"),
+        &install,
+    );
     kubectl.run_with_input(&["apply", "-f", "-"], &image).await.unwrap();
     let changed = manifest(&namespace, &source("[debug]"), &install);
     let output = kubectl.output_with_input(&["apply", "-f", "-"], &changed).await.unwrap();

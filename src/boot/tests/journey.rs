@@ -17,8 +17,13 @@ async fn a_machine_boots_installs_and_reports_until_its_session_is_over() {
     let url = format!("http://10.0.0.5:8080{session}");
     let lines: Vec<&str> = script.lines().collect();
     assert!(
-        lines[1]
-            .starts_with(&format!("kernel {url}/kernel quiet autobuild.url={url} autobuild.image={digest}")),
+        lines[1].starts_with(&format!(
+            "kernel {url}/kernel autobuild.url={url} autobuild.image={digest} initrd=initrd BOOTIF=01-{MAC} "
+        )),
+        "{script}"
+    );
+    assert!(
+        lines[1].contains(" interface=auto hostname=node-1 ") && lines[1].ends_with("/install quiet"),
         "{script}"
     );
     assert_eq!(&lines[2..], [format!("initrd {url}/initrd").as_str(), "boot"]);

@@ -146,7 +146,16 @@ fn with_image(site: &Site, change: impl FnOnce(&mut crate::api::OSImageSpec)) {
 
 #[tokio::test]
 async fn what_can_never_be_given_is_told_to_the_job_before_a_disk_is_touched() {
-    let changes: [(&str, Change); 5] = [
+    let changes: [(&str, Change); 7] = [
+        ("spec.source.args has 1285 bytes in all", |site| {
+            with_image(site, |spec| spec.source.args = vec![format!("a.b={}", "x".repeat(252)); 5]);
+        }),
+        ("preseed/late_command of the install data is run by a shell", |site| {
+            let data = "d-i preseed/late_command string echo {{ 'a; reboot' }}";
+            site.cluster.put("configmaps/debian", serde_json::json!({"data": {"preseed": data}}));
+            let sha256 = super::site::sha256(data.as_bytes());
+            with_image(site, |spec| spec.install.sha256 = Some(sha256));
+        }),
         ("and the OSImage says 0000", |site| {
             let other = "0".repeat(64);
             with_image(site, |spec| spec.source.kernel.as_mut().unwrap().sha256 = other);

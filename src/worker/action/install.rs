@@ -180,6 +180,13 @@ fn bootable<'a>(run: &'a Run<'_>) -> Result<&'a BootImage, Problem> {
             Problem::new(Reason::ImageNotFound, message)
         });
     };
+    if let Some(flaw) = &image.flaw {
+        let name = &image.name;
+        let message = format!(
+            "no machine can be given the OSImage {name:?}: {flaw}; make another one. Nothing was sent"
+        );
+        return Err(Problem::new(Reason::ImageUnusable, message));
+    }
     match spec.boot_method.mismatch(&image.name, image.kind) {
         Some(message) => {
             Err(Problem::new(Reason::BootMethodMismatch, format!("{message}; nothing was sent")))
