@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower::BoxError;
 
+use super::again;
 use super::kubeconfig::Cluster;
 use crate::http::Readiness;
 use crate::metrics;
@@ -47,7 +48,7 @@ pub(super) fn client(
     readiness: &Readiness,
 ) -> kube::Result<Client> {
     let namespace = cluster.namespace().to_owned();
-    let make = move || cluster.client();
+    let make = move || cluster.plain_client();
     // Whatever is wrong with the configuration is said at once.
     let first = make()?;
     let connections = Connections {
@@ -107,7 +108,7 @@ impl Connections {
         let present = self.present()?;
         let mut call = Call { connections: &self, used: &present, begun: Instant::now(), is_answered: false };
         let longest = if watch.is_some() { LONGEST_WATCH_BEGIN } else { LONGEST_CALL };
-        let answer = tokio::time::timeout(longest, present.client.send(request)).await;
+        let answer = tokio::time::timeout(longest, again::send(&present.client, request)).await;
         call.is_answered = answer.is_ok();
         drop(call);
         let answer =

@@ -40,6 +40,13 @@ impl Cluster {
     pub(super) fn client(&self) -> kube::Result<kube::Client> {
         proxy::client(self.config.clone(), self.proxy.as_ref())
     }
+
+    /// A client that sends each request as often as it is told to, and not again by itself.
+    pub(super) fn plain_client(&self) -> kube::Result<kube::Client> {
+        let mut config = self.config.clone();
+        config.default_retry = false;
+        proxy::client(config, self.proxy.as_ref())
+    }
 }
 
 /// A client, and the namespace that is meant.

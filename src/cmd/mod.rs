@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand.
 
+mod again;
 mod api_server;
 mod bench;
 mod boot;
