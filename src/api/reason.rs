@@ -167,6 +167,8 @@ reasons! {
     UnsupportedJob,
     /// The API server does not answer; nothing is sent before the wish was read again.
     APIUnavailable,
+    /// The API server refuses what the controller writes into this object: a right is missing, a policy or a webhook forbids it, or the definition is of another release. Status stays as it was.
+    StatusRefused,
     /// The wish changed before the job sent its first request.
     WishChanged,
     /// The wish was fulfilled already.

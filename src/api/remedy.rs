@@ -262,6 +262,10 @@ impl Reason {
                 "Look whether the workers reach the API server; nothing is sent to the machine meanwhile.",
                 &[],
             ),
+            Self::StatusRefused => remedy(
+                "Read what the event says: it names who refuses it and the way out. Everything goes on by itself within a minute after.",
+                &[],
+            ),
             Self::NotApplicable => remedy("Set another token once the wish makes sense.", &[]),
             Self::RecordRebuilt => remedy("Set a new token if what was asked for is still wanted.", &[]),
             Self::HistoryLost => remedy(

@@ -7,7 +7,7 @@ use std::fmt::Debug;
 use std::io::Write as _;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Event, Secret};
+use k8s_openapi::api::core::v1::{Event, Namespace, Secret};
 use kube::api::{ListParams, ObjectMeta};
 use kube::{Api, Client};
 use serde::de::DeserializeOwned;
@@ -16,7 +16,7 @@ use super::connect::ClusterError;
 use super::kubeconfig;
 use crate::api::{OSImage, Server, names};
 use crate::causes::causes;
-use crate::why::{Facts, Form, Ink, Looked, SecretSeen, Told, near, why};
+use crate::why::{Facts, Form, Ink, Looked, NamespaceSeen, SecretSeen, Told, near, why};
 
 /// Columns where the output is no terminal.
 const WIDTH: usize = 100;
@@ -109,12 +109,13 @@ async fn facts(client: &Client, namespace: &str, name: &str) -> Result<Facts, Er
         }
         Err(error) => return Err(Error::Api(causes(&error))),
     };
-    let (image, secret, events) = tokio::join!(
+    let (image, secret, namespace_seen, events) = tokio::join!(
         image(client, namespace, &server),
         secret(client, namespace, &server),
+        namespace_seen(client, namespace),
         events(client, namespace, &server)
     );
-    Ok(Facts { server, image, secret, events, now: Timestamp::now() })
+    Ok(Facts { server, image, secret, namespace: namespace_seen, events, now: Timestamp::now() })
 }
 
 /// What there is beside the name that is not there. Rights that are missing make the message shorter, no more.
@@ -164,6 +165,15 @@ async fn secret(client: &Client, namespace: &str, server: &Server) -> Looked<Sec
     let name = &server.spec.bmc.credentials_ref.name;
     let found = secrets.get_metadata_opt(name).await;
     looked(found.map(|found| found.map(|secret| seen(&secret.metadata))))
+}
+
+/// Whether the namespace is being deleted. Who may not read it is told less, no more.
+async fn namespace_seen(client: &Client, namespace: &str) -> Looked<NamespaceSeen> {
+    let found = Api::<Namespace>::all(client.clone()).get_metadata_opt(namespace).await;
+    let seen = |metadata: &ObjectMeta| NamespaceSeen {
+        deleted: metadata.deletion_timestamp.as_ref().map(|at| at.0),
+    };
+    looked(found.map(|found| found.map(|namespace| seen(&namespace.metadata))))
 }
 
 fn seen(metadata: &ObjectMeta) -> SecretSeen {

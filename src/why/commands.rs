@@ -54,6 +54,12 @@ pub(super) fn command(answer: Answer, server: &Server, now: Timestamp) -> Option
     Some(Entry::Command { purpose, command: format!("kubectl {rest}") })
 }
 
+/// The command that takes the object off without asking anybody: rows about it are let go later.
+pub(super) fn without_finalizer(server: &Server) -> Entry {
+    let command = format!("kubectl {}", patch(server, r#"{"metadata":{"finalizers":null}}"#));
+    Entry::Command { purpose: "to let the machine go as it is, without the controller", command }
+}
+
 /// Whether its disks are to be erased, and nothing is to be installed.
 fn is_erased(server: &Server) -> bool {
     server.spec.lifecycle == Lifecycle::Decommissioned || Deleting::of(server) == Deleting::Wipe

@@ -8,7 +8,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::{Facts, Form, Ink, Looked, SecretSeen, Told, why};
+use super::{Facts, Form, Ink, Looked, NamespaceSeen, SecretSeen, Told, why};
 use crate::api::{OSImage, Server};
 use crate::job::{Cause, Circumstance, Deleting, Intent, ServerUid, Wish};
 use crate::plan;
@@ -27,6 +27,8 @@ struct Case {
     image: Looked<OSImage>,
     #[serde(default)]
     secret: Looked<SecretSeen>,
+    #[serde(default)]
+    namespace: Looked<NamespaceSeen>,
     #[serde(default)]
     events: Looked<Vec<Told>>,
 }
@@ -57,7 +59,14 @@ fn page(given: &str) -> String {
         server.status = Some(plan::explain(&facts.about(server.clone())).status);
     }
     let now = Timestamp::from_second(now.as_second() + case.later_s).unwrap();
-    let facts = Facts { server, image: case.image, secret: case.secret, events: case.events, now };
+    let facts = Facts {
+        server,
+        image: case.image,
+        secret: case.secret,
+        namespace: case.namespace,
+        events: case.events,
+        now,
+    };
     why(&facts, Form { width: 100, ink: Ink::Plain })
 }
 

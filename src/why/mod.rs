@@ -8,6 +8,7 @@ mod golden_test;
 mod layout;
 mod meaning;
 mod near;
+mod obstacle;
 mod page;
 mod told;
 mod wishes;
@@ -43,6 +44,13 @@ pub struct SecretSeen {
     pub hosts: Option<String>,
 }
 
+/// What the metadata of a namespace tell.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct NamespaceSeen {
+    /// Since when it is being deleted; `None`: it is not.
+    pub deleted: Option<Timestamp>,
+}
+
 /// Everything that is looked at.
 #[derive(Debug, Clone)]
 pub struct Facts {
@@ -52,6 +60,8 @@ pub struct Facts {
     pub image: Looked<OSImage>,
     /// The Secret that it names.
     pub secret: Looked<SecretSeen>,
+    /// Its namespace.
+    pub namespace: Looked<NamespaceSeen>,
     /// The events about it, in any order.
     pub events: Looked<Vec<Told>>,
     /// Now.

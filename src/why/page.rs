@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::age::{age, since};
 use super::layout::{Entry, Page, Section, Tone};
-use super::{Facts, Looked, commands, meaning, wishes};
+use super::{Facts, Looked, commands, meaning, obstacle, wishes};
 use crate::api::condition::{ConditionType, Truth, find};
 use crate::api::{Answer, Reason, Remedy, ServerStatus};
 use crate::job::{Action, JobResult, JobState, Step, WaitingFor};
@@ -49,6 +49,10 @@ fn head(facts: &Facts) -> (String, Tone) {
     let name = metadata.name.as_deref().unwrap_or_default();
     let namespace = metadata.namespace.as_deref().unwrap_or_default();
     let who = format!("{name} (namespace {namespace})");
+    let is_ready = is(seen(facts, ConditionType::Ready), Truth::True);
+    if obstacle::goes_with_its_namespace(facts).is_some() && deleting(facts) && is_ready {
+        return (format!("{who}: being deleted; its status is from before"), Tone::Waiting);
+    }
     let Some(phase) = status(facts).and_then(|status| status.phase) else {
         return (format!("{who}: not looked at yet"), Tone::Waiting);
     };
@@ -84,17 +88,22 @@ fn main_condition(facts: &Facts) -> Option<&Condition> {
 
 fn reason(facts: &Facts) -> Vec<Entry> {
     let metadata = &facts.server.metadata;
+    let mut entries = obstacle::entries(facts);
     let Some(condition) = main_condition(facts) else {
+        if obstacle::refused(facts).is_some() {
+            return entries;
+        }
         let namespace = metadata.namespace.as_deref().unwrap_or_default();
         let text = format!(
             "No controller has written a status. Does one run, and is {namespace} among its --watch-namespaces? Created \
              {} ago.",
             metadata.creation_timestamp.as_ref().map_or_else(|| "0 s".to_owned(), |at| since(facts.now, at))
         );
-        return vec![Entry::Text(text)];
+        entries.push(Entry::Text(text));
+        return entries;
     };
     let for_long = since(facts.now, &condition.last_transition_time);
-    let mut entries = vec![Entry::row("reason", format!("{}, for {for_long}", condition.reason))];
+    entries.push(Entry::row("reason", format!("{}, for {for_long}", condition.reason)));
     let meaning = Reason::parse(&condition.reason).map(|reason| reason.sentence().replace('`', ""));
     let plain = |text: &str| text.trim_end_matches('.').to_lowercase();
     let says_more = meaning.as_deref().is_none_or(|meaning| plain(meaning) != plain(&condition.message));
@@ -110,7 +119,11 @@ fn reason(facts: &Facts) -> Vec<Entry> {
         entries.push(Entry::toned("deletion", text, Tone::Waiting));
     }
     if status(facts).and_then(|status| status.observed_generation) != metadata.generation {
-        let text = "spec was changed, and the controller has not looked at the change yet: what follows is from before";
+        let text = if obstacle::refused(facts).is_some() {
+            "spec was changed, and what the controller makes of it could not be written: what follows is from before"
+        } else {
+            "spec was changed, and the controller has not looked at the change yet: what follows is from before"
+        };
         entries.push(Entry::toned("note", text, Tone::Waiting));
     }
     entries
@@ -122,8 +135,9 @@ fn remedy(facts: &Facts) -> Option<Remedy> {
 }
 
 fn to_try(facts: &Facts) -> Vec<Entry> {
-    let Some(remedy) = remedy(facts) else { return Vec::new() };
-    let mut entries = vec![Entry::Text(remedy.text.replace('`', ""))];
+    let mut entries = obstacle::to_try(facts);
+    let Some(remedy) = remedy(facts) else { return entries };
+    entries.push(Entry::Text(remedy.text.replace('`', "")));
     let answers = remedy.answers.iter().copied();
     entries.extend(answers.filter_map(|answer: Answer| commands::command(answer, &facts.server, facts.now)));
     entries
