@@ -77,12 +77,18 @@ pub static TRANSACTION_TIME: Seconds = Seconds::new(
     "Time of database transactions.",
     &["transaction"],
 );
-/// How long the oldest job at the front of the queue has waited, by its lane; 0 where none waits.
+/// Jobs that wait for a worker, as the leader reads them, whether anybody serves the site or not.
+pub static QUEUE_JOBS: Gauge =
+    Gauge::new("autobuild_queue_jobs", "Jobs that wait for a worker.", &["site", "priority"]);
+/// How long the oldest of them has waited; 0 where none waits.
 pub static OLDEST_WAITING: Gauge = Gauge::new(
     "autobuild_queue_oldest_seconds",
-    "Age of the oldest job that could be claimed.",
-    &["priority"],
+    "Age of the oldest job that waits for a worker.",
+    &["site", "priority"],
 );
+/// Workers of a site that are alive, as the leader judges their heartbeats.
+pub static SITE_WORKERS: Gauge =
+    Gauge::new("autobuild_site_workers", "Workers of a site that are alive.", &["site"]);
 /// Servers by phase, as the leader shows them.
 pub static SERVERS: Gauge = Gauge::new("autobuild_servers", "Servers by phase.", &["phase"]);
 /// Reads of a worker that has nothing to do.
@@ -226,6 +232,21 @@ impl Gauge {
     pub fn add(&self, labels: &[&str], by: f64) {
         self.with(labels, |gauge| gauge.add(by));
     }
+
+    /// Takes the value off the page: nobody here knows it any more.
+    pub fn remove(&self, labels: &[&str]) {
+        if let Some(Some(made)) = self.0.vector.get() {
+            // One that is not there is what is wanted.
+            let _ = made.remove_label_values(labels);
+        }
+    }
+
+    /// Takes all values off the page.
+    pub fn clear(&self) {
+        if let Some(Some(made)) = self.0.vector.get() {
+            made.reset();
+        }
+    }
 }
 
 impl Seconds {
@@ -258,6 +279,19 @@ pub fn page() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_nobody_knows_any_more_is_on_the_page_no_more() {
+        for site in ["taken-off", "stays"] {
+            SITE_WORKERS.set(&[site], 1.0);
+        }
+        for site in ["taken-off", "was-not-there"] {
+            SITE_WORKERS.remove(&[site]);
+        }
+        assert!(page().contains("stays") && !page().contains("taken-off"));
+        SITE_WORKERS.clear();
+        assert!(!page().contains("stays"));
+    }
 
     #[test]
     fn what_was_counted_is_on_the_page() {

@@ -11,6 +11,7 @@
 //! | `feed` | wakes the reconciles of servers that changed in the database |
 //! | `secrets`, `images`, `sites` | wake the reconciles that a Secret, an `OSImage` or a site's workers concern; `listed` keeps what a watch has shown |
 //! | `history`, `derivation` | notice another database behind the same address, have everything looked at again, and let workers claim when it is |
+//! | `backlog` | what waits for workers, as metrics |
 //! | `ghosts`, `housekeeping` | rows whose server is gone, and what else is left over |
 //! | `work_queue` | which Servers wait to be reconciled, and whose turn is next |
 //! | `leader` | who leads |
@@ -21,6 +22,7 @@
 
 mod api_call;
 mod apply;
+mod backlog;
 mod budgets;
 mod context;
 mod derivation;

@@ -22,6 +22,7 @@ pub(super) struct Sites {
 #[derive(Debug, Clone, Default)]
 struct Site {
     workers: SiteWorkers,
+    live: usize,
     dead: BTreeSet<Incarnation>,
 }
 
@@ -36,6 +37,12 @@ impl Sites {
     pub(super) fn dead(&self, site: &str) -> BTreeSet<Incarnation> {
         let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         all.get(site).map(|site| site.dead.clone()).unwrap_or_default()
+    }
+
+    /// How many workers of a site are alive; `None`: it was not looked at yet.
+    pub(super) fn live(&self, site: &str) -> Option<usize> {
+        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(site).map(|site| site.live)
     }
 
     /// The workers of all sites whose lease was seen to expire.
@@ -86,8 +93,8 @@ async fn look(queue: &Queue, name: &str, watch: &mut LeaseWatch, begun: Instant)
 
 fn judge(registry: &[Heartbeat], watch: &mut LeaseWatch, now: Duration) -> Site {
     let dead: BTreeSet<_> = watch.observe(registry, now).into_iter().map(|beat| beat.worker).collect();
-    let lives = registry.iter().any(|beat| !dead.contains(&beat.worker));
-    Site { workers: if lives { SiteWorkers::Live } else { SiteWorkers::None }, dead }
+    let live = registry.iter().filter(|beat| !dead.contains(&beat.worker)).count();
+    Site { workers: if live > 0 { SiteWorkers::Live } else { SiteWorkers::None }, live, dead }
 }
 
 #[cfg(test)]

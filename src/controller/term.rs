@@ -22,7 +22,7 @@ use super::reconcile;
 use super::settings::ControllerSettings;
 use super::watch_error::WatchErrors;
 use super::work_queue::{Waits, places};
-use super::{feed, history, housekeeping, requester};
+use super::{backlog, feed, history, housekeeping, requester};
 use crate::http::Readiness;
 use crate::queue::Queue;
 
@@ -116,6 +116,7 @@ pub(super) async fn serve(
     loops.shutdown().await;
     // That is the next leader's to say.
     readiness.ready(history::DERIVATION);
+    backlog::is_over();
     readiness.hears_nothing();
     while let Some(ended) = reconciles.join_next().await {
         if let Err(error) = ended {
@@ -139,6 +140,8 @@ fn spawn_loops(loops: &mut JoinSet<()>, context: &Arc<Context>, readiness: &Read
             }
         }
     });
+    let shared = Arc::clone(context);
+    loops.spawn(async move { backlog::watch(&shared).await });
     let shared = Arc::clone(context);
     loops.spawn(async move { housekeeping::run(&shared).await });
     let (shared, ready) = (Arc::clone(context), readiness.clone());

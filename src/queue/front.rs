@@ -174,15 +174,6 @@ impl Front {
     }
 }
 
-/// How long the front of the queue has waited, by lane.
-fn show_ages(heads: &[Head]) {
-    for lane in Lane::ALL {
-        let waiting = heads.iter().filter(|head| head.lane == lane);
-        let oldest_ms = waiting.map(|head| head.waiting_ms).max().unwrap_or(0);
-        metrics::OLDEST_WAITING.set(&[lane.as_str()], oldest_ms as f64 / 1000.0);
-    }
-}
-
 impl Queue {
     /// One claim: up to `room` jobs of one lane of some shards, those of each shard in their order, or nothing where nothing
     /// waits.
@@ -292,7 +283,6 @@ impl Queue {
         if forget {
             front.hints_end = begun + HINTS_KEPT.max(begun.elapsed() * HINTS_KEPT_LOOKS);
         }
-        show_ages(&heads);
         front.permits_left = 0;
         if heads.iter().any(|head| head.place == PlaceInQueue::QueuedBounded) {
             let permits = self.permits(&front.served.site).await?;

@@ -19,8 +19,6 @@ pub(super) struct Head {
     pub place: PlaceInQueue,
     /// The most urgent lane in it.
     pub lane: Lane,
-    /// For how many milliseconds its first job has waited since it was enqueued.
-    pub waiting_ms: i64,
 }
 
 /// Where in a lane of a part nothing is left before: an optimisation only, forgotten now and then.
@@ -35,9 +33,8 @@ const HINTED: &str = "(ord BETWEEN ? AND ? OR ord BETWEEN ? AND ? OR ord BETWEEN
 
 fn branch(range: &str) -> String {
     format!(
-        "(SELECT shard, state, ord, {} AS now_ms FROM queue FORCE INDEX (PRIMARY) WHERE site = ? AND shard = ? AND \
-         state = ? AND {range} ORDER BY ord, id LIMIT 1)",
-        now_ms!()
+        "(SELECT shard, state, ord FROM queue FORCE INDEX (PRIMARY) WHERE site = ? AND shard = ? AND state = ? AND {range} \
+         ORDER BY ord, id LIMIT 1)"
     )
 }
 
@@ -79,12 +76,10 @@ impl Queue {
         for row in self.read_on(kept, query).await? {
             let shard: i64 = row.try_get("shard")?;
             let state: i64 = row.try_get("state")?;
-            let now_ms: i64 = row.try_get("now_ms")?;
             let ord: i64 = row.try_get("ord")?;
             let Some(place) = PlaceInQueue::from_code(state) else { continue };
             let lane = lane_of(ord);
-            let waiting_ms = (now_ms - (ord - order_key(lane, 0))).max(0);
-            heads.push(Head { shard: Shard(shard.max(0) as u16), place, lane, waiting_ms });
+            heads.push(Head { shard: Shard(shard.max(0) as u16), place, lane });
         }
         Ok(heads)
     }
@@ -165,7 +160,6 @@ impl Queue {
             shard: Shard(shard.max(0) as u16),
             place,
             lane,
-            waiting_ms: 0,
         }))
     }
 }

@@ -203,6 +203,7 @@ async fn workload(f: &Fixture, count: usize) {
         let room = Room { any: count as u32, urgent: 1 };
         let id = queue.observe(&servers[0]).await.unwrap().job.unwrap().id;
         queue.ahead(&servers[0], 10).await.unwrap();
+        queue.waiting(SITE).await.unwrap();
         queue.reprioritize(&servers[0], id, Lane::Urgent).await.unwrap();
         let claims = claim_mine(f, &mut front, &worker, room, &servers).await;
         for uid in &servers {
