@@ -28,11 +28,34 @@ const LIMITS: Limits = Limits { connections: 128, head: Duration::from_secs(10) 
 /// What a process waits for before it can do its work. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Readiness {
-    waits_for: Arc<Mutex<Vec<(&'static str, String)>>>,
+    waits_for: Arc<Mutex<Vec<Line>>>,
+    told: Arc<Mutex<Vec<Line>>>,
     remark: Arc<Mutex<Option<&'static str>>>,
     heard: Arc<Mutex<BTreeMap<String, Instant>>>,
     checks: Arc<Mutex<Vec<(&'static str, Check)>>>,
     notes: Arc<Mutex<Vec<(&'static str, Check)>>>,
+}
+
+/// One line of `/readyz`.
+#[derive(Debug, Clone)]
+struct Line {
+    part: &'static str,
+    /// What of the part it is about, such as a namespace.
+    about: String,
+    what: String,
+}
+
+/// Sets the line of a part, or of what of it the line is about.
+fn set(lines: &Mutex<Vec<Line>>, part: &'static str, about: &str, what: String) {
+    let mut all = lines.lock().unwrap_or_else(PoisonError::into_inner);
+    match all.iter_mut().find(|line| line.part == part && line.about == about) {
+        Some(line) => line.what = what,
+        None => all.push(Line { part, about: about.to_owned(), what }),
+    }
+}
+
+fn take_away(lines: &Mutex<Vec<Line>>, gone: impl Fn(&Line) -> bool) {
+    lines.lock().unwrap_or_else(PoisonError::into_inner).retain(|line| !gone(line));
 }
 
 /// Run with each request: what there is to say, if there is anything.
@@ -47,17 +70,39 @@ impl std::fmt::Debug for Check {
 impl Readiness {
     /// `part` waits for something; the text is what `/readyz` says.
     pub fn waits(&self, part: &'static str, what: impl Into<String>) {
-        let what = what.into();
-        let mut all = self.waits_for.lock().unwrap_or_else(PoisonError::into_inner);
-        match all.iter_mut().find(|(name, _)| *name == part) {
-            Some(entry) => entry.1 = what,
-            None => all.push((part, what)),
-        }
+        self.waits_about(part, "", what);
+    }
+
+    /// Something of `part` waits, such as what it does in one namespace.
+    pub fn waits_about(&self, part: &'static str, about: &str, what: impl Into<String>) {
+        set(&self.waits_for, part, about, what.into());
     }
 
     /// `part` waits for nothing any more.
     pub fn ready(&self, part: &'static str) {
-        self.waits_for.lock().unwrap_or_else(PoisonError::into_inner).retain(|(name, _)| *name != part);
+        self.ready_about(part, "");
+    }
+
+    /// What waited of `part` waits for nothing any more.
+    pub fn ready_about(&self, part: &'static str, about: &str) {
+        take_away(&self.waits_for, |line| line.part == part && line.about == about);
+    }
+
+    /// Says something of `part` beside everything else; nothing waits for it.
+    pub fn tells(&self, part: &'static str, about: &str, what: impl Into<String>) {
+        set(&self.told, part, about, what.into());
+    }
+
+    /// That is over.
+    pub fn told(&self, part: &'static str, about: &str) {
+        take_away(&self.told, |line| line.part == part && line.about == about);
+    }
+
+    /// Nothing is left of `part`: neither does it wait, nor is there anything to say of it.
+    pub fn is_over(&self, part: &'static str) {
+        for lines in [&self.waits_for, &self.told] {
+            take_away(lines, |line| line.part == part);
+        }
     }
 
     /// Runs `check` with each `/readyz`; it says what `part` waits for, if it does.
@@ -94,13 +139,18 @@ impl Readiness {
     }
 
     fn text(&self) -> (StatusCode, String) {
-        let mut all = self.waits_for.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let copy = |lines: &Mutex<Vec<Line>>| -> Vec<(&'static str, String)> {
+            let lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+            lines.iter().map(|line| (line.part, line.what.clone())).collect()
+        };
+        let mut all = copy(&self.waits_for);
+        let told = copy(&self.told).into_iter().map(|(part, what)| format!("{part}: {what}\n"));
         let checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
         all.extend(checks.iter().filter_map(|(part, check)| Some((*part, check.0()?))));
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
         let notes = notes.iter().filter_map(|(part, note)| note.0().map(|note| format!("{part}: {note}\n")));
-        let watches = notes.chain(heard.iter().map(|(watch, at)| {
+        let watches = told.chain(notes).chain(heard.iter().map(|(watch, at)| {
             format!("the watch of {watch} showed something {} s ago\n", at.elapsed().as_secs())
         }));
         if all.is_empty() {
@@ -197,6 +247,18 @@ mod tests {
         full.store(false, std::sync::atomic::Ordering::Relaxed);
         readiness.add_note("disk", || Some("nearly full".into()));
         assert_eq!(readiness.text(), (StatusCode::OK, "ok\ndisk: nearly full\n".to_owned()));
+        readiness.tells("secrets", "lab", "namespace lab: forbidden");
+        assert_eq!(
+            readiness.text(),
+            (StatusCode::OK, "ok\nsecrets: namespace lab: forbidden\ndisk: nearly full\n".to_owned())
+        );
+        readiness.told("secrets", "lab");
+        for namespace in ["lab", "shop"] {
+            readiness.waits_about("servers", namespace, namespace);
+        }
+        readiness.ready_about("servers", "lab");
+        assert!(readiness.text().1.starts_with("servers: shop\n"), "each namespace has its own line");
+        readiness.is_over("servers");
         readiness.heard("servers in lab");
         assert!(readiness.text().1.ends_with("the watch of servers in lab showed something 0 s ago\n"));
     }

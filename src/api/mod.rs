@@ -14,6 +14,7 @@ pub mod placeholder;
 mod reason;
 pub mod reason_page;
 mod remedy;
+pub mod served_schema;
 mod server;
 mod status;
 mod wipe_images;

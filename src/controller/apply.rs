@@ -266,6 +266,7 @@ mod tests {
             in_feed: false,
             on: DecidedOn::object(1),
             last_generation: 0,
+            held_back: false,
             underived: None,
         }
     }

@@ -12,8 +12,10 @@ use super::derivation::Derivation;
 use super::fleet::Fleet;
 use super::images::ImageStore;
 use super::leader::Leadership;
+use super::namespaces::Namespaces;
 use super::newest::Newest;
 use super::paced::Paced;
+use super::repeats::Repeats;
 use super::retries::Retries;
 use super::secrets::Secrets;
 use super::settings::ControllerSettings;
@@ -31,6 +33,7 @@ pub(super) struct Context {
     pub leadership: Leadership,
     pub recorder: Recorder,
     pub fleet: Fleet,
+    pub namespaces: Namespaces,
     pub sites: Sites,
     pub secrets: BTreeMap<String, Secrets>,
     pub images: ImageStore,
@@ -38,6 +41,7 @@ pub(super) struct Context {
     pub newest: Arc<Newest>,
     pub paced: Paced,
     pub retries: Retries,
+    pub repeats: Repeats,
     pub derivation: Derivation,
     pub work: WorkQueue,
 }
@@ -48,7 +52,7 @@ impl Context {
         queue: Queue,
         settings: ControllerSettings,
         leadership: Leadership,
-        (fleet, newest): (Fleet, Arc<Newest>),
+        (fleet, namespaces, newest): (Fleet, Namespaces, Arc<Newest>),
     ) -> Self {
         let reporter = Reporter { controller: names::CONTROLLER.to_owned(), instance: None };
         let secrets = settings.namespaces.iter().map(|name| (name.clone(), Secrets::default())).collect();
@@ -61,12 +65,14 @@ impl Context {
             newest,
             paced: Paced::default(),
             retries: Retries::default(),
+            repeats: Repeats::default(),
             derivation: Derivation::default(),
             client,
             queue,
             settings,
             leadership,
             fleet,
+            namespaces,
             secrets,
         }
     }

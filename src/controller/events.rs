@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource as _;
 use kube::runtime::events::{Event, EventType};
 
 use super::context::Context;
-use crate::api::Server;
+use crate::api::{Reason, Server};
+use crate::causes::causes;
 use crate::metrics;
 use crate::plan::{EventKind, EventNote};
 
@@ -24,9 +26,18 @@ pub(super) async fn publish(context: &Context, server: &Server, notes: Vec<Event
         let event = event(note);
         match tokio::time::timeout(LONGEST, context.recorder.publish(&event, &about)).await {
             Ok(Ok(())) => metrics::EVENTS.one(&[reason.as_str()]),
-            Ok(Err(error)) => tracing::warn!(%reason, %error, "an event was not published"),
-            Err(_) => tracing::warn!(%reason, "an event was not published: no answer"),
+            Ok(Err(error)) => unpublished(context, &about, reason, &causes(&error)),
+            Err(_) => unpublished(context, &about, reason, "no answer"),
         }
+    }
+}
+
+/// One line for each namespace, and ever fewer ones while it lasts.
+fn unpublished(context: &Context, about: &ObjectReference, reason: Reason, error: &str) {
+    let namespace = about.namespace.as_deref().unwrap_or_default();
+    if let Some(times) = context.repeats.met(&format!("events in {namespace}")) {
+        let name = about.name.as_deref().unwrap_or_default();
+        tracing::warn!(%reason, namespace, name, times, "an event was not published: {error}");
     }
 }
 

@@ -9,6 +9,7 @@ use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{ObjectRef, Store};
 use tokio::sync::watch as flag;
 
+use super::namespaces::Namespaces;
 use super::work_queue::Key;
 use crate::api::{Phase, Server};
 use crate::job::ServerUid;
@@ -25,15 +26,15 @@ struct Watched {
 }
 
 /// All watched namespaces.
-#[derive(Default)]
 pub(super) struct Fleet {
     namespaces: BTreeMap<String, Watched>,
+    access: Namespaces,
 }
 
 /// What the watch knows of a row's server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// Its namespace is not watched by this controller.
+    /// Its namespace is not watched by this controller, or left out at present.
     Elsewhere,
     /// The watch has it.
     Present,
@@ -42,6 +43,10 @@ pub(super) enum Standing {
 }
 
 impl Fleet {
+    pub(super) fn new(access: Namespaces) -> Self {
+        Self { namespaces: BTreeMap::new(), access }
+    }
+
     pub(super) fn add(
         &mut self,
         namespace: &str,
@@ -52,12 +57,18 @@ impl Fleet {
         self.namespaces.insert(namespace.to_owned(), Watched { store, synced, wake });
     }
 
-    /// Waits until every watch has its first list. The store's own `wait_until_ready` wakes only the last of several
-    /// that wait, and the Controller is one of them.
+    /// Waits until every watch has its first list, but for those of namespaces that are left out. The store's own
+    /// `wait_until_ready` wakes only the last of several that wait, and the Controller is one of them.
     pub(super) async fn synced(&self) {
-        for watched in self.namespaces.values() {
+        let mut changes = self.access.changes();
+        for (namespace, watched) in &self.namespaces {
+            let mut synced = watched.synced.clone();
+            let left_out = async { changes.wait_for(|_| self.access.is_left_out(namespace)).await.is_ok() };
             // A watch that has ended ends the term, and whoever waits here with it.
-            watched.synced.clone().wait_for(|synced| *synced).await.ok();
+            tokio::select! {
+                _ = synced.wait_for(|synced| *synced) => {}
+                _ = left_out => {}
+            }
         }
     }
 
@@ -74,6 +85,9 @@ impl Fleet {
 
     pub(super) fn standing(&self, namespace: &str, name: &str, uid: &ServerUid) -> Standing {
         let Some(watched) = self.namespaces.get(namespace) else { return Standing::Elsewhere };
+        if self.access.is_dark(namespace) {
+            return Standing::Elsewhere;
+        }
         match watched.store.get(&ObjectRef::new(name).within(namespace)) {
             Some(object) if object.meta().uid.as_deref() == Some(uid.as_str()) => Standing::Present,
             _ => Standing::Missing,
@@ -102,10 +116,12 @@ impl Fleet {
         }
     }
 
-    /// Uid, and namespace and name, of every Server that this release can read.
+    /// Uid, and namespace and name, of every Server that this release can read, but for namespaces that are left out.
     pub(super) fn readable(&self) -> Vec<(ServerUid, String)> {
         let mut all = Vec::new();
-        for (namespace, watched) in &self.namespaces {
+        let looked_after =
+            self.namespaces.iter().filter(|(namespace, _)| !self.access.is_left_out(namespace));
+        for (namespace, watched) in looked_after {
             for object in watched.store.state() {
                 if let (Ok(server), Some(name)) = (&object.0, &object.meta().name) {
                     let uid = server.metadata.uid.clone().unwrap_or_default();

@@ -58,6 +58,8 @@ impl Ghosts {
         match found {
             Ok(live) if live.metadata.uid.as_deref() == Some(row.uid.as_str()) => return Ok(()),
             Ok(_) | Err(ApiError::NotFound(_)) => {}
+            // Nothing can be in a namespace that does not exist, whoever may look there.
+            Err(ApiError::Forbidden { .. }) if context.namespaces.is_missing(&row.namespace) => {}
             Err(error) => return Err(error.into()),
         }
         let queue = &context.queue;

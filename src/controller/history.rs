@@ -2,8 +2,13 @@
 //! so every server is looked at again, and everything is derived anew from Kubernetes. Workers that found it wait until
 //! the leader says that this is done. The queue itself goes where the address leads.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use super::context::Context;
+use super::namespaces::Namespaces;
 use crate::http::Readiness;
+use crate::job::ServerUid;
 use crate::metrics;
 use crate::queue::{Derived, Lead, QueueError, Underived};
 
@@ -13,6 +18,7 @@ pub(super) const DERIVATION: &str = "derivation";
 /// Goes on for ever.
 pub(super) async fn run(context: &Context, readiness: &Readiness) {
     let mut leads = context.queue.lead();
+    let mut left_out = context.namespaces.changes();
     let mut changes = leads.borrow_and_update().changes;
     let mut lead = context.queue.follow().await.ok();
     loop {
@@ -32,6 +38,7 @@ pub(super) async fn run(context: &Context, readiness: &Readiness) {
                 lead = Some(found).filter(|lead| lead.trouble.is_none());
             }
             () = context.derivation.enough() => lead = context.queue.follow().await.ok(),
+            _ = left_out.changed() => lead = context.queue.follow().await.ok(),
         }
     }
 }
@@ -55,6 +62,24 @@ fn over(context: &Context, readiness: &Readiness) {
     }
 }
 
+/// Holds back what nobody can derive.
+async fn hold_back(
+    context: &Context,
+    mark: &Underived,
+    namespaces: &[String],
+    done: &Arc<HashSet<ServerUid>>,
+) -> Result<(), QueueError> {
+    let held = context.queue.hold_back(mark, namespaces, Arc::clone(done)).await?;
+    if held > 0 {
+        tracing::warn!(
+            jobs = held,
+            namespaces = namespaces.join(","),
+            "jobs of namespaces that cannot be looked after are held back; all others are derived again"
+        );
+    }
+    Ok(())
+}
+
 /// Has every server looked at, and lets workers claim when that is done.
 async fn derive(context: &Context, mark: &Underived, readiness: &Readiness) -> Result<(), QueueError> {
     // Nothing is known of the fleet before the first list.
@@ -69,6 +94,9 @@ async fn derive(context: &Context, mark: &Underived, readiness: &Readiness) -> R
         context.fleet.wake_where(None, |_| true);
     }
     let done = context.derivation.done();
+    // Before what is left is looked for: the others do not wait for those.
+    let left_out = context.namespaces.left_out();
+    hold_back(context, mark, &left_out, &done).await?;
     let mut left = all.iter().filter(|(uid, _)| !done.contains(uid));
     if let Some((_, name)) = left.next() {
         let count = 1 + left.count();
@@ -80,7 +108,8 @@ async fn derive(context: &Context, mark: &Underived, readiness: &Readiness) -> R
     if !context.leadership.holds() {
         return Ok(());
     }
-    match context.queue.derived(mark, &context.settings.namespaces, done).await? {
+    let ended = context.queue.derived(mark, &context.settings.namespaces, Arc::clone(&done)).await?;
+    match ended {
         Derived::Over => over(context, readiness),
         Derived::NotYet { namespace, name } if context.settings.namespaces.contains(&namespace) => {
             readiness.waits(
@@ -90,6 +119,12 @@ async fn derive(context: &Context, mark: &Underived, readiness: &Readiness) -> R
                      Server; no worker claims before"
                 ),
             );
+        }
+        // No controller watches what is gone.
+        Derived::NotYet { namespace, .. }
+            if Namespaces::does_not_exist(&context.client, &namespace).await =>
+        {
+            hold_back(context, mark, &[namespace], &done).await?;
         }
         Derived::NotYet { namespace, name } => readiness.waits(
             DERIVATION,

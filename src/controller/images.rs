@@ -57,6 +57,11 @@ impl ImageStore {
         seen.get(name).cloned()
     }
 
+    /// Whether the first list of a namespace has come.
+    pub(super) fn is_synced(&self, namespace: &str) -> bool {
+        self.0.get(namespace).is_some_and(|images| *images.synced.borrow())
+    }
+
     /// Waits for the first list: before it every image would look missing.
     pub(super) async fn synced(&self, namespace: &str) {
         if let Some(images) = self.0.get(namespace) {

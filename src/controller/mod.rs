@@ -12,6 +12,9 @@
 //! | `secrets`, `images`, `sites` | wake the reconciles that a Secret, an `OSImage` or a site's workers concern; `listed` keeps what a watch has shown |
 //! | `history`, `derivation` | notice another database behind the same address, have everything looked at again, and let workers claim when it is |
 //! | `backlog` | what waits for workers, as metrics |
+//! | `definition` | whether the definition of Server has what this release writes |
+//! | `namespaces` | which watched namespaces cannot be listed, and are left out |
+//! | `retries`, `repeats` | how long what failed rests, and how often the log has it |
 //! | `ghosts`, `housekeeping` | rows whose server is gone, and what else is left over |
 //! | `work_queue` | which Servers wait to be reconciled, and whose turn is next |
 //! | `leader` | who leads |
@@ -25,6 +28,7 @@ mod apply;
 mod backlog;
 mod budgets;
 mod context;
+mod definition;
 mod derivation;
 mod events;
 mod feed;
@@ -36,11 +40,13 @@ mod housekeeping;
 mod images;
 mod leader;
 mod listed;
+mod namespaces;
 mod newest;
 mod observe;
 mod paced;
 mod reconcile;
 mod release;
+mod repeats;
 mod requester;
 mod retries;
 mod secrets;

@@ -27,6 +27,8 @@ pub(super) struct Observed {
     pub on: DecidedOn,
     /// The generation of the object that was decided on last.
     pub last_generation: i64,
+    /// Whether its job is held back until it was derived.
+    pub held_back: bool,
     /// The mark of another history, where it was seen before all this was read.
     pub underived: Option<Underived>,
 }
@@ -56,7 +58,7 @@ pub(super) async fn observe(
     let namespace = metadata.namespace.clone().unwrap_or_default();
     let name = metadata.name.clone().unwrap_or_default();
     let row = context.queue.observe_asked(&uid, &TokenValue::all_of(&server.spec)).await?;
-    let is_lost = row.known.is_none() || underived.is_some();
+    let is_lost = row.known.is_none() || underived.is_some() || row.held_back;
     let foreign_status =
         foreign_status::ignore(&mut server, if is_lost { Record::Lost } else { Record::Kept });
     let image = image(context, &namespace, &server);
@@ -74,7 +76,7 @@ pub(super) async fn observe(
         unreadable_job: row.unreadable,
         visibility: row.visibility,
         shown_job_ended: false,
-        another_history: underived.is_some(),
+        another_history: underived.is_some() || row.held_back,
         // One clock for what happened and for now: a controller whose clock is wrong decides the same.
         now_ms: row.now_ms,
         settings: context.settings.plan,
@@ -96,6 +98,7 @@ pub(super) async fn observe(
             None => DecidedOn::object(generation),
         },
         last_generation: row.generation,
+        held_back: row.held_back,
         underived: underived.cloned(),
     })
 }

@@ -14,10 +14,13 @@ use super::observe::{Object, Observed, observe};
 use super::status::{Shown, is_shown_live, show};
 use super::work_queue::Serves;
 use super::{CONTROLLER, events};
-use crate::api::{Server, ServerStatus};
+use crate::api::{Reason, Server, ServerStatus};
 use crate::metrics;
 use crate::plan::{self, Command, Decision, NewRecord};
 use crate::queue::QueueError;
+
+/// A read of one Server.
+const READ: &str = "read the server";
 
 /// Looks in one reconcile; a server that still changes then takes its turn again.
 const LOOKS: u32 = 10;
@@ -47,6 +50,8 @@ impl From<ApplyError> for ReconcileError {
 enum Next {
     /// When something happens, or after this time.
     Calm(Option<Duration>),
+    /// After this time, and before that nothing has to be shown: whether it can be is not known.
+    Unshown(Duration),
     /// Soon: something was in the way.
     Soon,
 }
@@ -54,7 +59,14 @@ enum Next {
 /// Reconciles whose turn it is, until the term is over.
 pub(super) async fn run(context: Arc<Context>, serves: Serves) {
     while let Some(key) = context.work.next(serves).await {
-        let after = match context.fleet.get(&key) {
+        let object = context.fleet.get(&key);
+        let is_deleted = |object: &Guarded| object.meta().deletion_timestamp.is_some();
+        let only_deletions = context.namespaces.only_deletions(&key.0);
+        let goes_on = !context.namespaces.is_left_out(&key.0)
+            || only_deletions && object.as_deref().is_some_and(is_deleted);
+        let after = match object {
+            // It is woken when its namespace is looked after again.
+            _ if !goes_on => None,
             Some(object) => reconcile(&context, &object).await,
             None => None,
         };
@@ -74,38 +86,76 @@ async fn reconcile(context: &Context, object: &Guarded) -> Option<Duration> {
     metrics::ACTIVE_RECONCILES.add(&[CONTROLLER], -1.0);
     let next = match result {
         Ok(next) => next,
-        Err(error) => return after_error(context, object, &error),
+        Err(error) => return after_error(context, object, &error).await,
     };
-    context.retries.over(object.meta().uid.as_deref().unwrap_or_default());
+    if !matches!(next, Next::Unshown(_)) {
+        for (namespace, name) in context.retries.over(object.meta().uid.as_deref().unwrap_or_default()) {
+            context.fleet.wake(&namespace, &name);
+        }
+    }
     let result = if next == Next::Calm(None) { "success" } else { "requeue_after" };
     metrics::RECONCILES.one(&[CONTROLLER, result]);
     match next {
         Next::Calm(after) => after,
+        Next::Unshown(after) => Some(after),
         Next::Soon => Some(Duration::from_millis(rand::random_range(100..400))),
     }
 }
 
-/// Reported and counted here, and nowhere else; the metric counts what the log does not repeat.
-fn after_error(context: &Context, object: &Guarded, error: &ReconcileError) -> Option<Duration> {
+/// Reported and counted here, and nowhere else; the metric counts what the log does not repeat. What is refused until somebody
+/// does something about it is told on the object too, whose status cannot say it.
+async fn after_error(context: &Context, object: &Guarded, error: &ReconcileError) -> Option<Duration> {
     let metadata = object.meta();
     let uid = metadata.uid.as_deref().unwrap_or_default();
+    let namespace = metadata.namespace.as_deref().unwrap_or_default();
+    let key = (namespace.to_owned(), metadata.name.clone().unwrap_or_default());
     metrics::RECONCILES.one(&[CONTROLLER, "error"]);
     metrics::RECONCILE_ERRORS.one(&[CONTROLLER]);
-    let again = match error {
-        ReconcileError::Unreadable(_) => None,
-        ReconcileError::Queue(_) | ReconcileError::Api(_) => Some(context.retries.failed(uid)),
+    let refused = match error {
+        ReconcileError::Api(error) => error.stands(),
+        ReconcileError::Queue(_) | ReconcileError::Unreadable(_) => None,
     };
-    if context.retries.is_news(uid, &error.to_string()) {
+    let at_least = match error {
+        ReconcileError::Api(ApiError::Refused { after, .. }) => *after,
+        _ => Duration::ZERO,
+    };
+    if let ReconcileError::Api(ApiError::Forbidden { .. }) = error {
+        context.namespaces.suspect(namespace);
+    }
+    let (pause, told) = context.retries.failed(uid, &key, refused, at_least);
+    // One cause is one line, however many Servers meet it.
+    let cause = match (error, refused) {
+        (ReconcileError::Api(error), Some(class)) => format!("{namespace} {class} {}", error.what()),
+        (ReconcileError::Unreadable(_), _) => format!("{namespace} {uid} {error}"),
+        _ => error.to_string(),
+    };
+    if let Some(times) = context.repeats.met(&cause) {
         tracing::warn!(
             controller = CONTROLLER,
             namespace = metadata.namespace,
             name = metadata.name,
             uid = metadata.uid,
             generation = metadata.generation,
+            times,
             "not reconciled: {error}"
         );
     }
-    again
+    if let (Ok(server), true, true) = (&object.0, told, refused.is_some()) {
+        events::publish(context, server, vec![refused_note(error)]).await;
+    }
+    match error {
+        ReconcileError::Unreadable(_) => None,
+        ReconcileError::Queue(_) | ReconcileError::Api(_) => Some(pause),
+    }
+}
+
+fn refused_note(error: &ReconcileError) -> plan::EventNote {
+    plan::EventNote {
+        kind: plan::EventKind::Warning,
+        reason: Reason::StatusRefused,
+        action: "Write".to_owned(),
+        note: format!("what the controller writes is refused, and status stays as it was: {error}"),
+    }
 }
 
 async fn converge(context: &Context, object: &Guarded) -> Result<Next, ReconcileError> {
@@ -121,6 +171,14 @@ async fn converge(context: &Context, object: &Guarded) -> Result<Next, Reconcile
         let not_before = object.not_before;
         // The object was taken before the row is read, and what follows counts only while this process leads.
         let observed = observe(context, object, underived.as_ref()).await?;
+        if observed.held_back && not_before.is_none() {
+            // As with everything that is derived again: the live status decides.
+            match live(context, &observed.seen.server, observed.last_generation).await? {
+                Some(live) => object = live,
+                None => return Ok(Next::Calm(None)),
+            }
+            continue;
+        }
         if !context.leadership.holds() {
             return Ok(Next::Soon);
         }
@@ -230,8 +288,15 @@ async fn look(context: &Context, observed: &Observed) -> Result<Look, ReconcileE
     if let Some(mark) = &observed.underived {
         context.derivation.derived(mark, &observed.uid);
     }
+    if let Some(job) = seen.job.as_ref().filter(|_| observed.held_back) {
+        // It was derived: it goes on where it was.
+        return Ok(match context.queue.signal(&observed.uid, job.id).await {
+            Err(QueueError::Busy) => Look::Done(Next::Soon),
+            other => other.map(|_| Look::Again(None))?,
+        });
+    }
     if let Some(pause) = pause(context, observed, &decision, &status) {
-        return Ok(Look::Done(Next::Calm(Some(pause))));
+        return Ok(Look::Done(Next::Unshown(pause)));
     }
     if matches!(tell(context, observed, &decision, &status).await?, Shown::Outdated) {
         return Ok(Look::Outdated);
@@ -289,7 +354,7 @@ async fn tell(
 async fn live(context: &Context, known: &Server, last: i64) -> Result<Option<Object>, ReconcileError> {
     let metadata = &known.metadata;
     let (Some(name), Some(namespace)) = (&metadata.name, &metadata.namespace) else { return Ok(None) };
-    match call("read the server", context.servers(namespace).get(name)).await {
+    match call(READ, context.servers(namespace).get(name)).await {
         Ok(live) if live.metadata.uid == metadata.uid => {
             context.newest.read(&live.metadata);
             Ok(Some(Object { server: live, not_before: Some(last) }))

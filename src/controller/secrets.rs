@@ -39,6 +39,11 @@ impl Secrets {
         self.versions.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
+    /// Whether the first list has come.
+    pub(super) fn is_synced(&self) -> bool {
+        *self.synced.borrow()
+    }
+
     /// Waits for the first list: before it every credential would look missing.
     pub(super) async fn synced(&self) {
         self.synced.subscribe().wait_for(|synced| *synced).await.ok();

@@ -17,12 +17,13 @@ use tokio_util::sync::CancellationToken;
 use super::context::Context;
 use super::fleet::{Fleet, Guarded};
 use super::leader::Leadership;
+use super::namespaces::Namespaces;
 use super::newest::Newest;
 use super::reconcile;
 use super::settings::ControllerSettings;
 use super::watch_error::WatchErrors;
 use super::work_queue::{Waits, places};
-use super::{backlog, feed, history, housekeeping, requester};
+use super::{backlog, definition, feed, history, housekeeping, requester};
 use crate::http::Readiness;
 use crate::queue::Queue;
 
@@ -38,7 +39,8 @@ pub(super) async fn serve(
     readiness: Readiness,
     over: CancellationToken,
 ) {
-    let mut fleet = Fleet::default();
+    let namespaces = Namespaces::new(&settings.namespaces);
+    let mut fleet = Fleet::new(namespaces.clone());
     let newest = Arc::new(Newest::default());
     let mut controllers = Vec::new();
     for namespace in &settings.namespaces {
@@ -75,10 +77,11 @@ pub(super) async fn serve(
         fleet.add(namespace, controller.store(), synced, wake);
         controllers.push((namespace.clone(), controller));
     }
-    let context = Arc::new(Context::new(client, queue, settings, leadership, (fleet, newest)));
+    let context = Arc::new(Context::new(client, queue, settings, leadership, (fleet, namespaces, newest)));
+    let errors = |part, namespace: &str| WatchErrors::new(part, namespace, &context.namespaces, &readiness);
     let mut reconciles = JoinSet::new();
     for (namespace, controller) in controllers {
-        let errors = WatchErrors::new("servers", &namespace, &readiness);
+        let errors = errors("servers", &namespace);
         reconciles.spawn(control(namespace, controller, Arc::clone(&context), errors, over.clone()));
     }
     for serves in places(context.settings.concurrency) {
@@ -86,7 +89,7 @@ pub(super) async fn serve(
     }
     let mut loops = JoinSet::new();
     for namespace in context.settings.namespaces.clone() {
-        let errors = WatchErrors::new("secrets", &namespace, &readiness);
+        let errors = errors("secrets", &namespace);
         let context = Arc::clone(&context);
         loops.spawn(async move {
             if let Some(secrets) = context.secrets.get(&namespace) {
@@ -95,7 +98,7 @@ pub(super) async fn serve(
         });
     }
     for namespace in context.settings.namespaces.clone() {
-        let errors = WatchErrors::new("osimages", &namespace, &readiness);
+        let errors = errors("osimages", &namespace);
         let context = Arc::clone(&context);
         loops.spawn(async move {
             let concerned = (&context.fleet, &context.settings.wipe_images);
@@ -103,6 +106,8 @@ pub(super) async fn serve(
         });
     }
     spawn_loops(&mut loops, &context, &readiness);
+    let (shared, ready) = (Arc::clone(&context), readiness.clone());
+    loops.spawn(async move { definition::watch(&shared, &ready).await });
     tokio::select! {
         // First of all: the others end with it.
         biased;
@@ -116,7 +121,11 @@ pub(super) async fn serve(
     loops.shutdown().await;
     // That is the next leader's to say.
     readiness.ready(history::DERIVATION);
+    Namespaces::is_over(&readiness);
     backlog::is_over();
+    for watched in ["servers", "secrets", "osimages", definition::PART] {
+        readiness.is_over(watched);
+    }
     readiness.hears_nothing();
     while let Some(ended) = reconciles.join_next().await {
         if let Err(error) = ended {
@@ -145,6 +154,8 @@ fn spawn_loops(loops: &mut JoinSet<()>, context: &Arc<Context>, readiness: &Read
     let shared = Arc::clone(context);
     loops.spawn(async move { housekeeping::run(&shared).await });
     let (shared, ready) = (Arc::clone(context), readiness.clone());
+    loops.spawn(async move { shared.namespaces.watch(&shared, &ready).await });
+    let (shared, ready) = (Arc::clone(context), readiness.clone());
     loops.spawn(async move { history::run(&shared, &ready).await });
     let (shared, ready) = (Arc::clone(context), readiness.clone());
     ready.waits("servers", "the first list");
@@ -166,8 +177,12 @@ async fn control(
     let Some(secrets) = context.secrets.get(&namespace) else { return };
     // Before the first lists every credential and every image would look missing.
     let synced = async { tokio::join!(secrets.synced(), context.images.synced(&namespace)) };
+    let mut changes = context.namespaces.changes();
+    let only_deletions = changes.wait_for(|_| context.namespaces.only_deletions(&namespace));
     tokio::select! {
         _ = synced => {}
+        // What is being deleted needs none of them, and nothing else is looked after.
+        _ = only_deletions => {}
         () = over.cancelled() => return,
     }
     let results = controller.run(wait_for_turn, |_, error, _| match *error {}, Arc::clone(&context));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use sqlx::{MySqlConnection, Row};
 
 use super::history::{Underived, write};
+use super::hold_back::{HELD_BACK, LEFT};
 use super::transaction::{Ending, Pass, Transaction};
 use super::{Queue, QueueError};
 use crate::job::ServerUid;
@@ -70,11 +71,9 @@ impl Transaction for Derive {
 
 impl Derive {
     /// Namespaces and names of the servers with a live job that were not derived. A job that was asked to stop does
-    /// nothing but undo.
+    /// nothing but undo, and one that is held back nothing at all.
     async fn left(&self, connection: &mut MySqlConnection) -> Result<Vec<(String, String)>, QueueError> {
-        let rows = sqlx::query("SELECT server_uid, namespace, name FROM job WHERE cancel IS NULL")
-            .fetch_all(connection)
-            .await?;
+        let rows = sqlx::query(LEFT).bind(HELD_BACK).fetch_all(connection).await?;
         let mut left = Vec::new();
         for row in rows {
             if !self.servers.contains(&ServerUid(row.try_get("server_uid")?)) {

@@ -15,6 +15,9 @@ pub enum QueueError {
     /// The database does not answer, or refused the connection.
     #[error("the database does not answer: {0}")]
     Unavailable(String),
+    /// The database answers, and tells another history than the one that is worked in.
+    #[error("{0}")]
+    AnotherHistory(String),
     /// The database has no space left for what is written; it goes on once there is some.
     #[error("the database has no space left: {0}; make room, and everything goes on by itself")]
     Full(String),
@@ -61,7 +64,14 @@ const LOCK_NOWAIT: u16 = 3572;
 impl QueueError {
     /// Whether the whole transaction is worth another try at once.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Conflict { .. } | Self::Unavailable(_) | Self::Full(_) | Self::CommitUnknown)
+        matches!(
+            self,
+            Self::Conflict { .. }
+                | Self::Unavailable(_)
+                | Self::AnotherHistory(_)
+                | Self::Full(_)
+                | Self::CommitUnknown
+        )
     }
 
     /// A short name for the metric label.
@@ -70,6 +80,7 @@ impl QueueError {
             Self::Url(_) => "url",
             Self::Unfit(_) => "unfit",
             Self::Unavailable(_) => "unavailable",
+            Self::AnotherHistory(_) => "another_history",
             Self::Full(_) => "full",
             Self::CommitUnknown => "commit_unknown",
             Self::Conflict { .. } => "conflict",
@@ -144,5 +155,5 @@ impl From<sqlx::Error> for QueueError {
 
 /// Whether a connection that gave this error must not be used again.
 pub(super) fn poisons_connection(error: &QueueError) -> bool {
-    matches!(error, QueueError::Unavailable(_) | QueueError::CommitUnknown)
+    matches!(error, QueueError::Unavailable(_) | QueueError::AnotherHistory(_) | QueueError::CommitUnknown)
 }

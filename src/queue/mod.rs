@@ -39,6 +39,7 @@ mod front;
 mod handled_token;
 mod head;
 mod history;
+mod hold_back;
 mod inventory;
 mod lease;
 mod login;

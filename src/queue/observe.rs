@@ -4,6 +4,7 @@ use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, Row};
 
 use super::head::lane_of;
+use super::hold_back::is_held_back;
 use super::row::JobRow;
 use super::{PlaceInQueue, Queue, QueueError, boot_session, now_ms, state};
 use crate::api::Reason;
@@ -20,6 +21,8 @@ pub struct Seen {
     pub job: Option<LiveJob>,
     /// The live job, or what is known, where this release cannot read it.
     pub unreadable: Option<UnreadableJob>,
+    /// Whether the live job is held back until it was derived again.
+    pub held_back: bool,
     /// Whether status shows that job.
     pub visibility: Visibility,
     /// Whether the newest version was not acknowledged yet.
@@ -130,8 +133,10 @@ impl Queue {
             _ => job.live.waiting_for,
         };
         job.live.progress = boot_session::progress(row)?;
+        let held_back = is_held_back(job.place);
         let visibility = if job.quiet { Visibility::Quiet } else { Visibility::Shown };
-        Ok(Seen { known, visibility, job: Some(job.live), unreadable: None, in_feed, generation, now_ms })
+        let job = Some(job.live);
+        Ok(Seen { known, visibility, job, held_back, unreadable: None, in_feed, generation, now_ms })
     }
 
     /// Whether the history has the end of a job that status shows. One that was stopped because the database was behind

@@ -30,7 +30,7 @@ struct State {
     /// Whether the process has entered the registry of workers: its next entry tells what it left.
     enters: bool,
     /// Why the last connection was refused that was opened.
-    refused: Option<String>,
+    refused: Option<QueueError>,
 }
 
 impl Present {
@@ -106,19 +106,23 @@ impl Present {
             Ok(told) if self.is(&told.history) => None,
             Ok(_) => {
                 self.another.notify_one();
-                Some("the database behind the address is another one than before".to_owned())
+                Some(QueueError::AnotherHistory(
+                    "the database tells another history than before: everything is looked at again"
+                        .to_owned(),
+                ))
             }
-            Err(error) => Some(error.to_string()),
+            Err(error) => Some(error),
         };
         self.with(|state| state.refused.clone_from(&refusal));
-        refusal.map_or(Ok(()), |why| Err(sqlx::Error::Io(std::io::Error::other(why))))
+        refusal.map_or(Ok(()), |why| Err(sqlx::Error::Io(std::io::Error::other(why.to_string()))))
     }
 
     /// The error of an acquire: where every connection was refused, it says why.
     pub(super) fn explain(&self, error: sqlx::Error) -> QueueError {
         let refused = self.with(|state| state.refused.clone());
         match (error, refused) {
-            (sqlx::Error::PoolTimedOut, Some(why)) => QueueError::Unavailable(why),
+            (sqlx::Error::PoolTimedOut, Some(why)) if why.is_transient() => why,
+            (sqlx::Error::PoolTimedOut, Some(why)) => QueueError::Unavailable(why.to_string()),
             (error, _) => QueueError::from(error),
         }
     }

@@ -5,6 +5,7 @@
 mod deletion;
 mod failover;
 mod looks;
+mod refused;
 mod silence;
 mod site;
 mod stale;

@@ -12,7 +12,7 @@ use e2e::wait::{Look, say, wait_for};
 use rstest::rstest;
 use serde_json::json;
 
-use crate::site::{Site, controller, system, until_it_says, until_started_over};
+use crate::site::{Site, controller, controller_beside, system, until_it_says, until_started_over};
 
 /// A site whose machines can be installed, and the URL of its boot service.
 async fn site(engine: Engine) -> (Site, BootFiles, Running, String) {
@@ -56,7 +56,8 @@ async fn machines_are_installed_after_a_failover_and_a_new_epoch_and_no_process_
     let begun = Instant::now();
     let (site, _files, boot, _) = site(engine).await;
     let fleet = &site.fleet;
-    let controller = controller(fleet).await;
+    // One of the watched namespaces is gone: it is nobody's business but its own.
+    let controller = controller_beside(fleet, "gone-for-long").await;
     let worker = fleet.worker("worker").await.unwrap();
     let name = system(1);
     fleet.declare(&name, json!({ "image": { "name": "debian-12" } })).await.unwrap();

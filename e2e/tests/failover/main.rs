@@ -7,6 +7,7 @@
 
 mod followed;
 mod lagging;
+mod left_out;
 mod replaced;
 mod site;
 mod underived;

@@ -50,8 +50,17 @@ pub async fn fleet(systems: u32, database_url: &str) -> Fleet {
 /// A controller that looks at no machine by itself, so that BMCs are asked for the sake of jobs only, and that leads to
 /// its end however busy the machine is.
 pub async fn controller(fleet: &Fleet) -> Running {
+    controller_of(fleet, fleet.namespace()).await
+}
+
+/// The same, and it is to watch another namespace too.
+pub async fn controller_beside(fleet: &Fleet, namespace: &str) -> Running {
+    controller_of(fleet, &format!("{},{namespace}", fleet.namespace())).await
+}
+
+async fn controller_of(fleet: &Fleet, namespaces: &str) -> Running {
     let times = [("--inspect-period", "1h"), ("--lease-duration", "60s"), ("--renew-period", "5s")];
-    let flags = fleet.controller_flags().with(&times);
+    let flags = fleet.controller_flags().with(&times).set("--watch-namespaces", namespaces);
     fleet.controller_with("controller", &flags, &[]).await.unwrap()
 }
 

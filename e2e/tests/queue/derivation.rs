@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use autobuild::api::Reason;
 use autobuild::job::{Action, Lane, ServerUid};
-use autobuild::queue::{Beat, Derived, Heart, Newcomer, Past, PlaceInQueue, Queue, Underived};
+use autobuild::queue::{Beat, Derived, Fenced, Heart, Newcomer, Past, PlaceInQueue, Queue, Underived};
 use futures::FutureExt as _;
 use sqlx::Connection as _;
 
@@ -19,6 +19,9 @@ pub const CASES: &[Case] = &[
         until_derived(f).boxed_local()
     }),
     ("controllers that watch different namespaces each vouch for their own", |f| vouch(f).boxed_local()),
+    ("what nobody can derive is held back, and is waited for by nobody, until it was derived", |f| {
+        held_back(f).boxed_local()
+    }),
     ("a mark that is gone, or another one, is ended by nobody who saw it before", |f| old(f).boxed_local()),
     ("who finds another server at its start, or a restored database, has it derived", |f| {
         found_at_start(f).boxed_local()
@@ -119,6 +122,38 @@ async fn connection(f: &Fixture) -> sqlx::MySqlConnection {
 async fn names(f: &Fixture) -> i64 {
     let text = "SELECT COUNT(*) FROM meta WHERE name LIKE '@%'";
     sqlx::query_scalar(text).fetch_one(&mut connection(f).await).await.unwrap()
+}
+
+async fn held_back(f: Fixture) {
+    let (queued, held, stopped) =
+        (f.server("queued").await, f.server("held").await, f.server("stopped").await);
+    f.enqueue(&held, Action::Reboot, Lane::High).await;
+    let worker = f.worker().await;
+    let claim = f.claim_one(&worker, PlaceInQueue::Queued).await;
+    let id = f.enqueue(&queued, Action::Reboot, Lane::High).await;
+    let other = f.enqueue(&stopped, Action::Reboot, Lane::Low).await;
+    enter(&f.queue, Past::Lost).await;
+    let mark = mark(&f.queue).await.unwrap();
+    let ns = ["ns".to_owned()];
+    let derived = Arc::new(HashSet::from([stopped.clone()]));
+    assert_eq!(f.queue.hold_back(&mark, &["elsewhere".to_owned()], Arc::clone(&derived)).await.unwrap(), 0);
+    assert_eq!(derive(&f.queue, &mark, "ns", &[&stopped, &queued]).await, not_yet("ns", "held"));
+    assert_eq!(f.queue.hold_back(&mark, &ns, Arc::clone(&derived)).await.unwrap(), 2);
+    assert_eq!(f.queue.hold_back(&mark, &ns, Arc::clone(&derived)).await.unwrap(), 0, "they are already");
+    assert_eq!(derive(&f.queue, &mark, "ns", &[&stopped]).await, Derived::Over);
+    assert_eq!(f.queue.hold_back(&mark, &ns, Arc::default()).await.unwrap(), 0, "the mark is gone");
+    for (uid, is_held) in [(&queued, true), (&held, true), (&stopped, false)] {
+        let seen = f.queue.observe(uid).await.unwrap();
+        assert_eq!(seen.held_back, is_held);
+        assert!(seen.in_feed, "its Server is looked at as soon as it can be");
+    }
+    assert!(matches!(f.queue.hand_back(claim).await.unwrap(), Fenced::Lost), "its worker has it no more");
+    let worker = f.worker().await;
+    let claim = f.claim_one(&worker, PlaceInQueue::Queued).await;
+    assert_eq!(claim.job().id, other, "nobody finds the others");
+    f.queue.signal(&queued, id).await.unwrap();
+    assert!(!f.queue.observe(&queued).await.unwrap().held_back);
+    assert_eq!(f.claim_one(&worker, PlaceInQueue::Ready).await.job().id, id);
 }
 
 async fn old(f: Fixture) {
