@@ -64,7 +64,7 @@ fn wanted(answer: &Response<Body>) -> Option<Duration> {
 async fn told(answer: Response<Body>) -> Response<Body> {
     let seconds = wanted(&answer).map(|time| time.as_secs());
     let (mut parts, body) = answer.into_parts();
-    let bytes = body.collect().await.map(|all| all.to_bytes()).unwrap_or_default();
+    let bytes = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let mut status = serde_json::from_slice::<Value>(&bytes).ok().filter(Value::is_object).unwrap_or_else(|| {
         let message = String::from_utf8_lossy(&bytes).trim().to_owned();
         json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "TooManyRequests", "code": 429, "message": message})

@@ -1,5 +1,4 @@
 //! What waits for workers, as metrics: by the leader, so that a queue which nobody serves does not look empty.
-#![expect(clippy::disallowed_methods, reason = "the queue is read now and then")]
 
 use std::collections::BTreeSet;
 use std::time::Duration;

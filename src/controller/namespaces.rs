@@ -17,6 +17,7 @@ use tokio::sync::{Notify, watch};
 
 use super::api_call::{ApiError, call};
 use super::context::Context;
+use super::secrets::Secrets;
 use crate::api::{OSImage, Server, names};
 use crate::http::Readiness;
 
@@ -279,7 +280,7 @@ impl Namespaces {
 
 /// Whether the Secrets and the `OSImage`s of a namespace were listed, where its Servers were.
 fn has_lists(context: &Context, namespace: &str) -> bool {
-    let credentials = context.secrets.get(namespace).is_some_and(|secrets| secrets.is_synced());
+    let credentials = context.secrets.get(namespace).is_some_and(Secrets::is_synced);
     !context.fleet.is_synced(namespace) || credentials && context.images.is_synced(namespace)
 }
 

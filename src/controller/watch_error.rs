@@ -48,7 +48,7 @@ impl WatchErrors {
     /// It does not; it is tried again with a growing pause.
     pub(super) fn tell(&mut self, error: &watcher::Error) {
         let message = format!("namespace {}: {}{}", self.namespace, causes(error), way_out(error));
-        let is_refused = refusal(error).is_some_and(|status| status.is_forbidden());
+        let is_refused = refusal(error).is_some_and(kube::core::Status::is_forbidden);
         if is_refused {
             self.namespaces.suspect(&self.namespace);
         }
