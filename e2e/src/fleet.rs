@@ -274,7 +274,10 @@ impl Fleet {
         let kubeconfig = kubeconfig.to_str().context("the path of the kubeconfig is not UTF-8")?;
         let own = self.users.as_ref().and_then(|users| users.of(flags.subcommand()));
         let database_url = own.unwrap_or(&self.database_url);
-        let mut all = vec![("DATABASE_URL", database_url), ("KUBECONFIG", kubeconfig)];
+        let mut all = vec![("KUBECONFIG", kubeconfig)];
+        if !flags.has("--database-url-file") {
+            all.push(("DATABASE_URL", database_url));
+        }
         all.extend(env);
         let args = flags.args();
         let args: Vec<&str> = args.iter().map(String::as_str).collect();

@@ -5,6 +5,7 @@ use clap::Parser;
 use e2e::control_plane::ControlPlane;
 use e2e::dnsmasq::{Dnsmasq, Firmware, Told};
 use e2e::paths;
+use serde::Deserialize as _;
 
 #[tokio::test]
 async fn the_manifests_apply_cleanly() {
@@ -123,15 +124,23 @@ fn the_list_of_watched_namespaces_is_the_list_of_their_roles() {
 
 #[test]
 fn the_binary_takes_the_arguments_of_the_manifests() {
-    for file in ["controller", "worker", "migrate"] {
+    for file in ["controller", "worker", "boot", "migrate"] {
         let text = std::fs::read_to_string(paths::root().join(format!("manifests/{file}.yaml"))).unwrap();
-        let object: serde_yaml::Value = serde_yaml::from_str(&text).unwrap();
+        let objects = serde_yaml::Deserializer::from_str(&text);
+        let object = objects
+            .map(|object| serde_yaml::Value::deserialize(object).unwrap())
+            .find(|object| object["spec"]["template"].is_mapping())
+            .unwrap();
         let container = &object["spec"]["template"]["spec"]["containers"][0];
         let args = container["args"].as_sequence().unwrap().iter().map(|one| one.as_str().unwrap());
         let args = args.map(|arg| arg.replace("$(WATCH_NAMESPACES)", "default,rack-1"));
-        // It comes by a variable, out of the Secret.
-        let url = ["--database-url", "mysql://user:password@db.example.com/autobuild"].map(str::to_owned);
-        let line = std::iter::once("autobuild".to_owned()).chain(args).chain(url);
+        let mut line: Vec<String> = std::iter::once("autobuild".to_owned()).chain(args).collect();
+        // That of the Job comes by a variable, out of the Secret.
+        if file == "migrate" {
+            line.extend(
+                ["--database-url", "mysql://user:password@db.example.com/autobuild"].map(str::to_owned),
+            );
+        }
         if let Err(error) = autobuild::cmd::Cli::try_parse_from(line) {
             panic!("manifests/{file}.yaml: {error}");
         }

@@ -238,6 +238,7 @@ impl Reason {
     pub const fn served(self) -> Self {
         match self {
             Self::NotEnqueuedYet => Self::Queued,
+            Self::StatusRefused => Self::APIUnavailable,
             Self::LifecycleForgotten => Self::Decommissioned,
             Self::ContentsUnknown => Self::ConfirmBuild,
             Self::BootMACMismatch => Self::BootMACConflict,

@@ -1,6 +1,7 @@
 //! How a long-running process gets at its database and its cluster: it waits for both, and says so.
 #![expect(clippy::disallowed_types, reason = "the client is made here and handed on")]
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -9,17 +10,36 @@ use super::api_server;
 use super::kubeconfig::{self, ClusterArgs};
 use crate::http::Readiness;
 use crate::proxy::ProxyError;
-use crate::queue::{Queue, QueueError};
+use crate::queue::{DatabaseAddress, Queue, QueueError};
 
 /// Between two tries.
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// Where the database is.
 #[derive(Debug, Clone, clap::Args)]
-pub(super) struct DatabaseArgs {
-    /// The database: mysql://USER:PASSWORD@HOST:PORT/DATABASE. The user needs DML rights only
+#[group(id = "address", required = true, multiple = false)]
+pub(super) struct AddressArgs {
+    /// The database: mysql://USER:PASSWORD@HOST:PORT/DATABASE?ssl-mode=VERIFY_IDENTITY, with &ssl-ca=FILE for a CA of your own
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
-    pub database_url: String,
+    database_url: Option<String>,
+    /// A file that has that URL: read again for new connections, so that its password can be changed
+    #[arg(long, env = "DATABASE_URL_FILE", value_name = "FILE")]
+    database_url_file: Option<PathBuf>,
+}
+
+impl AddressArgs {
+    /// The one that is given.
+    pub(super) fn address(&self) -> DatabaseAddress {
+        let url = || DatabaseAddress::from(self.database_url.as_deref().unwrap_or_default());
+        self.database_url_file.clone().map_or_else(url, DatabaseAddress::in_file)
+    }
+}
+
+/// The database of a long-running process. Its user needs DML rights only.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct DatabaseArgs {
+    #[command(flatten)]
+    pub address: AddressArgs,
     /// Connections to the database that this process holds at most, those for heartbeats not counted
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(2..=1000))]
     pub database_connections: u32,
@@ -35,7 +55,7 @@ pub(super) async fn database(
     let mut said = String::new();
     loop {
         readiness.waits("database", if said.is_empty() { "connecting" } else { &said });
-        match Queue::connect(&args.database_url, args.database_connections).await {
+        match Queue::connect(args.address.address(), args.database_connections).await {
             Ok(queue) => {
                 let server = queue.server();
                 tracing::info!(

@@ -1,20 +1,21 @@
 //! `autobuild migrate`: the only process that needs a user with DDL rights.
 
+use super::connect::AddressArgs;
 use crate::queue::{QueueError, migrate};
 
 /// Brings the database's schema to this release's version.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The database: mysql://USER:PASSWORD@HOST:PORT/DATABASE. The user needs DDL rights.
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
-    database_url: String,
+    /// The user needs DDL rights.
+    #[command(flatten)]
+    address: AddressArgs,
     /// The database was restored from a backup: workers stop what they hold, and every job is decided again.
     #[arg(long)]
     new_epoch: bool,
 }
 
 pub(super) async fn run(args: Args) -> Result<(), QueueError> {
-    let migrated = migrate(&args.database_url, args.new_epoch).await?;
+    let migrated = migrate(args.address.address(), args.new_epoch).await?;
     tracing::info!(
         version = migrated.version,
         serves_releases_from = migrated.serves_from,

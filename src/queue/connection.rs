@@ -1,6 +1,5 @@
 //! Connections: every one is set up alike, and the server is checked before it is used.
 
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,31 +19,8 @@ const SESSION: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
 /// A connection that was idle for longer is asked whether it is alive.
 const ASKED: Duration = Duration::from_secs(1);
 
-/// Prepared statements that a connection keeps, those for several rows counted for each number: more than one task uses.
-/// The server's default, `max_prepared_stmt_count`, allows 16,382 over all connections.
-const STATEMENTS: usize = 100;
-
 /// Longest time that a connection lies idle in a pool; below `wait_timeout`.
 const IDLE: Duration = Duration::from_secs(10);
-
-/// The connection options for a `--database-url`.
-pub(super) fn options(url: &str) -> Result<MySqlConnectOptions, QueueError> {
-    if !(url.starts_with("mysql://") || url.starts_with("mariadb://")) {
-        return Err(QueueError::Url("the scheme is not mysql".to_owned()));
-    }
-    let options = MySqlConnectOptions::from_str(url)
-        .map_err(|_| QueueError::Url("it cannot be parsed".to_owned()))?
-        .statement_cache_capacity(STATEMENTS)
-        // All of this is in SESSION.
-        .pipes_as_concat(false)
-        .no_engine_substitution(false)
-        .timezone(None)
-        .set_names(false);
-    if options.get_database().unwrap_or_default().is_empty() {
-        return Err(QueueError::Url("it names no database".to_owned()));
-    }
-    Ok(options)
-}
 
 /// A pool of at most `size` connections, all of them to servers of the present history. Does not connect yet.
 pub(super) fn pool(

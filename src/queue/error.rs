@@ -142,7 +142,11 @@ impl From<sqlx::Error> for QueueError {
             1461 => Self::Unavailable(format!("{message} ({code}); raise max_prepared_stmt_count")),
             // Disk full: the server waits for space or refuses; either way it is not for ever.
             1021 | 1114 | 3675 => Self::Full(format!("{message} ({code})")),
-            1044 | 1045 | 1049 | 1142 | 1143 | 1227 => Self::Unfit(format!(
+            1045 => Self::Unfit(format!(
+                "{message} ({code}); check the user, its rights and the database's name in --database-url; where the password was \
+                 changed, write the new one: --database-url-file is read again, --database-url needs a restart"
+            )),
+            1044 | 1049 | 1142 | 1143 | 1227 => Self::Unfit(format!(
                 "{message} ({code}); check the user, its rights and the database's name in --database-url"
             )),
             1054 | 1146 => Self::Unfit(format!(

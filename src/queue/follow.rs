@@ -34,6 +34,7 @@ pub struct Lead {
 pub(super) fn start(queue: &Weak<Inner>, present: &Arc<Present>) {
     let (queue, present) = (Weak::clone(queue), Arc::clone(present));
     tokio::spawn(async move {
+        let mut login = None;
         loop {
             tokio::select! {
                 () = tokio::time::sleep(EVERY) => {}
@@ -43,6 +44,7 @@ pub(super) fn start(queue: &Weak<Inner>, present: &Arc<Present>) {
             if inner.pool.is_closed() {
                 return;
             }
+            inner.renew_login(&mut login);
             if present.enters() {
                 present.lead.send_modify(|lead| lead.trouble = None);
             } else if let Err(error) = (Queue { inner }).follow().await {
@@ -50,6 +52,23 @@ pub(super) fn start(queue: &Weak<Inner>, present: &Arc<Present>) {
             }
         }
     });
+}
+
+impl Inner {
+    /// Connections that the pool opens from now on log in as the address says now. Those that are open go on: the server does
+    /// not ask them again.
+    fn renew_login(&self, before: &mut Option<Arc<str>>) {
+        let Ok(url) = self.address.url() else { return };
+        if before.as_ref() == Some(&url) {
+            return;
+        }
+        if let Ok(options) = self.address.options() {
+            self.pool.set_connect_options(options);
+            if before.replace(url).is_some() {
+                tracing::info!("new connections to the database use what --database-url-file says now");
+            }
+        }
+    }
 }
 
 impl Queue {
@@ -88,7 +107,7 @@ impl Queue {
     }
 
     async fn lead_now(&self) -> Result<Told, QueueError> {
-        let mut connection = connection::single(&self.inner.options).await?;
+        let mut connection = connection::single(&self.inner.address.options()?).await?;
         let told = History::read(&mut connection, self.inner.server.engine).await?;
         connection.close().await.ok();
         Ok(told)

@@ -86,7 +86,7 @@ impl Heart {
     pub async fn beat(&mut self) -> Result<Beat, QueueError> {
         let (mut connection, opened) = match self.connection.take() {
             Some((connection, opened)) if opened.elapsed() < RENEWED => (connection, opened),
-            _ => (connection::single(&self.queue.inner.options).await?, Instant::now()),
+            _ => (connection::single(&self.queue.inner.address.options()?).await?, Instant::now()),
         };
         // The answer to the last one may have been lost: then the row is one ahead of what is known here. Not prepared:
         // on a connection that is renewed so soon that would cost as many round trips as it saves.
@@ -156,7 +156,7 @@ impl Queue {
         let me = Incarnation(rand::random());
         let opened = Instant::now();
         let present = &self.inner.present;
-        let mut connection = connection::single(&self.inner.options).await?;
+        let mut connection = connection::single(&self.inner.address.options()?).await?;
         let found = History::read(&mut connection, self.inner.server.engine).await?.history;
         let another = newcomer.past == Past::Lost || !present.is(&found);
         let mut transaction = connection.begin().await?;

@@ -17,6 +17,7 @@
 #![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "this is the module with the SQL")]
 
 mod abandon;
+mod address;
 mod advance;
 mod batch;
 mod bmc_claim;
@@ -65,13 +66,14 @@ mod wake;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Weak};
 
-use sqlx::mysql::{MySqlConnectOptions, MySqlPool};
+use sqlx::mysql::MySqlPool;
 
 use batch::Batcher;
 use connection::Checked;
 use present::Present;
 
 pub use abandon::{Abandoned, Farewell};
+pub use address::DatabaseAddress;
 pub use bmc_claim::{BmcClaimed, BmcKey, Claimant, Released};
 pub use boot_session::{AtMac, BootSession, CallHome, Heard, NewBootSession};
 pub use cancel::CancelOutcome;
@@ -111,7 +113,7 @@ pub struct Queue {
 
 #[derive(Debug)]
 struct Inner {
-    options: MySqlConnectOptions,
+    address: DatabaseAddress,
     pool: MySqlPool,
     present: Arc<Present>,
     server: ServerInfo,
@@ -153,20 +155,21 @@ impl Queue {
     /// database leads.
     ///
     /// `connections` bounds the pool. Fails with a sentence that says what to do.
-    pub async fn connect(url: &str, connections: u32) -> Result<Self, QueueError> {
-        let options = connection::options(url)?;
+    pub async fn connect(address: impl Into<DatabaseAddress>, connections: u32) -> Result<Self, QueueError> {
+        let address = address.into();
+        let options = address.options()?;
         schema::verify(&options).await?;
         let Checked { server, history, warnings } = connection::check(&options).await?;
-        for warning in warnings {
+        for warning in warnings.into_iter().chain(address::warning(&options)) {
             tracing::warn!(engine = server.engine.as_str(), "{warning}");
         }
         let present = Arc::new(Present::new(history));
-        let pool = connection::pool(options.clone(), connections, server.engine, &present);
+        let pool = connection::pool(options, connections, server.engine, &present);
         let shards = schema::shards(&pool).await?;
         let inner = Arc::new_cyclic(|queue| {
             follow::start(queue, &present);
             Inner {
-                options,
+                address,
                 pool,
                 present,
                 server,

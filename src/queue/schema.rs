@@ -12,7 +12,7 @@ use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlPool};
 use sqlx::{AssertSqlSafe, Connection, Row};
 
 use super::error::is_no_table;
-use super::{QueueError, connection, history};
+use super::{DatabaseAddress, QueueError, connection, history};
 use crate::shard::DEFAULT_SHARDS;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
@@ -84,8 +84,8 @@ pub struct Migrated {
 
 /// Brings the schema to this release's version. `new_epoch`: the database was restored from a backup; workers then
 /// end their incarnation and the controller derives every job again.
-pub async fn migrate(url: &str, new_epoch: bool) -> Result<Migrated, QueueError> {
-    let options = connection::options(url)?;
+pub async fn migrate(address: impl Into<DatabaseAddress>, new_epoch: bool) -> Result<Migrated, QueueError> {
+    let options = address.into().options()?;
     let mut connection = connection::single(&options).await?;
     run(&mut connection).await?;
     let random = format!("{:032x}", rand::random::<u128>());

@@ -47,6 +47,11 @@ impl Flags {
         pairs.iter().fold(self, |flags, (flag, value)| flags.set(flag, *value))
     }
 
+    /// Whether it is there.
+    pub fn has(&self, flag: &str) -> bool {
+        self.all.iter().any(|(name, _)| name == flag)
+    }
+
     /// The arguments.
     pub fn args(&self) -> Vec<String> {
         let mut args = vec![self.subcommand.to_owned()];

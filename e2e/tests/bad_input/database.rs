@@ -67,6 +67,52 @@ async fn a_user_without_rights_is_named_with_what_it_lacks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_was_rotated_is_taken_from_its_file_and_no_process_is_restarted() {
+    let fleet = Fleet::start(1).await.unwrap();
+    let pool = fleet.records().pool();
+    let user = format!("r{}", &fleet.namespace()[6..]);
+    let schema: String = sqlx::query_scalar("SELECT DATABASE()").fetch_one(pool).await.unwrap();
+    run(pool, format!("CREATE USER {user}@'127.0.0.1' IDENTIFIED BY 'geheim-1'")).await;
+    run(pool, format!("GRANT SELECT, INSERT, UPDATE, DELETE ON `{schema}`.* TO {user}@'127.0.0.1'")).await;
+    let file = fleet.dir().join("database-url");
+    let write = |password: &str| {
+        let mut url = url::Url::parse(fleet.database_url()).unwrap();
+        url.set_username(&user).unwrap();
+        url.set_password(Some(password)).unwrap();
+        std::fs::write(&file, format!("{url}\n")).unwrap();
+    };
+    write("geheim-1");
+    let path = file.display().to_string();
+    let flags = fleet.controller_flags().set("--database-url-file", &path);
+    let controller = fleet.controller_with("controller", &flags, &[]).await.unwrap();
+    let flags = fleet.worker_flags().set("--database-url-file", &path);
+    let worker = fleet.worker_with("worker", &flags, &[]).await.unwrap();
+    fleet.declare(SYSTEM, json!({})).await.unwrap();
+    fleet.wait_ready(SYSTEM).await.unwrap();
+
+    run(pool, format!("ALTER USER {user}@'127.0.0.1' IDENTIFIED BY 'geheim-2'")).await;
+    // Who is connected is not asked again: as after a restart of the server, nobody is.
+    let theirs =
+        format!("SELECT CAST(id AS SIGNED) FROM information_schema.processlist WHERE user = '{user}'");
+    let ids: Vec<i64> = sqlx::query_scalar(sqlx::AssertSqlSafe(theirs)).fetch_all(pool).await.unwrap();
+    for id in ids {
+        // It may have gone by itself.
+        let _ = pool.execute(sqlx::AssertSqlSafe(format!("KILL {id}"))).await;
+    }
+    for process in [&controller, &worker] {
+        waits(process, &["Access denied", "--database-url-file is read again"]).await;
+    }
+    write("geheim-2");
+    for process in [&controller, &worker] {
+        process.wait_ready().await.unwrap();
+    }
+    fleet.change(SYSTEM, json!({ "power": "PoweredOn" })).await.unwrap();
+    fleet.wait(SYSTEM, "on", e2e::fleet::is_ready).await.unwrap();
+    assert!(fleet.logged("geheim").unwrap().is_empty());
+    fleet.end().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_schema_that_serves_another_release_is_refused_with_the_two_versions_and_the_way_out() {
     let fleet = Fleet::start(1).await.unwrap();
     let pool = fleet.records().pool();

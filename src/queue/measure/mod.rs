@@ -17,7 +17,7 @@ use sqlx::mysql::MySqlConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, MySqlConnection, Row as _};
 use url::Url;
 
-use super::{QueueError, connection, schema};
+use super::{DatabaseAddress, QueueError, connection, schema};
 #[cfg(feature = "peer-apalis")]
 pub use apalis::Apalis;
 pub use audit::{Accounts, Versions};
@@ -52,7 +52,7 @@ impl Laboratory {
     pub fn new(url: &str) -> Result<Self, QueueError> {
         let parsed = Url::parse(url).map_err(|_| QueueError::Url("it cannot be parsed".to_owned()))?;
         let laboratory = Self { url: parsed, made: Mutex::new(Vec::new()) };
-        connection::options(&laboratory.url_of(SCHEMA_PREFIX))?;
+        DatabaseAddress::from(&laboratory.url_of(SCHEMA_PREFIX)).options()?;
         Ok(laboratory)
     }
 
@@ -121,7 +121,7 @@ impl Scratch {
     /// A connection that the server keeps although it may be idle for an hour.
     async fn connect(&self) -> Result<MySqlConnection, QueueError> {
         // What is written in bulk is slow, and no news.
-        let options = connection::options(&self.url)?.disable_statement_logging();
+        let options = DatabaseAddress::from(&self.url).options()?.disable_statement_logging();
         let mut connection = connection::single(&options).await?;
         sqlx::raw_sql("SET SESSION wait_timeout = 3600").execute(&mut connection).await?;
         Ok(connection)
