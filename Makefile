@@ -50,7 +50,7 @@ soak: build ## The long drills: SOAK_JOBS (20000) with SOAK_KILLS (200) over bot
 	        $(CARGO) test --workspace --locked --test drills -- --nocapture crash::whoever || exit 1; \
 	done
 	$(CARGO) test --workspace --locked --test drills -- --ignored --test-threads=1
-	$(CARGO) test --workspace --locked --test kill --test bench --test upgrade -- --ignored --test-threads=1
+	$(CARGO) test --workspace --locked --test kill --test bench --test upgrade --test controller -- --ignored --test-threads=1
 	SOAK_SEEDS=$(SOAK_SEEDS) $(CARGO) test --workspace --locked --test kill -- --nocapture at_random
 	@for seed in $$(seq $(SOAK_SEEDS)); do \
 	    SOAK_SEED=$$seed SOAK_STEPS=10 $(CARGO) test --workspace --locked --test drills -- --nocapture walks || exit 1; \

@@ -27,6 +27,8 @@ async fn the_manifests_apply_cleanly() {
         "deployment.apps/autobuild-worker",
         "deployment.apps/autobuild-boot",
         "networkpolicy.networking.k8s.io/autobuild-boot",
+        "networkpolicy.networking.k8s.io/autobuild-controller",
+        "networkpolicy.networking.k8s.io/autobuild-worker",
         "job.batch/autobuild-migrate",
     ] {
         assert!(said.stdout.contains(wanted), "{wanted} is not in\n{}", said.stdout);
@@ -122,15 +124,19 @@ fn the_list_of_watched_namespaces_is_the_list_of_their_roles() {
     }
 }
 
+/// The object of a file that has pods.
+fn deployment(file: &str) -> serde_yaml::Value {
+    let text = std::fs::read_to_string(paths::root().join(format!("manifests/{file}.yaml"))).unwrap();
+    serde_yaml::Deserializer::from_str(&text)
+        .map(|object| serde_yaml::Value::deserialize(object).unwrap())
+        .find(|object| object["spec"]["template"].is_mapping())
+        .unwrap()
+}
+
 #[test]
 fn the_binary_takes_the_arguments_of_the_manifests() {
     for file in ["controller", "worker", "boot", "migrate"] {
-        let text = std::fs::read_to_string(paths::root().join(format!("manifests/{file}.yaml"))).unwrap();
-        let objects = serde_yaml::Deserializer::from_str(&text);
-        let object = objects
-            .map(|object| serde_yaml::Value::deserialize(object).unwrap())
-            .find(|object| object["spec"]["template"].is_mapping())
-            .unwrap();
+        let object = deployment(file);
         let container = &object["spec"]["template"]["spec"]["containers"][0];
         let args = container["args"].as_sequence().unwrap().iter().map(|one| one.as_str().unwrap());
         let args = args.map(|arg| arg.replace("$(WATCH_NAMESPACES)", "default,rack-1"));
@@ -149,8 +155,7 @@ fn the_binary_takes_the_arguments_of_the_manifests() {
 
 #[test]
 fn a_worker_has_more_time_to_end_than_it_takes() {
-    let text = std::fs::read_to_string(paths::root().join("manifests/worker.yaml")).unwrap();
-    let object: serde_yaml::Value = serde_yaml::from_str(&text).unwrap();
+    let object = deployment("worker");
     let pod = &object["spec"]["template"]["spec"];
     let args = pod["containers"][0]["args"].as_sequence().unwrap();
     let grace = args.iter().find_map(|arg| arg.as_str()?.strip_prefix("--grace=")).unwrap();

@@ -59,9 +59,8 @@ pub(super) struct Args {
     /// How long a heartbeat may stand still before others take over; the same for all workers of a site
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     lease: Duration,
-    /// Networks that BMCs are in, separated by commas; without it every address that is not loopback, link-local,
-    /// multicast or otherwise special
-    #[arg(long, value_name = "NET,...", value_delimiter = ',')]
+    /// Networks that BMCs are in, separated by commas: workers talk to no other address, whatever a Server names
+    #[arg(long, value_name = "NET,...", value_delimiter = ',', required = true)]
     bmc_cidr: Vec<IpNet>,
     /// Speak plain HTTP to BMCs of redfish+http:// addresses: passwords can be read on the way
     #[arg(long)]

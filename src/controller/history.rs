@@ -100,8 +100,9 @@ async fn derive(context: &Context, mark: &Underived, readiness: &Readiness) -> R
     let mut left = all.iter().filter(|(uid, _)| !done.contains(uid));
     if let Some((_, name)) = left.next() {
         let count = 1 + left.count();
-        let waits =
-            format!("{count} Servers were not derived again yet, such as {name}; no worker claims before");
+        tracing::debug!(server = name.as_str(), "not derived again yet");
+        // Whoever may ask a port for its health need not know what machines there are.
+        let waits = format!("{count} Servers were not derived again yet; no worker claims before");
         readiness.waits(DERIVATION, waits);
         return Ok(());
     }
@@ -112,11 +113,12 @@ async fn derive(context: &Context, mark: &Underived, readiness: &Readiness) -> R
     match ended {
         Derived::Over => over(context, readiness),
         Derived::NotYet { namespace, name } if context.settings.namespaces.contains(&namespace) => {
+            tracing::debug!(namespace, server = name, "not derived again yet");
             readiness.waits(
                 DERIVATION,
                 format!(
-                    "the job of Server {namespace}/{name} was not derived again yet: see this controller's log about that \
-                     Server; no worker claims before"
+                    "a job in namespace {namespace} was not derived again yet: see this controller's log about its Servers; no \
+                     worker claims before"
                 ),
             );
         }
@@ -126,11 +128,11 @@ async fn derive(context: &Context, mark: &Underived, readiness: &Readiness) -> R
         {
             hold_back(context, mark, &[namespace], &done).await?;
         }
-        Derived::NotYet { namespace, name } => readiness.waits(
+        Derived::NotYet { namespace, .. } => readiness.waits(
             DERIVATION,
             format!(
-                "the job of Server {namespace}/{name} was not derived again yet: a controller has to run that watches its \
-                 namespace (--watch-namespaces); no worker claims before"
+                "a job in namespace {namespace} was not derived again yet: a controller has to run that watches it \
+                 (--watch-namespaces); no worker claims before"
             ),
         ),
     }

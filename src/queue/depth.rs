@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use sqlx::{AssertSqlSafe, Row};
 
-use super::head::lane_of;
 use super::many::{filled, marks};
 use super::{PlaceInQueue, Queue, QueueError, now_ms};
 use crate::job::{Lane, order_key};
@@ -30,12 +29,19 @@ impl Queue {
         };
         let shards: Vec<i64> = (0..i64::from(self.shards())).collect();
         for shards in filled(&shards) {
-            // A lane is what is left of an order key without the time below it.
+            // One pass for all lanes: groups would need a temporary table.
+            let lanes = Lane::ALL.map(|lane| {
+                let (first, last) = lane.order_range();
+                let number = lane.number();
+                format!(
+                    "CAST(SUM(ord BETWEEN {first} AND {last}) AS SIGNED) AS jobs_{number}, \
+                     MIN(IF(ord BETWEEN {first} AND {last}, ord, NULL)) AS first_{number}"
+                )
+            });
             let text = format!(
-                "SELECT ord DIV {step} AS lane, COUNT(*) AS jobs, MIN(ord) AS first, {now} AS now_ms FROM queue \
-                 FORCE INDEX (PRIMARY) WHERE site = ? AND shard IN ({}) AND state IN (?, ?, ?) GROUP BY lane ORDER BY NULL",
+                "SELECT {}, {now} AS now_ms FROM queue FORCE INDEX (PRIMARY) WHERE site = ? AND shard IN ({}) AND state IN (?, ?, ?)",
+                lanes.join(", "),
                 marks(shards.len()),
-                step = order_key(Lane::High, 0),
                 now = now_ms!(),
             );
             let mut query = sqlx::query(AssertSqlSafe(text)).bind(site);
@@ -45,10 +51,15 @@ impl Queue {
             for place in PlaceInQueue::CLAIMED {
                 query = query.bind(place.code());
             }
-            for row in query.fetch_all(self.pool()).await? {
-                let (first, now_ms): (i64, i64) = (row.try_get("first")?, row.try_get("now_ms")?);
-                let lane = lane_of(first);
-                take(lane, row.try_get("jobs")?, now_ms - (first - order_key(lane, 0)));
+            let row = query.fetch_one(self.pool()).await?;
+            let now_ms: i64 = row.try_get("now_ms")?;
+            for lane in Lane::ALL {
+                let number = lane.number();
+                let first: Option<i64> = row.try_get(format!("first_{number}").as_str())?;
+                let jobs: Option<i64> = row.try_get(format!("jobs_{number}").as_str())?;
+                if let (Some(first), Some(jobs)) = (first, jobs) {
+                    take(lane, jobs, now_ms - (first - order_key(lane, 0)));
+                }
             }
             // Nobody wakes them where nobody works.
             let text = format!(

@@ -19,15 +19,29 @@ const CONTROLLER: &[&str] = &[
     "--listen",
     "127.0.0.1:0",
 ];
-const WORKER: &[&str] =
-    &["worker", "--database-url", URL, "--login-key-file", "KEY", "--listen", "127.0.0.1:0"];
+const WORKER: &[&str] = &[
+    "worker",
+    "--database-url",
+    URL,
+    "--bmc-cidr",
+    "192.0.2.0/24",
+    "--login-key-file",
+    "KEY",
+    "--listen",
+    "127.0.0.1:0",
+];
 
 /// Arguments (`KEY`: a good key file; `SHORT`, `SCENARIO`: bad files), and what standard error has to say.
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn table() -> Vec<(Vec<&'static str>, &'static [&'static str])> {
     let controller = |more: &[&'static str]| [CONTROLLER, more].concat();
     let worker = |more: &[&'static str]| [WORKER, more].concat();
     vec![
-        (vec!["worker"], &["--database-url", "--login-key-file"]),
+        (vec!["worker"], &["--database-url", "--login-key-file", "--bmc-cidr"]),
+        (
+            worker(&["--database-url-file", "/does/not/exist"]),
+            &["--database-url", "cannot be used with", "--database-url-file"],
+        ),
         (worker(&["--heartbeat", "5"]), &["--heartbeat", "\"5\" is no duration", "such as 10s"]),
         (worker(&["--heartbeat", "5s", "--lease", "10s"]), &["--lease", "--heartbeat", "three times"]),
         (worker(&["--heartbeat", "0s"]), &["--heartbeat is 0", "2s"]),
@@ -48,15 +62,28 @@ fn table() -> Vec<(Vec<&'static str>, &'static [&'static str])> {
             &["--request-timeout 5 s", "--allow-ipmi", "at least 6 s"],
         ),
         (
-            vec!["worker", "--database-url", URL, "--login-key-file", "/does/not/exist"],
+            vec![
+                "worker",
+                "--database-url",
+                URL,
+                "--bmc-cidr",
+                "::/0",
+                "--login-key-file",
+                "/does/not/exist",
+            ],
             &["--login-key-file", "/does/not/exist", "16 random bytes"],
         ),
-        (vec!["worker", "--database-url", URL, "--login-key-file", "SHORT"], &["fewer than 16 bytes"]),
+        (
+            vec!["worker", "--database-url", URL, "--bmc-cidr", "::/0", "--login-key-file", "SHORT"],
+            &["fewer than 16 bytes"],
+        ),
         (
             vec![
                 "worker",
                 "--database-url",
                 "postgres://user:geheim@h/d",
+                "--bmc-cidr",
+                "192.0.2.0/24",
                 "--login-key-file",
                 "KEY",
                 "--listen",
@@ -96,6 +123,10 @@ fn table() -> Vec<(Vec<&'static str>, &'static [&'static str])> {
             &["--database-url", "names no database"],
         ),
         (vec!["migrate"], &["--database-url"]),
+        (
+            vec!["migrate", "--database-url", "mysql://user:geheim@db.example.com/d"],
+            &["--database-url", "db.example.com", "ssl-mode=VERIFY_IDENTITY", "ssl-mode=DISABLED"],
+        ),
         (vec!["migrate", "--database-url", URL], &["the database does not answer"]),
         (
             vec!["migrate", "--database-url", "mysql://user:geheim@h:port/d"],
@@ -147,8 +178,8 @@ async fn bad_flags_end_the_process_with_the_way_out_and_without_the_password() {
             .collect();
         ends_badly(&args, parts, Path::new(&kubeconfig)).await;
     }
-    let worker =
-        ["worker", "--database-url", URL, "--login-key-file", files[0].1.as_str(), "--listen", "127.0.0.1:0"];
+    let key = files[0].1.as_str();
+    let worker: Vec<&str> = WORKER.iter().map(|arg| if *arg == "KEY" { key } else { arg }).collect();
     for args in [CONTROLLER, &worker] {
         ends_badly(args, &["no cluster", "set KUBECONFIG to a readable kubeconfig"], Path::new(&broken))
             .await;

@@ -130,29 +130,46 @@ async fn a_definition_of_an_older_release_is_told_at_the_start_and_healed_by_the
     site.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_namespace_that_is_deleted_with_a_server_in_it_names_what_is_missing_and_the_way_out() {
-    let _turn = TURN.lock().await;
+/// A namespace that is being deleted with a Server in it, and the controller that looked after that one.
+async fn deleted_namespace() -> (Site, Running) {
     let site = Site::new().await;
     site.secret().await;
     let times = ["--undo-wait", "500ms", "--power-off-wait", "4s"];
     let controller = site.controller("a", &times, "").await;
     site.ready("one", json!({"deletionPolicy": "PowerOff"})).await;
-    let kubectl = site.plane.kubectl();
-    let namespace = site.namespace.as_str();
-    kubectl.run(&["delete", "namespace", namespace, "--wait=false"]).await.unwrap();
+    site.plane.kubectl().run(&["delete", "namespace", &site.namespace, "--wait=false"]).await.unwrap();
     wait("what is missing to be named", async || {
         let (_, said) = controller.get("/readyz").await.unwrap();
         let parts =
-            [namespace, "is left out", "cannot list resource \"servers\"", "manifests/cluster-access"];
+            [&site.namespace, "is left out", "cannot list resource \"servers\"", "manifests/cluster-access"];
         parts.iter().all(|part| said.contains(part))
     })
     .await;
     assert!(site.servers().get_opt("one").await.unwrap().is_some(), "its finalizer keeps it");
+    (site, controller)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_that_is_deleted_with_a_server_in_it_names_what_is_missing_and_the_way_out() {
+    let _turn = TURN.lock().await;
+    let (site, _controller) = deleted_namespace().await;
     assert!(site.why("one").await.contains("kubectl apply -k manifests/cluster-access"));
     // Let go by hand, as the page says.
     let bare = Patch::Merge(json!({"metadata": {"finalizers": null}}));
     site.servers().patch("one", &PatchParams::default(), &bare).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a minute of growing pauses: make soak"]
+async fn a_namespace_that_is_being_deleted_is_released_once_the_controller_has_rights_that_outlive_it() {
+    let _turn = TURN.lock().await;
+    let (site, _controller) = deleted_namespace().await;
+    let kubectl = site.plane.kubectl();
+    let rights = e2e::paths::root().join("manifests/cluster-access").display().to_string();
+    kubectl.run(&["apply", "--server-side", "-k", &rights]).await.unwrap();
+    // The namespace itself goes when its own controller looks again, which takes minutes.
+    wait("the server to go", async || site.servers().get_opt("one").await.unwrap().is_none()).await;
+    kubectl.run(&["delete", "-k", &rights]).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,10 @@ use e2e::wait::{Look, say, wait_for};
 use rstest::rstest;
 use serde_json::json;
 
-use crate::site::{Site, controller, controller_beside, system, until_it_says, until_started_over};
+use crate::site::{
+    Site, controller, controller_beside, started_over, system, until_it_says, until_started_over,
+    until_started_over_again,
+};
 
 /// A site whose machines can be installed, and the URL of its boot service.
 async fn site(engine: Engine) -> (Site, BootFiles, Running, String) {
@@ -81,7 +84,10 @@ async fn machines_are_installed_after_a_failover_and_a_new_epoch_and_no_process_
 
     let new_epoch = ["migrate", "--new-epoch"];
     let url = fleet.database_url();
+    let before = started_over(&worker).await;
     fleet.autobuild().run("new-epoch", &new_epoch, &[("DATABASE_URL", url)]).await.unwrap();
+    // What is begun before everybody knows of it is of the history before.
+    until_started_over_again(&worker, before).await;
     reimage(fleet, &name, "new-epoch").await;
     assert_eq!(fleet.installs(&name).await.unwrap(), 4);
     for process in [&controller, &worker, &boot] {

@@ -107,9 +107,21 @@ pub async fn until_metric(
 
 /// Waits until a worker has ended an incarnation because the history is another one.
 pub async fn until_started_over(worker: &Running) {
-    let labels = [("why", "another_history")];
-    until_metric(worker, "autobuild_leases_lost_total", &labels, |value| value >= 1.0).await;
+    until_started_over_again(worker, 0.0).await;
 }
+
+/// The same, once more often than that.
+pub async fn until_started_over_again(worker: &Running, before: f64) {
+    until_metric(worker, STARTED_OVER.0, &STARTED_OVER.1, |value| value > before).await;
+}
+
+/// How often it did so.
+pub async fn started_over(worker: &Running) -> f64 {
+    let (_, page) = worker.get("/metrics").await.unwrap();
+    metric(&page, STARTED_OVER.0, &STARTED_OVER.1)
+}
+
+const STARTED_OVER: (&str, [(&str, &str); 1]) = ("autobuild_leases_lost_total", [("why", "another_history")]);
 
 /// Waits until `/readyz` says that text.
 pub async fn until_it_says(process: &Running, text: &str) {

@@ -1,10 +1,11 @@
 //! What the release before left in the database: read by this one, which begins nothing because of it.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use anyhow::Result;
 use autobuild::api::{ImageKind, Server};
-use autobuild::job::{Action, Contents, SecretVersion, ServerUid};
+use autobuild::job::{Action, Contents, LiveJob, SecretVersion, ServerUid};
 use autobuild::plan::{Command, Facts, explain};
 use autobuild::queue::{Queue, Seen};
 use e2e::autobuild::Autobuild;
@@ -13,6 +14,7 @@ use e2e::fleet::{Fleet, LIMIT};
 use e2e::paths;
 use e2e::process::Lifetime;
 use e2e::wait::{Look, wait_for};
+use kube::api::ListParams;
 use rstest::rstest;
 use serde_json::{Value, json};
 use sqlx::migrate::Migrator;
@@ -118,7 +120,7 @@ fn check(name: &str, seen: &Seen) {
             assert!(seen.job.as_ref().unwrap().problem.is_some(), "{seen:?}");
         }
         SILENT => assert!(known.unanswered.is_some(), "{seen:?}"),
-        QUEUED => assert_eq!(seen.job.as_ref().map(|job| job.started()), Some(false)),
+        QUEUED => assert_eq!(seen.job.as_ref().map(LiveJob::started), Some(false)),
         other => panic!("{other} is nowhere here"),
     }
 }
@@ -222,8 +224,7 @@ async fn rows(fleet: &Fleet) -> Result<String> {
         for row in sqlx::query(AssertSqlSafe(sql)).fetch_all(pool).await? {
             let values: Result<Vec<String>, _> =
                 columns.iter().map(|column| row.try_get::<String, _>(column.as_str())).collect();
-            text +=
-                &format!("REPLACE INTO {table} ({}) VALUES ({});\n", columns.join(", "), values?.join(", "));
+            writeln!(text, "REPLACE INTO {table} ({}) VALUES ({});", columns.join(", "), values?.join(", "))?;
         }
     }
     Ok(text)
@@ -232,7 +233,7 @@ async fn rows(fleet: &Fleet) -> Result<String> {
 /// The objects, without what the API server keeps of who wrote what.
 async fn servers(fleet: &Fleet) -> Result<String> {
     let mut all = Vec::new();
-    for mut server in fleet.servers().list(&Default::default()).await?.items {
+    for mut server in fleet.servers().list(&ListParams::default()).await?.items {
         server.metadata.managed_fields = None;
         all.push(server);
     }
