@@ -17,6 +17,7 @@ mod remedy;
 pub mod served_schema;
 mod server;
 mod status;
+pub mod unseen;
 mod wipe_images;
 
 pub use image_wish::{BootMethod, ImageWish, Provisioning, RootDevice, UserDataRef};

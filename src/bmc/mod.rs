@@ -13,6 +13,7 @@ mod ipmi;
 mod media;
 pub mod network;
 mod redfish;
+mod repeats;
 mod text;
 mod tls;
 

@@ -24,6 +24,20 @@ pub enum SpecialRange {
     Unspecified,
     /// 255.255.255.255.
     Broadcast,
+    /// 100.64.0.0/10: between a provider and its customers, with services of clouds in it.
+    Shared,
+    /// fec0::/10: what link-local was for sites; not in use any more.
+    SiteLocal,
+    /// 198.18.0.0/15, 2001:2::/48: for measuring devices of the network.
+    Benchmarking,
+    /// 192.0.2.0/24, 198.51.100.0/24, 203.0.113.0/24, 2001:db8::/32, 3fff::/20: stands in documents.
+    Documentation,
+    /// 192.0.0.0/24, 2001::/23 and the small networks of protocols such as AS112, AMT and relays of 6to4.
+    Protocol,
+    /// 100::/64, 100:0:0:1::/64: what is sent there is thrown away.
+    Discard,
+    /// 240.0.0.0/4, 5f00::/16 (segments of SRv6): nothing that is a host.
+    Reserved,
 }
 
 impl SpecialRange {
@@ -35,6 +49,13 @@ impl SpecialRange {
             Self::Multicast => "multicast",
             Self::Unspecified => "unspecified",
             Self::Broadcast => "broadcast",
+            Self::Shared => "shared between providers",
+            Self::SiteLocal => "site-local",
+            Self::Benchmarking => "for benchmarks",
+            Self::Documentation => "for documentation",
+            Self::Protocol => "for a protocol",
+            Self::Discard => "for what is thrown away",
+            Self::Reserved => "reserved",
         }
     }
 }
@@ -98,25 +119,46 @@ fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     }
 }
 
+/// What IANA's registries of special-purpose addresses say of it (RFC 6890), but for private networks, where BMCs are.
 fn special(ip: IpAddr) -> Option<SpecialRange> {
-    let link_local = match ip {
-        IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
-    };
-    let this_network = matches!(ip, IpAddr::V4(v4) if v4.octets()[0] == 0);
-    if ip.is_loopback() {
-        Some(SpecialRange::Loopback)
-    } else if link_local {
-        Some(SpecialRange::LinkLocal)
-    } else if ip.is_multicast() {
-        Some(SpecialRange::Multicast)
-    } else if ip.is_unspecified() || this_network {
-        Some(SpecialRange::Unspecified)
-    } else if ip == IpAddr::V4(Ipv4Addr::BROADCAST) {
-        Some(SpecialRange::Broadcast)
-    } else {
-        None
+    match ip {
+        IpAddr::V4(ip) => special_v4(ip),
+        IpAddr::V6(ip) => special_v6(ip),
     }
+}
+
+fn special_v4(ip: Ipv4Addr) -> Option<SpecialRange> {
+    Some(match ip.octets() {
+        [0, ..] => SpecialRange::Unspecified,
+        [100, 64..=127, ..] => SpecialRange::Shared,
+        [127, ..] => SpecialRange::Loopback,
+        [169, 254, ..] => SpecialRange::LinkLocal,
+        [192, 0, 0, _] | [192, 31, 196, _] | [192, 52, 193, _] | [192, 88, 99, _] | [192, 175, 48, _] => {
+            SpecialRange::Protocol
+        }
+        [192, 0, 2, _] | [198, 51, 100, _] | [203, 0, 113, _] => SpecialRange::Documentation,
+        [198, 18..=19, ..] => SpecialRange::Benchmarking,
+        [224..=239, ..] => SpecialRange::Multicast,
+        [255, 255, 255, 255] => SpecialRange::Broadcast,
+        [240..=255, ..] => SpecialRange::Reserved,
+        _ => return None,
+    })
+}
+
+fn special_v6(ip: Ipv6Addr) -> Option<SpecialRange> {
+    Some(match ip.segments() {
+        [0, 0, 0, 0, 0, 0, 0, 0] => SpecialRange::Unspecified,
+        [0, 0, 0, 0, 0, 0, 0, 1] => SpecialRange::Loopback,
+        [0x100, 0, 0, 0..=1, ..] => SpecialRange::Discard,
+        [0x2001, 2, 0, ..] => SpecialRange::Benchmarking,
+        [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => SpecialRange::Documentation,
+        [0x2001, 0..=0x1ff, ..] | [0x2620, 0x4f, 0x8000, ..] => SpecialRange::Protocol,
+        [0x5f00, ..] => SpecialRange::Reserved,
+        [0xfe80..=0xfebf, ..] => SpecialRange::LinkLocal,
+        [0xfec0..=0xfeff, ..] => SpecialRange::SiteLocal,
+        [0xff00..=0xffff, ..] => SpecialRange::Multicast,
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
@@ -132,7 +174,8 @@ mod tests {
 
     #[test]
     fn without_an_allow_list_only_special_addresses_are_refused() {
-        for ip in ["10.0.0.1", "2001:db8::1", "fd00::1", "64:ff9b::a00:1"] {
+        for ip in ["10.0.0.1", "172.16.0.1", "192.168.0.1", "9.9.9.9", "2a00::1", "fd00::1", "64:ff9b::a00:1"]
+        {
             assert_eq!(networks(&[]).check(ip.parse().unwrap()), Ok(()), "{ip}");
         }
         for ip in [
@@ -151,6 +194,34 @@ mod tests {
             "64:ff9b:1::a9fe:a9fe",
             "2002:7f00:1::1",
             "::127.0.0.1",
+            "100.64.0.1",
+            "100.127.255.254",
+            "192.0.0.170",
+            "192.0.2.1",
+            "192.31.196.1",
+            "192.52.193.1",
+            "192.88.99.1",
+            "192.175.48.1",
+            "198.18.0.1",
+            "198.19.255.254",
+            "198.51.100.1",
+            "203.0.113.1",
+            "240.0.0.1",
+            "255.255.255.254",
+            "::ffff:100.64.0.1",
+            "64:ff9b::6440:1",
+            "100::1",
+            "100:0:0:1::1",
+            "2001::1",
+            "2001:2::1",
+            "2001:20::1",
+            "2001:db8::1",
+            "2620:4f:8000::1",
+            "3fff::1",
+            "5f00::1",
+            "febf::1",
+            "fec0::1",
+            "feff::1",
         ] {
             let refused = networks(&[]).check(ip.parse().unwrap());
             assert!(matches!(refused, Err(AddressRefused::Special(..))), "{ip}: {refused:?}");
@@ -159,10 +230,12 @@ mod tests {
 
     #[test]
     fn an_allow_list_refuses_all_others_and_may_name_loopback() {
-        let allowed = networks(&["10.0.0.0/8", "127.0.0.0/8"]);
-        assert_eq!(allowed.check("127.0.0.1".parse().unwrap()), Ok(()));
+        let allowed = networks(&["10.0.0.0/8", "127.0.0.0/8", "100.64.0.0/10", "fec0::/10"]);
+        for named in ["127.0.0.1", "100.64.0.1", "fec0::1"] {
+            assert_eq!(allowed.check(named.parse().unwrap()), Ok(()));
+        }
         assert_eq!(allowed.check("::ffff:10.1.2.3".parse().unwrap()), Ok(()));
-        for ip in ["192.0.2.1", "2001:db8::1", "64:ff9b::a00:1"] {
+        for ip in ["192.168.0.1", "fd00::1", "64:ff9b::a00:1"] {
             let refused = allowed.check(ip.parse().unwrap());
             assert!(matches!(refused, Err(AddressRefused::Outside(_))), "{ip}: {refused:?}");
         }

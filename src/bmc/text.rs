@@ -5,7 +5,9 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
 
+use super::repeats::Login;
 use crate::api::placeholder;
+use crate::api::unseen::is_unseen;
 use crate::bmc::credentials::Credentials;
 
 /// The longest part of a BMC's words that a message repeats, in characters.
@@ -23,7 +25,7 @@ pub(super) fn printable(text: &str, max: usize) -> String {
             gap = !clean.is_empty();
             continue;
         }
-        if is_invisible(c) {
+        if is_unseen(c) {
             continue;
         }
         let needed = 1 + usize::from(gap);
@@ -38,12 +40,6 @@ pub(super) fn printable(text: &str, max: usize) -> String {
         length += needed;
     }
     clean
-}
-
-/// Characters that show nothing, or that turn the direction of what follows.
-fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// A text property for `status`; nothing where nobody filled it.
@@ -72,7 +68,7 @@ pub(super) fn identifying(text: &str) -> Option<String> {
 pub(super) struct Voice {
     /// `host:port`.
     pub(super) name: String,
-    secrets: Vec<String>,
+    secret: Login,
 }
 
 impl std::fmt::Debug for Voice {
@@ -83,15 +79,14 @@ impl std::fmt::Debug for Voice {
 
 impl Voice {
     pub(super) fn new(name: String, credentials: &Credentials) -> Self {
-        let password = credentials.password.expose_secret();
-        let secrets = vec![password.to_owned(), login(credentials), STANDARD.encode(password)];
-        Self { name, secrets }
+        Self { name, secret: Login::of(credentials) }
     }
 
-    /// The words of the BMC as a message may repeat them. A BMC that repeats the login is not quoted at all.
+    /// The words of the BMC as a message may repeat them. A BMC that repeats the login, in
+    /// whatever form, is not quoted at all.
     pub(super) fn quote(&self, text: &str) -> String {
         let text = printable(text, text.len());
-        if self.secrets.iter().any(|secret| text.contains(secret.as_str())) {
+        if self.secret.is_in(&text) {
             return "(not shown: it repeats the login)".to_owned();
         }
         printable(&text, QUOTE_MAX)

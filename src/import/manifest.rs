@@ -119,7 +119,7 @@ fn comments(machine: &Machine<'_>) -> String {
 
 /// What a BMC wrote stays in its comment.
 fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    crate::api::unseen::shown(text)
 }
 
 /// The Secret of a BMC, password and all.

@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use anstyle::{AnsiColor, Style};
 use textwrap::{Options, WordSplitter};
 
+use crate::api::unseen;
+
 /// Whether colours are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ink {
@@ -116,7 +118,7 @@ impl Entry {
             Self::Command { purpose, command } => {
                 wrapped(page, &format!("{purpose}:"), ["  ", "  "], Tone::Plain, form);
                 // Whoever copies it gets one line.
-                let _ = writeln!(page, "    {}", paint(&printable(command), Tone::Title, form.ink));
+                let _ = writeln!(page, "    {}", paint(&unseen::shown(command), Tone::Title, form.ink));
             }
         }
     }
@@ -129,7 +131,7 @@ fn wrapped(page: &mut String, text: &str, [first, rest]: [&str; 2], tone: Tone, 
         .subsequent_indent(rest)
         .break_words(false)
         .word_splitter(WordSplitter::NoHyphenation);
-    for (number, line) in textwrap::wrap(&printable(text), options).into_iter().enumerate() {
+    for (number, line) in textwrap::wrap(&unseen::shown(text), options).into_iter().enumerate() {
         let indent = if number == 0 { first } else { rest };
         let words = line.strip_prefix(indent).unwrap_or(&line);
         // Writing to a String cannot fail.
@@ -145,11 +147,6 @@ fn paint(text: &str, tone: Tone, ink: Ink) -> String {
         }
         Ink::Coloured | Ink::Plain => text.to_owned(),
     }
-}
-
-/// Nothing that somebody wrote into a status moves the cursor.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -194,8 +191,9 @@ mod tests {
     }
 
     #[test]
-    fn control_characters_of_a_message_do_not_reach_the_terminal() {
-        let page = Page { head: "a\u{1b}[2Jb".to_owned(), tone: Tone::Plain, sections: vec![] };
-        assert_eq!(page.lay_out(Form { width: 60, ink: Ink::Plain }), "a [2Jb\n");
+    fn what_moves_the_cursor_or_hides_text_does_not_reach_the_terminal() {
+        let page =
+            Page { head: "a\u{1b}[2J\u{202e}b\u{200b}".to_owned(), tone: Tone::Plain, sections: vec![] };
+        assert_eq!(page.lay_out(Form { width: 60, ink: Ink::Plain }), "a [2J b\n");
     }
 }
