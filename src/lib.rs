@@ -32,6 +32,7 @@ pub mod cmd;
 pub mod config;
 pub mod connections;
 pub mod controller;
+pub mod descriptors;
 pub mod emulator;
 pub mod failpoint;
 pub mod http;

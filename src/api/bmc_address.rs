@@ -164,6 +164,11 @@ impl BmcAddress {
         self.port
     }
 
+    /// `host:port`, the port always said: the name of a BMC in messages, and by which it is remembered.
+    pub fn host_and_port(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
     /// The id of the system, case kept; `None` means the only one of the BMC.
     pub fn system(&self) -> Option<&str> {
         self.system.as_deref()

@@ -169,6 +169,8 @@ reasons! {
     APIUnavailable,
     /// The API server refuses what the controller writes into this object: a right is missing, a policy or a webhook forbids it, or the definition is of another release. Status stays as it was.
     StatusRefused,
+    /// The worker itself could not ask the BMC: it has no file descriptor or memory left, its resolver fails, or a program is missing; it says nothing about the BMC.
+    WorkerTrouble,
     /// The wish changed before the job sent its first request.
     WishChanged,
     /// The wish was fulfilled already.
@@ -245,6 +247,7 @@ impl Reason {
             Self::BMCPermissionDenied => Self::CredentialsInvalid,
             Self::ShutdownForced => Self::Succeeded,
             Self::LeftPoweredOff => Self::PowerStateMismatch,
+            Self::WorkerTrouble => Self::APIUnavailable,
             other => other,
         }
     }

@@ -266,6 +266,11 @@ impl Reason {
                 "Read what the event says: it names who refuses it and the way out. Everything goes on by itself within a minute after.",
                 &[],
             ),
+            Self::WorkerTrouble => remedy(
+                "Do what the message names where the workers of this site run; the machine and its BMC are not at fault, and it is tried \
+                 again by itself.",
+                &[],
+            ),
             Self::NotApplicable => remedy("Set another token once the wish makes sense.", &[]),
             Self::RecordRebuilt => remedy("Set a new token if what was asked for is still wanted.", &[]),
             Self::HistoryLost => remedy(

@@ -13,6 +13,8 @@ use super::credentials::Credentials;
 use super::error::{BmcError, BmcErrorKind, Delivery};
 use super::ipmi::{self, Ipmi};
 use super::network::BmcNetworks;
+use super::own;
+use super::peers::{Experience, Peers, interleaved};
 use super::redfish::{self, Asker, Redfish, Secured, Times};
 use super::tls::{Tls, Trust};
 use crate::api::bmc_address::{BmcAddress, BmcHost, BmcScheme};
@@ -64,10 +66,9 @@ pub struct ConnectorSettings {
     pub request_timeout: Duration,
     /// For all requests of one inspection, its turn not counted.
     pub inspect_timeout: Duration,
-    /// The name under which BMCs see who asks (header `X-AutoBuild-Worker`).
+    /// The name under which BMCs see who asks (header `X-AutoBuild-Worker`); they see the claim beside it (`X-Request-Id`).
+    /// `None`: neither of them is a BMC's business.
     pub worker: Option<String>,
-    /// For which claim it asks (header `X-Request-Id`).
-    pub request_id: Option<String>,
 }
 
 impl Default for ConnectorSettings {
@@ -81,7 +82,6 @@ impl Default for ConnectorSettings {
             request_timeout: Duration::from_secs(30),
             inspect_timeout: Duration::from_mins(2),
             worker: None,
-            request_id: None,
         }
     }
 }
@@ -90,6 +90,7 @@ impl Default for ConnectorSettings {
 #[derive(Debug, Clone)]
 pub struct Connector {
     settings: ConnectorSettings,
+    request_id: Option<String>,
     redfish: redfish::Shared,
     ipmi: ipmi::Shared,
 }
@@ -97,18 +98,22 @@ pub struct Connector {
 impl Connector {
     /// A connector that knows no BMC yet.
     pub fn new(settings: ConnectorSettings) -> Self {
-        Self { settings, redfish: redfish::Shared::default(), ipmi: ipmi::Shared::default() }
+        Self {
+            settings,
+            request_id: None,
+            redfish: redfish::Shared::default(),
+            ipmi: ipmi::Shared::default(),
+        }
     }
 
-    /// The same connector, whose requests bear this id in the logs of BMCs that write it.
+    /// The same connector, whose requests bear this id where BMCs are told who asks.
     #[must_use]
     pub fn on_behalf_of(&self, request_id: String) -> Self {
-        let settings = ConnectorSettings { request_id: Some(request_id), ..self.settings.clone() };
-        Self { settings, redfish: self.redfish.clone(), ipmi: self.ipmi.clone() }
+        Self { request_id: self.settings.worker.is_some().then_some(request_id), ..self.clone() }
     }
 
-    /// Resolves the host once, judges the address, and prepares a client that connects to that very address. Sends
-    /// nothing to the BMC.
+    /// Resolves the host once, judges its addresses, and prepares a client that connects to one of these very addresses.
+    /// Sends nothing to the BMC.
     pub async fn open(
         &self,
         address: &BmcAddress,
@@ -129,16 +134,15 @@ impl Connector {
             BmcScheme::RedfishHttps => Some(self.secured(address, trust).await?),
             BmcScheme::RedfishHttp | BmcScheme::Ipmi => None,
         };
-        let peer = self.resolve(address).await?;
+        let peers = self.resolve(address, &self.redfish.experience).await?;
         let header = |text: &Option<String>| HeaderValue::from_str(text.as_deref()?).ok();
-        let asker =
-            Asker { worker: header(&self.settings.worker), request_id: header(&self.settings.request_id) };
+        let asker = Asker { worker: header(&self.settings.worker), request_id: header(&self.request_id) };
         let times = Times {
             connect: self.settings.connect_timeout,
             request: self.settings.request_timeout,
             inspect: self.settings.inspect_timeout,
         };
-        match Redfish::new(address, peer, &credentials, tls, asker, times, self.redfish.clone()) {
+        match Redfish::new(address, peers, &credentials, tls, asker, times, self.redfish.clone()) {
             Some(redfish) => Ok(Box::new(redfish)),
             None => Err(unsent(
                 BmcErrorKind::AddressNotAllowed,
@@ -164,10 +168,10 @@ impl Connector {
             let message = "spec.bmc.tls is set, and IPMI has no certificates: remove it";
             return Err(unsent(BmcErrorKind::TlsConfig, message));
         }
-        let peer = self.resolve(address).await?;
+        let peers = self.resolve(address, &self.ipmi.experience).await?;
         let times =
             ipmi::Times { request: self.settings.request_timeout, inspect: self.settings.inspect_timeout };
-        Ok(Box::new(Ipmi::new(address, peer, credentials, times, self.ipmi.clone())?))
+        Ok(Box::new(Ipmi::new(peers, credentials, times, self.ipmi.clone())?))
     }
 
     fn judge_scheme(&self, address: &BmcAddress, trust: &Trust) -> Result<(), String> {
@@ -203,40 +207,56 @@ impl Connector {
         Ok(Secured { tls: tls.map_err(|error| failed(error.to_string()))?, name, trust })
     }
 
-    /// The first address of the host that may be talked to.
-    async fn resolve(&self, address: &BmcAddress) -> Result<SocketAddr, BmcError> {
+    /// The addresses of the host that may be talked to, in the order in which they are tried.
+    async fn resolve(&self, address: &BmcAddress, experience: &Experience) -> Result<Peers, BmcError> {
         let name = match address.host() {
-            BmcHost::Ip(ip) => return self.judge(&[*ip], address),
+            BmcHost::Ip(ip) => return self.judge(vec![*ip], address, experience),
             BmcHost::Name(name) => name,
         };
-        let unresolved = |why: &str| {
-            let message =
-                format!("the host {name:?} of spec.bmc.address cannot be resolved ({why}): check the name");
+        let failed = |why: &str| {
+            own::trouble(format!(
+                "the host {name:?} of spec.bmc.address was not looked up, because the resolver of this worker fails ({why}): \
+                 check its name servers; the BMC was not asked"
+            ))
+        };
+        let unknown = || {
+            let message = format!(
+                "the host {name:?} of spec.bmc.address cannot be resolved (the resolver knows no address): check the name"
+            );
             BmcError::new(BmcErrorKind::Unreachable, Delivery::NotSent, message)
         };
         let found =
             timeout(self.settings.connect_timeout, lookup_host((name.as_str(), address.port()))).await;
-        let found = found.map_err(|_| unresolved("the resolver did not answer in time"))?;
-        let ips: Vec<IpAddr> = match found {
-            Ok(found) => found.map(|found| found.ip()).collect(),
-            Err(_) => return Err(unresolved("the resolver knows no address")),
-        };
-        if ips.is_empty() {
-            Err(unresolved("the resolver knows no address"))
-        } else {
-            self.judge(&ips, address)
+        match found {
+            Err(_) => Err(failed("it did not answer in time")),
+            Ok(Err(error)) if own::knows_no_address(&error) => Err(unknown()),
+            Ok(Err(error)) => {
+                Err(failed(own::cause(&error).or_else(own::no_descriptor).unwrap_or(&error.to_string())))
+            }
+            Ok(Ok(found)) => match interleaved(found.map(|found| found.ip())) {
+                none if none.is_empty() => Err(unknown()),
+                ips => self.judge(ips, address, experience),
+            },
         }
     }
 
-    fn judge(&self, ips: &[IpAddr], address: &BmcAddress) -> Result<SocketAddr, BmcError> {
-        let mut refused = None;
+    fn judge(
+        &self,
+        ips: Vec<IpAddr>,
+        address: &BmcAddress,
+        experience: &Experience,
+    ) -> Result<Peers, BmcError> {
+        let (mut allowed, mut refused) = (Vec::new(), None);
         for ip in ips {
-            match self.settings.networks.check(*ip) {
-                Ok(()) => return Ok(SocketAddr::new(*ip, address.port())),
+            match self.settings.networks.check(ip) {
+                Ok(()) => allowed.push(SocketAddr::new(ip, address.port())),
                 Err(why) => refused = refused.or(Some(why)),
             }
         }
-        let why = refused.map(|why| why.to_string()).unwrap_or_default();
-        Err(BmcError::new(BmcErrorKind::AddressNotAllowed, Delivery::NotSent, why))
+        let Some((first, others)) = allowed.split_first() else {
+            let why = refused.map(|why| why.to_string()).unwrap_or_default();
+            return Err(BmcError::new(BmcErrorKind::AddressNotAllowed, Delivery::NotSent, why));
+        };
+        Ok(Peers::new(address.host_and_port(), *first, others, experience.clone()))
     }
 }

@@ -34,6 +34,8 @@ pub enum BmcErrorKind {
     Refused,
     /// The answer is not what Redfish requires.
     Protocol,
+    /// This process itself could not ask: no descriptor, no memory, no resolver. It says nothing about the BMC.
+    Worker,
 }
 
 /// Whether the request that failed may have reached the BMC.
@@ -76,6 +78,7 @@ impl BmcErrorKind {
             Self::Forbidden => Reason::BMCPermissionDenied,
             Self::Unsupported | Self::Refused => Reason::RequestRefused,
             Self::Protocol => Reason::BMCProtocolError,
+            Self::Worker => Reason::WorkerTrouble,
         }
     }
 
@@ -94,6 +97,7 @@ impl BmcErrorKind {
             Self::Unsupported => "unsupported",
             Self::Refused => "refused",
             Self::Protocol => "protocol",
+            Self::Worker => "worker",
         }
     }
 }

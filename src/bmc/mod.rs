@@ -10,8 +10,11 @@ pub mod credentials;
 mod error;
 mod gate;
 mod ipmi;
+mod key;
 mod media;
 pub mod network;
+mod own;
+mod peers;
 mod redfish;
 mod repeats;
 mod text;
@@ -45,7 +48,7 @@ pub struct Probe {
 
 /// A machine, through its BMC. One value belongs to one claim of one job.
 pub trait Bmc: Send + Sync + fmt::Debug {
-    /// The address that was resolved, judged and connected to.
+    /// The address that was resolved, judged and connected to; before the first answer the one that is tried first.
     fn peer(&self) -> SocketAddr;
 
     /// The id of the system behind that address, once a read has found it.

@@ -5,11 +5,18 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    SupportedProtocolVersion,
+};
 use sha2::{Digest as _, Sha256};
+
+use super::key::{Key, SHORT_RSA};
 
 /// How a BMC's certificate is judged. Nothing of it matters over plain HTTP.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,36 +54,59 @@ pub(super) enum TrustError {
 #[derive(Debug, Clone)]
 pub(super) struct Tls {
     pub(super) config: Arc<ClientConfig>,
-    seen: Arc<Mutex<Option<[u8; 32]>>>,
+    /// The same for a pinned certificate whose RSA key is too short for the TLS library.
+    short_rsa: Option<Arc<ClientConfig>>,
+    pin: Option<[u8; 32]>,
+    seen: Seen,
 }
+
+/// The last certificate that a BMC showed: its fingerprint and its key.
+type Seen = Arc<Mutex<Option<([u8; 32], Option<Key>)>>>;
 
 impl Tls {
     /// Settings that judge by `trust`. Reads the system's certificates on first need.
     pub(super) fn new(trust: &Trust) -> Result<Self, TrustError> {
-        let library = |error: &dyn std::fmt::Display| TrustError::Library(error.to_string());
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let judge = match trust {
-            Trust::System => Judge::Chain(chain(system_roots()?, &provider)?),
-            Trust::Ca(pem) => Judge::Chain(chain(Arc::new(ca_roots(pem)?), &provider)?),
-            Trust::Pin(pin) => Judge::Pin(*pin),
-            Trust::Unverified => Judge::Nobody,
+        let seen = Seen::default();
+        let (judge, pin) = match trust {
+            Trust::System => (Judge::Chain(chain(system_roots()?, &provider)?), None),
+            Trust::Ca(pem) => (Judge::Chain(chain(Arc::new(ca_roots(pem)?), &provider)?), None),
+            Trust::Pin(pin) => (Judge::Pin(*pin), Some(*pin)),
+            Trust::Unverified => (Judge::Nobody, None),
         };
-        let seen = Arc::default();
-        let verifier = Verifier { judge, provider: Arc::clone(&provider), seen: Arc::clone(&seen) };
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| library(&error))?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_no_client_auth();
-        // A resumed session shows no certificate, and some BMCs resume badly.
-        config.resumption = rustls::client::Resumption::disabled();
-        Ok(Self { config: Arc::new(config), seen })
+        let algorithms = provider.signature_verification_algorithms;
+        let verifier = Verifier { judge, algorithms, seen: Arc::clone(&seen) };
+        let config = settings(&provider, rustls::DEFAULT_VERSIONS, verifier)?;
+        // Schemes of TLS 1.2 alone: the BMC then signs in a way that can be checked with a short key.
+        let short_rsa = |pin| {
+            let (judge, seen) = (Judge::Pin(pin), Arc::clone(&seen));
+            settings(&provider, &[&rustls::version::TLS12], Verifier { judge, algorithms: SHORT_RSA, seen })
+        };
+        let short_rsa = pin.map(short_rsa).transpose()?;
+        Ok(Self { config, short_rsa, pin, seen })
+    }
+
+    /// The settings for another handshake, where one with the pinned certificate failed because its key is too short.
+    pub(super) fn another(&self) -> Option<Arc<ClientConfig>> {
+        let weak = self.shows_the_pinned_one() && self.key().is_some_and(|key| key.is_weak());
+        self.short_rsa.clone().filter(|_| weak)
+    }
+
+    /// Whether the last certificate is the one that `spec.bmc.tls.certificateSHA256` names.
+    pub(super) fn shows_the_pinned_one(&self) -> bool {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        self.pin.is_some() && seen.as_ref().map(|(digest, _)| *digest) == self.pin
+    }
+
+    /// The key in the last certificate, where it can be read.
+    pub(super) fn key(&self) -> Option<Key> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.1.clone()
     }
 
     /// The fingerprint of the last certificate that a BMC showed, as `spec.bmc.tls.certificateSHA256` takes it.
     pub(super) fn seen(&self) -> Option<String> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).map(|digest| hexadecimal(&digest))
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.as_ref().map(|(digest, _)| hexadecimal(digest))
     }
 
     /// Forgets the last fingerprint, before another handshake.
@@ -143,6 +173,26 @@ fn system_roots() -> Result<Arc<RootCertStore>, TrustError> {
     if ROOTS.is_empty() { Err(TrustError::NoSystemRoots) } else { Ok(Arc::clone(&ROOTS)) }
 }
 
+fn no_key() -> rustls::Error {
+    CertificateError::BadEncoding.into()
+}
+
+fn settings(
+    provider: &Arc<CryptoProvider>,
+    versions: &[&'static SupportedProtocolVersion],
+    verifier: Verifier,
+) -> Result<Arc<ClientConfig>, TrustError> {
+    let mut config = ClientConfig::builder_with_provider(Arc::clone(provider))
+        .with_protocol_versions(versions)
+        .map_err(|error| TrustError::Library(error.to_string()))?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    // A resumed session shows no certificate, and some BMCs resume badly.
+    config.resumption = rustls::client::Resumption::disabled();
+    Ok(Arc::new(config))
+}
+
 #[derive(Debug)]
 enum Judge {
     Chain(Arc<WebPkiServerVerifier>),
@@ -153,8 +203,8 @@ enum Judge {
 #[derive(Debug)]
 struct Verifier {
     judge: Judge,
-    provider: Arc<CryptoProvider>,
-    seen: Arc<Mutex<Option<[u8; 32]>>>,
+    algorithms: WebPkiSupportedAlgorithms,
+    seen: Seen,
 }
 
 impl ServerCertVerifier for Verifier {
@@ -167,7 +217,8 @@ impl ServerCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let digest: [u8; 32] = Sha256::digest(end_entity).into();
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(digest);
+        let seen = Some((digest, Key::of(end_entity)));
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
         match &self.judge {
             Judge::Chain(chain) => {
                 chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
@@ -187,12 +238,10 @@ impl ServerCertVerifier for Verifier {
         match self.judge {
             // That the BMC has the certificate's key says nothing where anybody's certificate will do.
             Judge::Nobody => Ok(HandshakeSignatureValid::assertion()),
-            Judge::Chain(_) | Judge::Pin(_) => verify_tls12_signature(
-                message,
-                certificate,
-                signed,
-                &self.provider.signature_verification_algorithms,
-            ),
+            Judge::Chain(_) => verify_tls12_signature(message, certificate, signed, &self.algorithms),
+            Judge::Pin(_) => {
+                Key::of(certificate).ok_or_else(no_key)?.signed_tls12(message, signed, &self.algorithms)
+            }
         }
     }
 
@@ -204,17 +253,15 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         match self.judge {
             Judge::Nobody => Ok(HandshakeSignatureValid::assertion()),
-            Judge::Chain(_) | Judge::Pin(_) => verify_tls13_signature(
-                message,
-                certificate,
-                signed,
-                &self.provider.signature_verification_algorithms,
-            ),
+            Judge::Chain(_) => verify_tls13_signature(message, certificate, signed, &self.algorithms),
+            Judge::Pin(_) => {
+                Key::of(certificate).ok_or_else(no_key)?.signed_tls13(message, signed, &self.algorithms)
+            }
         }
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.algorithms.supported_schemes()
     }
 }
 

@@ -21,7 +21,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::shutdown;
+use crate::{descriptors, shutdown};
 
 /// Reconciles physical servers: one binary, one subcommand per process.
 #[derive(Debug, Parser)]
@@ -80,6 +80,8 @@ enum CommandError {
 
 /// Runs the command line to its end. An error goes to standard error in one line.
 pub async fn run(cli: Cli) -> ExitCode {
+    // Every one of them may hold many connections.
+    let _ = descriptors::raise();
     match dispatch(cli.command).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -16,12 +16,20 @@ use crate::bmc::{
 };
 use crate::boot::PublicUrl;
 use crate::config::{duration, image_name, is_dns_label};
+use crate::descriptors;
 use crate::http::{self, Readiness};
 use crate::queue::QueueError;
 use crate::worker::{Broken, LiveReader, Remembered, Settings, Surroundings, pool, serve};
 
+/// What a job may hold open at once: a connection to its BMC, the look-up of its name, the two outputs of ipmitool, a read from
+/// the API server.
+const SLOT_DESCRIPTORS: u64 = 5;
+/// What a worker holds open beside its slots and its connections to the database: its ports, and whoever asks there.
+const OTHER_DESCRIPTORS: u64 = 64;
+
 /// The flags of `autobuild worker`.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(super) struct Args {
     #[command(flatten)]
     database: DatabaseArgs,
@@ -71,6 +79,10 @@ pub(super) struct Args {
     /// Obey spec.bmc.tls.verify: Disabled: whoever sits between can read the password
     #[arg(long)]
     allow_unverified_tls: bool,
+    /// Tell BMCs which worker asks, and for which claim, in the headers X-AutoBuild-Worker and X-Request-Id: for drills on an
+    /// emulated fleet
+    #[arg(long)]
+    tell_bmcs_who_asks: bool,
     /// File with the key of the hashes that tell a changed Secret: at least 16 bytes, the same for all workers
     #[arg(long, value_name = "FILE")]
     login_key_file: PathBuf,
@@ -130,6 +142,11 @@ pub(super) enum Error {
         "--urgent-slots {urgent} leaves no slot for other jobs: make it smaller than --slots, which is {slots}"
     )]
     UrgentSlots { urgent: u16, slots: u16 },
+    #[error(
+        "--slots {slots} may need {needed} file descriptors, and this process gets no more than {limit}: give --slots {fit} or \
+         fewer, or raise the limit of open files where it runs (ulimit -Hn, LimitNOFILE= of a unit, --ulimit nofile of a container)"
+    )]
+    Descriptors { slots: u16, needed: u64, limit: u64, fit: u64 },
     #[error("--lower-share 1 would start every claim from a lower priority: give 2 or more, or 0 for never")]
     LowerShare,
     #[error(
@@ -204,6 +221,21 @@ impl Args {
         if is_dns_label(&self.site) { Ok(()) } else { Err(Error::Site(self.site.clone())) }
     }
 
+    /// Slots that cannot all have their descriptors would fail their jobs. `limit`: as many as this process may have.
+    fn check_descriptors(&self, limit: Option<u64>) -> Result<(), Error> {
+        let others = OTHER_DESCRIPTORS + u64::from(self.database.database_connections);
+        let needed = others + u64::from(self.slots) * SLOT_DESCRIPTORS;
+        match limit.filter(|limit| *limit < needed) {
+            None => Ok(()),
+            Some(limit) => Err(Error::Descriptors {
+                slots: self.slots,
+                needed,
+                limit,
+                fit: (limit.saturating_sub(others) / SLOT_DESCRIPTORS).max(1),
+            }),
+        }
+    }
+
     fn urgent_slots(&self) -> u16 {
         self.urgent_slots.unwrap_or(if self.slots > 1 { (self.slots / 16).max(1) } else { 0 })
     }
@@ -253,8 +285,7 @@ impl Args {
             connect_timeout: self.request_timeout.min(Duration::from_secs(10)),
             request_timeout: self.request_timeout,
             inspect_timeout: self.request_timeout * 4,
-            worker: Some(host_name()),
-            request_id: None,
+            worker: self.tell_bmcs_who_asks.then(host_name),
         })
     }
 }
@@ -274,6 +305,7 @@ fn host_name() -> String {
 /// Works until `stop`.
 pub(super) async fn run(args: Args, stop: CancellationToken) -> Result<(), Error> {
     args.check()?;
+    args.check_descriptors(descriptors::raise())?;
     let settings = args.settings()?;
     let readiness = Readiness::default();
     let endpoints = match args.pool_member {
@@ -305,4 +337,41 @@ pub(super) async fn run(args: Args, stop: CancellationToken) -> Result<(), Error
     queue.close().await;
     endpoints_stop.cancel();
     Ok(served?)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, missing_docs)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Worker {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn args(more: &[&str]) -> Args {
+        let own = ["worker", "--database-url", "mysql://a@b/c", "--login-key-file", "/k"];
+        Worker::try_parse_from(own.iter().chain(more)).unwrap().args
+    }
+
+    #[test]
+    fn slots_that_cannot_have_their_descriptors_are_refused_with_the_way_out() {
+        let many = args(&["--slots", "2000"]);
+        let error = many.check_descriptors(Some(4096)).unwrap_err().to_string();
+        for part in ["--slots 2000", "10080", "4096", "--slots 803", "ulimit -Hn"] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+        args(&["--slots", "803"]).check_descriptors(Some(4096)).unwrap();
+        many.check_descriptors(None).unwrap();
+        args(&[]).check_descriptors(Some(1024)).unwrap();
+    }
+
+    #[test]
+    fn bmcs_are_not_told_who_asks_unless_that_is_wanted() {
+        assert!(!args(&[]).tell_bmcs_who_asks);
+        assert!(args(&["--tell-bmcs-who-asks"]).tell_bmcs_who_asks);
+    }
 }

@@ -32,7 +32,7 @@ impl RetryClass {
             Reason::Unreachable | Reason::TLSFailed | Reason::BMCProtocolError => Some(Self::Unreachable),
             Reason::BMCBusy => Some(Self::Busy),
             Reason::BMCPermissionDenied => Some(Self::Right),
-            Reason::APIUnavailable => Some(Self::Surroundings),
+            Reason::APIUnavailable | Reason::WorkerTrouble => Some(Self::Surroundings),
             _ => None,
         }
     }

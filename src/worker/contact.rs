@@ -273,7 +273,10 @@ impl Run<'_> {
 
     fn judge(&mut self, error: &BmcError) -> StepOutcome {
         let problem = error.problem();
-        self.report = Report::Unanswered(problem.clone());
+        // Our own trouble is no news of the BMC.
+        if error.kind != BmcErrorKind::Worker {
+            self.report = Report::Unanswered(problem.clone());
+        }
         match error.kind {
             // Counted; the second try reads the Secret again, and after it nobody tries any more.
             BmcErrorKind::Credentials => StepOutcome::Retry { after_ms: LOGIN_PAUSE_MS, problem },

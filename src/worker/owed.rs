@@ -86,7 +86,7 @@ impl Run<'_> {
             return outcome;
         }
         // Our own trouble says nothing about the machine, and nothing is gained by ending the job.
-        if problem.reason == Reason::APIUnavailable {
+        if matches!(problem.reason, Reason::APIUnavailable | Reason::WorkerTrouble) {
             return StepOutcome::Retry { after_ms: API_PAUSE_MS, problem };
         }
         let now_ms = self.now_ms();

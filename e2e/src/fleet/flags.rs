@@ -82,18 +82,20 @@ pub(super) fn controller(namespace: &str) -> Flags {
 
 /// A worker's times.
 pub(super) fn worker(login_key_file: &str) -> Flags {
-    Flags::new("worker").with(&[
-        ("--site", "default"),
-        ("--heartbeat", "300ms"),
-        ("--lease", "3s"),
-        ("--grace", "10s"),
-        ("--bmc-cidr", "127.0.0.0/8"),
-        ("--login-key-file", login_key_file),
-        ("--request-timeout", "2s"),
-        ("--shutdown-deadline", "5s"),
-        ("--power-deadline", "10s"),
-        ("--power-poll", "200ms"),
-    ])
+    Flags::new("worker")
+        .with(&[
+            ("--site", "default"),
+            ("--heartbeat", "300ms"),
+            ("--lease", "3s"),
+            ("--grace", "10s"),
+            ("--bmc-cidr", "127.0.0.0/8"),
+            ("--login-key-file", login_key_file),
+            ("--request-timeout", "2s"),
+            ("--shutdown-deadline", "5s"),
+            ("--power-deadline", "10s"),
+            ("--power-poll", "200ms"),
+        ])
+        .switch("--tell-bmcs-who-asks")
 }
 
 #[cfg(test)]

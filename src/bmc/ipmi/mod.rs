@@ -29,8 +29,9 @@ use super::call::in_turn;
 use super::credentials::Credentials;
 use super::error::{BmcError, BmcErrorKind, Delivery};
 use super::gate::Gates;
+use super::own;
+use super::peers::{Experience, Peers, share};
 use super::{Beside, Bmc, BootOverride, Media, Probe};
-use crate::api::bmc_address::BmcAddress;
 use crate::api::hardware::HardwareIdentity;
 use crate::job::{Reading, RequestKind};
 
@@ -50,14 +51,14 @@ pub(super) struct Times {
 pub(super) struct Shared {
     gates: Gates,
     suites: Suites,
+    pub(super) experience: Experience,
 }
 
 /// The machine behind an IPMI BMC.
 #[derive(Debug)]
 pub(super) struct Ipmi {
     tool: Tool,
-    /// `host:port`.
-    name: String,
+    peers: Peers,
     shared: Shared,
     times: Times,
     found: Mutex<Option<HardwareIdentity>>,
@@ -91,10 +92,9 @@ impl Change {
 }
 
 impl Ipmi {
-    /// A client for `address` at `peer`. Sends nothing.
+    /// A client for `address` at one of `peers`. Sends nothing.
     pub(super) fn new(
-        address: &BmcAddress,
-        peer: SocketAddr,
+        peers: Peers,
         credentials: Credentials,
         times: Times,
         shared: Shared,
@@ -113,26 +113,61 @@ impl Ipmi {
             }
         }
         Ok(Self {
-            tool: Tool { program: (PROGRAM, &[]), peer, username, password },
-            name: format!("{}:{}", address.host(), address.port()),
+            tool: Tool { program: (PROGRAM, &[]), username, password },
+            peers,
             shared,
             times,
             found: Mutex::new(None),
         })
     }
 
-    /// One run of ipmitool, or two where the BMC refuses the better cipher suite, after which nothing was sent yet.
+    /// Asks at each address in turn until one answers; then only there.
     async fn ask(&self, verb: Verb, packets: Packets, by: Instant) -> Result<String, BmcError> {
-        let peer = self.tool.peer;
-        for suite in self.shared.suites.to_try(peer) {
-            let output = self.tool.run(*suite, packets, verb.arguments, by).await;
+        let peers = self.peers.to_try();
+        let mut silent = Vec::new();
+        for (at, peer) in peers.iter().enumerate() {
+            let asked = self.ask_at(*peer, verb, packets, share(Instant::now(), by, peers.len() - at)).await;
+            match asked {
+                Err(error) if matches!(error.kind, BmcErrorKind::Unreachable | BmcErrorKind::Timeout) => {
+                    self.peers.silent(*peer);
+                    silent.push((*peer, error));
+                }
+                other => {
+                    if !matches!(&other, Err(error) if error.kind == BmcErrorKind::Worker) {
+                        self.peers.answered(*peer);
+                    }
+                    return other;
+                }
+            }
+        }
+        let all: Vec<String> = silent.iter().map(|(peer, _)| peer.to_string()).collect();
+        let Some((_, mut last)) = silent.pop() else {
+            return Err(self.error(BmcErrorKind::Unreachable, Delivery::NotSent, "has no address"));
+        };
+        if all.len() > 1 {
+            last.message = format!("{} (asked at each of its addresses: {})", last.message, all.join(", "));
+        }
+        Err(last)
+    }
+
+    /// One run of ipmitool, or two where the BMC refuses the better cipher suite, after which nothing was sent yet.
+    async fn ask_at(
+        &self,
+        peer: SocketAddr,
+        verb: Verb,
+        packets: Packets,
+        by: Instant,
+    ) -> Result<String, BmcError> {
+        let (suites, host) = (&self.shared.suites, self.peers.host());
+        for suite in suites.to_try(host) {
+            let output = self.tool.run(peer, *suite, packets, verb.arguments, by).await;
             let output = output.map_err(|none| self.no_output(&none, packets))?;
             match answer::judge(verb, &output) {
                 Meaning::Done => {
-                    self.shared.suites.accepted(peer, *suite);
+                    suites.accepted(host, *suite);
                     return Ok(output.stdout);
                 }
-                Meaning::SuiteRefused => self.shared.suites.refused(peer),
+                Meaning::SuiteRefused => suites.refused(host),
                 Meaning::Failed(failure) => {
                     return Err(self.error(failure.kind, failure.delivery, &failure.text));
                 }
@@ -213,8 +248,8 @@ impl Ipmi {
         .await
     }
 
-    fn line(&self) -> (&Gates, SocketAddr, &str) {
-        (&self.shared.gates, self.tool.peer, &self.name)
+    fn line(&self) -> (&Gates, &Peers) {
+        (&self.shared.gates, &self.peers)
     }
 
     /// Reads for as long as `time`, after a turn that may take longer.
@@ -227,25 +262,23 @@ impl Ipmi {
     }
 
     fn no_output(&self, none: &NoOutput, packets: Packets) -> BmcError {
+        let own = |text: String| own::trouble(format!("the BMC {} {text}", self.peers.host()));
         let (kind, delivery, text) = match none {
-            NoOutput::Missing => (
-                BmcErrorKind::Unreachable,
-                Delivery::NotSent,
-                format!(
+            NoOutput::Missing => {
+                return own(format!(
                     "cannot be asked: this worker has no {PROGRAM} in its PATH; install it where workers run (package \
                      {PROGRAM}), or use a redfish+https:// address"
-                ),
-            ),
-            NoOutput::NotStarted(error) => (
-                BmcErrorKind::Unreachable,
-                Delivery::NotSent,
-                format!("cannot be asked: {PROGRAM} cannot be started on this worker ({})", error.kind()),
-            ),
-            NoOutput::Broken(error) => (
-                BmcErrorKind::Unreachable,
-                Delivery::Unknown,
-                format!("was asked, and the output of {PROGRAM} cannot be read ({})", error.kind()),
-            ),
+                ));
+            }
+            NoOutput::NotStarted(error) => {
+                let why = own::cause(error).map_or_else(|| own::told(error), str::to_owned);
+                return own(format!("cannot be asked: {PROGRAM} cannot be started on this worker ({why})"));
+            }
+            NoOutput::Broken(error) => {
+                let why = own::told(error);
+                let error = own(format!("was asked, and the output of {PROGRAM} cannot be read ({why})"));
+                return BmcError { delivery: Delivery::Unknown, ..error };
+            }
             NoOutput::Late => (
                 BmcErrorKind::Timeout,
                 Delivery::Unknown,
@@ -269,7 +302,7 @@ impl Ipmi {
     }
 
     fn error(&self, kind: BmcErrorKind, delivery: Delivery, text: &str) -> BmcError {
-        BmcError::new(kind, delivery, format!("the BMC {} {text}", self.name))
+        BmcError::new(kind, delivery, format!("the BMC {} {text}", self.peers.host()))
     }
 
     fn found(&self) -> Option<HardwareIdentity> {
@@ -283,7 +316,7 @@ impl Ipmi {
 
 impl Bmc for Ipmi {
     fn peer(&self) -> SocketAddr {
-        self.tool.peer
+        self.peers.one()
     }
 
     fn system(&self) -> Option<String> {
@@ -341,11 +374,12 @@ mod tests {
 
     #[test]
     fn a_login_that_ipmi_cannot_carry_is_refused_before_anything_is_sent() {
-        let address: BmcAddress = "ipmi://192.0.2.7".parse().unwrap();
         let times = Times { request: Duration::from_secs(1), inspect: Duration::from_secs(1) };
         let open = |username: usize, password: usize| {
             let login = Credentials { username: "u".repeat(username), password: "p".repeat(password).into() };
-            Ipmi::new(&address, SocketAddr::from(([192, 0, 2, 7], 623)), login, times, Shared::default())
+            let peer = SocketAddr::from(([192, 0, 2, 7], 623));
+            let peers = Peers::new("192.0.2.7:623".to_owned(), peer, &[], Experience::default());
+            Ipmi::new(peers, login, times, Shared::default())
         };
         assert!(open(16, 20).is_ok());
         for (username, password) in [(17, 20), (16, 21)] {
@@ -353,5 +387,34 @@ mod tests {
             assert_eq!((&error.kind, error.delivery), (&BmcErrorKind::Credentials, Delivery::NotSent));
             assert!(!error.message.contains("ppp"), "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_silent_leads_to_the_next_one() {
+        let peers = |shared: &Shared| {
+            let at = |last| SocketAddr::from(([192, 0, 2, last], 623));
+            Peers::new("bmc.example:623".to_owned(), at(1), &[at(2)], shared.experience.clone())
+        };
+        let shared = Shared::default();
+        let times = Times { request: Duration::from_mins(1), inspect: Duration::from_mins(1) };
+        let login = || Credentials { username: "u".to_owned(), password: "p".to_owned().into() };
+        let mut bmc = Ipmi::new(peers(&shared), login(), times, shared.clone()).unwrap();
+        bmc.tool.program = (
+            "sh",
+            &[
+                "-c",
+                r#"case "$*" in *192.0.2.1*) echo "Error: Unable to establish IPMI v2 / RMCP+ session" >&2;; *) echo "Chassis Power is on";; esac"#,
+                "sh",
+            ],
+        );
+        let until = Instant::now() + times.request;
+        assert_eq!(bmc.read(Verb::POWER_STATUS, until).await.unwrap(), "Chassis Power is on\n");
+        assert_eq!(bmc.peer().ip().to_string(), "192.0.2.2");
+        assert_eq!(peers(&shared).one(), bmc.peer());
+        bmc.tool.program = ("sh", &["-c", "echo Error: Unable to establish >&2"]);
+        bmc.peers = peers(&Shared::default());
+        let error = bmc.read(Verb::POWER_STATUS, until).await.unwrap_err();
+        assert_eq!(error.kind, BmcErrorKind::Unreachable);
+        assert!(error.message.contains("192.0.2.1:623, 192.0.2.2:623"), "{error}");
     }
 }

@@ -1,7 +1,6 @@
 //! The cipher suites that are spoken, and which BMC speaks which.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// BMCs that are remembered; those beyond it are asked for the better suite each time.
@@ -29,12 +28,12 @@ impl Suite {
 
 /// The suite that each BMC accepted. Clones are the same.
 #[derive(Debug, Clone, Default)]
-pub(in crate::bmc) struct Suites(Arc<Mutex<HashMap<SocketAddr, Suite>>>);
+pub(in crate::bmc) struct Suites(Arc<Mutex<HashMap<String, Suite>>>);
 
 impl Suites {
     /// The suites to try, in order.
-    pub(super) fn to_try(&self, peer: SocketAddr) -> &'static [Suite] {
-        match self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&peer) {
+    pub(super) fn to_try(&self, host: &str) -> &'static [Suite] {
+        match self.0.lock().unwrap_or_else(PoisonError::into_inner).get(host) {
             None => &[Suite::Sha256, Suite::Sha1],
             Some(Suite::Sha256) => &[Suite::Sha256],
             Some(Suite::Sha1) => &[Suite::Sha1],
@@ -42,16 +41,16 @@ impl Suites {
     }
 
     /// Remembers what a BMC accepted.
-    pub(super) fn accepted(&self, peer: SocketAddr, suite: Suite) {
+    pub(super) fn accepted(&self, host: &str, suite: Suite) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() < REMEMBERED_MAX || known.contains_key(&peer) {
-            known.insert(peer, suite);
+        if known.len() < REMEMBERED_MAX || known.contains_key(host) {
+            known.insert(host.to_owned(), suite);
         }
     }
 
     /// Forgets what a BMC accepted before and refuses now.
-    pub(super) fn refused(&self, peer: SocketAddr) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&peer);
+    pub(super) fn refused(&self, host: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(host);
     }
 }
 
@@ -62,12 +61,12 @@ mod tests {
 
     #[test]
     fn the_better_suite_comes_first_and_what_was_accepted_is_kept() {
-        let (suites, peer) = (Suites::default(), SocketAddr::from(([192, 0, 2, 1], 623)));
-        let ids = |suites: &Suites| suites.to_try(peer).iter().map(|suite| suite.id()).collect::<Vec<_>>();
+        let (suites, host) = (Suites::default(), "bmc.example:623");
+        let ids = |suites: &Suites| suites.to_try(host).iter().map(|suite| suite.id()).collect::<Vec<_>>();
         assert_eq!(ids(&suites), [17, 3]);
-        suites.accepted(peer, Suite::Sha1);
+        suites.accepted(host, Suite::Sha1);
         assert_eq!(ids(&suites), [3]);
-        suites.refused(peer);
+        suites.refused(host);
         assert_eq!(ids(&suites), [17, 3]);
     }
 }

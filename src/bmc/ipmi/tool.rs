@@ -24,7 +24,6 @@ const OUTPUT_MAX: u64 = 64 * 1024;
 pub(super) struct Tool {
     /// What is started, and its first arguments; something else than [`PROGRAM`] only in tests.
     pub(super) program: (&'static str, &'static [&'static str]),
-    pub(super) peer: SocketAddr,
     pub(super) username: String,
     pub(super) password: SecretString,
 }
@@ -62,7 +61,7 @@ pub(super) enum NoOutput {
 
 impl std::fmt::Debug for Tool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Tool({})", self.peer)
+        f.write_str("Tool")
     }
 }
 
@@ -70,6 +69,7 @@ impl Tool {
     /// Runs it once, to its end or until `by`.
     pub(super) async fn run(
         &self,
+        peer: SocketAddr,
         suite: Suite,
         packets: Packets,
         verb: &[&str],
@@ -79,7 +79,7 @@ impl Tool {
         let mut command = Command::new(program);
         command
             .args(first)
-            .args(arguments(self.peer, &self.username, suite, packets))
+            .args(arguments(peer, &self.username, suite, packets))
             .args(verb)
             .env_clear()
             .env("LC_ALL", "C")
@@ -158,21 +158,18 @@ mod tests {
     }
 
     fn tool(program: &'static str, first: &'static [&'static str]) -> Tool {
-        Tool {
-            program: (program, first),
-            peer: SocketAddr::from(([192, 0, 2, 1], 623)),
-            username: "root".to_owned(),
-            password: "canary".to_owned().into(),
-        }
+        Tool { program: (program, first), username: "root".to_owned(), password: "canary".to_owned().into() }
     }
 
     async fn run(script: &'static [&'static str], patience: Duration) -> Result<Output, NoOutput> {
         tool("sh", script)
-            .run(Suite::Sha1, Packets::Repeated, &["mc", "guid"], Instant::now() + patience)
+            .run(PEER, Suite::Sha1, Packets::Repeated, &["mc", "guid"], Instant::now() + patience)
             .await
     }
 
     const LONG: Duration = Duration::from_mins(1);
+    const PEER: SocketAddr =
+        SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)), 623);
 
     #[test]
     fn nothing_shows_the_password() {
@@ -205,7 +202,7 @@ mod tests {
     #[tokio::test]
     async fn a_program_that_is_not_installed_is_missing() {
         let none = tool("no-such-ipmitool", &[]);
-        let none = none.run(Suite::Sha1, Packets::Repeated, &[], Instant::now() + LONG).await;
+        let none = none.run(PEER, Suite::Sha1, Packets::Repeated, &[], Instant::now() + LONG).await;
         assert!(matches!(none, Err(NoOutput::Missing)), "{none:?}");
     }
 }

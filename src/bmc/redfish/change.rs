@@ -203,9 +203,9 @@ impl Redfish {
         body: &Value,
     ) -> Result<(), BmcError> {
         let known = &self.shared.preconditions;
-        let guard = known.guard(self.route.peer, changed, etag);
+        let guard = known.guard(self.route.peers.host(), changed, etag);
         let answer = line.change(method, path, body.to_string(), guard).await?;
-        known.learn(self.route.peer, changed, guard.is_some(), answer.status);
+        known.learn(self.route.peers.host(), changed, guard.is_some(), answer.status);
         answer::action(&self.route, asked, what, &answer)
     }
 

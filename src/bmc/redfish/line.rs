@@ -7,6 +7,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
@@ -14,6 +15,7 @@ use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use secrecy::SecretString;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -25,8 +27,12 @@ use super::class::Login;
 use super::encoding::{self, Unreadable};
 use super::login::{NeedSessions, Signed};
 use super::origin::Origin;
+use super::unopened::{self, Unopened};
 use crate::bmc::error::{BmcError, BmcErrorKind, Delivery};
 use crate::bmc::gate::Pass;
+use crate::bmc::key::Key;
+use crate::bmc::own;
+use crate::bmc::peers::{Peers, share};
 use crate::bmc::text::Voice;
 use crate::bmc::tls::{Tls, Trust};
 use crate::metrics;
@@ -43,7 +49,7 @@ const BODY_OF_ACTION: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(super) struct Route {
     pub(super) origin: Origin,
-    pub(super) peer: SocketAddr,
+    pub(super) peers: Peers,
     /// Absent for plain HTTP.
     pub(super) tls: Option<Secured>,
     pub(super) authorization: HeaderValue,
@@ -97,6 +103,7 @@ pub(super) struct Line<'a> {
 
 #[derive(Debug)]
 struct Open {
+    peer: SocketAddr,
     sender: SendRequest<Full<Bytes>>,
     driver: tokio::task::JoinHandle<()>,
     used: bool,
@@ -123,7 +130,7 @@ impl<'a> Line<'a> {
 
     /// Whether this BMC was found to need a session.
     pub(super) fn needs_session(&self) -> bool {
-        self.need_sessions.has(self.route.peer)
+        self.need_sessions.has(self.route.peers.host())
     }
 
     /// Reads `path`. A connection that was used before and that the BMC has closed meanwhile is opened anew, once:
@@ -222,10 +229,15 @@ impl<'a> Line<'a> {
             return Err(route.error(BmcErrorKind::Unreachable, Delivery::NotSent, "has no open connection"));
         };
         open.used = true;
+        let peer = open.peer;
         match timeout_at(by, open.sender.try_send_request(request)).await {
-            Ok(Ok(response)) => Ok(response),
+            Ok(Ok(response)) => {
+                route.peers.answered(peer);
+                Ok(response)
+            }
             Ok(Err(mut failed)) => {
                 self.open = None;
+                route.peers.silent(peer);
                 let unsent = failed.take_message().is_some();
                 let delivery = if unsent { Delivery::NotSent } else { Delivery::Unknown };
                 let error = failed.into_error();
@@ -237,6 +249,7 @@ impl<'a> Line<'a> {
             }
             Err(_) => {
                 self.open = None;
+                route.peers.silent(peer);
                 Err(route.timeout(Delivery::Unknown, "did not answer"))
             }
         }
@@ -291,76 +304,99 @@ impl Route {
         self.error(BmcErrorKind::Timeout, delivery, &what)
     }
 
+    /// A connection to one of the addresses, tried one after the other: whoever refuses or is silent leads to the next one.
+    /// Nothing of a request was sent yet.
     async fn open(&self, by: Instant) -> Result<Open, BmcError> {
         let by = by.min(Instant::now() + self.connect_timeout);
-        let late = || {
-            let what = format!(
-                "did not complete a connection to {} within {} s: check spec.bmc.address, the BMC and the network",
-                self.peer,
-                self.connect_timeout.as_secs()
-            );
-            self.error(BmcErrorKind::Timeout, Delivery::NotSent, &what)
-        };
-        let stream = timeout_at(by, TcpStream::connect(self.peer)).await.map_err(|_| late())?;
-        let stream = stream.map_err(|error| self.unreachable(&error))?;
+        let peers = self.peers.to_try();
+        let mut failed = Vec::new();
+        for (at, peer) in peers.iter().enumerate() {
+            match self.open_at(*peer, share(Instant::now(), by, peers.len() - at)).await {
+                Ok(open) => return Ok(open),
+                Err(one) if one.kind == BmcErrorKind::Worker => return Err(own::trouble(one.what)),
+                Err(one) => {
+                    self.peers.silent(*peer);
+                    failed.push((*peer, one));
+                }
+            }
+        }
+        let kind = unopened::kind(&failed);
+        let what = unopened::sentence(&failed);
+        let certificate = failed.into_iter().find_map(|(_, one)| one.certificate);
+        Err(BmcError { certificate, ..self.error(kind, Delivery::NotSent, &what) })
+    }
+
+    async fn open_at(&self, peer: SocketAddr, by: Instant) -> Result<Open, Unopened> {
+        let late = || Unopened::late(peer, self.connect_timeout);
+        let stream = timeout_at(by, TcpStream::connect(peer)).await.map_err(|_| late())?;
+        let stream = stream.map_err(|error| self.unreachable(peer, &error))?;
         // A request is one small packet; it shall not wait for the acknowledgement of another.
         let _ = stream.set_nodelay(true);
         let Some(secured) = &self.tls else {
-            return self.speak(stream).await;
+            return speak(peer, stream).await;
         };
         secured.tls.forget();
-        let connector = TlsConnector::from(std::sync::Arc::clone(&secured.tls.config));
-        let stream = timeout_at(by, connector.connect(secured.name.clone(), stream)).await;
-        let stream = stream.map_err(|_| late())?.map_err(|error| self.refused(secured, &error))?;
+        let handshake = async |stream, config: &Arc<ClientConfig>| {
+            let connector = TlsConnector::from(Arc::clone(config));
+            timeout_at(by, connector.connect(secured.name.clone(), stream)).await.map_err(|_| late())
+        };
+        let stream = match (handshake(stream, &secured.tls.config).await?, secured.tls.another()) {
+            (Ok(stream), _) => stream,
+            (Err(_), Some(config)) => {
+                let stream = timeout_at(by, TcpStream::connect(peer)).await.map_err(|_| late())?;
+                let stream = stream.map_err(|error| self.unreachable(peer, &error))?;
+                let _ = stream.set_nodelay(true);
+                handshake(stream, &config).await?.map_err(|error| self.refused(secured, &error))?
+            }
+            (Err(error), None) => return Err(self.refused(secured, &error)),
+        };
         if secured.trust == Trust::Unverified {
             metrics::INSECURE_TLS.one(&[]);
         }
-        self.speak(stream).await
+        speak(peer, stream).await
     }
 
-    async fn speak<S>(&self, stream: S) -> Result<Open, BmcError>
-    where
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
-        let (sender, connection) = http1::Builder::new()
-            .max_buf_size(HEAD_MAX)
-            .max_headers(HEADERS_MAX)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|_| self.error(BmcErrorKind::Unreachable, Delivery::NotSent, "ended the connection"))?;
-        // How it ended is told by the request that was under way.
-        let driver = tokio::spawn(async move { drop(connection.await) });
-        Ok(Open { sender, driver, used: false })
-    }
-
-    fn unreachable(&self, error: &io::Error) -> BmcError {
+    fn unreachable(&self, peer: SocketAddr, error: &io::Error) -> Unopened {
+        // Without IPv6 here an address of that family is refused by the same error.
+        if let Some(cause) = own::cause(error).filter(|_| peer.is_ipv4() || own::no_descriptor().is_some()) {
+            let name = &self.voice.name;
+            return Unopened::new(BmcErrorKind::Worker, format!("the BMC {name} was not asked: {cause}"), "");
+        }
+        let told = own::told(error);
         let what = format!(
-            "cannot be connected to at {} ({}): check spec.bmc.address, the BMC and the network",
-            self.peer,
-            error.kind()
+            "cannot be connected to at {peer} ({told}): check spec.bmc.address, the BMC and the network"
         );
-        self.error(BmcErrorKind::Unreachable, Delivery::NotSent, &what)
+        Unopened::new(BmcErrorKind::Unreachable, what, told)
     }
 
     /// A handshake that failed. The fingerprint is told only where it is what can be acted on.
-    fn refused(&self, secured: &Secured, error: &io::Error) -> BmcError {
+    fn refused(&self, secured: &Secured, error: &io::Error) -> Unopened {
         let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
         let Some(inner) = inner else {
-            let what = format!("ended the connection during the TLS handshake ({})", error.kind());
-            return self.error(BmcErrorKind::Unreachable, Delivery::NotSent, &what);
+            let what = format!("ended the connection during the TLS handshake ({})", own::told(error));
+            return Unopened::new(BmcErrorKind::Unreachable, what.clone(), what);
         };
         let seen = secured.tls.seen();
+        let key = secured.tls.key();
         let what = match (inner, &seen) {
-            (rustls::Error::InvalidCertificate(_), Some(seen)) => match secured.trust {
-                Trust::Pin(_) => format!(
+            (_, Some(_)) if secured.tls.shows_the_pinned_one() => pinned(inner, key.as_ref()),
+            (rustls::Error::InvalidCertificate(_), Some(seen)) => match (&secured.trust, key.as_ref()) {
+                (Trust::Pin(_), _) => format!(
                     "shows a certificate with the SHA-256 fingerprint {seen}, which is not spec.bmc.tls.certificateSHA256: \
                      if its certificate was renewed, compare and write the new one there"
                 ),
-                Trust::System | Trust::Ca(_) | Trust::Unverified => format!(
-                    "shows a certificate that is refused ({}); its SHA-256 fingerprint is {seen}: if that is this BMC's, \
-                     spec.bmc.tls.certificateSHA256 can pin it, or spec.bmc.tls.caRef can name the CA that signed it",
-                    reason(inner)
-                ),
+                (_, key) => match key.map_or_else(|| Some(UNREADABLE.to_owned()), Key::uncheckable) {
+                    None => format!(
+                        "shows a certificate that is refused ({}); its SHA-256 fingerprint is {seen}: if that is this BMC's, \
+                         spec.bmc.tls.certificateSHA256 can pin it, or spec.bmc.tls.caRef can name the CA that signed it",
+                        reason(inner, key)
+                    ),
+                    Some(is) => format!(
+                        "shows a certificate that is refused ({}), and its key is {is}, with which nothing can be checked, by a \
+                         pin neither: install a certificate with a key of RSA with 2048 bits or ECDSA on P-256 there",
+                        reason(inner, key)
+                    ),
+                },
             },
             (rustls::Error::InvalidMessage(_), None) => {
                 "does not speak TLS on this port: check the port in spec.bmc.address".to_owned()
@@ -369,15 +405,60 @@ impl Route {
                 format!("and this worker cannot agree on TLS ({})", self.voice.quote(&inner.to_string()))
             }
         };
-        BmcError { certificate: seen, ..self.error(BmcErrorKind::Tls, Delivery::NotSent, &what) }
+        Unopened {
+            certificate: seen,
+            ..Unopened::new(BmcErrorKind::Tls, what, "the TLS handshake was refused")
+        }
+    }
+}
+
+async fn speak<S>(peer: SocketAddr, stream: S) -> Result<Open, Unopened>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let (sender, connection) = http1::Builder::new()
+        .max_buf_size(HEAD_MAX)
+        .max_headers(HEADERS_MAX)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|_| {
+            Unopened::new(BmcErrorKind::Unreachable, "ended the connection", "ended the connection")
+        })?;
+    // How it ended is told by the request that was under way.
+    let driver = tokio::spawn(async move { drop(connection.await) });
+    Ok(Open { peer, sender, driver, used: false })
+}
+
+const UNREADABLE: &str = "not to be found in it";
+
+/// Why a handshake failed in which the BMC showed the very certificate that is pinned.
+fn pinned(error: &rustls::Error, key: Option<&Key>) -> String {
+    let is = key.map_or_else(|| Some(UNREADABLE.to_owned()), Key::refused);
+    match (error, is) {
+        (_, Some(is)) => format!(
+            "shows the certificate that spec.bmc.tls.certificateSHA256 names, but its key is {is}, and it did not sign the \
+             handshake so that this worker can check it: install a certificate with a key of RSA with 2048 bits or ECDSA on \
+             P-256 there"
+        ),
+        (rustls::Error::InvalidCertificate(_), None) => {
+            "shows the certificate that spec.bmc.tls.certificateSHA256 names, and did not sign the handshake with its key: \
+             something else answers with a copy of it, or the BMC is broken"
+                .to_owned()
+        }
+        (error, None) => {
+            format!("shows the certificate that spec.bmc.tls.certificateSHA256 names, but the TLS handshake failed ({error})")
+        }
     }
 }
 
 /// Why a certificate is refused, without its content: names in a certificate are the BMC's words.
-fn reason(error: &rustls::Error) -> &'static str {
+fn reason(error: &rustls::Error, key: Option<&Key>) -> &'static str {
     use rustls::CertificateError as Error;
     let rustls::Error::InvalidCertificate(error) = error else { return "it is not valid" };
     match error {
+        Error::BadSignature if key.is_some_and(|key| key.refused().is_some()) => {
+            "its key is too short or of a kind that is not trusted"
+        }
         Error::UnknownIssuer => "nobody that is trusted has signed it",
         Error::NotValidForName | Error::NotValidForNameContext { .. } => "it is for another host",
         Error::Expired | Error::ExpiredContext { .. } => "it has expired",

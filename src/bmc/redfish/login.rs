@@ -4,7 +4,6 @@
 //! one that nobody ends stays for half an hour. Which BMCs need one is remembered by the process.
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -30,19 +29,19 @@ const TO_END: Duration = Duration::from_secs(3);
 
 /// BMCs that were found to refuse Basic authentication. Clones are the same.
 #[derive(Debug, Clone, Default)]
-pub(in crate::bmc) struct NeedSessions(Arc<Mutex<HashSet<SocketAddr>>>);
+pub(in crate::bmc) struct NeedSessions(Arc<Mutex<HashSet<String>>>);
 
 impl NeedSessions {
-    pub(super) fn has(&self, peer: SocketAddr) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&peer)
+    pub(super) fn has(&self, host: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(host)
     }
 
-    fn learn(&self, peer: SocketAddr, needs: bool) {
+    fn learn(&self, host: &str, needs: bool) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if needs {
-            all.insert(peer);
+            all.insert(host.to_owned());
         } else {
-            all.remove(&peer);
+            all.remove(host);
         }
     }
 }
@@ -117,12 +116,12 @@ impl Line<'_> {
     async fn log_in(&mut self) -> Result<bool, BmcError> {
         let body = self.route.opening.expose_secret().to_owned();
         let answer = self.change(Method::POST, SESSIONS, body, None).await?;
-        let peer = self.route.peer;
+        let host = self.route.peers.host();
         if matches!(
             answer.status,
             StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED
         ) {
-            self.need_sessions.learn(peer, false);
+            self.need_sessions.learn(host, false);
             return Ok(false);
         }
         // A refusal here has changed nothing on the machine.
@@ -135,7 +134,7 @@ impl Line<'_> {
         token.set_sensitive(true);
         let location = answer.headers.get(header::LOCATION).and_then(|to| to.to_str().ok());
         let path = location.and_then(|to| self.route.origin.follow(SESSIONS, to).ok());
-        self.need_sessions.learn(peer, true);
+        self.need_sessions.learn(host, true);
         self.signed = Signed::Session(Session { token, path });
         self.login = Login::Proven;
         Ok(true)

@@ -23,6 +23,7 @@ mod read;
 mod system;
 #[cfg(test)]
 mod tests;
+mod unopened;
 
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
@@ -45,6 +46,7 @@ use super::call::in_turn;
 use super::credentials::Credentials;
 use super::error::{BmcError, BmcErrorKind};
 use super::gate::Gates;
+use super::peers::{Experience, Peers};
 use super::text::{self, Voice};
 use super::{Beside, Bmc, BootOverride, Media, Probe};
 use crate::api::bmc_address::BmcAddress;
@@ -65,6 +67,7 @@ pub(super) struct Shared {
     pub(super) gates: Gates,
     pub(super) preconditions: Preconditions,
     pub(super) need_sessions: NeedSessions,
+    pub(super) experience: Experience,
 }
 
 /// One machine behind a Redfish BMC.
@@ -92,10 +95,10 @@ struct Found {
 }
 
 impl Redfish {
-    /// A client for the system of `address` at `peer`; `tls` is absent for plain HTTP. Sends nothing.
+    /// A client for the system of `address` at one of `peers`; `tls` is absent for plain HTTP. Sends nothing.
     pub(super) fn new(
         address: &BmcAddress,
-        peer: SocketAddr,
+        peers: Peers,
         credentials: &Credentials,
         tls: Option<Secured>,
         asker: Asker,
@@ -107,14 +110,14 @@ impl Redfish {
         authorization.set_sensitive(true);
         let route = Route {
             origin,
-            peer,
+            peers,
             tls,
             authorization,
             opening: login::opening(credentials),
             asker,
             connect_timeout: times.connect,
             request_timeout: times.request,
-            voice: Voice::new(format!("{}:{}", address.host(), address.port()), credentials),
+            voice: Voice::new(address.host_and_port(), credentials),
         };
         let wanted = address.system().map(str::to_owned);
         Some(Self { route, wanted, shared, times, found: Mutex::new(None) })
@@ -131,7 +134,7 @@ impl Redfish {
     where
         W: AsyncFnOnce(&mut Line<'_>) -> Result<T, BmcError>,
     {
-        let line = (&self.shared.gates, self.route.peer, self.route.voice.name.as_str());
+        let line = (&self.shared.gates, &self.route.peers);
         in_turn(line, operation, turn_by, async |pass| {
             let need_sessions = self.shared.need_sessions.clone();
             let mut line = Line::new(&self.route, done_by(Instant::now()), need_sessions, pass);
@@ -202,7 +205,7 @@ impl Redfish {
 
 impl Bmc for Redfish {
     fn peer(&self) -> SocketAddr {
-        self.route.peer
+        self.route.peers.one()
     }
 
     fn system(&self) -> Option<String> {

@@ -6,12 +6,15 @@
     reason = "tests stand on the other side of the wall"
 )]
 
+mod addresses;
 mod boot;
 mod classes;
 mod hostile;
 mod media;
+mod pins;
 mod sessions;
 mod shapes;
+mod short_rsa;
 mod tls;
 
 use std::net::SocketAddr;
@@ -45,7 +48,6 @@ fn settings() -> ConnectorSettings {
         plain_http: PlainHttp::Allowed,
         unverified_tls: UnverifiedTls::Allowed,
         worker: Some("worker-1".to_owned()),
-        request_id: Some("job-1".to_owned()),
         ..ConnectorSettings::default()
     }
 }
@@ -60,7 +62,7 @@ async fn site(build: impl FnOnce(FleetBuilder) -> FleetBuilder, settings: Connec
     let listeners =
         Listeners { http: any, https: any, https_self_signed: any, https_wrong_name: any, own_ports: 1 };
     let bound = serve(fleet.clone(), listeners, CancellationToken::new()).await.unwrap();
-    Site { fleet, bound, connector: Connector::new(settings) }
+    Site { fleet, bound, connector: Connector::new(settings).on_behalf_of("job-1".to_owned()) }
 }
 
 fn login() -> Credentials {
@@ -163,6 +165,16 @@ async fn each_request_is_sent_once_and_names_the_worker_and_its_claim() {
         assert_eq!(entries[0].request_id.as_deref(), Some("job-1"));
         assert_eq!(bmc.probe().await.unwrap().power, power);
     }
+}
+
+#[tokio::test]
+async fn a_bmc_does_not_learn_which_worker_asks_and_for_which_claim() {
+    let site = site(|fleet| fleet, ConnectorSettings { worker: None, ..settings() }).await;
+    site.one().await.probe().await.unwrap();
+    for entry in site.fleet.entries(Which::All, None, 0) {
+        assert_eq!((entry.worker, entry.request_id), (None, None));
+    }
+    assert!(site.requests() > 0);
 }
 
 #[tokio::test]

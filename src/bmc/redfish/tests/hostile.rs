@@ -92,6 +92,18 @@ async fn words_of_a_bmc_are_printable_short_and_without_the_login() {
 }
 
 #[tokio::test]
+async fn a_bmc_without_a_free_session_is_busy_and_its_words_are_told() {
+    let words = "The maximum number of user sessions is reached.";
+    let json = serde_json::json!({"error": {"@Message.ExtendedInfo": [{"Message": words}]}}).to_string();
+    for body in [json, words.to_owned(), format!("<html><body><h1>{words}</h1></body></html>")] {
+        let answer = format!("HTTP/1.1 503 x\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        let error = says(answer.into_bytes()).await;
+        assert_eq!(error.kind, BmcErrorKind::Busy(None));
+        assert!(error.message.contains(words.trim_end_matches('.')), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_redirect_elsewhere_takes_no_login_there() {
     let other = raw(|_stream, _| async {}).await;
     let location = format!("http://{}/redfish/v1/", other.port);
