@@ -353,7 +353,15 @@ mod tests {
     }
 
     fn args(more: &[&str]) -> Args {
-        let own = ["worker", "--database-url", "mysql://a@b/c", "--login-key-file", "/k"];
+        let own = [
+            "worker",
+            "--database-url",
+            "mysql://a@b/c",
+            "--bmc-cidr",
+            "192.0.2.0/24",
+            "--login-key-file",
+            "/k",
+        ];
         Worker::try_parse_from(own.iter().chain(more)).unwrap().args
     }
 

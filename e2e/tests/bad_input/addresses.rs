@@ -143,12 +143,12 @@ async fn an_address_outside_of_bmc_cidr_is_left_alone_until_the_operator_allows_
     fleet.declare("system-0001", json!({ "power": "PoweredOn" })).await.unwrap();
     let mut outside = fleet.manifest("system-0001");
     outside["metadata"]["name"] = json!("outside");
-    outside["spec"]["bmc"]["address"] = json!("redfish+https://192.0.2.1");
+    outside["spec"]["bmc"]["address"] = json!("redfish+https://172.31.255.1");
     fleet.apply(&outside).await.unwrap();
     let of =
         async |name| fleet.wait_reason(name, ConditionType::Ready, Reason::AddressNotAllowed).await.unwrap();
     says(&of("system-0001").await, &["127.0.0.1", "loopback", "unless --bmc-cidr allows it"]).unwrap();
-    says(&of("outside").await, &["192.0.2.1", "outside --bmc-cidr", "correct spec.bmc.address"]).unwrap();
+    says(&of("outside").await, &["172.31.255.1", "outside --bmc-cidr", "correct spec.bmc.address"]).unwrap();
     assert!(fleet.bmcs().requests("system-0001").await.unwrap().is_empty());
     narrow.process().stop(std::time::Duration::from_secs(20)).await.unwrap();
     let _wide = fleet.worker("wide").await.unwrap();
