@@ -29,6 +29,10 @@ const WHOLE_TABLES: &[(&str, &str)] = &[
     ("FROM meta WHERE name LIKE", "a handful of rows, after another history"),
     ("_sqlx_migrations", "the list of migrations"),
     ("schema_expansion", "the list of migrations"),
+    (
+        "AS jobs_0",
+        "all that waits at a site is counted, every ten seconds, by the leader alone; with one site that is the key",
+    ),
     ("WHERE job.server_uid > ''", "the first page of the sweep begins at the first row, and ends after 200"),
 ];
 
