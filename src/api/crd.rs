@@ -55,6 +55,9 @@ impl Definition {
 /// Where the schemas of `spec` and `status` are in a definition.
 const SCHEMA: &str = "/spec/versions/0/schema/openAPIV3Schema/properties";
 
+/// Where the arguments of an image are in that of `OSImage`.
+const ARGS: &str = "spec/properties/source/properties/args";
+
 /// Longest value of an enum in `status`, of whatever release.
 const LONGEST_VALUE: usize = 64;
 
@@ -89,8 +92,8 @@ fn bound_status(crd: &mut Value) {
 }
 
 fn bound_args(crd: &mut Value) {
-    let args = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/source/properties/args";
-    let rules = crd.pointer_mut(args).and_then(|args| args["x-kubernetes-validations"].as_array_mut());
+    let args = format!("{SCHEMA}/{ARGS}");
+    let rules = crd.pointer_mut(&args).and_then(|args| args["x-kubernetes-validations"].as_array_mut());
     if let Some(rules) = rules {
         let most = kernel_args::MOST_BYTES;
         rules.push(json!({
@@ -245,9 +248,8 @@ mod tests {
     #[test]
     fn all_arguments_of_an_image_together_are_bounded() {
         let crd = Definition::OSImage.value().unwrap();
-        let args =
-            "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/source/properties/args";
-        let rules = crd.pointer(args).unwrap()["x-kubernetes-validations"].as_array().unwrap();
+        let rules =
+            crd.pointer(&format!("{SCHEMA}/{ARGS}")).unwrap()["x-kubernetes-validations"].as_array().unwrap();
         let rule = "self.map(arg, size(arg) + 1).sum() <= 1024";
         assert!(rules.iter().any(|found| found["rule"] == rule), "{rules:#?}");
     }

@@ -43,7 +43,9 @@ fn behind(seen: &Observation) -> Option<&LiveJob> {
     let further = begun(seen).is_some_and(|(id, shown)| {
         let place = |step| job.action.steps().iter().position(|one| *one == step);
         let unknown = seen.another_history && is_destructive(job.action);
-        id == job.id && (unknown || !job.started() || place(shown.step) > place(job.step))
+        // What is undone goes through its steps in another order.
+        let is_further = job.cancel.is_none() && place(shown.step) > place(job.step);
+        id == job.id && (unknown || !job.started() || is_further)
     });
     (last == Some(job.id) || further || forgot_the_token(seen, job)).then_some(job)
 }

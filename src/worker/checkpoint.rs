@@ -137,6 +137,13 @@ impl Checkpoint {
         self.accepted.or(self.undone)
     }
 
+    /// The machine did not come on in the time that an accepted request has for it: where that is tried again, it is asked for
+    /// again, by the undo too.
+    pub(super) fn ask_to_switch_on_again(&mut self) {
+        self.accepted = None;
+        self.undone = self.undone.filter(|undone| undone.kind != RequestKind::PowerOn);
+    }
+
     /// The checkpoint of the undo: what was accepted, or may have been, may still take effect.
     pub(super) fn undo_step(&self, ending: Ending) -> Self {
         let undone = self.accepted.or(self.unanswered);
@@ -173,6 +180,17 @@ fn cut(text: &str) -> String {
 #[allow(clippy::unwrap_used, missing_docs)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_start_that_did_not_come_is_asked_for_again_and_an_off_that_may_still_come_is_reckoned_with() {
+        let on = Accepted { kind: RequestKind::PowerOn, at_ms: 7 };
+        let off = Accepted { kind: RequestKind::GracefulShutdown, at_ms: 5 };
+        for (undone, left) in [(Some(on), None), (Some(off), Some(off)), (None, None)] {
+            let mut checkpoint = Checkpoint { accepted: Some(on), undone, ..Checkpoint::default() };
+            checkpoint.ask_to_switch_on_again();
+            assert_eq!(checkpoint.accepted(), left);
+        }
+    }
 
     #[test]
     fn a_checkpoint_survives_its_text_and_one_of_another_release_is_left_to_that_one() {

@@ -67,8 +67,7 @@ async fn towards(
             }
             Move::Failed(problem) => {
                 if run.step() == Step::On {
-                    // Where that is tried again, it is asked for again.
-                    run.checkpoint.accepted = None;
+                    run.checkpoint.ask_to_switch_on_again();
                 }
                 return Ok(StepOutcome::Failed { problem });
             }

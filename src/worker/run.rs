@@ -239,19 +239,29 @@ impl Run<'_> {
         if let Some(request) = self.claim.request().cloned() {
             return self.settle(&request).await;
         }
-        if let (Some(reason), None) = (self.claim.cancel(), &self.checkpoint.ending) {
-            let (result, why) = self.stopped_for(reason);
+        if let Some(reason) = self.asked_to_stop() {
             if !self.must_undo() {
+                let (result, why) = self.stopped_for(reason);
                 let problem = Problem::new(reason, format!("{why} before anything was begun"));
                 return self.end(result, Some(problem)).await;
             }
-            let problem = Problem::new(reason, format!("{why}; what had begun was undone"));
             if !self.action().is_undone_by_going_on(self.step()) {
-                return self.undo(Ending { result, problem, step: Some(self.step()) }).await;
+                return self.undo_for(reason).await;
             }
         }
         let outcome = action::step(self).await?;
         self.conclude(outcome).await
+    }
+
+    /// Why it is to stop, where it was asked to and does not undo yet.
+    fn asked_to_stop(&self) -> Option<Reason> {
+        self.claim.cancel().filter(|_| self.checkpoint.ending.is_none())
+    }
+
+    async fn undo_for(&mut self, reason: Reason) -> Result<Flow, Halt> {
+        let (result, why) = self.stopped_for(reason);
+        let problem = Problem::new(reason, format!("{why}; what had begun was undone"));
+        self.undo(Ending { result, problem, step: Some(self.step()) }).await
     }
 
     /// How a job ends that was asked to stop, and what is said of it. One that kept crashing its workers has failed:
@@ -289,9 +299,15 @@ impl Run<'_> {
 
     async fn conclude(&mut self, outcome: StepOutcome) -> Result<Flow, Halt> {
         match self.patiently(outcome) {
-            StepOutcome::Next => match self.following() {
-                Some(step) => self.advance(step).await,
-                None => self.done().await,
+            StepOutcome::Next => match (self.following(), self.asked_to_stop()) {
+                // Asked while a request was under way, which a BMC takes seconds for: what it began is undone.
+                (Some(step), Some(reason))
+                    if self.must_undo() && !self.action().is_undone_by_going_on(step) =>
+                {
+                    self.undo_for(reason).await
+                }
+                (Some(step), _) => self.advance(step).await,
+                (None, _) => self.done().await,
             },
             StepOutcome::Done => self.done().await,
             StepOutcome::Park { after_ms, waiting_for } => self.park(after_ms, waiting_for, None).await,
@@ -304,13 +320,10 @@ impl Run<'_> {
         }
     }
 
-    /// The step after this one.
+    /// The step after this one; `None`: this is the last one, and with it the job has come to its end.
     fn following(&self) -> Option<Step> {
-        let steps = match (&self.checkpoint.ending, self.undoing()) {
-            (Some(_), _) => self.action().undo(),
-            (None, true) => return None,
-            (None, false) => self.action().steps(),
-        };
+        let steps =
+            if self.checkpoint.ending.is_some() { self.action().undo() } else { self.action().steps() };
         let here = steps.iter().position(|step| *step == self.step())?;
         steps.iter().skip(here + 1).copied().find(|step| self.applies(*step))
     }

@@ -4,7 +4,9 @@
 use anyhow::{Result, ensure};
 use autobuild::api::condition::ConditionType;
 use autobuild::api::{Reason, Server};
-use e2e::fleet::{BootFiles, Fleet, Layout, QUICK_INSTALLS};
+use autobuild::job::{Action, JobResult};
+use e2e::fleet::{BootFiles, Fleet, LIMIT, Layout, QUICK_INSTALLS};
+use e2e::wait::{Look, wait_for};
 use serde_json::{Value, json};
 
 use crate::installation::installed;
@@ -211,5 +213,77 @@ async fn an_installation_that_was_interrupted_for_an_earlier_server_is_told_as_t
     fleet.declare(&name, json!({ "image": { "name": "debian-12" } })).await.unwrap();
     let why = stalls(fleet, &name, Reason::ConfirmBuild).await.unwrap();
     assert!(why.contains("earlier Server of this machine was interrupted"), "{why}");
+    fleet.end().await.unwrap();
+}
+
+/// A wish that is taken back while the BMC takes its time for a request: what that began is undone, and nothing counts as done.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wish_that_is_taken_back_while_a_request_is_under_way_is_undone_and_does_not_succeed() {
+    let site = site(1, &[]).await.unwrap();
+    let fleet = &site.fleet;
+    let name = system(1);
+    installed(fleet, &name, "debian-12").await.unwrap();
+    let installs = fleet.installs(&name).await.unwrap();
+    for method in ["PATCH", "POST"] {
+        let slow = json!({ "system": name, "method": method, "behaviour": { "kind": "Delay", "ms": 1500 } });
+        let rule = fleet.bmcs().fault(slow).await.unwrap();
+        fleet.change(&name, json!({ "image": { "name": "debian-13" } })).await.unwrap();
+        let step = if method == "PATCH" { "SetBootOverride" } else { "PowerOff" };
+        let under_way = format!("SELECT COUNT(*) FROM job WHERE request IS NOT NULL AND step = '{step}'");
+        wait_for(&format!("a request of {step} to be under way"), LIMIT, async || {
+            let query = sqlx::query_scalar(sqlx::AssertSqlSafe(under_way.clone()));
+            let found: i64 = query.fetch_one(fleet.records().pool()).await?;
+            Ok(if found == 1 { Look::Holds(()) } else { Look::NotYet("not yet".to_owned()) })
+        })
+        .await
+        .unwrap();
+        fleet.change(&name, json!({ "image": { "name": "debian-12" } })).await.unwrap();
+        let is_over = |server: &Server| {
+            let last = server.status.as_ref().and_then(|status| status.last_job.as_ref());
+            last.is_some_and(|last| last.action == Action::Reimage) && at_rest(server)
+        };
+        let server = fleet.wait(&name, "the reimage is over", is_over).await.unwrap();
+        let last = server.status.as_ref().and_then(|status| status.last_job.as_ref()).unwrap();
+        assert_eq!(last.result, JobResult::Cancelled, "{method}: {last:?}");
+        fleet.bmcs().mend(rule).await.unwrap();
+        let told = fleet.bmcs().system(&name).await.unwrap();
+        assert_eq!((&told["power"], &told["boot"]["enabled"]), (&json!("On"), &json!("Disabled")), "{told}");
+        assert_eq!(fleet.installs(&name).await.unwrap(), installs, "nothing was installed");
+        fresh_look(fleet, &name).await.unwrap();
+    }
+    fleet.end().await.unwrap();
+}
+
+/// The BMC accepts the start and does nothing, and then the wish is taken back: the undo asks for the start again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_a_bmc_accepted_and_forgot_is_asked_for_again_by_the_undo() {
+    let site = site(1, &[]).await.unwrap();
+    let fleet = &site.fleet;
+    let name = system(1);
+    installed(fleet, &name, "debian-12").await.unwrap();
+    let installs = fleet.installs(&name).await.unwrap();
+    // The first reset is the one that switches off.
+    let forgets = json!({ "system": name, "path": "*ComputerSystem.Reset*", "method": "POST", "skip": 1, "count": 1,
+        "behaviour": { "kind": "Lie" } });
+    fleet.bmcs().fault(forgets).await.unwrap();
+    fleet.change(&name, json!({ "image": { "name": "debian-13" } })).await.unwrap();
+    wait_for("the start to be accepted", LIMIT, async || {
+        let accepted =
+            "SELECT COUNT(*) FROM job WHERE step = 'PowerOn' AND request IS NULL AND checkpoint LIKE '%\"PowerOn\"%'";
+        let found = fleet.records().number(accepted).await?;
+        Ok(if found == 1 { Look::Holds(()) } else { Look::NotYet("not yet".to_owned()) })
+    })
+    .await
+    .unwrap();
+    fleet.change(&name, json!({ "image": { "name": "debian-12" } })).await.unwrap();
+    let is_over = |server: &Server| {
+        let last = server.status.as_ref().and_then(|status| status.last_job.as_ref());
+        last.is_some_and(|last| last.action == Action::Reimage) && at_rest(server)
+    };
+    let server = fleet.wait(&name, "the reimage is over", is_over).await.unwrap();
+    let last = server.status.as_ref().and_then(|status| status.last_job.as_ref()).unwrap();
+    assert_eq!(last.result, JobResult::Cancelled, "{last:?}");
+    assert_eq!(fleet.bmcs().power(&name).await.unwrap(), "On");
+    assert_eq!(fleet.installs(&name).await.unwrap(), installs, "nothing was installed");
     fleet.end().await.unwrap();
 }
