@@ -3,7 +3,7 @@
 
 use std::process::{Command, Output};
 
-use e2e::database::{Database, Engine};
+use e2e::database::{Database, Engine, Special};
 use sqlx::Connection as _;
 
 fn migrate(url: &str, more: &[&str]) -> Output {
@@ -77,4 +77,51 @@ fn an_unreachable_database_is_named_as_such() {
     assert!(!output.status.success());
     let text = said(&output);
     assert!(text.contains("the database does not answer") && !text.contains("hunter2"), "{text}");
+}
+
+/// Two files below `dir`: a CA that nobody else has, and a certificate of it for 127.0.0.1 with its key.
+fn certificates(dir: &std::path::Path, name: &str) -> [String; 3] {
+    let ca_key = rcgen::KeyPair::generate().unwrap();
+    let mut ca = rcgen::CertificateParams::new(vec![]).unwrap();
+    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    ca.distinguished_name.push(rcgen::DnType::CommonName, name);
+    let ca_file = ca.self_signed(&ca_key).unwrap().pem();
+    let issuer = rcgen::Issuer::new(ca, ca_key);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let own = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let certificate = own.signed_by(&key, &issuer).unwrap().pem();
+    [("ca", ca_file), ("certificate", certificate), ("key", key.serialize_pem())].map(|(file, text)| {
+        let path = dir.join(format!("{name}-{file}.pem"));
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    })
+}
+
+#[rstest::rstest]
+#[case::mysql(Engine::MySql)]
+#[case::mariadb(Engine::MariaDb)]
+#[tokio::test]
+async fn a_database_is_verified_by_the_ca_and_the_name_that_its_url_asks_for(#[case] engine: Engine) {
+    let dir = tempfile::tempdir().unwrap();
+    let [ca, certificate, key] = certificates(dir.path(), "ours");
+    let [other, ..] = certificates(dir.path(), "theirs");
+    let args = [format!("--ssl-ca={ca}"), format!("--ssl-cert={certificate}"), format!("--ssl-key={key}")];
+    let special = Special { args: args.to_vec(), env: Vec::new() };
+    let database = Database::special("verified", engine, special).await.unwrap();
+    let url = database.create_schema("verified").await.unwrap();
+    let asking =
+        |mode: &str, ca: &str| url.replace("ssl-mode=disabled", &format!("ssl-mode={mode}&ssl-ca={ca}"));
+    for mode in ["VERIFY_CA", "VERIFY_IDENTITY"] {
+        let output = migrate(&asking(mode, &ca), &[]);
+        assert!(output.status.success(), "{mode}: {}", said(&output));
+        let output = migrate(&asking(mode, &other), &[]);
+        let text = said(&output);
+        assert!(!output.status.success() && text.contains("certificate"), "{mode}: {text}");
+    }
+    // Not the name in the certificate.
+    let elsewhere = |mode: &str| migrate(&asking(mode, &ca).replace("@127.0.0.1:", "@localhost:"), &[]);
+    let output = elsewhere("VERIFY_CA");
+    assert!(output.status.success(), "{}", said(&output));
+    let text = said(&elsewhere("VERIFY_IDENTITY"));
+    assert!(text.contains("certificate") && text.contains("localhost"), "{text}");
 }
