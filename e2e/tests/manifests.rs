@@ -140,13 +140,7 @@ fn the_binary_takes_the_arguments_of_the_manifests() {
         let container = &object["spec"]["template"]["spec"]["containers"][0];
         let args = container["args"].as_sequence().unwrap().iter().map(|one| one.as_str().unwrap());
         let args = args.map(|arg| arg.replace("$(WATCH_NAMESPACES)", "default,rack-1"));
-        let mut line: Vec<String> = std::iter::once("autobuild".to_owned()).chain(args).collect();
-        // That of the Job comes by a variable, out of the Secret.
-        if file == "migrate" {
-            line.extend(
-                ["--database-url", "mysql://user:password@db.example.com/autobuild"].map(str::to_owned),
-            );
-        }
+        let line = std::iter::once("autobuild".to_owned()).chain(args);
         if let Err(error) = autobuild::cmd::Cli::try_parse_from(line) {
             panic!("manifests/{file}.yaml: {error}");
         }
