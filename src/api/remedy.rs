@@ -247,8 +247,9 @@ impl Reason {
             ),
             Self::LeftPoweredOff => remedy(
                 "Read what is in the way, and switch the machine on by hand if it is needed at once: that ends it, and so does \
-                 `spec.power: PoweredOff`. It is tried again by itself, and at once after a change of spec or of this annotation.",
-                &[LookAgain],
+                 `spec.power: PoweredOff`. It is tried again by itself, and at once after a change of spec or of this annotation; not \
+                 while `spec.paused` is true.",
+                &[LookAgain, GoOn],
             ),
             Self::DeadlineExceeded => {
                 remedy("Look at the machine and its BMC, then have it tried again.", &[LookAgain])

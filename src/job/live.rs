@@ -164,6 +164,10 @@ pub struct LiveJob {
     pub started_at_ms: Option<i64>,
     /// Why it was asked to stop.
     pub cancel: Option<Reason>,
+    /// Whether its undo steps run because it failed, or because it was found to be needless: it goes through them in an order
+    /// of their own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub undoing: bool,
     /// Whether its first request that changes the machine was stored: from then on its token is handled.
     pub request_stored: bool,
     /// The tokens that its first request takes, as long as no request of it may have been carried out: where the job ends like

@@ -33,8 +33,8 @@ pub(super) fn in_the_way(seen: &Observation, work: &Work) -> Option<Problem> {
     Some(Problem::new(
         Reason::DestructionBudget,
         format!(
-            "{} waits for the next hour: in this one the data of {cap} machines of this namespace was given up, as many as \
-             may (--destruction-budget); a mistake can be taken back now",
+            "{} waits for the next hour: in this one {cap} jobs that give up the data of a machine were begun in this namespace, \
+             as many as may (--destruction-budget); a mistake can be taken back now",
             work.action
         ),
     ))

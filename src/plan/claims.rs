@@ -26,16 +26,19 @@ pub(super) fn problem(seen: &Observation, refusal: &ClaimRefusal) -> Problem {
         Some(name) => format!("Server {name:?}"),
         None => "another Server".to_owned(),
     };
-    let message = match refusal.reason {
-        Reason::IdentityConflict => format!(
+    let message = if refusal.reason == Reason::IdentityConflict {
+        format!(
             "a Server stays with its machine: the one that answers here is held by {holder}. Set spec.bmc.address to where the BMC \
              of this Server's own machine is, or delete the other one (deletionPolicy Retain); nothing is sent until then"
-        ),
-        _ => format!(
+        )
+    } else {
+        let see = refusal.holder.as_ref().map(|name| format!(" ({})", word::why(seen, name)));
+        format!(
             "a Server stays with its machine: this BMC is held by {holder}. Correct spec.bmc.address, or delete the other one \
              (deletionPolicy Retain). If the address of the other one was changed too, it lets go of this BMC as soon as it \
-             was let in at its new one; nothing is sent until then"
-        ),
+             was let in at its new one{}; nothing is sent until then",
+            see.unwrap_or_default()
+        )
     };
     Problem::new(refusal.reason, message)
 }

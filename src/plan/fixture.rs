@@ -99,6 +99,7 @@ pub(super) fn job(seen: &Observation, action: Action) -> LiveJob {
         enqueued_at_ms: NOW_MS - 5000,
         started_at_ms: None,
         cancel: None,
+        undoing: false,
         request_stored: false,
         taking: Vec::new(),
         secret_version: None,

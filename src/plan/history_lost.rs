@@ -44,7 +44,7 @@ fn behind(seen: &Observation) -> Option<&LiveJob> {
         let place = |step| job.action.steps().iter().position(|one| *one == step);
         let unknown = seen.another_history && is_destructive(job.action);
         // What is undone goes through its steps in another order.
-        let is_further = job.cancel.is_none() && place(shown.step) > place(job.step);
+        let is_further = job.cancel.is_none() && !job.undoing && place(shown.step) > place(job.step);
         id == job.id && (unknown || !job.started() || is_further)
     });
     (last == Some(job.id) || further || forgot_the_token(seen, job)).then_some(job)

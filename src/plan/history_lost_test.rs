@@ -303,6 +303,18 @@ fn what_status_shows_as_queued_or_the_database_saw_end_is_not_lost_with_another_
 }
 
 #[test]
+fn a_job_that_undoes_what_it_began_is_not_behind_of_a_status_that_is_later_in_the_order_of_its_steps() {
+    let mut seen =
+        shown(|seen| LiveJob { step: Step::EjectMedia, undoing: true, ..begun(seen, Action::Reimage) });
+    let live = seen.job.clone().unwrap();
+    seen.job = Some(LiveJob { step: Step::On, ..live.clone() });
+    assert!(!decided(&seen).contains("HistoryLost"), "{}", decided(&seen));
+    // One that goes forward is.
+    seen.job = Some(LiveJob { step: Step::On, undoing: false, ..live });
+    assert_eq!(decided(&seen), "cancel HistoryLost");
+}
+
+#[test]
 fn an_installation_that_is_lost_after_it_switched_off_owes_its_machine_an_on() {
     for (step, owes) in [(Step::SetBootOverride, false), (Step::Off, true), (Step::AwaitInstall, true)] {
         let mut seen = shown(|seen| LiveJob { step, ..begun(seen, Action::Reimage) });

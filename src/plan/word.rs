@@ -48,6 +48,12 @@ pub(super) fn command(seen: &Observation, annotation: &str, value: &str) -> Stri
     format!("kubectl annotate server {name} -n {namespace} {annotation}={value}")
 }
 
+/// The command that shows what another `Server` of the namespace waits for.
+pub(super) fn why(seen: &Observation, name: &str) -> String {
+    let namespace = seen.server.metadata.namespace.as_deref().unwrap_or_default();
+    format!("kubectl autobuild why {name} -n {namespace}")
+}
+
 /// The command that confirms.
 pub(super) fn to_confirm(seen: &Observation) -> String {
     command(seen, names::CONFIRM, seen.uid().as_str())

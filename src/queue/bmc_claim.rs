@@ -9,7 +9,7 @@ use super::state::{self, Tell};
 use super::transaction::{Ending, Pass, Transaction};
 use super::{Queue, QueueError, now_ms};
 use crate::api::Reason;
-use crate::job::{ClaimRefusal, ReadThrough, ServerUid};
+use crate::job::{ClaimRefusal, ServerUid};
 
 /// What is claimed. `system` is the path of the system; empty means the whole host.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -104,12 +104,10 @@ impl Transaction for ClaimBmc {
         for key in missing {
             self.insert(connection, key).await?;
         }
-        if self.by_address
-            && locked.claimed_address.get().as_ref().is_some_and(|before| *before != self.who.address)
-            && locked.read_through.get().is_none()
-        {
-            // An older release read it at the address that was claimed before.
-            locked.read_through.set(Some(ReadThrough::nothing().0));
+        if self.by_address && locked.claimed_address.get().as_ref() != Some(&self.who.address) {
+            // Also where it has claimed this one before: what it was claimed for meanwhile it has to let go of, and it does so
+            // once it was let in here.
+            locked.read_nothing(&self.who.uid)?;
         }
         let claimed = self.by_address.then(|| self.who.address.clone());
         let met_first = self.machine.is_some() && locked.changed().next().is_some();

@@ -112,9 +112,10 @@ fn leave(job: JobRow, how: &ParkAs, signalled: bool, now_ms: i64) -> Leaving<'_>
         (Some(_), _) => Some(now_ms),
         (None, _) => None,
     };
-    let new_reason =
-        reason != before || job.live.waiting_for != Some(how.waiting_for) && job.live.attempt == 0;
-    let tell = if new_reason { job.tell() } else { Tell::Nobody };
+    // Its words count too: by them a person knows what to do.
+    let is_news = how.problem != job.live.problem
+        || job.live.waiting_for != Some(how.waiting_for) && job.live.attempt == 0;
+    let tell = if is_news { job.tell() } else { Tell::Nobody };
     Leaving { how, job, place, ord, problem_since_ms, gives_back, tell }
 }
 

@@ -156,6 +156,7 @@ impl JobRow {
             enqueued_at_ms: row.try_get("enqueued_at_ms")?,
             started_at_ms,
             cancel,
+            undoing: is_undoing(row.try_get("checkpoint")?),
             request_stored: row.try_get::<i64, _>("request_stored")? != 0,
             taking: taking
                 .map(|text| serde_json::from_str(&text).map_err(|_| bad("taking", &text)))
@@ -198,6 +199,15 @@ impl JobRow {
             live,
         })
     }
+}
+
+/// Whether a checkpoint is one of undo steps. The rest of it is the workers' business alone.
+fn is_undoing(checkpoint: &str) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Undo {
+        ending: Option<serde::de::IgnoredAny>,
+    }
+    serde_json::from_str::<Undo>(checkpoint).is_ok_and(|undo| undo.ending.is_some())
 }
 
 /// Columns of `job` without a default, and values for them, for an `INSERT` that only ever updates.
@@ -313,4 +323,22 @@ pub(super) async fn lock_jobs(
         }
     }
     Ok(found)
+}
+
+#[cfg(test)]
+#[allow(missing_docs)]
+mod tests {
+    use super::is_undoing;
+
+    #[test]
+    fn a_checkpoint_says_whether_its_job_undoes_what_it_began() {
+        let ending =
+            r#"{"ending": {"result": "Failed", "problem": {"reason": "NeverBooted", "message": "m"}}}"#;
+        assert!(is_undoing(ending));
+        for text in
+            ["", "{}", r#"{"ending": null}"#, r#"{"accepted": {"kind": "PowerOn", "at_ms": 1}}"#, "none"]
+        {
+            assert!(!is_undoing(text), "{text}");
+        }
+    }
 }

@@ -366,6 +366,18 @@ impl Locked {
         Ok(changed)
     }
 
+    /// What was read, or met, belongs to no address any more: the machine is looked at before anything is said of it.
+    pub(super) fn read_nothing(&mut self, uid: &ServerUid) -> Result<(), QueueError> {
+        if self.power.get().is_some() {
+            self.read_through.set(Some(ReadThrough::nothing().0));
+        }
+        if let Some(silence) = self.unanswered.get(uid)? {
+            let through = Some(ReadThrough::nothing());
+            self.unanswered.set(Some(&Unanswered { through, ..silence }));
+        }
+        Ok(())
+    }
+
     /// `through`: `None` where that is not known.
     fn absorb_silence(
         &mut self,
@@ -378,7 +390,7 @@ impl Locked {
         // Silence at one address says nothing of another.
         let same = |before: &Unanswered| before.through.is_none() || before.through.as_ref() == through;
         let lasting = before.filter(same);
-        let changed = lasting.as_ref().map(|before| before.problem.reason) != Some(problem.reason);
+        let changed = lasting.as_ref().map(|before| &before.problem) != Some(problem);
         if changed {
             let since_ms = lasting.map_or(self.now_ms, |before| before.since_ms);
             let (problem, through) = (problem.clone(), through.cloned());
@@ -454,9 +466,12 @@ mod tests {
         let problem = Problem::new(Reason::Unreachable, "no route");
         assert!(at(&mut known, 5, &Report::Unanswered(problem.clone())));
         assert!(!at(&mut known, 9, &Report::Unanswered(problem)));
-        let silence = known.unanswered.get(&ServerUid("a".to_owned())).unwrap();
-        assert_eq!(silence.map(|silence| silence.since_ms), Some(5));
+        let silence = |known: &Locked| known.unanswered.get(&ServerUid("a".to_owned())).unwrap().unwrap();
+        assert_eq!(silence(&known).since_ms, 5);
         assert_eq!(known.last_try_ms.get(), &Some(9));
+        // Other words are news, and the silence is the same.
+        assert!(at(&mut known, 11, &Report::Unanswered(Problem::new(Reason::Unreachable, "refused"))));
+        assert_eq!((silence(&known).since_ms, silence(&known).problem.message.as_str()), (5, "refused"));
     }
 
     #[test]

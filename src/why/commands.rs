@@ -33,6 +33,8 @@ pub(super) fn command(answer: Answer, server: &Server, now: Timestamp) -> Option
             "to install it again, which erases it",
             patch(server, &format!(r#"{{"spec":{{"reimageToken":"{}"}}}}"#, whole_seconds(now))),
         ),
+        // Nothing is looked at while it is paused.
+        Answer::LookAgain if spec.paused == Some(true) => return None,
         Answer::LookAgain => ("to look and try again now", look_again(server, now)),
         Answer::GoOn if spec.paused != Some(true) => return None,
         Answer::GoOn => ("to go on", patch(server, r#"{"spec":{"paused":false}}"#)),

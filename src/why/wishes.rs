@@ -3,9 +3,10 @@
 use super::age::since;
 use super::layout::{Entry, Tone};
 use super::{Facts, Looked};
+use crate::api::condition::{ConditionType, find};
 use crate::api::hardware::PowerState;
-use crate::api::{Lifecycle, OSImage, Power, Provisioning, ServerStatus};
-use crate::job::{HandledTokens, TokenKind};
+use crate::api::{JobStatus, Lifecycle, OSImage, Power, Provisioning, Reason, ServerStatus};
+use crate::job::{Action, HandledTokens, TokenKind};
 
 /// The rows; wishes that nobody has are left out, what is left alone is said.
 pub(super) fn rows(facts: &Facts) -> Vec<Entry> {
@@ -51,13 +52,29 @@ fn power(facts: &Facts) -> Entry {
     let found = status(facts).and_then(|status| status.power).map(PowerState::as_str);
     match (facts.server.spec.power.map(Power::as_str), found) {
         (None, None) => Entry::row("power", "not read yet; nothing is wished"),
-        (None, Some(found)) => {
-            Entry::row("power", format!("{found}; nothing is wished, so it is left alone"))
-        }
+        (None, Some(found)) => match owed(facts).filter(|_| found == PowerState::PoweredOff.as_str()) {
+            Some(by) => differs("power", format!("{found}; {by}")),
+            None => Entry::row("power", format!("{found}; nothing is wished, so it is left alone")),
+        },
         (Some(wish), None) => differs("power", format!("{wish} is wished, and it was not read yet")),
         (Some(wish), Some(found)) if wish == found => same("power", format!("{found}, as wished")),
         (Some(wish), Some(found)) => differs("power", format!("{wish} is wished, found {found}")),
     }
+}
+
+/// What switches on a machine that is off although nobody wishes its power, where anything does.
+fn owed(facts: &Facts) -> Option<String> {
+    let status = status(facts)?;
+    let ends_on = |job: &&JobStatus| {
+        job.started_at.is_some() && matches!(job.action, Action::Reboot | Action::Build | Action::Reimage)
+    };
+    let is_left_off = || {
+        let stalled = find(&status.conditions, ConditionType::Stalled);
+        stalled.is_some_and(|stalled| stalled.reason == Reason::LeftPoweredOff.as_str())
+    };
+    let job = status.job.as_ref().filter(ends_on);
+    job.map(|job| format!("the {} under way ends with it on", job.action.as_str().to_lowercase()))
+        .or_else(|| is_left_off().then(|| "a job left it so, and it is to be on".to_owned()))
 }
 
 fn image(facts: &Facts) -> Entry {

@@ -128,7 +128,9 @@ async fn all_mismatched(fleet: &Fleet, names: &[String]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_that_take_each_others_addresses_are_told_that_a_server_stays_with_its_machine() {
     let fleet = Fleet::with(Layout::new(3).emulator(&["--initial-power", "on"])).await.unwrap();
-    let _controller = fleet.controller("controller").await.unwrap();
+    // The look of its period comes to nobody's help.
+    let flags = fleet.controller_flags().set("--inspect-period", "1h");
+    let _controller = fleet.controller_with("controller", &flags, &[]).await.unwrap();
     let _worker = fleet.worker("worker").await.unwrap();
     let names: Vec<String> = (1..=3).map(system).collect();
     ready(&fleet, &names.iter().collect::<Vec<_>>()).await;
@@ -142,6 +144,26 @@ async fn servers_that_take_each_others_addresses_are_told_that_a_server_stays_wi
         for name in &names {
             fleet.wait_ready(name).await.unwrap();
         }
+    }
+    // Taken back before anybody could look: what was read before is no proof.
+    let last_read = async |name: &String| -> i64 {
+        let query = "SELECT last_good_read_ms FROM server_state WHERE name = ?";
+        sqlx::query_scalar(query).bind(name).fetch_one(fleet.records().pool()).await.unwrap()
+    };
+    let mut before = Vec::new();
+    for name in &names {
+        before.push(last_read(name).await);
+    }
+    kubectl_apply(&fleet, &ring(&fleet, &names)).await.unwrap();
+    for name in &names {
+        fleet.wait(name, "not Ready", |server| !is_ready(server)).await.unwrap();
+    }
+    for name in &names {
+        fleet.declare(name, at(&fleet, name)).await.unwrap();
+    }
+    for (name, before) in names.iter().zip(before) {
+        fleet.wait_ready(name).await.unwrap();
+        assert_ne!(last_read(name).await, before, "{name} is Ready by what was read before");
     }
     for name in &names {
         assert!(fleet.bmcs().changes(name).await.unwrap().is_empty(), "{name}");

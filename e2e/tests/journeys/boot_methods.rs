@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use autobuild::api::condition::ConditionType;
 use autobuild::api::{Phase, Reason, Server};
 use autobuild::job::{Action, JobResult};
-use e2e::fleet::{BootFiles, Fleet, Layout, QUICK_INSTALLS, truth};
+use e2e::fleet::{BootFiles, Fleet, Layout, QUICK_INSTALLS, message, truth};
 use serde_json::{Value, json};
 
 use crate::steps::{as_told, at_rest, ended, phase, system};
@@ -116,6 +116,29 @@ async fn a_medium_that_leads_to_nothing_is_ejected_whatever_the_way_out() {
     fleet.declare(&full, wish("VirtualMedia", "rocky-iso")).await.unwrap();
     installed(&fleet, &full, "rocky-iso").await.unwrap();
     nothing_left(&fleet, &full).await.unwrap();
+    fleet.end().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_cannot_name_the_boot_service_to_bmcs_leaves_the_machine_to_one_that_can() {
+    let fleet = Fleet::with(Layout::new(1).emulator(QUICK_INSTALLS)).await.unwrap();
+    let files = BootFiles::serve().await.unwrap();
+    fleet.image_of("rocky-iso", &files.iso()).await.unwrap();
+    let (_boot, url) = fleet.boot_and_url("boot", &files).await.unwrap();
+    let _controller = fleet.controller("controller").await.unwrap();
+    let without = fleet.worker("worker-without").await.unwrap();
+    let name = system(1);
+    fleet.declare(&name, wish("VirtualMedia", "rocky-iso")).await.unwrap();
+    let told = |server: &Server| {
+        let ready = message(server, ConditionType::Ready, Reason::Building);
+        ready.is_some_and(|why| why.contains("start the workers of this site with --boot-url"))
+    };
+    fleet.wait(&name, "told what its workers lack", told).await.unwrap();
+    assert!(fleet.bmcs().changes(&name).await.unwrap().is_empty());
+    drop(without);
+    let _worker =
+        fleet.worker_with("worker", &fleet.worker_flags().set("--boot-url", url), &[]).await.unwrap();
+    installed(&fleet, &name, "rocky-iso").await.unwrap();
     fleet.end().await.unwrap();
 }
 

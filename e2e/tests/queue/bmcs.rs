@@ -1,9 +1,10 @@
 //! One BMC, one server; logins; the sweep.
 
-use autobuild::api::Reason;
-use autobuild::job::{Action, Lane, ServerUid};
+use autobuild::api::hardware::{Hardware, HardwareIdentity, PowerState};
+use autobuild::api::{BmcSpec, Reason};
+use autobuild::job::{Action, Lane, Problem, ReadThrough, Reading, ServerUid};
 use autobuild::queue::{
-    BmcClaimed, BmcKey, Claimant, LoginEnd, LoginKey, LoginLeave, PlaceInQueue, Released,
+    BmcClaimed, BmcKey, Claimant, End, LoginEnd, LoginKey, LoginLeave, PlaceInQueue, Released, Report,
 };
 use futures::FutureExt as _;
 use sqlx::Connection as _;
@@ -18,6 +19,9 @@ pub const CASES: &[Case] = &[
     ("a refusal whose cause is gone is forgiven even if the wake-up was lost", |f| orphan(f).boxed_local()),
     ("a holder in another namespace is not named", |f| unnamed(f).boxed_local()),
     ("a whole host and one of its systems exclude each other", |f| whole_host(f).boxed_local()),
+    ("what was read belongs to no address once another one was claimed, and this one again", |f| {
+        claimed_again(f).boxed_local()
+    }),
     ("twenty servers that claim one machine at once: one gets it", |f| race(f).boxed_local()),
     ("what is claimed already is found by a look, which forgets no refusal", |f| {
         found_again(f).boxed_local()
@@ -102,6 +106,49 @@ async fn whole_host(f: Fixture) {
     assert_eq!(f.queue.claim_address(claimant(&first, "ns"), system(1)).await.unwrap(), BmcClaimed::Granted);
     assert_eq!(f.queue.claim_address(claimant(&second, "ns"), system(2)).await.unwrap(), BmcClaimed::Granted);
     refusal(f.queue.claim_address(claimant(&third, "ns"), key("name:b:443", "")).await.unwrap());
+}
+
+fn reading() -> Reading {
+    Reading {
+        power: PowerState::PoweredOn,
+        identity: HardwareIdentity::default(),
+        hardware: Hardware::default(),
+        last_reset_time: None,
+    }
+}
+
+async fn claimed_again(f: Fixture) {
+    let uid = f.server("a").await;
+    let bmc = BmcSpec { address: "redfish+https://b:443".into(), ..BmcSpec::default() };
+    let through = ReadThrough::of(&bmc);
+    let worker = f.worker().await;
+    let claim = async |address: &str| {
+        let who = Claimant { address: address.into(), ..claimant(&uid, "ns") };
+        let host = address.trim_start_matches("redfish+https://");
+        assert_eq!(
+            f.queue.claim_address(who, key(&format!("name:{host}"), "")).await.unwrap(),
+            BmcClaimed::Granted
+        );
+    };
+    let looked = async |report: Report| {
+        f.enqueue(&uid, Action::Inspect, Lane::Background).await;
+        let job = f.claim_one(&worker, PlaceInQueue::Queued).await;
+        let report = Report::Through(through.clone(), Box::new(report));
+        done(f.queue.complete(job, End { report, ..succeeded() }).await.unwrap());
+    };
+    let known = async || f.queue.observe(&uid).await.unwrap().known.unwrap();
+    claim("redfish+https://b:443").await;
+    looked(Report::Good(Box::new(reading()))).await;
+    looked(Report::Unanswered(Problem::new(Reason::Unreachable, "no route"))).await;
+    // The same address again is no other one.
+    claim("redfish+https://b:443").await;
+    assert_eq!(known().await.read_through.as_ref(), Some(&through));
+    claim("redfish+https://c:443").await;
+    claim("redfish+https://b:443").await;
+    let after = known().await;
+    assert_eq!(after.read_through, Some(ReadThrough::nothing()));
+    assert_eq!(after.unanswered.unwrap().through, Some(ReadThrough::nothing()));
+    assert!(after.reading.is_some(), "and it is not forgotten");
 }
 
 async fn race(f: Fixture) {

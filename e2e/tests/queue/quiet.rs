@@ -5,10 +5,11 @@ use autobuild::job::{Action, JobId, JobResult, Lane, Problem, ServerUid, Visibil
 use autobuild::queue::{
     CancelOutcome, Claim, End, Enqueued, Fenced, Heartbeat, NewJob, ParkAs, PlaceInQueue, Reaped, Report,
 };
+use autobuild::shard::Shard;
 use futures::FutureExt as _;
 
 use crate::Case;
-use crate::fixture::{Fixture, done, job, now_ms, succeeded};
+use crate::fixture::{Fixture, SITE, done, job, now_ms, succeeded, wait_for};
 
 pub const CASES: &[Case] = &[
     ("a look that finds nothing new ends without a word", |f| unheard(f).boxed_local()),
@@ -16,6 +17,9 @@ pub const CASES: &[Case] = &[
     ("the end of a look that stopped because it was asked to is told", |f| stopped(f).boxed_local()),
     ("a look that was asked to stop is told of when its worker died", |f| reaped(f).boxed_local()),
     ("a look that was asked to stop while it was parked is told of at its end", |f| parked(f).boxed_local()),
+    ("a job that meets the same in other words tells them, and the same words once", |f| {
+        other_words(f).boxed_local()
+    }),
 ];
 
 /// A server of which nothing is to be shown, and a quiet look at it that a worker holds.
@@ -115,4 +119,28 @@ async fn parked(f: Fixture) {
     let claim = f.claim_one(&worker, PlaceInQueue::Ready).await;
     done(f.queue.complete(claim, succeeded()).await.unwrap());
     assert!(in_feed(&f).await);
+}
+
+async fn other_words(f: Fixture) {
+    let worker = f.worker().await;
+    let uid = f.server("a").await;
+    f.enqueue(&uid, Action::Reboot, Lane::High).await;
+    let mut place = PlaceInQueue::Queued;
+    for (message, is_news) in [("not now", true), ("not now", false), ("its licence is over", true)] {
+        let claim = f.claim_one(&worker, place).await;
+        shown(&f, &uid).await;
+        let how = ParkAs {
+            after_ms: 0,
+            waiting_for: WaitingFor::Bmc,
+            problem: Some(Problem::new(Reason::BMCBusy, message)),
+            secret_version: None,
+            checkpoint: String::new(),
+            report: Report::Nothing,
+        };
+        done(f.queue.park(claim, how).await.unwrap());
+        assert_eq!(in_feed(&f).await, is_news, "{message}");
+        wait_for("the job's wake time", async || f.queue.wake(SITE, &[Shard(0)], 10).await.unwrap() == 1)
+            .await;
+        place = PlaceInQueue::Ready;
+    }
 }

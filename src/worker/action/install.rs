@@ -269,7 +269,7 @@ pub(super) fn once_more(run: &Run<'_>) -> &'static str {
     if run.action().wipes() {
         "then set the annotation autobuild.dev/reconcile-requested-at to the present time"
     } else {
-        "then set a new reimageToken"
+        "then set a new reimageToken, or the annotation autobuild.dev/reconcile-requested-at to the present time"
     }
 }
 
@@ -289,9 +289,8 @@ async fn await_install(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
         return Ok(StepOutcome::Failed { problem });
     }
     if let Some(reason) = &evidence.failed {
-        let message = format!(
-            "the installer gave up: {reason}; look at the machine's console, then set a new reimageToken"
-        );
+        let message =
+            format!("the installer gave up: {reason}; look at the machine's console, {}", once_more(run));
         return Ok(StepOutcome::Failed { problem: Problem::new(Reason::InstallFailed, message) });
     }
     let deadline = run.around.settings.install_deadline;
@@ -300,9 +299,10 @@ async fn await_install(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
     }
     let message = format!(
         "the machine was not installed within {} s; {}: look at its console. If the image is there and only never called home, set \
-         spec.provisioning to Adopt, which keeps what is there; to have it installed again set a new reimageToken",
+         spec.provisioning to Adopt, which keeps what is there; to have it installed again {}",
         deadline.as_secs(),
-        last_seen(&evidence, run.now_ms())
+        last_seen(&evidence, run.now_ms()),
+        once_more(run).trim_start_matches("then ")
     );
     Ok(StepOutcome::Failed { problem: Problem::new(Reason::InstallTimedOut, message) })
 }

@@ -22,9 +22,9 @@ const REFUSED_PAUSE_MS: i64 = 15_000;
 /// Inserts the medium, and has the machine boot from it once.
 pub(super) async fn insert(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
     let Some(base) = run.around.settings.boot_url.clone() else {
-        return Ok(failed(
-            "spec.bootMethod is VirtualMedia, and the workers of this site do not know where BMCs reach the boot service: start \
-             them with --boot-url",
+        return Ok(waits_for_a_worker(
+            "spec.bootMethod is VirtualMedia, and this worker does not know where BMCs reach the boot service: start the workers of \
+             this site with --boot-url",
         ));
     };
     loop {
@@ -53,10 +53,14 @@ pub(super) async fn insert(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
             Move::Boot => run.send(RequestKind::BootFromMediaOnce).await?,
             Move::Insert => {
                 let Ok(token) = BootToken::generate() else {
-                    return Ok(failed("the system gives no random bytes: look at the worker's host"));
+                    return Ok(waits_for_a_worker(
+                        "the system gives no random bytes: look at the worker's host",
+                    ));
                 };
                 let Ok(image) = ImageUrl::parse(&base.medium(&token)) else {
-                    return Ok(failed("--boot-url of the workers is too long for an address that BMCs take"));
+                    return Ok(waits_for_a_worker(
+                        "--boot-url of this worker is too long for an address that BMCs take",
+                    ));
                 };
                 if let Some(install) = &mut run.checkpoint.install {
                     install.media_hash = Some(token.hash().to_hex());
@@ -94,8 +98,13 @@ fn refused(run: &Run<'_>, problem: &Problem) -> StepOutcome {
     }
 }
 
-fn failed(message: &str) -> StepOutcome {
-    StepOutcome::Failed { problem: Problem::new(Reason::MediaNotInserted, message) }
+/// What a worker cannot do for a reason of its own says nothing of the machine: one that can, or this one once it was started
+/// again, goes on. Nothing was done to the machine yet but to its drive.
+fn waits_for_a_worker(message: &str) -> StepOutcome {
+    StepOutcome::Retry {
+        after_ms: REFUSED_PAUSE_MS,
+        problem: Problem::new(Reason::MediaNotInserted, message),
+    }
 }
 
 /// One look at the drive, in the step that fills it.
