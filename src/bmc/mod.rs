@@ -51,6 +51,9 @@ pub trait Bmc: Send + Sync + fmt::Debug {
     /// The address that was resolved, judged and connected to; before the first answer the one that is tried first.
     fn peer(&self) -> SocketAddr;
 
+    /// Every address that may be connected to: the one that answered alone, once one has.
+    fn peers(&self) -> Vec<SocketAddr>;
+
     /// The id of the system behind that address, once a read has found it.
     fn system(&self) -> Option<String>;
 

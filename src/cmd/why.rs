@@ -14,9 +14,11 @@ use serde::de::DeserializeOwned;
 
 use super::connect::ClusterError;
 use super::kubeconfig;
-use crate::api::{OSImage, Server, names};
+use crate::api::bmc_address::BmcAddress;
+use crate::api::condition::{ConditionType, find};
+use crate::api::{OSImage, Reason, Server, names};
 use crate::causes::causes;
-use crate::why::{Facts, Form, Ink, Looked, NamespaceSeen, SecretSeen, Told, near, why};
+use crate::why::{Facts, Form, Holder, Ink, Looked, NamespaceSeen, SecretSeen, Told, near, why};
 
 /// Columns where the output is no terminal.
 const WIDTH: usize = 100;
@@ -109,13 +111,15 @@ async fn facts(client: &Client, namespace: &str, name: &str) -> Result<Facts, Er
         }
         Err(error) => return Err(Error::Api(causes(&error))),
     };
-    let (image, secret, namespace_seen, events) = tokio::join!(
+    let (image, secret, namespace_seen, holders, events) = tokio::join!(
         image(client, namespace, &server),
         secret(client, namespace, &server),
         namespace_seen(client, namespace),
+        holders(client, &server),
         events(client, namespace, &server)
     );
-    Ok(Facts { server, image, secret, namespace: namespace_seen, events, now: Timestamp::now() })
+    let now = Timestamp::now();
+    Ok(Facts { server, image, secret, namespace: namespace_seen, holders, events, now })
 }
 
 /// What there is beside the name that is not there. Rights that are missing make the message shorter, no more.
@@ -174,6 +178,43 @@ async fn namespace_seen(client: &Client, namespace: &str) -> Looked<NamespaceSee
         deleted: metadata.deletion_timestamp.as_ref().map(|at| at.0),
     };
     looked(found.map(|found| found.map(|namespace| seen(&namespace.metadata))))
+}
+
+/// How many Servers are read at a time.
+const PAGE: u32 = 500;
+
+/// The other Servers with the BMC of one that is refused, as far as its user may see them. Who may not is told less, no more.
+async fn holders(client: &Client, server: &Server) -> Looked<Vec<Holder>> {
+    let stalled = server.status.as_ref().and_then(|status| find(&status.conditions, ConditionType::Stalled));
+    if stalled.is_none_or(|stalled| stalled.reason != Reason::BMCClaimed.as_str()) {
+        return Looked::NotNamed;
+    }
+    let host = |server: &Server| BmcAddress::parse(&server.spec.bmc.address).ok().map(|at| at.claim_key());
+    let Some(ours) = host(server) else { return Looked::NotNamed };
+    let everywhere: Api<Server> = Api::all(client.clone());
+    let mut found = Vec::new();
+    let mut pages = ListParams::default().limit(PAGE);
+    loop {
+        let list = match everywhere.list(&pages).await {
+            Ok(list) => list,
+            Err(error) => return looked(Err(error)),
+        };
+        let overlaps = |other: &Server| {
+            host(other).is_some_and(|other| {
+                let systems = [&other.system, &ours.system];
+                other.host == ours.host && (other == ours || systems.iter().any(|system| system.is_empty()))
+            })
+        };
+        let others = list.items.iter().filter(|other| other.metadata.uid != server.metadata.uid);
+        found.extend(others.filter(|other| overlaps(other)).map(|other| Holder {
+            namespace: other.metadata.namespace.clone().unwrap_or_default(),
+            name: other.metadata.name.clone().unwrap_or_default(),
+        }));
+        match list.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => pages = ListParams::default().limit(PAGE).continue_token(&token),
+            None => return Looked::Found(found),
+        }
+    }
 }
 
 fn seen(metadata: &ObjectMeta) -> SecretSeen {

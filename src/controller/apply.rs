@@ -81,14 +81,14 @@ async fn carry_out(context: &Context, observed: &Observed, command: &Command) ->
         }
         Command::ClaimBmc { address: text } => {
             let Ok(address) = address(text) else { return Ok(Applied::Settled) };
-            let key = address.claim_key();
+            let key = BmcKey::named(&address);
             let who = Claimant {
                 uid: uid.clone(),
                 namespace: namespace.clone(),
                 name: name.clone(),
                 address: text.clone(),
+                asked: Some(crate::job::ReconcileRequest::of(&seen.server)),
             };
-            let key = BmcKey { host: format!("name:{}", key.host), system: key.system };
             match queue.claim_address(who, key).await? {
                 BmcClaimed::Granted | BmcClaimed::Refused(_) => Applied::Changed,
                 BmcClaimed::Unknown => Applied::InTheWay,

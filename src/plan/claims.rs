@@ -53,6 +53,9 @@ pub(super) fn rule(seen: &Observation) -> Option<Command> {
         if serial.is_some() && serial == seen.annotation(names::RECOMMISSION) {
             return Some(Command::Recommission);
         }
+        if serial.is_none() && seen.look_requested() && seen.job.is_none() {
+            return Some(Command::ClaimBmc { address: address.clone() });
+        }
         return Some(stand_still(seen, refusal.reason));
     }
     let claimed = seen.known.as_ref()?.claimed_address.as_ref();
@@ -70,5 +73,30 @@ fn stand_still(seen: &Observation, reason: Reason) -> Command {
     match &seen.job {
         Some(job) => live_job::displace(job, reason),
         None => Command::Nothing(reason),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, missing_docs)]
+mod tests {
+    use super::*;
+    use crate::job::ReconcileRequest;
+    use crate::plan::{decide, fixture as f};
+
+    #[test]
+    fn a_refused_server_asks_again_by_a_persons_word_once_for_each() {
+        for reason in [Reason::BMCClaimed, Reason::IdentityConflict] {
+            let mut seen = f::ready();
+            let address = seen.bmc_address.clone().unwrap();
+            f::known(&mut seen).refusal =
+                Some(ClaimRefusal { reason, holder: None, address: address.clone(), machine: None });
+            f::known(&mut seen).reconcile_request = Some(ReconcileRequest { value: String::new(), at_ms: 0 });
+            assert_eq!(decide(&seen).command, Command::Nothing(reason));
+            let word = [(names::RECONCILE_REQUESTED_AT.to_owned(), "now".to_owned())];
+            seen.server.metadata.annotations = Some(word.into());
+            assert_eq!(decide(&seen).command, Command::ClaimBmc { address });
+            f::known(&mut seen).reconcile_request = Some(ReconcileRequest { value: "now".into(), at_ms: 1 });
+            assert_eq!(decide(&seen).command, Command::Nothing(reason));
+        }
     }
 }

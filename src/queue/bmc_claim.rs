@@ -1,15 +1,19 @@
-//! One BMC, one `Server`: claims by name, by resolved address and by hardware identity, and their release.
+//! One BMC, one `Server`: claims by name, by resolved address and by hardware identity.
+
+use std::net::SocketAddr;
 
 use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, MySqlConnection, Row};
 
 use super::machine::{self, MachineKey, Met};
 use super::many::{filled, marks};
+use super::release::forgive;
 use super::state::{self, Tell};
 use super::transaction::{Ending, Pass, Transaction};
-use super::{Queue, QueueError, now_ms};
+use super::{Queue, QueueError};
 use crate::api::Reason;
-use crate::job::{ClaimRefusal, ServerUid};
+use crate::api::bmc_address::BmcAddress;
+use crate::job::{ClaimRefusal, ReadThrough, ServerUid};
 
 /// What is claimed. `system` is the path of the system; empty means the whole host.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,6 +22,19 @@ pub struct BmcKey {
     pub host: String,
     /// The system's path behind that host.
     pub system: String,
+}
+
+impl BmcKey {
+    /// The key of an address as spec has it.
+    pub fn named(address: &BmcAddress) -> Self {
+        let key = address.claim_key();
+        Self { host: format!("name:{}", key.host), system: key.system }
+    }
+
+    /// The key of an address that a name leads to.
+    pub fn resolved(peer: SocketAddr, system: String) -> Self {
+        Self { host: format!("addr:{peer}"), system }
+    }
 }
 
 /// Who claims.
@@ -31,6 +48,8 @@ pub struct Claimant {
     pub name: String,
     /// Its normalised BMC address, for which a refusal holds.
     pub address: String,
+    /// The request for a look that was read with the object, which a refusal answers; `None`: it was not read.
+    pub asked: Option<String>,
 }
 
 /// What became of a claim.
@@ -44,12 +63,23 @@ pub enum BmcClaimed {
     Unknown,
 }
 
+/// Which names of a BMC are claimed, and by what right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Right {
+    /// Its address, as spec has it: nobody was let in there yet.
+    Spec,
+    /// None yet: the first byte is about to be sent to these addresses. Nothing is claimed.
+    Contact,
+    /// The login was taken, and the machine has told what it is.
+    LetIn,
+}
+
 struct ClaimBmc {
     who: Claimant,
     keys: Vec<BmcKey>,
-    /// The machine that answered; `None`: an address is claimed, or the machine tells nothing of itself.
+    /// The machine that answered; `None`: nobody was let in yet, or the machine tells nothing of itself.
     machine: Option<MachineKey>,
-    by_address: bool,
+    right: Right,
 }
 
 impl Transaction for ClaimBmc {
@@ -69,29 +99,31 @@ impl Transaction for ClaimBmc {
         let mut disproven = Vec::new();
         let is_known = self.answers_as_claimed(connection).await?;
         for key in &self.keys {
-            match holder(connection, key, &self.who.uid).await? {
-                Holder::Nobody => missing.push(key),
-                Holder::Claimant => {}
-                // At this address answers the machine of this server, whoever was reached there before.
-                Holder::Another { .. } if is_known && key.host.starts_with("addr:") => {
+            let Claims { ours, others } = claims(connection, key, &self.who.uid).await?;
+            for other in others {
+                if self.yields(connection, key, &other, is_known).await? {
                     disproven.push(key);
-                    missing.push(key);
+                    continue;
                 }
-                Holder::Another { namespace, name } => {
-                    let refusal = ClaimRefusal {
-                        reason: if key.host.starts_with("hw:") {
-                            Reason::IdentityConflict
-                        } else {
-                            Reason::BMCClaimed
-                        },
-                        // A holder in another namespace is nobody's business.
-                        holder: (namespace == self.who.namespace).then_some(name),
-                        address: self.who.address.clone(),
-                        machine: None,
-                    };
-                    return self.refuse(connection, refusal, Some(&key.host)).await;
-                }
+                let refusal = ClaimRefusal {
+                    reason: if key.host.starts_with("hw:") {
+                        Reason::IdentityConflict
+                    } else {
+                        Reason::BMCClaimed
+                    },
+                    // A holder in another namespace is nobody's business.
+                    holder: (other.namespace == self.who.namespace).then_some(other.name),
+                    address: self.who.address.clone(),
+                    machine: None,
+                };
+                return self.refuse(connection, refusal, Some(&key.host)).await;
             }
+            if !ours {
+                missing.push(key);
+            }
+        }
+        if self.right == Right::Contact {
+            return Ok(Ending::Rollback(BmcClaimed::Granted));
         }
         if let Met::Ended(machine) = met {
             let (address, reason) = (self.who.address.clone(), Reason::MachineDecommissioned);
@@ -104,12 +136,18 @@ impl Transaction for ClaimBmc {
         for key in missing {
             self.insert(connection, key).await?;
         }
-        if self.by_address && locked.claimed_address.get().as_ref() != Some(&self.who.address) {
+        let by_spec = self.right == Right::Spec;
+        let before = locked.claimed_address.get().clone();
+        if by_spec && before.as_ref() != Some(&self.who.address) {
+            if let Some(before) = before.filter(|_| !locked.was_let_in()) {
+                // Nobody was let in there, and by now it is no address of this server.
+                self.give_up(connection, &before).await?;
+            }
             // Also where it has claimed this one before: what it was claimed for meanwhile it has to let go of, and it does so
             // once it was let in here.
             locked.read_nothing(&self.who.uid)?;
         }
-        let claimed = self.by_address.then(|| self.who.address.clone());
+        let claimed = by_spec.then(|| self.who.address.clone());
         let met_first = self.machine.is_some() && locked.changed().next().is_some();
         let changed =
             locked.refusal.is_set() || claimed.is_some() && *locked.claimed_address.get() != claimed;
@@ -126,6 +164,40 @@ impl Transaction for ClaimBmc {
 }
 
 impl ClaimBmc {
+    /// Whether what another server has of `key` is no bar to this one.
+    async fn yields(
+        &self,
+        connection: &mut MySqlConnection,
+        key: &BmcKey,
+        other: &Other,
+        is_known: bool,
+    ) -> Result<bool, QueueError> {
+        if key.host.starts_with("addr:") {
+            // At this address answers the machine of this server, whoever was reached there before.
+            return Ok(is_known);
+        }
+        if !key.host.starts_with("name:") {
+            return Ok(false);
+        }
+        // An address that somebody wrote down keeps it for nobody: whoever is let in there has it. Within a namespace it is most
+        // often one object too many, which is told at once.
+        let is_told = self.right == Right::Spec && other.namespace == self.who.namespace;
+        Ok(!is_told && !was_let_in(connection, other).await?)
+    }
+
+    /// Ends the claim of an address by its text.
+    async fn give_up(&self, connection: &mut MySqlConnection, address: &str) -> Result<(), QueueError> {
+        let Ok(address) = BmcAddress::parse(address) else { return Ok(()) };
+        let key = BmcKey::named(&address);
+        sqlx::query("DELETE FROM bmc_claim WHERE host = ? AND bmc_system = ? AND server_uid = ?")
+            .bind(&key.host)
+            .bind(&key.system)
+            .bind(self.who.uid.as_str())
+            .execute(connection)
+            .await?;
+        Ok(())
+    }
+
     /// Stores a refusal, and nothing else of what was found.
     async fn refuse(
         &self,
@@ -137,12 +209,15 @@ impl ClaimBmc {
         let Some(mut locked) = state::lock(connection, uid).await? else {
             return Ok(Ending::Rollback(BmcClaimed::Unknown));
         };
-        if self.by_address {
+        if self.right == Right::Spec {
             // What spec named before it names no more.
             locked.claimed_address.set(None);
             leave(connection, uid, &[]).await?;
         }
-        if locked.refusal.get(uid)?.as_ref() != Some(&refusal) {
+        let is_other = locked.refusal.get(uid)?.as_ref() != Some(&refusal);
+        // Asked again by a person: here is the answer.
+        let is_answer = locked.heed(uid, self.who.asked.as_deref())?;
+        if is_other || is_answer || locked.changed().next().is_some() {
             locked.refusal.set(Some(&refusal));
             state::write(connection, uid, locked, Tell::Controller).await?;
             remember_host(connection, uid, host).await?;
@@ -181,20 +256,29 @@ impl ClaimBmc {
     }
 }
 
-enum Holder {
-    Nobody,
-    Claimant,
-    Another { namespace: String, name: String },
+/// What stands in the claims of a key.
+struct Claims {
+    /// Whether it is claimed for the server that asks.
+    ours: bool,
+    others: Vec<Other>,
+}
+
+/// A claim of another server on what a key names.
+struct Other {
+    key: BmcKey,
+    uid: String,
+    namespace: String,
+    name: String,
 }
 
 /// Who holds `key`: the whole host and each of its systems exclude each other.
-async fn holder(
+async fn claims(
     connection: &mut MySqlConnection,
     key: &BmcKey,
     uid: &ServerUid,
-) -> Result<Holder, QueueError> {
+) -> Result<Claims, QueueError> {
     let rows = sqlx::query(
-        "SELECT bmc_system, server_uid, namespace, name FROM bmc_claim WHERE host = ? ORDER BY bmc_system FOR UPDATE",
+        "SELECT host, bmc_system, server_uid, namespace, name FROM bmc_claim WHERE host = ? ORDER BY bmc_system FOR UPDATE",
     )
     .bind(&key.host)
     .fetch_all(connection)
@@ -207,20 +291,46 @@ fn judge<'a>(
     rows: impl IntoIterator<Item = &'a MySqlRow>,
     key: &BmcKey,
     uid: &ServerUid,
-) -> Result<Holder, QueueError> {
-    let mut found = Holder::Nobody;
+) -> Result<Claims, QueueError> {
+    let mut found = Claims { ours: false, others: Vec::new() };
     for row in rows {
         let system: String = row.try_get("bmc_system")?;
+        let holder: String = row.try_get("server_uid")?;
         let overlaps = system == key.system || system.is_empty() || key.system.is_empty();
-        if row.try_get::<String, _>("server_uid")? == uid.as_str() {
-            if system == key.system {
-                found = Holder::Claimant;
-            }
+        if holder == uid.as_str() {
+            found.ours |= system == key.system;
         } else if overlaps {
-            return Ok(Holder::Another { namespace: row.try_get("namespace")?, name: row.try_get("name")? });
+            found.others.push(Other {
+                key: BmcKey { host: row.try_get("host")?, system },
+                uid: holder,
+                namespace: row.try_get("namespace")?,
+                name: row.try_get("name")?,
+            });
         }
     }
     Ok(found)
+}
+
+/// Whether the holder of a claim by text was let in there since it claimed it. What it held before its present address it
+/// was let in at: without that it was given up.
+async fn was_let_in(connection: &mut MySqlConnection, other: &Other) -> Result<bool, QueueError> {
+    let row = sqlx::query(
+        "SELECT claimed_address, reading IS NOT NULL AS was_read, COALESCE(read_through, '') AS read_through \
+         FROM server_state WHERE server_uid = ?",
+    )
+    .bind(&other.uid)
+    .fetch_optional(connection)
+    .await?;
+    let Some(row) = row else { return Ok(false) };
+    if row.try_get::<i64, _>("was_read")? == 0 {
+        return Ok(false);
+    }
+    let claimed: Option<String> = row.try_get("claimed_address")?;
+    let is_present = claimed.is_some_and(|claimed| {
+        BmcAddress::parse(&claimed).is_ok_and(|address| BmcKey::named(&address) == other.key)
+    });
+    let nothing = ReadThrough::nothing().0;
+    Ok(!is_present || row.try_get::<String, _>("read_through")? != nothing)
 }
 
 /// Ends the claims of others on what `key` names.
@@ -317,97 +427,15 @@ async fn remember_host(
     Ok(())
 }
 
-/// What became of a release.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Released {
-    /// Nothing of the server is left but its history.
-    Released,
-    /// A job of it is still live: nothing was changed.
-    StillLive,
-}
-
-struct Release {
-    uid: ServerUid,
-}
-
-/// Those who were refused because of `uid`, by a plain read: they are locked together with the row of `uid`, before
-/// its claims.
-async fn refused_by(connection: &mut MySqlConnection, uid: &ServerUid) -> Result<Vec<String>, QueueError> {
-    let rows = sqlx::query_scalar(
-        "SELECT server_state.server_uid FROM bmc_claim JOIN server_state ON server_state.refused_host = bmc_claim.host \
-         WHERE bmc_claim.server_uid = ? AND server_state.server_uid <> bmc_claim.server_uid",
-    )
-    .bind(uid.as_str())
-    .fetch_all(connection)
-    .await?;
-    Ok(rows)
-}
-
-async fn forgive(connection: &mut MySqlConnection, uid: &str) -> Result<(), QueueError> {
-    sqlx::query(concat!(
-        "UPDATE server_state SET version = version + 1, changed_at_ms = COALESCE(changed_at_ms, ",
-        now_ms!(),
-        "), refusal = NULL, refused_host = NULL WHERE server_uid = ?"
-    ))
-    .bind(uid)
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-impl Transaction for Release {
-    type Output = Released;
-    const NAME: &'static str = "release";
-
-    async fn run(&self, connection: &mut MySqlConnection, _: Pass) -> Result<Ending<Released>, QueueError> {
-        // The state row first keeps enqueues out: theirs fails on it when this is through. A job that is being
-        // enqueued right now makes this wait, and is seen.
-        let known = state::lock(connection, &self.uid).await?;
-        let live: Option<i64> = sqlx::query_scalar("SELECT id FROM job WHERE server_uid = ?")
-            .bind(self.uid.as_str())
-            .fetch_optional(&mut *connection)
-            .await?;
-        if live.is_some() {
-            return Ok(Ending::Rollback(Released::StillLive));
-        }
-        if known.is_some() {
-            for statement in [
-                "DELETE FROM server_state WHERE server_uid = ?",
-                "DELETE FROM inventory WHERE server_uid = ?",
-                "DELETE FROM handled_token WHERE server_uid = ?",
-            ] {
-                sqlx::query(statement).bind(self.uid.as_str()).execute(&mut *connection).await?;
-            }
-        }
-        for refused in refused_by(connection, &self.uid).await? {
-            forgive(connection, &refused).await?;
-        }
-        let rows = sqlx::query(
-            "SELECT host, bmc_system FROM bmc_claim WHERE server_uid = ? ORDER BY host, bmc_system",
-        )
-        .bind(self.uid.as_str())
-        .fetch_all(&mut *connection)
-        .await?;
-        for row in &rows {
-            sqlx::query("DELETE FROM bmc_claim WHERE host = ? AND bmc_system = ? AND server_uid = ?")
-                .bind(row.try_get::<String, _>("host")?)
-                .bind(row.try_get::<String, _>("bmc_system")?)
-                .bind(self.uid.as_str())
-                .execute(&mut *connection)
-                .await?;
-        }
-        Ok(Ending::Commit(Released::Released))
-    }
-}
-
 impl Queue {
-    /// Claims what a `Server` says its BMC is, by the normalised address in `who`. The first claim wins. A server that is refused
+    /// Claims what a `Server` says its BMC is, by the normalised address in `who`. It is kept for nobody in another namespace
+    /// before somebody was let in there; within a namespace the first claim wins. A server that is refused
     /// lets go of what its spec named before; one that is granted does so once it was let in there
     /// ([`Queue::leave_addresses`]).
     pub async fn claim_address(&self, who: Claimant, key: BmcKey) -> Result<BmcClaimed, QueueError> {
         let before = old_addresses(&mut *self.pool().acquire().await?, &who.uid, &[]).await?;
         let claimed =
-            self.transact(ClaimBmc { who, keys: vec![key], machine: None, by_address: true }).await?;
+            self.transact(ClaimBmc { who, keys: vec![key], machine: None, right: Right::Spec }).await?;
         if matches!(claimed, BmcClaimed::Refused(_)) {
             self.wake_refused(&before).await?;
         }
@@ -442,7 +470,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Claims what the BMC turned out to be: its resolved address and its machine's identity (among the keys). What is
+    /// Claims what the BMC turned out to be: its address as spec has it and as it was resolved, and its machine's identity (among
+    /// the keys). What is
     /// recorded of the machine is what the server knows of it from then on. No request that changes
     /// the machine may be sent before this was granted. For a server with a live job that is the caller's: nobody
     /// releases its claims meanwhile.
@@ -457,7 +486,40 @@ impl Queue {
         if self.holds(&who.uid, &keys, machine.as_ref()).await? {
             return Ok(BmcClaimed::Granted);
         }
-        self.transact(ClaimBmc { who, keys, machine, by_address: false }).await
+        self.transact(ClaimBmc { who, keys, machine, right: Right::LetIn }).await
+    }
+
+    /// Before the first byte is sent to a BMC at which this server was not let in yet: whether another one was, at one of the
+    /// addresses to which its name leads, whatever name that was. Claims nothing.
+    pub async fn may_contact(&self, who: Claimant, mut keys: Vec<BmcKey>) -> Result<BmcClaimed, QueueError> {
+        keys.sort();
+        let hosts: Vec<&str> = keys.iter().map(|key| key.host.as_str()).collect();
+        let mut is_free = true;
+        for hosts in filled(&hosts) {
+            let text = format!(
+                "SELECT host, bmc_system, server_uid, namespace, name FROM bmc_claim FORCE INDEX (PRIMARY) WHERE host IN ({})",
+                marks(hosts.len())
+            );
+            let mut query = sqlx::query(AssertSqlSafe(text));
+            for host in hosts {
+                query = query.bind(host);
+            }
+            let rows = query.fetch_all(self.pool()).await?;
+            for key in &keys {
+                let mut of_host = Vec::new();
+                for row in &rows {
+                    if row.try_get::<String, _>("host")? == key.host {
+                        of_host.push(row);
+                    }
+                }
+                is_free &= judge(of_host, key, &who.uid)?.others.is_empty();
+            }
+        }
+        // The common case costs one read.
+        if is_free {
+            return Ok(BmcClaimed::Granted);
+        }
+        self.transact(ClaimBmc { who, keys, machine: None, right: Right::Contact }).await
     }
 
     /// Whether all of this is claimed for a server that was not refused and knows its machine.
@@ -494,34 +556,11 @@ impl Queue {
                     of_host.push(row);
                 }
             }
-            if !matches!(judge(of_host, key, uid)?, Holder::Claimant) {
+            let Claims { ours, others } = judge(of_host, key, uid)?;
+            if !ours || !others.is_empty() {
                 return Ok(false);
             }
         }
         Ok(true)
-    }
-
-    /// Forgets a server that has no live job: its state and its claims go in one transaction, which also wakes those
-    /// who were refused because of it. One that is being refused at this very moment is found by the next call of
-    /// [`Queue::forgive_orphans`].
-    pub async fn release(&self, uid: &ServerUid) -> Result<Released, QueueError> {
-        self.transact(Release { uid: uid.clone() }).await
-    }
-
-    /// Wakes up to `at_most` servers whose refusal names a host that nobody claims any more; returns how many. Called
-    /// now and then by the leading controller.
-    pub async fn forgive_orphans(&self, at_most: u32) -> Result<u32, QueueError> {
-        let orphans: Vec<String> = sqlx::query_scalar(
-            "SELECT server_uid FROM server_state WHERE refused_host > '' \
-             AND NOT EXISTS (SELECT 1 FROM bmc_claim WHERE bmc_claim.host = server_state.refused_host) LIMIT ?",
-        )
-        .bind(at_most)
-        .fetch_all(self.pool())
-        .await?;
-        let mut connection = self.pool().acquire().await?;
-        for uid in &orphans {
-            forgive(&mut connection, uid).await?;
-        }
-        Ok(orphans.len() as u32)
     }
 }

@@ -5,6 +5,9 @@
 //! locked the account. What logged in before is tried again at long intervals, each time once for all who share it; and
 //! everything is, once, by a person's word.
 
+use std::collections::BTreeSet;
+
+use sha2::Digest as _;
 use sqlx::{MySqlConnection, Row};
 
 use super::transaction::{Ending, Pass, Transaction};
@@ -28,15 +31,35 @@ pub struct LoginKey {
     pub secret_hash: String,
 }
 
+/// A BMC by where it answers, and for whom a login is tried there: what never logged in is tried a few times at one address,
+/// whatever names lead there and whatever user names and passwords are given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoginPeer {
+    /// Every `ip:port` that may be connected to: a name that leads elsewhere as well is no way round.
+    pub addresses: Vec<String>,
+    /// The namespace of the server.
+    pub namespace: String,
+}
+
 /// Whether a login may be tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoginLeave {
     /// Yes; how it ended is to be recorded.
     Granted,
+    /// The same for a content that never logged in: the try is counted at the addresses of its BMC, and given back by
+    /// [`Queue::give_back_try`] where it was not refused.
+    Counted,
     /// Not now: others are trying this content.
     Later,
     /// No: the BMC refused this content.
     Stopped,
+    /// Not now: as many contents that never logged in were refused at this address as are tried in a while.
+    PeerStopped {
+        /// From when on it may be tried, milliseconds since the Unix epoch.
+        from_ms: i64,
+        /// The database's clock.
+        now_ms: i64,
+    },
 }
 
 /// How a login ended.
@@ -65,9 +88,73 @@ pub struct RefusedLogin {
     pub now_ms: i64,
 }
 
+/// Tries of contents that never logged in, at one address and for one namespace, in [`PEER_WINDOW_MS`]: three contents, each
+/// [`TRIES`] times.
+const PEER_TRIES: i64 = 6;
+/// The same for all namespaces together: one of them alone keeps nobody else from trying.
+const PEER_TRIES_OF_ALL: i64 = 12;
+/// What a try counts for, in milliseconds: longer than the time after which BMCs forget refused logins.
+const PEER_WINDOW_MS: i64 = 900_000;
+
 struct Begin {
     key: LoginKey,
+    peer: Option<LoginPeer>,
     word: Option<String>,
+}
+
+impl LoginPeer {
+    /// The rows that its tries are counted in, with the bound of each, in lock order.
+    fn rows(&self) -> Vec<(LoginKey, i64)> {
+        let digest = sha2::Sha256::digest(self.namespace.as_bytes());
+        let namespace = digest.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+        let addresses: BTreeSet<&String> = self.addresses.iter().collect();
+        let of = |address: &String, whose: &str| LoginKey {
+            bmc: format!("peer:{address}"),
+            secret_hash: whose.to_owned(),
+        };
+        let rows = addresses
+            .into_iter()
+            .map(|address| [(of(address, ""), PEER_TRIES_OF_ALL), (of(address, &namespace), PEER_TRIES)]);
+        rows.flatten().collect()
+    }
+
+    /// Counts a try before it is made; `Some`: none is left before then.
+    async fn count(&self, connection: &mut MySqlConnection, now_ms: i64) -> Result<Option<i64>, QueueError> {
+        for (row, bound) in self.rows() {
+            let (tries, since_ms) = lock(connection, &row).await?;
+            let is_over = since_ms.is_none_or(|since| now_ms - since >= PEER_WINDOW_MS);
+            if !is_over && tries >= bound {
+                return Ok(since_ms.map(|since| since + PEER_WINDOW_MS));
+            }
+            sqlx::query(
+                "UPDATE login SET failures = ?, refused_since_ms = ? WHERE bmc = ? AND secret_hash = ?",
+            )
+            .bind(if is_over { 1 } else { tries + 1 })
+            .bind(since_ms.filter(|_| !is_over).unwrap_or(now_ms))
+            .bind(&row.bmc)
+            .bind(&row.secret_hash)
+            .execute(&mut *connection)
+            .await?;
+        }
+        Ok(None)
+    }
+}
+
+/// Locks the row of an address; how many tries it has, and since when.
+async fn lock(connection: &mut MySqlConnection, row: &LoginKey) -> Result<(i64, Option<i64>), QueueError> {
+    sqlx::query("INSERT INTO login (bmc, secret_hash) VALUES (?, ?) ON DUPLICATE KEY UPDATE bmc = bmc")
+        .bind(&row.bmc)
+        .bind(&row.secret_hash)
+        .execute(&mut *connection)
+        .await?;
+    let found = sqlx::query(
+        "SELECT failures, refused_since_ms FROM login WHERE bmc = ? AND secret_hash = ? FOR UPDATE",
+    )
+    .bind(&row.bmc)
+    .bind(&row.secret_hash)
+    .fetch_one(connection)
+    .await?;
+    Ok((found.try_get("failures")?, found.try_get("refused_since_ms")?))
 }
 
 impl Transaction for Begin {
@@ -75,7 +162,7 @@ impl Transaction for Begin {
     const NAME: &'static str = "login_begin";
 
     async fn run(&self, connection: &mut MySqlConnection, _: Pass) -> Result<Ending<LoginLeave>, QueueError> {
-        let Self { key, word } = self;
+        let Self { key, peer, word } = self;
         sqlx::query("INSERT INTO login (bmc, secret_hash) VALUES (?, ?) ON DUPLICATE KEY UPDATE bmc = bmc")
             .bind(&key.bmc)
             .bind(&key.secret_hash)
@@ -93,12 +180,19 @@ impl Transaction for Begin {
         let failures: i64 = row.try_get("failures")?;
         let now_ms: i64 = row.try_get("now_ms")?;
         let has_logged_in = row.try_get::<i64, _>("succeeded")? != 0;
+        let unproven = peer.as_ref().filter(|_| !has_logged_in);
+        let granted = if unproven.is_some() { LoginLeave::Counted } else { LoginLeave::Granted };
         if failures >= TRIES {
             let known_word: Option<String> = row.try_get("word")?;
             let asked = word.is_some() && *word != known_word;
             let due = has_logged_in && now_ms >= row.try_get::<i64, _>("next_try_ms")?;
             if !asked && !due {
                 return Ok(Ending::Rollback(LoginLeave::Stopped));
+            }
+            if let Some(peer) = unproven
+                && let Some(from_ms) = peer.count(connection, now_ms).await?
+            {
+                return Ok(Ending::Rollback(LoginLeave::PeerStopped { from_ms, now_ms }));
             }
             // One try, whoever makes it: all others wait for the next one.
             sqlx::query(
@@ -110,7 +204,7 @@ impl Transaction for Begin {
             .bind(&key.secret_hash)
             .execute(connection)
             .await?;
-            return Ok(Ending::Commit(LoginLeave::Granted));
+            return Ok(Ending::Commit(granted));
         }
         // What logged in once is counted only after a refusal: a fleet behind one BMC does not wait in line.
         if has_logged_in && failures == 0 {
@@ -121,6 +215,11 @@ impl Transaction for Begin {
         if failures + pending >= TRIES {
             return Ok(Ending::Rollback(LoginLeave::Later));
         }
+        if let Some(peer) = unproven
+            && let Some(from_ms) = peer.count(connection, now_ms).await?
+        {
+            return Ok(Ending::Rollback(LoginLeave::PeerStopped { from_ms, now_ms }));
+        }
         sqlx::query("UPDATE login SET pending = ?, pending_at_ms = ? WHERE bmc = ? AND secret_hash = ?")
             .bind(pending + 1)
             .bind(now_ms)
@@ -128,7 +227,7 @@ impl Transaction for Begin {
             .bind(&key.secret_hash)
             .execute(connection)
             .await?;
-        Ok(Ending::Commit(LoginLeave::Granted))
+        Ok(Ending::Commit(granted))
     }
 }
 
@@ -145,13 +244,15 @@ const fn pause_ms(failures: i64) -> i64 {
 impl Queue {
     /// Asks for leave to log in; counts the try before it is made where this content never logged in.
     pub async fn begin_login(&self, key: LoginKey) -> Result<LoginLeave, QueueError> {
-        self.begin_login_by(key, None).await
+        self.begin_login_by(key, None, None).await
     }
 
-    /// The same where a person asks for a try: a new `word` is leave for one try more, whatever was refused before.
+    /// The same for a login at `peer`, and where a person asks for a try: a new `word` is leave for one try more of this content,
+    /// whatever was refused before.
     pub async fn begin_login_by(
         &self,
         key: LoginKey,
+        peer: Option<LoginPeer>,
         word: Option<String>,
     ) -> Result<LoginLeave, QueueError> {
         let known: Option<(i64, i64)> = sqlx::query_as(
@@ -164,7 +265,7 @@ impl Queue {
         match known {
             // The common case costs one read.
             Some((1, 0)) => Ok(LoginLeave::Granted),
-            _ => self.transact(Begin { key, word }).await,
+            _ => self.transact(Begin { key, peer, word }).await,
         }
     }
 
@@ -186,6 +287,20 @@ impl Queue {
             }
         };
         sqlx::query(statement).bind(&key.bmc).bind(&key.secret_hash).execute(self.pool()).await?;
+        Ok(())
+    }
+
+    /// Gives back a try that was [`LoginLeave::Counted`] and not refused.
+    pub async fn give_back_try(&self, peer: &LoginPeer) -> Result<(), QueueError> {
+        for (row, _) in peer.rows() {
+            sqlx::query(
+                "UPDATE login SET failures = failures - 1 WHERE bmc = ? AND secret_hash = ? AND failures > 0",
+            )
+            .bind(&row.bmc)
+            .bind(&row.secret_hash)
+            .execute(self.pool())
+            .await?;
+        }
         Ok(())
     }
 

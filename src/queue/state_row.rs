@@ -366,6 +366,11 @@ impl Locked {
         Ok(changed)
     }
 
+    /// Whether the server was let in at the address that is claimed for it, since it was.
+    pub(super) fn was_let_in(&self) -> bool {
+        self.power.get().is_some() && *self.read_through.get() != Some(ReadThrough::nothing().0)
+    }
+
     /// What was read, or met, belongs to no address any more: the machine is looked at before anything is said of it.
     pub(super) fn read_nothing(&mut self, uid: &ServerUid) -> Result<(), QueueError> {
         if self.power.get().is_some() {

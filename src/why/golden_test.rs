@@ -8,7 +8,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::{Facts, Form, Ink, Looked, NamespaceSeen, SecretSeen, Told, why};
+use super::{Facts, Form, Holder, Ink, Looked, NamespaceSeen, SecretSeen, Told, why};
 use crate::api::{OSImage, Server};
 use crate::job::{Cause, Circumstance, Deleting, Intent, ServerUid, Wish};
 use crate::plan;
@@ -29,6 +29,8 @@ struct Case {
     secret: Looked<SecretSeen>,
     #[serde(default)]
     namespace: Looked<NamespaceSeen>,
+    #[serde(default)]
+    holders: Looked<Vec<Holder>>,
     #[serde(default)]
     events: Looked<Vec<Told>>,
 }
@@ -64,6 +66,7 @@ fn page(given: &str) -> String {
         image: case.image,
         secret: case.secret,
         namespace: case.namespace,
+        holders: case.holders,
         events: case.events,
         now,
     };

@@ -44,6 +44,15 @@ pub struct SecretSeen {
     pub hosts: Option<String>,
 }
 
+/// Another `Server` with the same BMC.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Holder {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
 /// What the metadata of a namespace tell.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct NamespaceSeen {
@@ -62,6 +71,8 @@ pub struct Facts {
     pub secret: Looked<SecretSeen>,
     /// Its namespace.
     pub namespace: Looked<NamespaceSeen>,
+    /// The other Servers, of all namespaces that may be read, whose spec names its BMC; asked for where it is refused.
+    pub holders: Looked<Vec<Holder>>,
     /// The events about it, in any order.
     pub events: Looked<Vec<Told>>,
     /// Now.

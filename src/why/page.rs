@@ -111,6 +111,7 @@ fn reason(facts: &Facts) -> Vec<Entry> {
     if says_more {
         entries.push(Entry::row("it says", condition.message.clone()));
     }
+    entries.extend(holders(facts));
     if let Some(at) = &metadata.deletion_timestamp {
         let policy = format!("{:?}", facts.server.spec.deletion_policy);
         let finalizers = metadata.finalizers.iter().flatten().cloned().collect::<Vec<_>>().join(", ");
@@ -127,6 +128,14 @@ fn reason(facts: &Facts) -> Vec<Entry> {
         entries.push(Entry::toned("note", text, Tone::Waiting));
     }
     entries
+}
+
+/// Who has the BMC: status names nobody of another namespace, and who asks may have the right to see them.
+fn holders(facts: &Facts) -> Option<Entry> {
+    let Looked::Found(holders) = &facts.holders else { return None };
+    let named: Vec<String> =
+        holders.iter().map(|holder| format!("{} (namespace {})", holder.name, holder.namespace)).collect();
+    (!named.is_empty()).then(|| Entry::row("same BMC", format!("in the spec of {}", named.join(", "))))
 }
 
 fn remedy(facts: &Facts) -> Option<Remedy> {

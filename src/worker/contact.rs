@@ -197,18 +197,20 @@ impl Run<'_> {
         if let Some(asking) = &self.asking {
             self.claim.has_read(ReconcileRequest::of(&asking.server));
         }
+        let mut was_let_in = self.claim.job().request_stored;
         let Some(bmc) = self.bmc() else { return Ok(Err(Unopened::For(gone()))) };
         if let Some(known) = known {
             // What was read through another address or login is completed by nothing that is read through this one.
             let through = ReadThrough::of(&bmc);
             let belongs = known.read_through.is_none_or(|before| before == through);
             self.reading = known.reading.filter(|_| belongs);
+            was_let_in |= self.reading.is_some();
             (self.handled, self.contents) = (known.handled, known.contents);
             self.circumstances.heeded = known.reconcile_request;
         }
         let server = self.asking.as_ref().map(|asking| &asking.server);
         let begun = self.checkpoint.identity.as_ref();
-        let expected = Expected { claim: &self.claim, bmc: &bmc, server, begun, login };
+        let expected = Expected { claim: &self.claim, bmc: &bmc, server, begun, was_let_in, login };
         match Session::open(self.around, &expected, &mut self.circumstances).await? {
             Ok((session, probe)) => {
                 self.session = Some(session);

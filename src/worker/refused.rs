@@ -37,6 +37,17 @@ fn message(bmc: &str, refused: &RefusedLogin, blemish: Option<&str>, command: &s
     )
 }
 
+/// What is told where as many logins were refused at the BMC's addresses as are tried in a while.
+pub(super) fn at_its_address(addresses: &[String], from_ms: i64) -> Problem {
+    let message = format!(
+        "as many logins were refused at {} as are tried there in 15 minutes, so that the BMC locks nobody out: the user name and \
+         password of the Secret of spec.bmc.credentialsRef, which never logged in, are tried at {}",
+        addresses.join(", "),
+        time(from_ms).map(|at| at.to_string()).unwrap_or_default()
+    );
+    Problem::new(Reason::CredentialsInvalid, message)
+}
+
 /// To the second.
 fn time(at_ms: i64) -> Option<Timestamp> {
     Timestamp::from_second(at_ms.div_euclid(1000)).ok()

@@ -17,7 +17,9 @@ use crate::bmc::{Bmc, BmcError, BmcErrorKind, Probe, Trust, pin};
 use crate::job::{
     Action, Cause, Circumstance, Deleting, Intent, Problem, ReconcileRequest, SecretVersion, ServerUid, Wish,
 };
-use crate::queue::{BmcClaimed, BmcKey, Claim, Claimant, LoginEnd, LoginKey, LoginLeave, MachineKey};
+use crate::queue::{
+    BmcClaimed, BmcKey, Claim, Claimant, LoginEnd, LoginKey, LoginLeave, LoginPeer, MachineKey,
+};
 
 /// Why there is no session now.
 #[derive(Debug)]
@@ -131,6 +133,8 @@ pub(super) struct Session {
     bmc: Box<dyn Bmc>,
     key: LoginKey,
     login: Login,
+    /// Where a login that never went well before was counted.
+    counted: Option<LoginPeer>,
     identity: HardwareIdentity,
 }
 
@@ -173,6 +177,8 @@ pub(super) struct Expected<'a> {
     pub server: Option<&'a Server>,
     /// The machine that the first request went to.
     pub begun: Option<&'a HardwareIdentity>,
+    /// Whether this server was let in before with this very address and login.
+    pub was_let_in: bool,
     /// How it was logged in to then, where the API is away.
     pub login: Option<Login>,
 }
@@ -195,27 +201,23 @@ impl Session {
         let blemish = login.credentials.blemish();
         let connector = around.connector.on_behalf_of(expected.claim.name_to_bmcs());
         let (credentials, trust) = (login.credentials.clone(), login.trust.clone());
+        let key = LoginKey { bmc: login.address.claim_key().host, secret_hash: login.secret_hash.clone() };
         let bmc = match connector.open(&login.address, credentials, trust).await {
             Ok(bmc) => bmc,
             Err(error) => return Ok(Err(NoSession::Bmc(error))),
         };
-        let key = LoginKey { bmc: login.address.claim_key().host, secret_hash: login.secret_hash.clone() };
+        let mut session = Self { bmc, key, login, counted: None, identity: HardwareIdentity::default() };
+        if !expected.was_let_in
+            && let Some(problem) = session.may_not_contact(around, expected.claim).await?
+        {
+            return Ok(Err(NoSession::Claimed(problem)));
+        }
         let word = expected
             .server
             .and_then(|server| ReconcileRequest::new_word(server, circumstances.heeded.as_ref()));
-        match around.queue.begin_login_by(key.clone(), word).await? {
-            LoginLeave::Granted => {}
-            LoginLeave::Later => return Ok(Err(NoSession::LoginBusy)),
-            LoginLeave::Stopped => {
-                let refused = around.queue.refused_login(&key).await?;
-                // Somebody else's try went well in between.
-                let Some(refused) = refused else { return Ok(Err(NoSession::LoginBusy)) };
-                let next_in_ms = refused.next_try_ms.map(|at| at - refused.now_ms);
-                let problem = refused::problem(expected.claim, &key.bmc, &refused, blemish.as_deref());
-                return Ok(Err(NoSession::Refused(problem, next_in_ms)));
-            }
+        if let Err(none) = session.begin_login(around, expected.claim, word, blemish.as_deref()).await? {
+            return Ok(Err(none));
         }
-        let mut session = Self { bmc, key, login, identity: HardwareIdentity::default() };
         let probe = match session.bmc.probe().await {
             Ok(probe) => probe,
             Err(mut error) => {
@@ -226,7 +228,8 @@ impl Session {
                 return Ok(Err(NoSession::Bmc(error)));
             }
         };
-        around.queue.end_login(&session.key, LoginEnd::Accepted).await?;
+        session.ended(around, LoginEnd::Accepted).await?;
+        session.counted = None;
         session.leave_addresses(around, expected.claim).await?;
         if let Some(problem) = another_machine(expected, &probe.identity, session.bmc.peer()) {
             return Ok(Err(NoSession::Wrong(problem)));
@@ -256,31 +259,90 @@ impl Session {
     /// Counts how a login ended that did not succeed.
     pub(super) async fn failed(&self, around: &Surroundings, error: &BmcError) -> Result<(), Halt> {
         match error.kind {
-            BmcErrorKind::Credentials => around.queue.login_refused(&self.key, &error.message).await?,
+            BmcErrorKind::Credentials => Ok(around.queue.login_refused(&self.key, &error.message).await?),
             // The account was let in, and lacks a right.
-            BmcErrorKind::Forbidden => around.queue.end_login(&self.key, LoginEnd::Accepted).await?,
-            _ => around.queue.end_login(&self.key, LoginEnd::Unanswered).await?,
+            BmcErrorKind::Forbidden => self.ended(around, LoginEnd::Accepted).await,
+            _ => self.ended(around, LoginEnd::Unanswered).await,
+        }
+    }
+
+    /// Counts how a login ended that was not refused.
+    async fn ended(&self, around: &Surroundings, end: LoginEnd) -> Result<(), Halt> {
+        around.queue.end_login(&self.key, end).await?;
+        if let Some(peer) = &self.counted {
+            around.queue.give_back_try(peer).await?;
         }
         Ok(())
     }
 
+    /// Asks for leave to log in.
+    async fn begin_login(
+        &mut self,
+        around: &Surroundings,
+        claim: &Claim,
+        word: Option<String>,
+        blemish: Option<&str>,
+    ) -> Result<Result<(), NoSession>, Halt> {
+        let peer = LoginPeer {
+            addresses: self.bmc.peers().iter().map(SocketAddr::to_string).collect(),
+            namespace: claim.namespace().to_owned(),
+        };
+        match around.queue.begin_login_by(self.key.clone(), Some(peer.clone()), word).await? {
+            LoginLeave::Granted => Ok(Ok(())),
+            LoginLeave::Counted => {
+                self.counted = Some(peer);
+                Ok(Ok(()))
+            }
+            LoginLeave::Later => Ok(Err(NoSession::LoginBusy)),
+            LoginLeave::Stopped => {
+                let refused = around.queue.refused_login(&self.key).await?;
+                // Somebody else's try went well in between.
+                let Some(refused) = refused else { return Ok(Err(NoSession::LoginBusy)) };
+                let next_in_ms = refused.next_try_ms.map(|at| at - refused.now_ms);
+                let problem = refused::problem(claim, &self.key.bmc, &refused, blemish);
+                Ok(Err(NoSession::Refused(problem, next_in_ms)))
+            }
+            LoginLeave::PeerStopped { from_ms, now_ms } => {
+                let problem = refused::at_its_address(&peer.addresses, from_ms);
+                Ok(Err(NoSession::Refused(problem, Some(from_ms - now_ms))))
+            }
+        }
+    }
+
+    /// Asked before the first byte is sent where this server was not let in before: who is let in at another server's BMC learns
+    /// whether a password is right, whatever name led there.
+    async fn may_not_contact(&self, around: &Surroundings, claim: &Claim) -> Result<Option<Problem>, Halt> {
+        let system = self.login.address.claim_key().system;
+        let keys = self.bmc.peers().into_iter().map(|peer| BmcKey::resolved(peer, system.clone()));
+        let claimed = around.queue.may_contact(self.claimant(claim), keys.collect()).await?;
+        Ok(refusal(claimed))
+    }
+
+    fn claimant(&self, claim: &Claim) -> Claimant {
+        Claimant {
+            uid: claim.uid().clone(),
+            namespace: claim.namespace().to_owned(),
+            name: claim.name().to_owned(),
+            address: self.login.address.normalised(),
+            asked: None,
+        }
+    }
+
     /// The BMC at this address let us in: whatever is found there, no other address is the server's any more.
     async fn leave_addresses(&self, around: &Surroundings, claim: &Claim) -> Result<(), Halt> {
-        let key = self.login.address.claim_key();
-        let named = BmcKey { host: format!("name:{}", key.host), system: key.system };
-        Ok(around.queue.leave_addresses(claim.uid(), vec![named, self.resolved()]).await?)
+        let keep = vec![BmcKey::named(&self.login.address), self.resolved()];
+        Ok(around.queue.leave_addresses(claim.uid(), keep).await?)
     }
 
     /// The address as it was resolved.
     fn resolved(&self) -> BmcKey {
-        let system = self.bmc.system().map(claimable).unwrap_or_default();
-        BmcKey { host: format!("addr:{}", self.bmc.peer()), system }
+        BmcKey::resolved(self.bmc.peer(), self.bmc.system().map(claimable).unwrap_or_default())
     }
 
     /// Claims what the BMC turned out to be. Nothing that changes the machine may be sent before this was granted.
     async fn claim_machine(&self, around: &Surroundings, claim: &Claim) -> Result<Option<Problem>, Halt> {
-        let (address, identity) = (&self.login.address, &self.identity);
-        let mut keys = vec![self.resolved()];
+        let identity = &self.identity;
+        let mut keys = vec![BmcKey::named(&self.login.address), self.resolved()];
         // A UUID alone where there is one: serial numbers of different makers may be equal.
         let machine = match (&identity.uuid, &identity.serial_number) {
             (Some(uuid), serial) => {
@@ -293,28 +355,24 @@ impl Session {
             (None, None) => None,
         };
         keys.extend(machine.iter().map(|machine| whole(machine.identity.clone())));
-        let who = Claimant {
-            uid: claim.uid().clone(),
-            namespace: claim.namespace().to_owned(),
-            name: claim.name().to_owned(),
-            address: address.normalised(),
-        };
-        Ok(match around.queue.claim_identity(who, keys, machine).await? {
-            BmcClaimed::Granted => None,
-            BmcClaimed::Refused(refusal) => Some(Problem::new(
-                refusal.reason,
-                match refusal.reason {
-                    Reason::MachineDecommissioned => {
-                        "this machine was decommissioned: nothing was sent to it"
-                    }
-                    _ => "another Server holds this machine: nothing was sent to it",
-                },
-            )),
-            BmcClaimed::Unknown => Some(Problem::new(
-                Reason::ServerGone,
-                "the Server was let go: nothing was sent to its machine",
-            )),
-        })
+        Ok(refusal(around.queue.claim_identity(self.claimant(claim), keys, machine).await?))
+    }
+}
+
+/// What is said of a claim that was not granted; the refusal itself is stored where the controller sees it.
+fn refusal(claimed: BmcClaimed) -> Option<Problem> {
+    match claimed {
+        BmcClaimed::Granted => None,
+        BmcClaimed::Refused(refusal) => Some(Problem::new(
+            refusal.reason,
+            match refusal.reason {
+                Reason::MachineDecommissioned => "this machine was decommissioned: nothing was sent to it",
+                _ => "another Server holds this machine: nothing was sent to it",
+            },
+        )),
+        BmcClaimed::Unknown => {
+            Some(Problem::new(Reason::ServerGone, "the Server was let go: nothing was sent to its machine"))
+        }
     }
 }
 

@@ -3,7 +3,9 @@
 use anyhow::{Result, ensure};
 use autobuild::api::Reason;
 use autobuild::api::condition::ConditionType;
+use e2e::autobuild::binary;
 use e2e::fleet::Fleet;
+use e2e::kubectl::Kubectl;
 use serde_json::{Value, json};
 
 use crate::{Case, all, says};
@@ -72,15 +74,57 @@ async fn in_another_namespace(fleet: &Fleet, system: &str, elsewhere: &str) -> R
         !message.contains(system) && !message.contains(fleet.namespace()),
         "it names the holder: {message}"
     );
+    // Who may see the other namespace is told more.
+    let binary = binary()?;
+    let plugins = binary.parent().unwrap_or(&binary);
+    let plugin = Kubectl::new(fleet.plane().kubeconfig()).with_plugins(plugins);
+    let page = plugin.run(&["autobuild", "why", &format!("second-{system}"), "-n", elsewhere]).await?;
+    says(&page, &[&format!("{system} (namespace {})", fleet.namespace())])?;
+    // By another name of the BMC, and with a guess.
+    let guess = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": "autobuild.dev/bmc-credentials",
+        "metadata": { "name": "guess" },
+        "stringData": { "username": fleet.username(), "password": "a guess" }
+    });
+    kubectl.run_with_input(&["apply", "-f", "-"], &guess.to_string()).await?;
+    let port = fleet.bmcs().https_of(system);
+    let port = port.rsplit(':').next().unwrap_or_default();
+    manifest["metadata"]["name"] = json!("alias");
+    manifest["spec"]["bmc"] = json!({
+        "address": format!("redfish+https://localhost:{port}/redfish/v1/Systems/{system}"),
+        "credentialsRef": { "name": "guess" }
+    });
+    kubectl.run_with_input(&["apply", "-f", "-"], &manifest.to_string()).await?;
+    kubectl.run(&[wait[0], wait[1], "server/alias", wait[3]]).await?;
+    ensure!(fleet.bmcs().bad_logins(system).await? == 0, "it was tried at the BMC of another");
     let changes = fleet.bmcs().changes(system).await?;
     ensure!(changes.is_empty(), "sent for the refused one: {changes:?}");
+    kubectl.run(&["delete", &name, "server/alias", "--timeout=120s"]).await?;
+    Ok(())
+}
+
+/// What somebody wrote down without being able to log in keeps the BMC from nobody.
+async fn written_down_first(fleet: &Fleet, system: &str, elsewhere: &str) -> Result<()> {
+    let mut squatter = second(fleet, system, &format!("redfish+https://{}", fleet.bmcs().https_of(system)));
+    squatter["metadata"]["namespace"] = json!(elsewhere);
+    squatter["spec"]["bmc"]["credentialsRef"]["name"] = json!("nothing");
+    let kubectl = fleet.kubectl().in_namespace(elsewhere);
+    kubectl.run_with_input(&["apply", "-f", "-"], &squatter.to_string()).await?;
+    let name = format!("server/second-{system}");
+    let reason =
+        |reason: &str| format!("--for=jsonpath={{.status.conditions[?(@.type==\"Ready\")].reason}}={reason}");
+    kubectl.run(&["wait", &reason("CredentialsMissing"), &name, "--timeout=120s"]).await?;
+    fleet.declare(system, json!({})).await?;
+    fleet.wait_ready(system).await?;
     kubectl.run(&["delete", &name, "--timeout=120s"]).await?;
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_second_server_of_a_bmc_is_refused_however_it_spells_the_address_until_the_first_is_gone() {
-    let fleet = Fleet::start(7).await.unwrap();
+    let fleet = Fleet::start(8).await.unwrap();
     let elsewhere = fleet.cluster().namespace("elsewhere").await.unwrap();
     let both = format!("{},{elsewhere}", fleet.namespace());
     let flags = fleet.controller_flags().set("--watch-namespaces", both);
@@ -112,6 +156,7 @@ async fn the_second_server_of_a_bmc_is_refused_however_it_spells_the_address_unt
             Box::pin(case(s[5], format!("redfish+https://{}", host(s[5])), plain(s[5]))),
         ),
         ("another namespace", Box::pin(in_another_namespace(fleet, "system-0007", &elsewhere))),
+        ("who only wrote it down", Box::pin(written_down_first(fleet, "system-0008", &elsewhere))),
     ];
     all(cases).await;
     fleet.end().await.unwrap();

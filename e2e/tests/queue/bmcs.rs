@@ -4,7 +4,8 @@ use autobuild::api::hardware::{Hardware, HardwareIdentity, PowerState};
 use autobuild::api::{BmcSpec, Reason};
 use autobuild::job::{Action, Lane, Problem, ReadThrough, Reading, ServerUid};
 use autobuild::queue::{
-    BmcClaimed, BmcKey, Claimant, End, LoginEnd, LoginKey, LoginLeave, PlaceInQueue, Released, Report,
+    BmcClaimed, BmcKey, Claimant, End, LoginEnd, LoginKey, LoginLeave, LoginPeer, PlaceInQueue, Released,
+    Report,
 };
 use futures::FutureExt as _;
 use sqlx::Connection as _;
@@ -35,6 +36,14 @@ pub const CASES: &[Case] = &[
     ("a content that never logged in is tried again by a person's word alone, once for each", |f| {
         by_word(f).boxed_local()
     }),
+    ("what never logged in is tried a few times at one address, whatever its names and contents", |f| {
+        at_one_address(f).boxed_local()
+    }),
+    ("an address that somebody wrote down is kept for nobody in another namespace", |f| {
+        provisional(f).boxed_local()
+    }),
+    ("what a server was let in at is its own, by whatever name others come", |f| contact(f).boxed_local()),
+    ("an address of which nobody was let in is given up with the next one", |f| given_up(f).boxed_local()),
     ("a job in no queue row is found and made ready", |f| swept(f).boxed_local()),
     ("the owner of a job that is in no registry is found", |f| vanished(f).boxed_local()),
     ("history is trimmed oldest first and in small pieces", |f| trimmed(f).boxed_local()),
@@ -46,6 +55,7 @@ fn claimant(uid: &ServerUid, namespace: &str) -> Claimant {
         namespace: namespace.into(),
         name: uid.0.clone(),
         address: "redfish+https://b:443".into(),
+        asked: None,
     }
 }
 
@@ -71,6 +81,17 @@ async fn refused(f: Fixture) {
     assert_eq!(refusal(again), (Reason::BMCClaimed, Some("uid-a".to_owned())));
     let before = f.queue.observe(&second).await.unwrap().known.unwrap();
     assert!(before.refusal.is_some());
+    // A person's word is answered by the same, once.
+    let claim = async |asked: &str| {
+        let who = Claimant { asked: Some(asked.to_owned()), ..claimant(&second, "ns") };
+        refusal(f.queue.claim_address(who, bmc.clone()).await.unwrap());
+        let known = f.queue.observe(&second).await.unwrap().known.unwrap();
+        (known.version, known.reconcile_request.unwrap().value)
+    };
+    let no_word = claim("").await;
+    let word = claim("again").await;
+    assert!(word.0 > no_word.0 && word.1 == "again");
+    assert_eq!(claim("again").await, word);
     assert_eq!(f.queue.release(&first).await.unwrap(), Released::Released);
     assert_eq!(f.queue.observe(&first).await.unwrap().known, None);
     let after = f.queue.observe(&second).await.unwrap().known.unwrap();
@@ -285,15 +306,161 @@ async fn by_word(f: Fixture) {
     minutes_pass(&f, 600).await;
     assert_eq!(f.queue.begin_login(never.clone()).await.unwrap(), LoginLeave::Stopped);
     for text in ["one", "two"] {
-        assert_eq!(f.queue.begin_login_by(never.clone(), word(text)).await.unwrap(), LoginLeave::Granted);
+        assert_eq!(
+            f.queue.begin_login_by(never.clone(), None, word(text)).await.unwrap(),
+            LoginLeave::Granted
+        );
         // The same word is one try, however often its job is carried out again.
-        assert_eq!(f.queue.begin_login_by(never.clone(), word(text)).await.unwrap(), LoginLeave::Stopped);
+        assert_eq!(
+            f.queue.begin_login_by(never.clone(), None, word(text)).await.unwrap(),
+            LoginLeave::Stopped
+        );
         f.queue.login_refused(&never, "no").await.unwrap();
-        assert_eq!(f.queue.begin_login_by(never.clone(), word(text)).await.unwrap(), LoginLeave::Stopped);
+        assert_eq!(
+            f.queue.begin_login_by(never.clone(), None, word(text)).await.unwrap(),
+            LoginLeave::Stopped
+        );
     }
-    f.queue.begin_login_by(never.clone(), word("three")).await.unwrap();
+    f.queue.begin_login_by(never.clone(), None, word("three")).await.unwrap();
     f.queue.end_login(&never, LoginEnd::Accepted).await.unwrap();
     assert_eq!(f.queue.begin_login(never).await.unwrap(), LoginLeave::Granted);
+}
+
+async fn at_one_address(f: Fixture) {
+    let peer = |addresses: &[&str], namespace: &str| {
+        let addresses = addresses.iter().map(|one| (*one).to_owned()).collect();
+        Some(LoginPeer { addresses, namespace: namespace.to_owned() })
+    };
+    let try_at = async |number: u32, peer: &Option<LoginPeer>| {
+        // Another name of the BMC, and another content, each time.
+        let key = LoginKey { bmc: format!("alias-{number}:443"), secret_hash: format!("{number:064}") };
+        let leave =
+            f.queue.begin_login_by(key.clone(), peer.clone(), Some(format!("word {number}"))).await.unwrap();
+        (key, leave)
+    };
+    let (here, with_decoy) =
+        (peer(&["192.0.2.1:443"], "guesses"), peer(&["192.0.2.9:443", "192.0.2.1:443"], "guesses"));
+    for number in 0..6 {
+        let (key, leave) = try_at(number, if number % 2 == 0 { &here } else { &with_decoy }).await;
+        assert_eq!(leave, LoginLeave::Counted, "{number}");
+        f.queue.login_refused(&key, "no").await.unwrap();
+    }
+    for one in [&here, &with_decoy] {
+        assert!(
+            matches!(try_at(6, one).await.1, LoginLeave::PeerStopped { from_ms, now_ms } if from_ms > now_ms)
+        );
+    }
+    // Others try all the same, here and elsewhere; what is not refused is given back.
+    let other = peer(&["192.0.2.1:443"], "honest");
+    for number in 100..120 {
+        let (key, leave) = try_at(number, &other).await;
+        assert_eq!(leave, LoginLeave::Counted, "{number}");
+        f.queue.end_login(&key, LoginEnd::Accepted).await.unwrap();
+        f.queue.give_back_try(other.as_ref().unwrap()).await.unwrap();
+        // What has logged in is never counted.
+        assert_eq!(try_at(number, &here).await.1, LoginLeave::Granted);
+    }
+    assert_eq!(try_at(7, &peer(&["192.0.2.7:443"], "guesses")).await.1, LoginLeave::Counted);
+    // All namespaces together have a bound as well.
+    let mut left = 0;
+    for number in 200..240 {
+        let (_, leave) = try_at(number, &peer(&["192.0.2.1:443"], &format!("ns-{number}"))).await;
+        left += u32::from(leave == LoginLeave::Counted);
+    }
+    assert_eq!(left, 6);
+    let mut connection = sqlx::MySqlConnection::connect(&f.url).await.unwrap();
+    sqlx::query("UPDATE login SET refused_since_ms = refused_since_ms - 900000")
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(try_at(8, &here).await.1, LoginLeave::Counted, "after a quarter of an hour");
+}
+
+/// Let in at its address: the machine has told what it is, and was read.
+async fn let_in(f: &Fixture, who: &Claimant, keys: Vec<BmcKey>) -> BmcClaimed {
+    let claimed = f.queue.claim_identity(who.clone(), keys, None).await.unwrap();
+    if claimed == BmcClaimed::Granted {
+        let worker = f.worker().await;
+        f.enqueue(&who.uid, Action::Inspect, Lane::Background).await;
+        let job = f.claim_one(&worker, PlaceInQueue::Queued).await;
+        let bmc = BmcSpec { address: who.address.clone(), ..BmcSpec::default() };
+        let report = Report::Through(ReadThrough::of(&bmc), Box::new(Report::Good(Box::new(reading()))));
+        done(f.queue.complete(job, End { report, ..succeeded() }).await.unwrap());
+    }
+    claimed
+}
+
+async fn provisional(f: Fixture) {
+    let (squatter, honest) = (f.server("a").await, f.server("b").await);
+    let (squatter, honest) = (claimant(&squatter, "theirs"), claimant(&honest, "ours"));
+    let (host, system) = (key("name:b:443", ""), key("name:b:443", "/redfish/v1/Systems/1"));
+    assert_eq!(f.queue.claim_address(squatter.clone(), host.clone()).await.unwrap(), BmcClaimed::Granted);
+    // Within its namespace it is told at once.
+    let third = claimant(&f.server("c").await, "theirs");
+    let twice = f.queue.claim_address(third, host.clone()).await.unwrap();
+    assert_eq!(refusal(twice), (Reason::BMCClaimed, Some("uid-a".to_owned())));
+    let honest = Claimant { address: "redfish+https://b:443/redfish/v1/Systems/1".into(), ..honest };
+    assert_eq!(f.queue.claim_address(honest.clone(), system.clone()).await.unwrap(), BmcClaimed::Granted);
+    let keys = vec![system.clone(), key("addr:192.0.2.1:443", "/redfish/v1/Systems/1"), key("hw:uuid:1", "")];
+    assert_eq!(let_in(&f, &honest, keys.clone()).await, BmcClaimed::Granted);
+    // From then on it is no longer free.
+    let again = f.queue.claim_address(squatter.clone(), host.clone()).await.unwrap();
+    assert_eq!(refusal(again), (Reason::BMCClaimed, None));
+    // Whoever is let in has it, although somebody wrote it down later.
+    let (first, second) = (claimant(&f.server("d").await, "ours"), claimant(&f.server("e").await, "theirs"));
+    let text = key("name:d:443", "");
+    let at = |who: &Claimant| Claimant { address: "redfish+https://d:443".into(), ..who.clone() };
+    for who in [&first, &second] {
+        assert_eq!(f.queue.claim_address(at(who), text.clone()).await.unwrap(), BmcClaimed::Granted);
+    }
+    let keys = vec![text.clone(), key("addr:192.0.2.4:443", ""), key("hw:uuid:4", "")];
+    assert_eq!(let_in(&f, &at(&first), keys.clone()).await, BmcClaimed::Granted);
+    assert_eq!(refusal(let_in(&f, &at(&second), keys).await), (Reason::BMCClaimed, None));
+}
+
+async fn contact(f: Fixture) {
+    let (owner, other) = (claimant(&f.server("a").await, "ours"), claimant(&f.server("b").await, "theirs"));
+    let other = Claimant { address: "redfish+https://alias:443".into(), ..other };
+    let at = |last: u8, system: &str| key(&format!("addr:192.0.2.{last}:443"), system);
+    let (one, two) = ("/redfish/v1/Systems/1", "/redfish/v1/Systems/2");
+    let may = async |who: &Claimant, keys: Vec<BmcKey>| f.queue.may_contact(who.clone(), keys).await.unwrap();
+    assert_eq!(may(&other, vec![at(1, one)]).await, BmcClaimed::Granted);
+    assert_eq!(f.count("bmc_claim").await, 0, "who asks holds nothing");
+    assert_eq!(let_in(&f, &owner, vec![at(1, one), key("hw:uuid:1", "")]).await, BmcClaimed::Granted);
+    assert_eq!(may(&owner, vec![at(1, one)]).await, BmcClaimed::Granted);
+    assert_eq!(may(&other, vec![at(1, two), at(2, two)]).await, BmcClaimed::Granted, "another system");
+    for keys in [vec![at(1, one)], vec![at(1, "")], vec![at(9, one), at(1, one)]] {
+        assert_eq!(refusal(may(&other, keys).await), (Reason::BMCClaimed, None));
+    }
+    assert!(f.queue.observe(&other.uid).await.unwrap().known.unwrap().refusal.is_some());
+    f.queue.release(&owner.uid).await.unwrap();
+    assert!(f.queue.observe(&other.uid).await.unwrap().known.unwrap().refusal.is_none(), "it is woken");
+    assert_eq!(may(&other, vec![at(1, one)]).await, BmcClaimed::Granted);
+}
+
+async fn given_up(f: Fixture) {
+    let owner = claimant(&f.server("a").await, "theirs");
+    let at = |host: &str| Claimant { address: format!("redfish+https://{host}:443"), ..owner.clone() };
+    let named = |host: &str| key(&format!("name:{host}:443"), "");
+    f.queue.claim_address(at("own"), named("own")).await.unwrap();
+    let keys = vec![named("own"), key("addr:192.0.2.1:443", ""), key("hw:uuid:1", "")];
+    assert_eq!(let_in(&f, &at("own"), keys).await, BmcClaimed::Granted);
+    // It keeps the one where it was let in, until it is let in at another one, and none on the way.
+    for host in ["b", "c", "d"] {
+        assert_eq!(f.queue.claim_address(at(host), named(host)).await.unwrap(), BmcClaimed::Granted);
+    }
+    let mut connection = sqlx::MySqlConnection::connect(&f.url).await.unwrap();
+    let held: Vec<String> =
+        sqlx::query_scalar("SELECT host FROM bmc_claim WHERE host LIKE 'name:%' ORDER BY host")
+            .fetch_all(&mut connection)
+            .await
+            .unwrap();
+    assert_eq!(held, ["name:d:443", "name:own:443"]);
+    let honest = claimant(&f.server("b").await, "ours");
+    for (host, is_free) in [("b", true), ("d", true), ("own", false)] {
+        let claimed = f.queue.claim_address(honest.clone(), named(host)).await.unwrap();
+        assert_eq!(claimed == BmcClaimed::Granted, is_free, "{host}");
+    }
 }
 
 async fn swept(f: Fixture) {

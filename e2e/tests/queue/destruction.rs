@@ -115,6 +115,7 @@ impl Fixture {
             namespace: "ns".to_owned(),
             name: uid.as_str().to_owned(),
             address: "redfish+https://b:443".to_owned(),
+            asked: None,
         };
         let keys = vec![BmcKey { host: machine.to_owned(), system: String::new() }];
         let machine = MachineKey { identity: machine.to_owned(), serial_number: SERIAL.to_owned() };

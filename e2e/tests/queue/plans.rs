@@ -180,7 +180,8 @@ fn how(after_ms: i64, report: Report) -> ParkAs {
 
 fn claimant(uid: &ServerUid) -> Claimant {
     let (uid, name) = (uid.clone(), uid.as_str().to_owned());
-    Claimant { uid, namespace: "ns".to_owned(), address: format!("redfish+https://{name}"), name }
+    let address = format!("redfish+https://{name}");
+    Claimant { uid, namespace: "ns".to_owned(), address, name, asked: None }
 }
 
 fn identity(uid: &ServerUid) -> Vec<BmcKey> {

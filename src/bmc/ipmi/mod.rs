@@ -319,6 +319,10 @@ impl Bmc for Ipmi {
         self.peers.one()
     }
 
+    fn peers(&self) -> Vec<SocketAddr> {
+        self.peers.to_try().to_vec()
+    }
+
     fn system(&self) -> Option<String> {
         None
     }

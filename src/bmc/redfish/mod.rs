@@ -208,6 +208,10 @@ impl Bmc for Redfish {
         self.route.peers.one()
     }
 
+    fn peers(&self) -> Vec<SocketAddr> {
+        self.route.peers.to_try().to_vec()
+    }
+
     fn system(&self) -> Option<String> {
         self.found().map(|found| last_segment(&found.path))
     }
