@@ -106,10 +106,15 @@ impl Connector {
         }
     }
 
-    /// The same connector, whose requests bear this id where BMCs are told who asks.
+    /// The same connector for a `Server` of this namespace, whose requests bear this id where BMCs are told who asks.
     #[must_use]
-    pub fn on_behalf_of(&self, request_id: String) -> Self {
-        Self { request_id: self.settings.worker.is_some().then_some(request_id), ..self.clone() }
+    pub fn on_behalf_of(&self, namespace: &str, request_id: String) -> Self {
+        let networks = self.settings.networks.for_namespace(namespace);
+        Self {
+            settings: ConnectorSettings { networks, ..self.settings.clone() },
+            request_id: self.settings.worker.is_some().then_some(request_id),
+            ..self.clone()
+        }
     }
 
     /// Resolves the host once, judges its addresses, and prepares a client that connects to one of these very addresses.

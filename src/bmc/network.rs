@@ -1,14 +1,50 @@
 //! Which addresses workers may talk to (`--bmc-cidr`). Pure: the caller resolves once, and connects to the very
 //! address that was judged here.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
 
 use ipnet::IpNet;
+
+use crate::config::is_dns_label;
+
+/// A network of `--bmc-cidr`: `NET`, or `NAMESPACE=NET`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BmcNetwork {
+    /// The namespace whose Servers' BMCs are there; `None`: all that have no networks of their own.
+    pub namespace: Option<String>,
+    /// The addresses.
+    pub net: IpNet,
+}
+
+impl FromStr for BmcNetwork {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (namespace, net) = match text.split_once('=') {
+            Some((namespace, net)) => (Some(namespace), net),
+            None => (None, text),
+        };
+        let net = net.parse().map_err(|_| {
+            format!(
+                "{net:?} is no network: write one such as 10.20.0.0/16 or 2001:db8:20::/48, or NAMESPACE=NET"
+            )
+        })?;
+        if let Some(namespace) = namespace.filter(|namespace| !is_dns_label(namespace)) {
+            return Err(format!(
+                "{namespace:?} is no name of a namespace: write NAMESPACE=NET, or NET alone"
+            ));
+        }
+        Ok(Self { namespace: namespace.map(str::to_owned), net })
+    }
+}
 
 /// The networks that workers may reach.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BmcNetworks {
     allowed: Vec<IpNet>,
+    of_namespaces: BTreeMap<String, Vec<IpNet>>,
 }
 
 /// Why an address is never a BMC unless the operator says so.
@@ -69,14 +105,33 @@ pub enum AddressRefused {
     )]
     Outside(IpAddr),
     /// Special, and no allow-list names it.
-    #[error("the BMC address {0} is {kind}, which is refused unless --bmc-cidr allows it", kind = .1.as_str())]
+    #[error("the BMC address {0} is {kind}, which is refused unless --bmc-cidr names a network within that range", kind = .1.as_str())]
     Special(IpAddr, SpecialRange),
 }
 
 impl BmcNetworks {
     /// The networks of `--bmc-cidr`; none means every address that is not special.
     pub fn new(allowed: Vec<IpNet>) -> Self {
-        Self { allowed }
+        Self { allowed, of_namespaces: BTreeMap::new() }
+    }
+
+    /// The networks of `--bmc-cidr` of a worker.
+    pub fn of(named: &[BmcNetwork]) -> Self {
+        let mut networks = Self::default();
+        for BmcNetwork { namespace, net } in named {
+            match namespace {
+                Some(namespace) => networks.of_namespaces.entry(namespace.clone()).or_default().push(*net),
+                None => networks.allowed.push(*net),
+            }
+        }
+        networks
+    }
+
+    /// Those of one namespace: its own, where it has any. Where only other namespaces have some it reaches none.
+    #[must_use]
+    pub fn for_namespace(&self, namespace: &str) -> Self {
+        let own = self.of_namespaces.get(namespace);
+        Self { allowed: own.unwrap_or(&self.allowed).clone(), of_namespaces: self.of_namespaces.clone() }
     }
 
     /// Judges one resolved address, by every address that it embeds too: an IPv6 form is no way round a rule.
@@ -84,16 +139,26 @@ impl BmcNetworks {
         faces(ip).into_iter().flatten().try_for_each(|face| self.check_face(ip, face))
     }
 
+    /// Whether nobody named any network.
+    fn is_open(&self) -> bool {
+        self.allowed.is_empty() && self.of_namespaces.is_empty()
+    }
+
     fn check_face(&self, ip: IpAddr, face: IpAddr) -> Result<(), AddressRefused> {
-        if self.allowed.iter().any(|net| net.contains(&face)) {
-            return Ok(());
-        }
+        let mut named = self.allowed.iter().filter(|net| net.contains(&face));
         match special(face) {
+            // By a network of its own: who allows all addresses does not mean these.
+            Some(range) if named.any(|net| is_within(net, range)) => Ok(()),
             Some(range) => Err(AddressRefused::Special(ip, range)),
-            None if self.allowed.is_empty() => Ok(()),
+            None if named.next().is_some() || self.is_open() => Ok(()),
             None => Err(AddressRefused::Outside(ip)),
         }
     }
+}
+
+/// Whether a network lies within a special range.
+fn is_within(net: &IpNet, range: SpecialRange) -> bool {
+    [net.network(), net.broadcast()].into_iter().all(|end| special(end) == Some(range))
 }
 
 /// The address itself and the IPv4 address inside it. A mapped address *is* the IPv4 one; a translated one (NAT64,
@@ -238,6 +303,49 @@ mod tests {
         for ip in ["192.168.0.1", "fd00::1", "64:ff9b::a00:1"] {
             let refused = allowed.check(ip.parse().unwrap());
             assert!(matches!(refused, Err(AddressRefused::Outside(_))), "{ip}: {refused:?}");
+        }
+    }
+
+    #[test]
+    fn all_addresses_are_not_the_special_ones() {
+        for all in
+            [&["0.0.0.0/0", "::/0"][..], &["0.0.0.0/1", "128.0.0.0/1", "::/1", "8000::/1"], &["126.0.0.0/7"]]
+        {
+            let allowed = networks(all);
+            for ip in
+                ["127.0.0.1", "::1", "169.254.169.254", "fe80::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1"]
+            {
+                let refused = allowed.check(ip.parse().unwrap());
+                assert!(
+                    matches!(refused, Err(AddressRefused::Special(..) | AddressRefused::Outside(_))),
+                    "{ip}"
+                );
+            }
+        }
+        let allowed = networks(&["0.0.0.0/0", "::/0", "169.254.7.0/24", "::1/128"]);
+        for ip in ["10.0.0.1", "fd00::1", "169.254.7.1", "::1"] {
+            assert_eq!(allowed.check(ip.parse().unwrap()), Ok(()), "{ip}");
+        }
+        assert!(allowed.check("169.254.169.254".parse().unwrap()).is_err());
+    }
+
+    #[test]
+    fn a_namespace_with_networks_of_its_own_reaches_those_and_the_others_reach_the_rest() {
+        let named = ["10.0.0.0/8", "lab=192.168.1.0/24", "lab=fd00::/64"];
+        let parsed: Vec<BmcNetwork> = named.iter().map(|text| text.parse().unwrap()).collect();
+        let reaches = |networks: &BmcNetworks, namespace: &str, ip: &str| {
+            networks.for_namespace(namespace).check(ip.parse().unwrap()).is_ok()
+        };
+        let networks = BmcNetworks::of(&parsed);
+        assert!(reaches(&networks, "lab", "192.168.1.9") && reaches(&networks, "lab", "fd00::1"));
+        assert!(!reaches(&networks, "lab", "10.0.0.1") && !reaches(&networks, "other", "192.168.1.9"));
+        assert!(reaches(&networks, "other", "10.0.0.1"));
+        // Named for others alone, nothing is left for the rest.
+        let only = BmcNetworks::of(&parsed[1..]);
+        assert!(!reaches(&only, "other", "10.0.0.1") && !reaches(&only, "other", "192.168.1.9"));
+        for bad in ["", "lab=", "=10.0.0.0/8", "lab=10.0.0.0/99", "La b=10.0.0.0/8", "lab=10.0.0.0/8=1"] {
+            let error = bad.parse::<BmcNetwork>().unwrap_err();
+            assert!(error.contains("NAMESPACE=NET"), "{bad}: {error}");
         }
     }
 

@@ -4,13 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 
 use super::api_server::WATCH_SILENCE;
 use super::connect::{self, ClusterError, DatabaseArgs};
 use crate::api::WipeImages;
-use crate::bmc::network::BmcNetworks;
+use crate::bmc::network::{BmcNetwork, BmcNetworks};
 use crate::bmc::{
     Connector, ConnectorSettings, ImageUrl, IpmiLan, PlainHttp, SHORTEST_IPMI_REQUEST, UnverifiedTls,
 };
@@ -67,9 +66,10 @@ pub(super) struct Args {
     /// How long a heartbeat may stand still before others take over; the same for all workers of a site
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     lease: Duration,
-    /// Networks that BMCs are in, separated by commas: workers talk to no other address, whatever a Server names
+    /// Networks that BMCs are in, separated by commas: workers talk to no other address, whatever a Server names. NAMESPACE=NET is
+    /// one of a namespace, which then reaches its own alone. Special ranges such as loopback are named by themselves
     #[arg(long, value_name = "NET,...", value_delimiter = ',', required = true)]
-    bmc_cidr: Vec<IpNet>,
+    bmc_cidr: Vec<BmcNetwork>,
     /// Speak plain HTTP to BMCs of redfish+http:// addresses: passwords can be read on the way
     #[arg(long)]
     allow_plain_http: bool,
@@ -274,7 +274,7 @@ impl Args {
 
     fn connector(&self) -> Connector {
         Connector::new(ConnectorSettings {
-            networks: BmcNetworks::new(self.bmc_cidr.clone()),
+            networks: BmcNetworks::of(&self.bmc_cidr),
             plain_http: if self.allow_plain_http { PlainHttp::Allowed } else { PlainHttp::Refused },
             ipmi: if self.allow_ipmi { IpmiLan::Allowed } else { IpmiLan::Refused },
             unverified_tls: if self.allow_unverified_tls {

@@ -199,7 +199,8 @@ impl Session {
             Err(none) => return Ok(Err(none)),
         };
         let blemish = login.credentials.blemish();
-        let connector = around.connector.on_behalf_of(expected.claim.name_to_bmcs());
+        let connector =
+            around.connector.on_behalf_of(expected.claim.namespace(), expected.claim.name_to_bmcs());
         let (credentials, trust) = (login.credentials.clone(), login.trust.clone());
         let key = LoginKey { bmc: login.address.claim_key().host, secret_hash: login.secret_hash.clone() };
         let bmc = match connector.open(&login.address, credentials, trust).await {

@@ -62,7 +62,7 @@ async fn site(build: impl FnOnce(FleetBuilder) -> FleetBuilder, settings: Connec
     let listeners =
         Listeners { http: any, https: any, https_self_signed: any, https_wrong_name: any, own_ports: 1 };
     let bound = serve(fleet.clone(), listeners, CancellationToken::new()).await.unwrap();
-    Site { fleet, bound, connector: Connector::new(settings).on_behalf_of("job-1".to_owned()) }
+    Site { fleet, bound, connector: Connector::new(settings).on_behalf_of("default", "job-1".to_owned()) }
 }
 
 fn login() -> Credentials {
