@@ -100,23 +100,26 @@ impl Action {
     }
 
     /// The steps that undo what was begun when a job is cancelled or fails after `step` stored a request.
-    /// A reboot whose off was sent always ends with on; a power change needs no undo, because the controller
-    /// decides again from what is read back. What an installer wrote or erased cannot be undone: the machine no longer
+    /// A reboot whose off was sent always ends with on, and so does a power-off that nobody wishes any more: a shutdown that was
+    /// accepted takes minutes, and what is read meanwhile says nothing. A power-on goes on for the same reason. What an installer wrote or erased cannot be undone: the machine no longer
     /// boots from the network or a medium, and is on if it was on before.
     pub const fn undo(self) -> &'static [Step] {
         match self {
-            Self::Reboot => &[Step::On],
+            Self::Reboot | Self::PowerOn | Self::PowerOff => &[Step::On],
             Self::Build | Self::Reimage | Self::Wipe | Self::Decommission => {
                 &[Step::ClearBootOverride, Step::EjectMedia, Step::On]
             }
-            Self::Inspect | Self::PowerOn | Self::PowerOff => &[],
+            Self::Inspect => &[],
         }
     }
 
-    /// Whether a job of this action that is at `step` is undone by going on: a reboot on its way up, and an installation
+    /// Whether a job of this action that is at `step` is undone by going on: what is on its way up, and an installation
     /// whose system has called home and whose medium is still in its drive.
     pub const fn is_undone_by_going_on(self, step: Step) -> bool {
-        matches!((self, step), (Self::Reboot, Step::On) | (Self::Build | Self::Reimage, Step::EjectMedia))
+        matches!(
+            (self, step),
+            (Self::Reboot | Self::PowerOn, Step::On) | (Self::Build | Self::Reimage, Step::EjectMedia)
+        )
     }
 
     /// Whether a job of this action whose first request was stored runs to its end, whatever is wished then. For a reboot

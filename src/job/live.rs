@@ -125,6 +125,7 @@ impl WaitingFor {
         match reason {
             Reason::BMCBusy => Self::BmcCapacity,
             Reason::APIUnavailable => Self::ApiServer,
+            Reason::WorkerTrouble => Self::Worker,
             Reason::CredentialsInvalid | Reason::CredentialsMissing | Reason::BMCPermissionDenied => {
                 Self::Credentials
             }

@@ -62,10 +62,12 @@ fn reads_on(seen: &Observation, debt: &Debt) -> bool {
     is_on && known.last_good_read_ms.is_some_and(|at| at > debt.since_ms)
 }
 
-/// Whether the machine is let go off although it has to be on: the job that switched it off included.
+/// Whether the machine is let go off although it has to be on: the job that switched it off included. What reads on before the
+/// off has had its time may be off in a moment.
 pub(super) fn is_off(seen: &Observation) -> bool {
     let debt = seen.known.as_ref().and_then(|known| known.debt.as_ref());
-    debt.is_some_and(|debt| !shall_be_off(seen) && !reads_on(seen, debt))
+    let may_go_down = |debt: &Debt| !debt.seen_off && seen.now_ms < debt.settles_ms;
+    debt.is_some_and(|debt| !shall_be_off(seen) && (!reads_on(seen, debt) || may_go_down(debt)))
 }
 
 /// Whether a job that switches on can be enqueued at all.

@@ -352,14 +352,16 @@ fn deleting(seen: &Observation, decision: &Decision) -> Situation {
             ))
         }
         _ if seen.deleting() == Deleting::Wipe => wiping_first(seen),
-        _ => match credentials(seen).or_else(|| met(seen)) {
-            Some(problem) => Situation::DeletingStalled(Problem::new(
-                problem.reason,
-                format!(
-                    "{}; the server is let go when its time is over, or at once with deletionPolicy Retain",
-                    problem.message
-                ),
-            )),
+        _ => match credentials(seen).or_else(|| met(seen)).or_else(|| no_worker(seen)) {
+            Some(problem) => {
+                let otherwise = match seen.deleting() {
+                    Deleting::Retain => "",
+                    _ => ", or at once with deletionPolicy Retain",
+                };
+                let message =
+                    format!("{}; the server is let go when its time is over{otherwise}", problem.message);
+                Situation::DeletingStalled(Problem::new(problem.reason, message))
+            }
             None if seen.deleting() == Deleting::PowerOff => say("the machine is powered off first"),
             None if deletion::is_switched_on_first(seen) => {
                 say("the machine, which a job had switched off, is switched on first")

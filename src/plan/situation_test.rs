@@ -4,7 +4,8 @@
 use rstest::rstest;
 
 use super::kstatus::{Kstatus, kstatus};
-use super::{Observation, SiteWorkers, decide, fixture as f, status};
+use super::{Command, Farewell, Observation, SiteWorkers, decide, fixture as f, status};
+use crate::api::condition::{ConditionType, find};
 use crate::api::hardware::PowerState;
 use crate::api::{BmcTls, DeletionPolicy, Power, Reason, TlsVerify};
 use crate::job::Visibility;
@@ -239,4 +240,45 @@ fn the_time_of_a_condition_moves_only_with_its_truth() {
     let second = status(&seen, &decide(&seen));
     assert_ne!(second.conditions[0].last_transition_time, first.conditions[0].last_transition_time);
     assert_eq!(second.conditions[1], first.conditions[1]);
+}
+
+#[test]
+fn a_deletion_advises_what_would_change_something_and_names_a_site_without_workers() {
+    let said = |policy, prepare: fn(&mut Observation)| {
+        let mut seen = f::ready();
+        seen.server.spec.deletion_policy = policy;
+        f::delete(&mut seen, 1_000);
+        let mut job = f::started(&seen, Action::Reboot);
+        job.cancel = Some(Reason::Deleting);
+        job.request_stored = true;
+        seen.job = Some(job);
+        prepare(&mut seen);
+        let decision = decide(&seen);
+        let status = status(&seen, &decision);
+        let ready = find(&status.conditions, ConditionType::Ready).unwrap();
+        (ready.reason.clone(), ready.message.clone())
+    };
+    let busy = |seen: &mut Observation| {
+        seen.job.as_mut().unwrap().problem = Some(Problem::new(Reason::BMCBusy, "not now"));
+    };
+    let (_, message) = said(DeletionPolicy::Retain, busy);
+    assert!(
+        message.contains("let go when its time is over") && !message.contains("deletionPolicy"),
+        "{message}"
+    );
+    let (_, message) = said(DeletionPolicy::PowerOff, busy);
+    assert!(message.contains("at once with deletionPolicy Retain"), "{message}");
+    let (reason, _) = said(DeletionPolicy::Retain, |seen| seen.site = SiteWorkers::None);
+    assert_eq!(reason, "NoWorkerForSite");
+}
+
+#[test]
+fn a_machine_that_may_still_go_down_is_let_go_with_a_word() {
+    let mut seen = f::ready();
+    let over = seen.settings.undo_wait_ms + 1;
+    f::delete(&mut seen, over);
+    let debt = Debt::begun(JobId(1), Action::Reboot, f::NOW_MS - 2_000, 180_000);
+    f::known(&mut seen).last_good_read_ms = Some(f::NOW_MS - 1_000);
+    f::known(&mut seen).debt = Some(debt);
+    assert_eq!(decide(&seen).command, Command::Release(Farewell::LeftPoweredOff));
 }

@@ -15,8 +15,8 @@ use super::transaction::{Ending, Pass, Transaction, begin_again};
 use super::{Claim, Fenced, Queue, QueueError, Report, boot_session, budget, now_ms, permit};
 use crate::api::Reason;
 use crate::job::{
-    Action, Cause, Event, FinishedJob, InstalledImage, JobResult, Origin, PermitClass, Problem, ServerUid,
-    Step, StoredFailure, Tokens,
+    Action, Cause, Debt, Event, FinishedJob, InstalledImage, JobResult, Origin, PermitClass, Problem,
+    ServerUid, Step, StoredFailure, Tokens,
 };
 
 /// How a job ends.
@@ -36,6 +36,8 @@ pub struct End {
     pub step: Option<Step>,
     /// Whether the machine reads on, and nothing that was sent may still switch it off.
     pub is_on: bool,
+    /// The machine was switched off by this job, or will be within so many milliseconds, and nobody wishes it off any more.
+    pub left_off_within_ms: Option<i64>,
 }
 
 impl End {
@@ -49,6 +51,7 @@ impl End {
             disks: Disks::Untouched,
             step: None,
             is_on: false,
+            left_off_within_ms: None,
         }
     }
 
@@ -323,7 +326,12 @@ fn learn(job: &JobRow, end: &End, locked: &mut Locked) -> Result<Learnt, QueueEr
 /// What becomes of a debt: it ends with a machine that is on, or whose disks were erased, which ends off. Any other end of
 /// what should have switched it on was in vain.
 fn owe(job: &JobRow, end: &End, locked: &mut Locked) -> Result<(), QueueError> {
-    let Some(debt) = locked.debt.get(&job.uid)? else { return Ok(()) };
+    let Some(debt) = locked.debt.get(&job.uid)? else {
+        // What was to be off is not recorded with its request: it is a debt since somebody thought better of it.
+        let Some(within_ms) = end.left_off_within_ms else { return Ok(()) };
+        let debt = Debt::begun(job.live.id, job.live.action, locked.now_ms, within_ms);
+        return locked.owe(&job.uid, Some(&debt));
+    };
     let paid = end.is_on || matches!(end.disks, Disks::Wiped | Disks::Decommissioned);
     let left = if paid {
         None

@@ -12,6 +12,8 @@ use sqlx::{MySqlConnection, Row};
 
 use super::transaction::{Ending, Pass, Transaction};
 use super::{Queue, QueueError, now_ms};
+use crate::api::Reason;
+use crate::job::{JobId, ServerUid};
 
 /// Tries after which a content is not tried again.
 const TRIES: i64 = 2;
@@ -286,7 +288,47 @@ impl Queue {
                 )
             }
         };
-        sqlx::query(statement).bind(&key.bmc).bind(&key.secret_hash).execute(self.pool()).await?;
+        let ended = sqlx::query(statement).bind(&key.bmc).bind(&key.secret_hash).execute(self.pool()).await?;
+        if end == LoginEnd::Accepted && ended.rows_affected() > 0 {
+            self.wake_refused_logins(&key.bmc).await?;
+        }
+        Ok(())
+    }
+
+    /// A login that was refused at this BMC is let in again: those who wait for it there try theirs, and those who were told
+    /// of it are looked at. Which content each of them has nobody here knows: one that is still refused costs no login.
+    async fn wake_refused_logins(&self, bmc: &str) -> Result<(), QueueError> {
+        let rows = sqlx::query(
+            "SELECT server_state.server_uid, job.id FROM bmc_claim FORCE INDEX (PRIMARY) \
+             JOIN server_state FORCE INDEX (PRIMARY) ON server_state.server_uid = bmc_claim.server_uid \
+             LEFT JOIN job FORCE INDEX (PRIMARY) ON job.server_uid = bmc_claim.server_uid AND job.reason = ? \
+             WHERE bmc_claim.host = ? AND (job.id IS NOT NULL OR server_state.unanswered LIKE ?)",
+        )
+        .bind(Reason::CredentialsInvalid.as_str())
+        .bind(format!("name:{bmc}"))
+        .bind(format!("%\"{}\"%", Reason::CredentialsInvalid.as_str()))
+        .fetch_all(self.pool())
+        .await?;
+        for row in rows {
+            let uid = ServerUid(row.try_get("server_uid")?);
+            match row.try_get::<Option<i64>, _>("id")? {
+                // A look that is due tells it otherwise.
+                Some(id) => {
+                    self.signal(&uid, JobId(id)).await?;
+                }
+                None => {
+                    sqlx::query(concat!(
+                        "UPDATE server_state SET last_try_ms = NULL, version = version + 1, \
+                         changed_at_ms = COALESCE(changed_at_ms, ",
+                        now_ms!(),
+                        ") WHERE server_uid = ?"
+                    ))
+                    .bind(uid.as_str())
+                    .execute(self.pool())
+                    .await?;
+                }
+            }
+        }
         Ok(())
     }
 

@@ -132,6 +132,11 @@ impl Checkpoint {
         Self { accepted: None, unanswered: None, grace_refused_ms: None, in_the_way_since_ms, ..self.clone() }
     }
 
+    /// Whether a request of this step may have been carried out.
+    pub(super) fn has_acted(&self) -> bool {
+        self.accepted.is_some() || self.unanswered.is_some()
+    }
+
     /// The last request of this step; in an undo step without one of its own, the one that is undone.
     pub(super) fn accepted(&self) -> Option<Accepted> {
         self.accepted.or(self.undone)

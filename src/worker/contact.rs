@@ -10,7 +10,7 @@ use super::session::{self, Asking, Expected, Live, NoSession, ReadImage, Session
 use crate::api::Reason;
 use crate::bmc::{BmcError, BmcErrorKind, BootOverride, Media, Probe};
 use crate::job::{
-    Problem, ReadThrough, Reading, ReconcileRequest, RetryClass, StepOutcome, WaitingFor, backoff,
+    Action, Problem, ReadThrough, Reading, ReconcileRequest, RetryClass, StepOutcome, WaitingFor, backoff,
 };
 use crate::queue::Report;
 
@@ -166,7 +166,7 @@ impl Run<'_> {
     /// One try to open the session. `begun`: with what the job began with, and nothing is read from the API.
     async fn connect(&mut self, begun: Option<Begun>) -> Result<Result<(), Unopened>, Halt> {
         let is_begun = self.claim.job().request_stored;
-        let images = if is_begun { ReadImage::No } else { ReadImage::Yes };
+        let images = if self.has_prepared() { ReadImage::No } else { ReadImage::Yes };
         let asked = Instant::now();
         let (live, login) = match begun {
             Some(Begun { server, login }) => {
@@ -197,12 +197,13 @@ impl Run<'_> {
         if let Some(asking) = &self.asking {
             self.claim.has_read(ReconcileRequest::of(&asking.server));
         }
-        let mut was_let_in = self.claim.job().request_stored;
+        let (mut was_let_in, mut is_read_elsewhere) = (self.claim.job().request_stored, false);
         let Some(bmc) = self.bmc() else { return Ok(Err(Unopened::For(gone()))) };
         if let Some(known) = known {
             // What was read through another address or login is completed by nothing that is read through this one.
             let through = ReadThrough::of(&bmc);
             let belongs = known.read_through.is_none_or(|before| before == through);
+            is_read_elsewhere = known.reading.is_some() && !belongs;
             self.reading = known.reading.filter(|_| belongs);
             was_let_in |= self.reading.is_some();
             (self.handled, self.contents) = (known.handled, known.contents);
@@ -216,11 +217,25 @@ impl Run<'_> {
                 self.session = Some(session);
                 self.saw(&probe);
                 self.fresh = Some(probe);
+                // What it was before says nothing, and whatever hangs on its state would wait for ever for the first word of it.
+                if is_read_elsewhere
+                    && self.action() != Action::Inspect
+                    && let Err(outcome) = self.inventory().await?
+                {
+                    return Ok(Err(Unopened::For(outcome)));
+                }
                 Ok(Ok(()))
             }
             Err(NoSession::Api(problem)) => Ok(Err(Unopened::ApiAway(problem))),
             Err(none) => Ok(Err(Unopened::For(self.no_session(none)))),
         }
+    }
+
+    /// Whether what is booted is decided: a request of this job may have been carried out.
+    fn has_prepared(&self) -> bool {
+        let is_first = self.action().steps().first() == Some(&self.step());
+        let untouched = is_first && self.checkpoint.ending.is_none() && !self.checkpoint.has_acted();
+        self.claim.job().request_stored && !untouched
     }
 
     /// Where to: once something was sent the same BMC to the end, with the login that spec gives for it now.

@@ -1,6 +1,6 @@
 //! A job that has switched its machine off owes it an "on": what is in the way is waited out, as long as patience lasts.
 
-use super::power::Look;
+use super::power::{Look, off_takes};
 use super::remembered::Begun;
 use super::run::Run;
 use crate::api::hardware::PowerState;
@@ -14,12 +14,26 @@ const PAUSE_MS: i64 = 15_000;
 const API_PAUSE_MS: i64 = 2_000;
 
 impl Run<'_> {
-    /// Whether this job ends with a machine that is on: a reboot, and what boots an installer on one that was on before.
+    /// Whether this job ends with a machine that is on: a reboot, what boots an installer on one that was on before, and the undo
+    /// of a power-off that nobody wishes any more.
     pub(super) fn ends_on(&self) -> bool {
         match &self.checkpoint.install {
             Some(install) => install.power_before != PowerState::PoweredOff,
-            None => self.action() == Action::Reboot,
+            None => match self.action() {
+                Action::Reboot => true,
+                Action::PowerOff => self.checkpoint.ending.is_some() && !self.shall_be_off(),
+                _ => false,
+            },
         }
+    }
+
+    /// Within how many milliseconds the machine is off by a power-off that nobody wishes any more, where this job ends before it
+    /// was on again.
+    pub(super) fn left_off_within_ms(&self) -> Option<i64> {
+        let leaves = self.action() == Action::PowerOff && self.ends_on() && !self.is_on;
+        let sent = self.checkpoint.undone.filter(|_| leaves)?;
+        let takes_ms = ms(off_takes(sent.kind, self.patience()));
+        Some((sent.at_ms + takes_ms - self.now_ms()).max(0))
     }
 
     /// Whether it has switched its machine off, or may have, and the machine is not on again.

@@ -14,12 +14,12 @@ use super::confirm::WITNESS_PAUSE_MS;
 use super::power::{Look, Patience};
 use super::session::{Asking, Circumstances, Session};
 use super::{Halt, Surroundings, action};
-use crate::api::{BootMethod, Power, Reason, Server, ShutdownMode};
+use crate::api::{BootMethod, Lifecycle, Power, Reason, Server, ShutdownMode};
 use crate::bmc::Probe;
 use crate::config::ms;
 use crate::job::{
-    Action, Contents, Effect, HandledTokens, JobResult, Known, PermitClass, Problem, ReadThrough, Reading,
-    RequestKind, Step, StepOutcome, WaitingFor,
+    Action, Contents, Deleting, Effect, HandledTokens, JobResult, Known, PermitClass, Problem, ReadThrough,
+    Reading, RequestKind, Step, StepOutcome, WaitingFor,
 };
 use crate::metrics;
 use crate::queue::{CRASH_LIMIT, Claim, Disks, End, Fenced, ParkAs, QueueError, Report};
@@ -170,6 +170,14 @@ impl Run<'_> {
         contents.is_some_and(|contents| contents.are_being_overwritten(self.now_ms(), within_ms))
     }
 
+    /// Whether the machine shall be, or end, off as far as is known, or its `Server` is gone: nobody switches it on then.
+    pub(super) fn shall_be_off(&self) -> bool {
+        let Some(server) = self.server() else { return true };
+        let deleting = matches!(Deleting::of(server), Deleting::PowerOff | Deleting::Wipe);
+        let spec = &server.spec;
+        deleting || spec.power == Some(Power::PoweredOff) || spec.lifecycle == Lifecycle::Decommissioned
+    }
+
     /// The power that spec asks for.
     pub(super) fn wished_power(&self) -> Option<Power> {
         self.server().and_then(|server| server.spec.power)
@@ -222,7 +230,13 @@ impl Run<'_> {
 
     /// Whether what was begun has to be undone before the job may end.
     pub(super) fn must_undo(&self) -> bool {
-        self.claim.job().request_stored && !self.action().undo().is_empty()
+        // What was refused leaves nothing behind of a mere change of power, and what was not accepted is not waited for.
+        let may_take_effect = match self.action() {
+            Action::PowerOn => self.checkpoint.accepted.is_some(),
+            Action::PowerOff => self.checkpoint.has_acted() || self.checkpoint.ending.is_some(),
+            _ => true,
+        };
+        self.claim.job().request_stored && may_take_effect && !self.action().undo().is_empty()
     }
 
     pub(super) fn undoing(&self) -> bool {
@@ -260,7 +274,17 @@ impl Run<'_> {
 
     async fn undo_for(&mut self, reason: Reason) -> Result<Flow, Halt> {
         let (result, why) = self.stopped_for(reason);
-        let problem = Problem::new(reason, format!("{why}; what had begun was undone"));
+        let undone = match self.action() {
+            Action::Build | Action::Reimage => {
+                "the machine boots from its disk again; what was written to its disks stays there"
+            }
+            Action::Wipe | Action::Decommission => {
+                "the machine boots from its disk again; what was erased stays erased"
+            }
+            Action::PowerOff => "the machine was told to go off, and is on again unless it shall be off",
+            Action::Inspect | Action::PowerOn | Action::Reboot => "what had begun was undone",
+        };
+        let problem = Problem::new(reason, format!("{why}; {undone}"));
         self.undo(Ending { result, problem, step: Some(self.step()) }).await
     }
 
@@ -441,6 +465,7 @@ impl Run<'_> {
             step: self.checkpoint.ending.as_ref().and_then(|ending| ending.step),
             report: self.learned(),
             is_on: self.is_on,
+            left_off_within_ms: self.left_off_within_ms(),
             disks: if result == JobResult::Succeeded {
                 std::mem::take(&mut self.disks)
             } else {

@@ -54,6 +54,41 @@ async fn a_server_that_names_another_machines_card_gets_nothing_and_its_owner_lo
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_card_and_a_power_state_of_before_anything_was_sent_decide_nothing() {
+    let fleet = Fleet::with(Layout::new(1).emulator(QUICK_INSTALLS)).await.unwrap();
+    let files = BootFiles::serve().await.unwrap();
+    fleet.image("debian-12", &files, &[]).await.unwrap();
+    let _boot = fleet.boot("boot", &files).await.unwrap();
+    let _controller = fleet.controller("controller").await.unwrap();
+    let flags = fleet.worker_flags().set("--boot-deadline", "8s");
+    let _worker = fleet.worker_with("worker", &flags, &[]).await.unwrap();
+    let name = system(1);
+    fleet.declare(&name, json!({})).await.unwrap();
+    fleet.wait_ready(&name).await.unwrap();
+    let second = cards(&fleet, &name).await.unwrap().remove(1);
+    let rule = json!({
+        "system": &name, "path": "*Systems/*", "method": "PATCH", "behaviour": { "kind": "Status", "status": 503 },
+    });
+    let rule = fleet.bmcs().fault(rule).await.unwrap();
+    // The machine never boots from that card.
+    let wish = json!({ "image": { "name": "debian-12" }, "bootMACAddress": second });
+    fleet.change(&name, wish).await.unwrap();
+    wait_for("a request that was refused", LIMIT, async || {
+        let asked = fleet.bmcs().changes(&name).await?.len();
+        Ok(if asked > 0 { Look::Holds(()) } else { Look::NotYet(asked.to_string()) })
+    })
+    .await
+    .unwrap();
+    fleet.change(&name, json!({ "bootMACAddress": null })).await.unwrap();
+    fleet.bmcs().press(&name, "On").await.unwrap();
+    fleet.bmcs().mend(rule).await.unwrap();
+    ended(&fleet, &name, Action::Build, JobResult::Succeeded).await.unwrap();
+    fleet.wait_ready(&name).await.unwrap();
+    assert_eq!(fleet.installs(&name).await.unwrap(), 1);
+    fleet.end().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bmc_that_tells_of_another_machines_card_takes_nothing_from_it() {
     let fleet = Fleet::with(Layout::new(1).emulator(QUICK_INSTALLS)).await.unwrap();
     let files = BootFiles::serve().await.unwrap();

@@ -174,6 +174,25 @@ async fn led_elsewhere(fleet: &Fleet, name: &str) -> Result<()> {
     Ok(())
 }
 
+/// The same BMC by another name: the first good look through it is one, and what was read before is none.
+async fn by_another_name(fleet: &Fleet, name: &str) -> Result<()> {
+    let (rule, _) = left_off(fleet, name, json!({})).await?;
+    let port = fleet.bmcs().https_of(name);
+    let port = port.rsplit(':').next().unwrap_or_default();
+    let address = format!("redfish+https://localhost:{port}/redfish/v1/Systems/{name}");
+    fleet.change(name, json!({ "bmc": { "address": address } })).await?;
+    fleet.bmcs().mend(rule).await?;
+    is_on(fleet, name).await?;
+    fleet.wait_ready(name).await?;
+    let jobs = fleet.records().finished(name, "PowerOn").await?.len();
+    fleet.change(name, json!({ "rebootToken": "two" })).await?;
+    ended(fleet, name, Action::Reboot, JobResult::Succeeded).await?;
+    fleet.wait_ready(name).await?;
+    let more = fleet.records().finished(name, "PowerOn").await?.len() - jobs;
+    ensure!(more == 0, "{more} jobs switched on what is on");
+    Ok(())
+}
+
 /// Waits until its BMC was asked once more.
 async fn fresh_enough(fleet: &Fleet, name: &str) -> Result<()> {
     let before = fleet.bmcs().requests(name).await?.len();
@@ -199,6 +218,7 @@ async fn a_machine_that_a_job_switched_off_is_switched_on_again_or_said_to_be_le
         paused(&fleet, &names[4]),
         deleted(&fleet, &names[5]),
         led_elsewhere(&fleet, &names[6]),
+        by_another_name(&fleet, &names[7]),
     )
     .unwrap();
     fleet.end().await.unwrap();

@@ -26,5 +26,6 @@ mod secrets;
 mod silence;
 mod slow_bmcs;
 mod steps;
+mod taken_back;
 mod unread;
 mod why;

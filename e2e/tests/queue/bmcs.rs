@@ -2,10 +2,12 @@
 
 use autobuild::api::hardware::{Hardware, HardwareIdentity, PowerState};
 use autobuild::api::{BmcSpec, Reason};
-use autobuild::job::{Action, Lane, Problem, ReadThrough, Reading, ServerUid};
+use autobuild::job::{
+    Action, JobResult, JobState, Lane, Problem, ReadThrough, Reading, ServerUid, WaitingFor,
+};
 use autobuild::queue::{
-    BmcClaimed, BmcKey, Claimant, End, LoginEnd, LoginKey, LoginLeave, LoginPeer, PlaceInQueue, Released,
-    Report,
+    BmcClaimed, BmcKey, Claimant, End, LoginEnd, LoginKey, LoginLeave, LoginPeer, ParkAs, PlaceInQueue,
+    Released, Report,
 };
 use futures::FutureExt as _;
 use sqlx::Connection as _;
@@ -35,6 +37,9 @@ pub const CASES: &[Case] = &[
     }),
     ("a content that never logged in is tried again by a person's word alone, once for each", |f| {
         by_word(f).boxed_local()
+    }),
+    ("a login that works again is told to all who were refused at that BMC", |f| {
+        works_again(f).boxed_local()
     }),
     ("what never logged in is tried a few times at one address, whatever its names and contents", |f| {
         at_one_address(f).boxed_local()
@@ -324,6 +329,56 @@ async fn by_word(f: Fixture) {
     f.queue.begin_login_by(never.clone(), None, word("three")).await.unwrap();
     f.queue.end_login(&never, LoginEnd::Accepted).await.unwrap();
     assert_eq!(f.queue.begin_login(never).await.unwrap(), LoginLeave::Granted);
+}
+
+async fn works_again(f: Fixture) {
+    let worker = f.worker().await;
+    let invalid = || Problem::new(Reason::CredentialsInvalid, "refused twice");
+    let mut uids = Vec::new();
+    for (number, name) in ["first", "parked", "told", "elsewhere"].into_iter().enumerate() {
+        let uid = f.server(name).await;
+        let host = if name == "elsewhere" { "c" } else { "b" };
+        let system = format!("/redfish/v1/Systems/{number}");
+        let who = Claimant { address: format!("redfish+https://{host}:443{system}"), ..claimant(&uid, "ns") };
+        let host = key(&format!("name:{host}:443"), &system);
+        assert_eq!(f.queue.claim_address(who, host).await.unwrap(), BmcClaimed::Granted);
+        f.enqueue(&uid, Action::Reboot, Lane::High).await;
+        let job = f.claim_one(&worker, PlaceInQueue::Queued).await;
+        let report = Report::Unanswered(invalid());
+        if name == "told" {
+            let end = End { report, ..End::new(JobResult::Failed, Some(invalid())) };
+            done(f.queue.complete(job, end).await.unwrap());
+        } else {
+            let how = ParkAs {
+                after_ms: 3_600_000,
+                waiting_for: WaitingFor::Credentials,
+                problem: Some(invalid()),
+                secret_version: None,
+                checkpoint: String::new(),
+                report,
+            };
+            done(f.queue.park(job, how).await.unwrap());
+        }
+        uids.push(uid);
+    }
+    let login = LoginKey { bmc: "b:443".into(), secret_hash: "0".repeat(64) };
+    for _ in 0..2 {
+        f.queue.begin_login(login.clone()).await.unwrap();
+        f.queue.login_refused(&login, "no").await.unwrap();
+    }
+    f.queue.begin_login_by(login.clone(), None, Some("again".into())).await.unwrap();
+    f.queue.end_login(&login, LoginEnd::Accepted).await.unwrap();
+    let state = async |at: usize| {
+        let seen = f.queue.observe(&uids[at]).await.unwrap();
+        (seen.job.map(|job| job.state), seen.known.unwrap().last_try_ms.is_some())
+    };
+    assert_eq!(state(1).await, (Some(JobState::Running), true), "it is ready to be claimed");
+    assert_eq!(state(2).await, (None, false), "it is looked at, at once");
+    assert_eq!(state(3).await, (Some(JobState::Waiting), true), "another BMC");
+    // Once, and not with each login that goes well.
+    let version = f.version(&uids[2]).await;
+    f.queue.end_login(&login, LoginEnd::Accepted).await.unwrap();
+    assert_eq!(f.version(&uids[2]).await, version);
 }
 
 async fn at_one_address(f: Fixture) {

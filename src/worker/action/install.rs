@@ -52,14 +52,15 @@ async fn begin(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
         Ok(probe) => probe,
         Err(outcome) => return Ok(outcome),
     };
-    if run.checkpoint.install.is_none()
-        && let Err(outcome) = card_is_known(run).await?
-    {
-        return Ok(outcome);
-    }
-    let install = if let Some(install) = &run.checkpoint.install {
-        install.clone()
+    // Until a request may have been carried out, what was found before decides nothing: the machine was switched on since, or
+    // spec names another card or method.
+    let fixed = run.checkpoint.install.clone().filter(|_| run.checkpoint.has_acted());
+    let install = if let Some(install) = fixed {
+        install
     } else {
+        if let Err(outcome) = card_is_known(run).await? {
+            return Ok(outcome);
+        }
         let image = match bootable(run) {
             Ok(image) => image.clone(),
             Err(problem) => return Ok(StepOutcome::Failed { problem }),

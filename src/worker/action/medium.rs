@@ -101,10 +101,7 @@ fn refused(run: &Run<'_>, problem: &Problem) -> StepOutcome {
 /// What a worker cannot do for a reason of its own says nothing of the machine: one that can, or this one once it was started
 /// again, goes on. Nothing was done to the machine yet but to its drive.
 fn waits_for_a_worker(message: &str) -> StepOutcome {
-    StepOutcome::Retry {
-        after_ms: REFUSED_PAUSE_MS,
-        problem: Problem::new(Reason::MediaNotInserted, message),
-    }
+    StepOutcome::Retry { after_ms: REFUSED_PAUSE_MS, problem: Problem::new(Reason::WorkerTrouble, message) }
 }
 
 /// One look at the drive, in the step that fills it.

@@ -1,0 +1,99 @@
+//! A change of power that is taken back after its BMC has accepted it: a system takes its time to shut down, and what is
+//! read meanwhile says nothing of what it will be.
+
+use anyhow::{Result, ensure};
+use e2e::fleet::{Fleet, LIMIT, Layout};
+use e2e::wait::{Look, wait_for};
+use serde_json::{Value, json};
+
+use crate::steps::{fresh_look, system};
+
+/// Answered at once, done so much later.
+async fn slow(fleet: &Fleet, name: &str) -> Result<u64> {
+    let rule = json!({
+        "system": name, "path": "*ComputerSystem.Reset*", "method": "POST", "count": 1,
+        "behaviour": { "kind": "AsyncDelay", "ms": 4_000 },
+    });
+    fleet.bmcs().fault(rule).await
+}
+
+async fn asked(fleet: &Fleet, name: &str, resets: &[&str]) -> Result<()> {
+    wait_for(&format!("{name}: {resets:?}"), LIMIT, async || {
+        let asked = fleet.bmcs().resets(name).await?;
+        Ok(if asked == resets { Look::Holds(()) } else { Look::NotYet(format!("{asked:?}")) })
+    })
+    .await
+}
+
+/// Wished one way, accepted, and wished the other way before it has come true.
+async fn back(fleet: &Fleet, name: &str, (wish, then): (Value, Value), resets: [&str; 2]) -> Result<()> {
+    slow(fleet, name).await?;
+    fleet.change(name, json!({ "power": wish })).await?;
+    asked(fleet, name, &resets[..1]).await?;
+    fleet.change(name, json!({ "power": then })).await?;
+    // Both took effect, in this order, although every look in between may have read what is wished.
+    asked(fleet, name, &resets).await?;
+    fleet.wait_ready(name).await?;
+    let expected = if resets[1] == "on" { "On" } else { "Off" };
+    let power = fleet.bmcs().power(name).await?;
+    ensure!(power == expected, "{name} is {power} and Ready");
+    Ok(())
+}
+
+/// Deleted with a power-off, which is given up for letting the machine go as it is.
+async fn kept(fleet: &Fleet, name: &str) -> Result<()> {
+    fleet.change(name, json!({ "deletionPolicy": "PowerOff" })).await?;
+    slow(fleet, name).await?;
+    fleet.delete(name).await?;
+    asked(fleet, name, &["off"]).await?;
+    fleet.change(name, json!({ "deletionPolicy": "Retain" })).await?;
+    fleet.wait_gone(name).await?;
+    asked(fleet, name, &["off", "on"]).await?;
+    ensure!(fleet.bmcs().power(name).await? == "On", "let go, and off");
+    Ok(())
+}
+
+/// Paused while it goes off as it shall: nothing more is sent.
+async fn paused(fleet: &Fleet, name: &str) -> Result<()> {
+    slow(fleet, name).await?;
+    fleet.change(name, json!({ "power": "PoweredOff" })).await?;
+    asked(fleet, name, &["off"]).await?;
+    fleet.change(name, json!({ "paused": true })).await?;
+    wait_for(&format!("{name}: no job"), LIMIT, async || {
+        let server = fleet.get(name).await?;
+        let job = server.status.and_then(|status| status.job);
+        Ok(if job.is_none() { Look::Holds(()) } else { Look::NotYet(format!("{job:?}")) })
+    })
+    .await?;
+    fleet.change(name, json!({ "paused": false })).await?;
+    fleet.wait_ready(name).await?;
+    let power = fleet.bmcs().power(name).await?;
+    ensure!(power == "Off", "{power}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_power_that_was_accepted_is_waited_for_and_undone_when_it_is_taken_back() {
+    let fleet = Fleet::with(Layout::new(5).emulator(&["--initial-power", "on"])).await.unwrap();
+    // The look of its period comes to nobody's help.
+    let flags = fleet.controller_flags().set("--inspect-period", "1h");
+    let _controller = fleet.controller_with("controller", &flags, &[]).await.unwrap();
+    let flags = fleet.worker_flags().set("--shutdown-deadline", "12s");
+    let _worker = fleet.worker_with("worker", &flags, &[]).await.unwrap();
+    let names: Vec<String> = (1..=5).map(system).collect();
+    for name in &names {
+        fleet.declare(name, json!({})).await.unwrap();
+        fleet.wait_ready(name).await.unwrap();
+    }
+    fleet.bmcs().press(&names[2], "Off").await.unwrap();
+    fresh_look(&fleet, &names[2]).await.unwrap();
+    tokio::try_join!(
+        back(&fleet, &names[0], (json!("PoweredOff"), json!("PoweredOn")), ["off", "on"]),
+        back(&fleet, &names[1], (json!("PoweredOff"), Value::Null), ["off", "on"]),
+        back(&fleet, &names[2], (json!("PoweredOn"), json!("PoweredOff")), ["on", "off"]),
+        kept(&fleet, &names[3]),
+        paused(&fleet, &names[4]),
+    )
+    .unwrap();
+    fleet.end().await.unwrap();
+}
