@@ -107,9 +107,15 @@ pub static JOB_TIME: Seconds =
     Seconds::new("autobuild_job_time_seconds", "From the first claim to the end.", &["action"]);
 /// Slots of this process, by state (`busy`, `free`).
 pub static SLOTS: Gauge = Gauge::new("autobuild_worker_slots", "Slots of this process.", &["state"]);
-/// Jobs whose last outcome was that the BMC does not answer, held by this process now.
-pub static UNREACHABLE: Gauge =
-    Gauge::new("autobuild_worker_unreachable", "Slots that try a BMC which did not answer before.", &[]);
+/// Jobs whose last outcome was that the BMC does not answer, or is busy, held by this process now.
+pub static UNREACHABLE: Gauge = Gauge::new(
+    "autobuild_worker_unreachable",
+    "Slots that try a BMC which did not answer before, or was busy.",
+    &[],
+);
+/// Jobs of this process that wait, in the queue, for another one to be done with their BMC.
+pub static TURNS: Gauge =
+    Gauge::new("autobuild_worker_turns_waited_for", "Jobs that wait for their turn at a BMC.", &[]);
 /// Incarnations that ended although nobody asked, by why.
 pub static LEASES_LOST: Counter =
     Counter::new("autobuild_leases_lost_total", "Incarnations that ended although nobody asked.", &["why"]);

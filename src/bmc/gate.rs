@@ -26,12 +26,18 @@ pub(super) struct Pass {
     _turns: Vec<OwnedMutexGuard<()>>,
 }
 
+/// By what one BMC is known, whichever host leads to it: its host and each of its addresses.
+pub(super) fn lines(host: &str, addresses: &[SocketAddr]) -> BTreeSet<String> {
+    let mut lines: BTreeSet<String> = addresses.iter().map(SocketAddr::to_string).collect();
+    lines.insert(host.to_owned());
+    lines
+}
+
 impl Gates {
     /// Waits for the BMC's turn, first come, first served. It is one BMC behind a host and all of its addresses, also where
     /// another host leads to one of them.
     pub(super) async fn pass(&self, host: &str, addresses: &[SocketAddr]) -> Pass {
-        let mut lines: BTreeSet<String> = addresses.iter().map(SocketAddr::to_string).collect();
-        lines.insert(host.to_owned());
+        let lines = lines(host, addresses);
         let mut turns = Vec::with_capacity(lines.len());
         // All wait in the same order, so that no two wait for each other.
         for line in lines {

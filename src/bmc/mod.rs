@@ -20,6 +20,7 @@ mod repeats;
 mod text;
 mod tls;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -53,6 +54,9 @@ pub trait Bmc: Send + Sync + fmt::Debug {
 
     /// Every address that may be connected to: the one that answered alone, once one has.
     fn peers(&self) -> Vec<SocketAddr>;
+
+    /// What tells this BMC from others: its host and each of its addresses. Two that share one of them are one BMC.
+    fn lines(&self) -> BTreeSet<String>;
 
     /// The id of the system behind that address, once a read has found it.
     fn system(&self) -> Option<String>;

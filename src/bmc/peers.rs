@@ -1,11 +1,13 @@
 //! The addresses of one BMC, and which of them is spoken to. Turns, logins and what is known of a BMC belong to its host,
 //! whichever address leads there.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::time::Instant;
+
+use super::gate;
 
 /// More addresses than this are not tried: no BMC has as many, and each gets its share of the time.
 const ADDRESSES_MAX: usize = 8;
@@ -81,6 +83,11 @@ impl Peers {
     /// All of them.
     pub(super) fn all(&self) -> &[SocketAddr] {
         &self.in_order
+    }
+
+    /// What tells this BMC from others.
+    pub(super) fn lines(&self) -> BTreeSet<String> {
+        gate::lines(&self.host, &self.in_order)
     }
 
     /// The addresses to try, one after the other.

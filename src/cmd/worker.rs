@@ -18,7 +18,7 @@ use crate::config::{duration, image_name, is_dns_label};
 use crate::descriptors;
 use crate::http::{self, Readiness};
 use crate::queue::QueueError;
-use crate::worker::{Broken, LiveReader, Remembered, Settings, Surroundings, pool, serve};
+use crate::worker::{Broken, LiveReader, Remembered, Settings, Surroundings, Turns, pool, serve};
 
 /// What a job may hold open at once: a connection to its BMC, the look-up of its name, the two outputs of ipmitool, a read from
 /// the API server.
@@ -331,6 +331,7 @@ pub(super) async fn run(args: Args, stop: CancellationToken) -> Result<(), Error
         connector,
         settings: Arc::new(settings),
         remembered: Remembered::default(),
+        turns: Turns::default(),
         stop,
     };
     let served = serve(&around, &readiness).await;

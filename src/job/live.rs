@@ -54,7 +54,7 @@ pub enum WaitingFor {
     /// The BMC to answer, or to answer as a BMC.
     #[serde(rename = "BMC")]
     Bmc,
-    /// The BMC to be less busy, or out of a transition: it said "not yet".
+    /// The BMC to be less busy, or out of a transition: it said "not yet". Or its turn: one job at a time talks to a BMC.
     #[serde(rename = "BMCCapacity")]
     BmcCapacity,
     /// The API server to answer: nothing is sent before the wish was read again.

@@ -7,6 +7,7 @@ use super::Halt;
 use super::remembered::Begun;
 use super::run::Run;
 use super::session::{self, Asking, Expected, Live, NoSession, ReadImage, Session};
+use super::turns::Wait;
 use crate::api::Reason;
 use crate::bmc::{BmcError, BmcErrorKind, BootOverride, Media, Probe};
 use crate::job::{
@@ -255,6 +256,7 @@ impl Run<'_> {
             NoSession::LoginBusy => {
                 StepOutcome::Park { after_ms: LOGIN_PAUSE_MS, waiting_for: WaitingFor::BmcCapacity }
             }
+            NoSession::Turn(wait) => self.wait_for_turn(wait),
             NoSession::Credentials(problem) => {
                 self.report = Report::Unanswered(problem.clone());
                 let after_ms =
@@ -276,12 +278,30 @@ impl Run<'_> {
         }
     }
 
+    /// It is another job's turn at the BMC: this one waits in the queue, and not in its slot.
+    fn wait_for_turn(&self, wait: Wait) -> StepOutcome {
+        let after_ms = wait.looks_again_ms();
+        let Some(reason) = wait.silent else {
+            return StepOutcome::Park { after_ms, waiting_for: WaitingFor::BmcCapacity };
+        };
+        let own = self.claim.job().problem.clone().filter(|problem| problem.reason == reason);
+        let problem = own.unwrap_or_else(|| {
+            let address = self.bmc().map(|bmc| bmc.address).unwrap_or_default();
+            let message = format!(
+                "the BMC at {address} gave another job no answer: one job at a time asks it again, and all go on once it answers"
+            );
+            Problem::new(reason, message)
+        });
+        StepOutcome::Retry { after_ms, problem }
+    }
+
     /// An error of a BMC that let us in before.
     pub(super) async fn met(&mut self, error: &BmcError) -> Result<StepOutcome, Halt> {
-        if let Some(session) = &self.session
-            && error.kind == BmcErrorKind::Credentials
-        {
-            session.failed(self.around, error).await?;
+        if let Some(session) = &mut self.session {
+            session.met(error);
+            if error.kind == BmcErrorKind::Credentials {
+                session.failed(self.around, error).await?;
+            }
         }
         // The next look starts with a new connection and what the Secret says then.
         self.session = None;

@@ -37,6 +37,7 @@ pub(super) enum Life {
 enum Part {
     Beat(Heart, Over),
     Reaper,
+    Waker,
 }
 
 /// Enters the registry, works, and leaves it. After another history was found nothing is claimed for a while, and not
@@ -79,6 +80,11 @@ pub(super) async fn live(
     parts.spawn(async move {
         reaper::run(&reaping, me, &serves).await;
         Part::Reaper
+    });
+    let waking = around.clone();
+    parts.spawn(async move {
+        waking.turns.wake(&waking.queue).await;
+        Part::Waker
     });
     readiness.ready("lease");
 
@@ -189,6 +195,7 @@ impl Worker {
                 part = parts.join_next() => return Some(why_over(part.as_ref())),
                 () = stop.cancelled() => return None,
                 ended = self.slots.ended(), if !self.slots.is_empty() => crashes = ended,
+                () = self.around.turns.woken() => {}
                 _ = looks.tick() => {}
             }
             for crash in crashes {

@@ -7,6 +7,7 @@
 //! | `lease` | heartbeats, and until when hardware may be touched |
 //! | `reaper` | takes over what dead workers left |
 //! | `slots` | runs claims as supervised tasks |
+//! | `turns` | one job at a time for each BMC; the others wait in the queue |
 //! | `run` | one claim from taking it up to letting it go; `contact` and `request` are its dealings with the BMC |
 //! | `confirm` | what the live `Server` has against a first request; pure |
 //! | `session`, `refused` | from a claim to a BMC that may be spoken to; what is told where it refused the login |
@@ -33,6 +34,7 @@ mod run;
 mod session;
 mod settings;
 mod slots;
+mod turns;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +50,7 @@ use lease::Over;
 pub use live::LiveReader;
 pub use remembered::Remembered;
 pub use settings::Settings;
+pub use turns::Turns;
 
 /// What every slot works with. Cheap to clone.
 #[derive(Clone)]
@@ -62,6 +65,8 @@ pub struct Surroundings {
     pub settings: Arc<Settings>,
     /// What jobs that switched a machine off go on with while the API is away.
     pub remembered: Remembered,
+    /// The turns at BMCs.
+    pub turns: Turns,
     /// Cancelled when the process is asked to end.
     pub stop: CancellationToken,
 }

@@ -147,6 +147,9 @@ impl Run<'_> {
                     request = kind.as_str(), reason = %error.kind.reason(), age_ms = ms(stored.elapsed()),
                     "nobody knows whether a request arrived: {error}"
                 );
+                if let Some(session) = &mut self.session {
+                    session.met(&error);
+                }
                 self.session = None;
                 self.lost = Some(error.problem());
                 Err(Halt::Again)

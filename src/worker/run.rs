@@ -334,7 +334,12 @@ impl Run<'_> {
                 (None, _) => self.done().await,
             },
             StepOutcome::Done => self.done().await,
-            StepOutcome::Park { after_ms, waiting_for } => self.park(after_ms, waiting_for, None).await,
+            StepOutcome::Park { after_ms, waiting_for } => {
+                // Waiting for its turn cures nothing: what is in the way is in the way for as long as it is not tried again.
+                let problem = self.claim.job().problem.clone();
+                let problem = problem.filter(|_| waiting_for == WaitingFor::BmcCapacity);
+                self.park(after_ms, waiting_for, problem).await
+            }
             StepOutcome::Retry { after_ms, problem } => match self.undo_is_hopeless(&problem) {
                 Some(left) => self.end_undone(left).await,
                 None => self.park(after_ms, WaitingFor::after(problem.reason), Some(problem)).await,

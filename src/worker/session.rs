@@ -8,6 +8,7 @@ use sha2::Digest as _;
 
 use super::live::Unavailable;
 use super::refused;
+use super::turns::{Asks, Turn, Wait};
 use super::{Halt, Surroundings};
 use crate::api::bmc_address::BmcAddress;
 use crate::api::hardware::HardwareIdentity;
@@ -32,6 +33,8 @@ pub(super) enum NoSession {
     Refused(Problem, Option<i64>),
     /// Others are trying these credentials right now.
     LoginBusy,
+    /// It is another job's turn at this BMC.
+    Turn(Wait),
     /// Another `Server` holds the machine; the refusal is stored where the controller sees it.
     Claimed(Problem),
     /// The BMC, or what is said about it, is in the way.
@@ -136,6 +139,7 @@ pub(super) struct Session {
     /// Where a login that never went well before was counted.
     counted: Option<LoginPeer>,
     identity: HardwareIdentity,
+    turn: Turn,
 }
 
 /// The way into a BMC, as the cluster says it.
@@ -207,21 +211,26 @@ impl Session {
             Ok(bmc) => bmc,
             Err(error) => return Ok(Err(NoSession::Bmc(error))),
         };
-        let mut session = Self { bmc, key, login, counted: None, identity: HardwareIdentity::default() };
+        let word = expected
+            .server
+            .and_then(|server| ReconcileRequest::new_word(server, circumstances.heeded.as_ref()));
+        let turn = match around.turns.take(bmc.lines(), &Asks::of(expected.claim), word.is_some()) {
+            Ok(turn) => turn,
+            Err(wait) => return Ok(Err(NoSession::Turn(wait))),
+        };
+        let mut session = Self { bmc, key, login, counted: None, identity: HardwareIdentity::default(), turn };
         if !expected.was_let_in
             && let Some(problem) = session.may_not_contact(around, expected.claim).await?
         {
             return Ok(Err(NoSession::Claimed(problem)));
         }
-        let word = expected
-            .server
-            .and_then(|server| ReconcileRequest::new_word(server, circumstances.heeded.as_ref()));
         if let Err(none) = session.begin_login(around, expected.claim, word, blemish.as_deref()).await? {
             return Ok(Err(none));
         }
         let probe = match session.bmc.probe().await {
             Ok(probe) => probe,
             Err(mut error) => {
+                session.turn.met(&error);
                 session.failed(around, &error).await?;
                 if let (BmcErrorKind::Credentials, Some(blemish)) = (&error.kind, blemish) {
                     error.message = format!("{}; {blemish}", error.message);
@@ -229,6 +238,7 @@ impl Session {
                 return Ok(Err(NoSession::Bmc(error)));
             }
         };
+        session.turn.answered();
         session.ended(around, LoginEnd::Accepted).await?;
         session.counted = None;
         session.leave_addresses(around, expected.claim).await?;
@@ -255,6 +265,11 @@ impl Session {
     /// Which machine answered.
     pub(super) fn identity(&self) -> &HardwareIdentity {
         &self.identity
+    }
+
+    /// The BMC gave this error after it had let us in.
+    pub(super) fn met(&mut self, error: &BmcError) {
+        self.turn.met(error);
     }
 
     /// Counts how a login ended that did not succeed.

@@ -73,7 +73,7 @@ impl Settings {
         self.settle(self.lease)
     }
 
-    /// How many slots jobs of unreachable BMCs may hold: a tenth, so that a dead rack holds up nobody else.
+    /// How many slots jobs of BMCs that did not answer, or were busy, may hold: a tenth, so that a dead rack holds up nobody else.
     pub(super) fn unreachable_slots(&self) -> usize {
         (self.slots / 10).max(1)
     }

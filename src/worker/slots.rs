@@ -166,8 +166,10 @@ impl Slots {
     }
 }
 
+/// Whether a BMC may take all of its time again: it did not answer before, or was busy, which some are for as long as a request
+/// may last.
 fn is_silent(reason: Option<Reason>) -> bool {
-    reason.and_then(RetryClass::of) == Some(RetryClass::Unreachable)
+    matches!(reason.and_then(RetryClass::of), Some(RetryClass::Unreachable | RetryClass::Busy))
 }
 
 async fn put_off(around: &Surroundings, claim: Claim) -> Result<(), QueueError> {
@@ -180,4 +182,21 @@ async fn put_off(around: &Surroundings, claim: Claim) -> Result<(), QueueError> 
         report: Report::Nothing,
     };
     around.queue.park(claim, how).await.map(|_| ())
+}
+
+#[cfg(test)]
+#[allow(missing_docs)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_take_all_of_its_time_again_has_its_share_of_the_slots_alone() {
+        for reason in [Reason::Unreachable, Reason::TLSFailed, Reason::BMCProtocolError, Reason::BMCBusy] {
+            assert!(is_silent(Some(reason)), "{reason}");
+        }
+        for reason in [Reason::APIUnavailable, Reason::CredentialsInvalid, Reason::BMCPermissionDenied] {
+            assert!(!is_silent(Some(reason)), "{reason}");
+        }
+        assert!(!is_silent(None));
+    }
 }

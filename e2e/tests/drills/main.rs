@@ -11,6 +11,7 @@
 )]
 
 mod bulk;
+mod chassis;
 mod clocks;
 mod conflicts;
 mod crash;

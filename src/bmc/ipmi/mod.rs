@@ -13,6 +13,7 @@ mod suite;
 mod told;
 mod tool;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -321,6 +322,10 @@ impl Bmc for Ipmi {
 
     fn peers(&self) -> Vec<SocketAddr> {
         self.peers.to_try().to_vec()
+    }
+
+    fn lines(&self) -> BTreeSet<String> {
+        self.peers.lines()
     }
 
     fn system(&self) -> Option<String> {

@@ -25,6 +25,7 @@ mod system;
 mod tests;
 mod unopened;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -210,6 +211,10 @@ impl Bmc for Redfish {
 
     fn peers(&self) -> Vec<SocketAddr> {
         self.route.peers.to_try().to_vec()
+    }
+
+    fn lines(&self) -> BTreeSet<String> {
+        self.route.peers.lines()
     }
 
     fn system(&self) -> Option<String> {
