@@ -70,6 +70,7 @@ pub(super) fn now_ms() -> i64 {
 pub(super) fn job(uid: &ServerUid, id: JobId, lane: Lane) -> NewJob {
     NewJob {
         id,
+        order_ms: id.unix_ms(),
         namespace: "bench".to_owned(),
         name: name(uid),
         site: SITE.to_owned(),

@@ -69,6 +69,9 @@ pub(super) struct Args {
     /// builds on machines that are not blank: a number, a share of its Servers such as 10% (and at least 10), or unlimited
     #[arg(long, value_name = "N|N%|unlimited", default_value = "10%")]
     destruction_budget: DestructionBudget,
+    /// How many jobs of a namespace may be Urgent at once; further ones wait as without spec.priority; 0: any number
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    urgent_per_namespace: u16,
     /// How long a watch of the API server may show nothing, no bookmark either, before it is opened again
     #[arg(long, value_name = "TIME", default_value = "90s", value_parser = duration)]
     watch_silence: Duration,
@@ -154,6 +157,7 @@ impl Args {
             worker_lease: self.worker_lease,
             wipe_images: WipeImages { network: self.wipe_image, iso: self.wipe_iso },
             destruction_budget: self.destruction_budget,
+            urgent_per_namespace: self.urgent_per_namespace,
             history_retention: self.history_retention,
         }
     }

@@ -3,6 +3,7 @@
 
 use super::api_call::ApiError;
 use super::context::Context;
+use super::fair_queue::{Line, Whose};
 use super::observe::{Observed, address};
 use super::{finalizer, release, requester};
 use crate::api::Server;
@@ -103,11 +104,15 @@ async fn carry_out(context: &Context, observed: &Observed, command: &Command) ->
         }
         Command::Enqueue(work) => {
             let id = JobId::new(seen.now_ms, rand::random());
+            if !context.fair.enter(context.settings.urgent_per_namespace, whose(observed), work.lane) {
+                return Ok(Applied::InTheWay);
+            }
             let cap = context.budgets.cap(context, namespace);
             let Some(job) = new_job(observed, work, id, (queue.shards(), cap)) else {
                 return Ok(Applied::Settled);
             };
-            match queue.enqueue_on(job, observed.version(), observed.on).await? {
+            let order_ms = context.fair.order(whose(observed), Line::of(work.action, work.lane), seen.now_ms);
+            match queue.enqueue_on(NewJob { order_ms, ..job }, observed.version(), observed.on).await? {
                 Enqueued::Accepted => Applied::Changed,
                 Enqueued::Stale | Enqueued::Occupied => Applied::InTheWay,
                 Enqueued::OverBudget => {
@@ -118,6 +123,9 @@ async fn carry_out(context: &Context, observed: &Observed, command: &Command) ->
         }
         Command::Cancel { id, reason } => changed(queue.cancel_on(uid, *id, *reason, observed.on).await?),
         Command::Reprioritize { id, lane } => {
+            if !context.fair.enter(context.settings.urgent_per_namespace, whose(observed), *lane) {
+                return Ok(Applied::InTheWay);
+            }
             changed(queue.reprioritize_on(uid, *id, *lane, observed.on).await?)
         }
         // The job shows no sign of having been woken until a worker takes it: looking again would wake it again.
@@ -155,8 +163,16 @@ async fn carry_out(context: &Context, observed: &Observed, command: &Command) ->
                 Applied::InTheWay
             }
         }
-        Command::Release(farewell) => release::release(context, observed, *farewell).await?,
+        Command::Release(farewell) => {
+            context.fair.saw(whose(observed), None);
+            release::release(context, observed, *farewell).await?
+        }
     })
+}
+
+fn whose(observed: &Observed) -> Whose<'_> {
+    let site = &observed.seen.server.spec.site;
+    Whose { uid: &observed.uid, namespace: &observed.namespace, site }
 }
 
 const fn changed(outcome: CancelOutcome) -> Applied {
@@ -180,6 +196,7 @@ fn new_job(observed: &Observed, work: &Work, id: JobId, (shards, cap): (u16, Opt
         action: work.action,
         step: work.step,
         lane: work.lane,
+        order_ms: id.unix_ms(),
         intent: work.intent.clone(),
         cause: work.cause.clone(),
         visibility: work.visibility,

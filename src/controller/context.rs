@@ -9,6 +9,7 @@ use kube::{Api, Client};
 
 use super::budgets::Budgets;
 use super::derivation::Derivation;
+use super::fair_queue::FairQueue;
 use super::fleet::Fleet;
 use super::images::ImageStore;
 use super::leader::Leadership;
@@ -38,6 +39,7 @@ pub(super) struct Context {
     pub secrets: BTreeMap<String, Secrets>,
     pub images: ImageStore,
     pub budgets: Budgets,
+    pub fair: FairQueue,
     pub newest: Arc<Newest>,
     pub paced: Paced,
     pub retries: Retries,
@@ -61,6 +63,7 @@ impl Context {
             work: WorkQueue::default(),
             images: ImageStore::new(&settings.namespaces),
             budgets: Budgets::default(),
+            fair: FairQueue::default(),
             sites: Sites::default(),
             newest,
             paced: Paced::default(),

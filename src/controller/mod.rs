@@ -17,6 +17,7 @@
 //! | `retries`, `repeats` | how long what failed rests, and how often the log has it |
 //! | `ghosts`, `housekeeping` | rows whose server is gone, and what else is left over |
 //! | `work_queue` | which Servers wait to be reconciled, and whose turn is next |
+//! | `fair_queue` | where the jobs of a namespace come beside those of others |
 //! | `leader` | who leads |
 //!
 //! Two leaders at once do no harm: an enqueue names the version that it was decided on, a patch the resourceVersion.
@@ -31,6 +32,7 @@ mod context;
 mod definition;
 mod derivation;
 mod events;
+mod fair_queue;
 mod feed;
 mod finalizer;
 mod fleet;

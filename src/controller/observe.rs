@@ -2,6 +2,7 @@
 //! after it, so that an old row is never shown under a new resourceVersion.
 
 use super::context::Context;
+use super::fair_queue::{Line, Live, Whose};
 use super::images::SeenImage;
 use crate::api::bmc_address::BmcAddress;
 use crate::api::foreign_status::{self, Record};
@@ -61,6 +62,13 @@ pub(super) async fn observe(
     let is_lost = row.known.is_none() || underived.is_some() || row.held_back;
     let foreign_status =
         foreign_status::ignore(&mut server, if is_lost { Record::Lost } else { Record::Kept });
+    let live = row.job.as_ref().zip(row.order_ms);
+    let live = live.map(|(job, order_ms)| Live {
+        line: Line::of(job.action, job.lane),
+        order_ms,
+        started: job.started(),
+    });
+    context.fair.saw(Whose { uid: &uid, namespace: &namespace, site: &server.spec.site }, live);
     let image = image(context, &namespace, &server);
     let mut seen = Observation {
         bmc_address: address(&server.spec.bmc.address).map(|address| address.normalised()),
@@ -71,6 +79,7 @@ pub(super) async fn observe(
         budget: context.budgets.left(context, &namespace).await?,
         secret: context.secret(&namespace, &server.spec.bmc.credentials_ref.name),
         site: context.sites.workers(&server.spec.site),
+        urgent_is_full: context.fair.is_full(context.settings.urgent_per_namespace, &namespace, &uid),
         known: row.known,
         job: row.job,
         unreadable_job: row.unreadable,

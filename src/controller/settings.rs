@@ -24,6 +24,8 @@ pub struct ControllerSettings {
     pub wipe_images: WipeImages,
     /// How many machines of a namespace may have their data given up in one hour.
     pub destruction_budget: DestructionBudget,
+    /// How many jobs of a namespace may be `Urgent` at once; 0: there is no bound.
+    pub urgent_per_namespace: u16,
     /// How long ended jobs stay in the history.
     pub history_retention: Duration,
 }

@@ -45,6 +45,8 @@ pub struct Facts {
     pub secret: Option<SecretVersion>,
     /// Whether somebody works for the site.
     pub site: SiteWorkers,
+    /// Whether as many other jobs of the namespace are `Urgent` as may be.
+    pub urgent_is_full: bool,
     /// Periods and bounds.
     pub settings: Settings,
 }
@@ -81,6 +83,7 @@ impl Facts {
             budget: self.budget,
             secret: self.secret,
             site: self.site,
+            urgent_is_full: self.urgent_is_full,
             now_ms: self.now_ms,
             settings: self.settings,
         }

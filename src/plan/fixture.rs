@@ -47,6 +47,7 @@ pub(super) fn new() -> Observation {
         budget: Budget::Left,
         secret: Some(SecretVersion { uid: "s".into(), resource_version: "7".into() }),
         site: SiteWorkers::Live,
+        urgent_is_full: false,
         now_ms: NOW_MS,
         settings: Settings::default(),
     }

@@ -71,6 +71,11 @@ fn a_look_gives_way_to_work_and_another_priority_moves_the_job() {
     assert!(matches!(decide(&seen).command, Command::Nothing(Reason::Queued)));
     seen.server.spec.priority = Some(crate::api::Priority::Urgent);
     assert!(matches!(decide(&seen).command, Command::Reprioritize { lane: crate::job::Lane::Urgent, .. }));
+    // As many others of its namespace said so as may: the word changes nothing until there is room.
+    seen.urgent_is_full = true;
+    assert!(matches!(decide(&seen).command, Command::Nothing(Reason::Queued)));
+    seen.job = None;
+    assert!(matches!(decide(&seen).command, Command::Enqueue(work) if work.lane == crate::job::Lane::High));
 }
 
 #[test]

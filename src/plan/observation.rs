@@ -102,6 +102,8 @@ pub struct Observation {
     pub secret: Option<SecretVersion>,
     /// Whether somebody works for its site.
     pub site: SiteWorkers,
+    /// Whether as many other jobs of the namespace are `Urgent` as may be.
+    pub urgent_is_full: bool,
     /// Milliseconds since the Unix epoch.
     pub now_ms: i64,
     /// Periods and bounds.

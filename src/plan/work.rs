@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::{Observation, budget, debt, failure, image, inspect, lifecycle, power, reboot};
+use crate::api::Priority;
 use crate::job::{Action, Cause, Contents, Intent, Lane, Step, Visibility};
 
 /// What a job takes of its namespace's destruction budget.
@@ -59,10 +60,12 @@ impl Work {
     }
 }
 
-/// The lane of an action: what spec asks for, but inspections always wait behind everything else.
+/// The lane of an action: what spec asks for, but inspections always wait behind everything else, and `Urgent` is no word where
+/// as many others of the namespace said it as may.
 pub(super) fn lane(seen: &Observation, action: Action) -> Lane {
     match (action, seen.spec().priority) {
         (Action::Inspect, _) | (_, None) => action.default_lane(),
+        (_, Some(Priority::Urgent)) if seen.urgent_is_full => action.default_lane(),
         (_, Some(priority)) => priority.into(),
     }
 }

@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::many::{filled, marks};
 use super::{PlaceInQueue, Queue, QueueError, now_ms};
-use crate::job::{Lane, order_key};
+use crate::job::{JobId, Lane};
 
 /// What waits in one lane of a site.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -35,7 +35,7 @@ impl Queue {
                 let number = lane.number();
                 format!(
                     "CAST(SUM(ord BETWEEN {first} AND {last}) AS SIGNED) AS jobs_{number}, \
-                     MIN(IF(ord BETWEEN {first} AND {last}, ord, NULL)) AS first_{number}"
+                     MIN(IF(ord BETWEEN {first} AND {last}, id, NULL)) AS first_{number}"
                 )
             });
             let text = format!(
@@ -58,7 +58,8 @@ impl Queue {
                 let first: Option<i64> = row.try_get(format!("first_{number}").as_str())?;
                 let jobs: Option<i64> = row.try_get(format!("jobs_{number}").as_str())?;
                 if let (Some(first), Some(jobs)) = (first, jobs) {
-                    take(lane, jobs, now_ms - (first - order_key(lane, 0)));
+                    // By its id: its place may be behind that of younger ones.
+                    take(lane, jobs, now_ms - JobId(first).unix_ms());
                 }
             }
             // Nobody wakes them where nobody works.

@@ -34,6 +34,8 @@ pub struct NewJob {
     pub step: Step,
     /// The lane to wait in.
     pub lane: Lane,
+    /// Where it comes in that lane, which it keeps for life: milliseconds since the Unix epoch.
+    pub order_ms: i64,
     /// What it is for.
     pub intent: Intent,
     /// The circumstances in which it was decided.
@@ -76,7 +78,7 @@ impl Decided {
     }
 
     fn ord(&self) -> i64 {
-        order_key(self.job.lane, self.job.id.unix_ms())
+        order_key(self.job.lane, self.job.order_ms)
     }
 }
 
@@ -294,7 +296,7 @@ async fn insert_jobs(
                 .bind(i64::from(job.shard.0))
                 .bind(job.action.as_str())
                 .bind(i64::from(job.lane.number()))
-                .bind(job.id.unix_ms())
+                .bind(job.order_ms)
                 .bind(item.place().code())
                 .bind(item.ord())
                 .bind(&job.intent.0)

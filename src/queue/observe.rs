@@ -21,6 +21,8 @@ pub struct Seen {
     pub job: Option<LiveJob>,
     /// The live job, or what is known, where this release cannot read it.
     pub unreadable: Option<UnreadableJob>,
+    /// Where the live job comes in its lane.
+    pub order_ms: Option<i64>,
     /// Whether the live job is held back until it was derived again.
     pub held_back: bool,
     /// Whether status shows that job.
@@ -135,8 +137,19 @@ impl Queue {
         job.live.progress = boot_session::progress(row)?;
         let held_back = is_held_back(job.place);
         let visibility = if job.quiet { Visibility::Quiet } else { Visibility::Shown };
+        let order_ms = Some(job.order_ms);
         let job = Some(job.live);
-        Ok(Seen { known, visibility, job, held_back, unreadable: None, in_feed, generation, now_ms })
+        Ok(Seen {
+            known,
+            visibility,
+            job,
+            order_ms,
+            held_back,
+            unreadable: None,
+            in_feed,
+            generation,
+            now_ms,
+        })
     }
 
     /// Whether the history has the end of a job that status shows. One that was stopped because the database was behind

@@ -250,6 +250,7 @@ async fn what_workers_saw_of_a_job_over_broken_connections_fits_one_order_of_thi
 pub fn job(uid: &ServerUid, id: JobId) -> NewJob {
     NewJob {
         id,
+        order_ms: id.unix_ms(),
         uid: uid.clone(),
         namespace: "ns".to_owned(),
         name: uid.as_str().to_owned(),

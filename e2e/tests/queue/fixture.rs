@@ -81,6 +81,7 @@ impl Fixture {
 pub fn job(uid: &ServerUid, action: Action, lane: Lane, id: JobId) -> NewJob {
     NewJob {
         id,
+        order_ms: id.unix_ms(),
         uid: uid.clone(),
         namespace: "ns".to_owned(),
         name: uid.as_str().trim_start_matches("uid-").to_owned(),

@@ -22,6 +22,9 @@ pub const CASES: &[Case] = &[
     ("a row that was put before the hint is found", |f| below_the_hint(f).boxed_local()),
     ("a woken job is found before the backlog that was hinted past it", |f| woken(f).boxed_local()),
     ("only served shards are claimed from, and a change takes effect at once", |f| served(f).boxed_local()),
+    ("a job comes where it was put in its lane, keeps that place, and is as old as it is", |f| {
+        placed(f).boxed_local()
+    }),
     ("a job's place in the queue counts what may be claimed before it", |f| position(f).boxed_local()),
 ];
 
@@ -239,4 +242,38 @@ async fn position(f: Fixture) {
     assert_eq!(f.fetch(&mut front(0), &worker, room(1)).await.len(), 1);
     assert_eq!(f.queue.ahead(&uid("low-0"), 1000).await.unwrap(), Some(9));
     assert_eq!(f.queue.ahead(&uid("nobody"), 1000).await.unwrap(), None);
+}
+
+/// Namespaces take turns by where their jobs are put: a backlog that is a second apart, and one that comes later between it.
+async fn placed(f: Fixture) {
+    let worker = f.worker().await;
+    let enqueued_ms = now_ms() - 60_000;
+    let mut put = Vec::new();
+    for (name, place_ms) in
+        [("a-0", 0), ("a-1", 100_000), ("a-2", 200_000), ("b-0", 100_000), ("b-1", 101_000)]
+    {
+        let uid = f.server(name).await;
+        let number = put.len() as i64;
+        let mut wanted = job(&uid, Action::PowerOn, Lane::Normal, JobId::new(enqueued_ms + number, 1));
+        wanted.order_ms = enqueued_ms + place_ms;
+        let (order_ms, version) = (wanted.order_ms, f.version(&uid).await);
+        assert_eq!(f.queue.enqueue(wanted, version).await.unwrap(), Enqueued::Accepted);
+        assert_eq!(f.queue.observe(&uid).await.unwrap().order_ms, Some(order_ms), "{name}");
+        put.push(uid);
+    }
+    let first = f.fetch(&mut front(0), &worker, room(1)).await.pop().unwrap();
+    assert_eq!(first.uid(), &put[0]);
+    let waiting = f.queue.waiting(SITE).await.unwrap()[&Lane::Normal];
+    assert!(waiting.jobs == 4 && waiting.oldest_ms >= 59_000, "places are no ages: {waiting:?}");
+    // What goes to another lane, or out of a worker's hands, is put by the same place.
+    let moved = f.queue.observe(&put[2]).await.unwrap().job.unwrap();
+    f.queue.reprioritize(&put[2], moved.id, Lane::High).await.unwrap();
+    f.queue.reprioritize(&put[2], moved.id, Lane::Normal).await.unwrap();
+    done(f.queue.hand_back(first).await.unwrap());
+    let mut front = front(0);
+    let mut order = Vec::new();
+    while let Some(claim) = f.fetch(&mut front, &worker, room(1)).await.pop() {
+        order.push(claim.name().to_owned());
+    }
+    assert_eq!(order, ["a-0", "a-1", "b-0", "b-1", "a-2"]);
 }
