@@ -218,7 +218,8 @@ impl Session {
             Ok(turn) => turn,
             Err(wait) => return Ok(Err(NoSession::Turn(wait))),
         };
-        let mut session = Self { bmc, key, login, counted: None, identity: HardwareIdentity::default(), turn };
+        let mut session =
+            Self { bmc, key, login, counted: None, identity: HardwareIdentity::default(), turn };
         if !expected.was_let_in
             && let Some(problem) = session.may_not_contact(around, expected.claim).await?
         {

@@ -48,7 +48,7 @@ fn sentences() -> BTreeMap<String, Vec<String>> {
     found
 }
 
-/// Headings and code are left out, and so are the rules of the protocol: `e2e/tests/protocol_model` shows what each is for.
+/// Headings and code are left out, and so are the rules of the protocol: `e2e/model/tests/protocol_model` shows what each is for.
 fn of_markdown(text: &str) -> Vec<String> {
     let mut paragraphs = vec![String::new()];
     for line in text.lines() {

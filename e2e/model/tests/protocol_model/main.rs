@@ -121,7 +121,7 @@ fn without_any_one_rule_a_promise_breaks() {
         shown.insert(format!("| {} `{rule:?}` | {property} | {steps} |", sentence(rule)));
     }
     assert!(unseen.is_empty(), "the model does not see what these rules are for: {unseen:?}");
-    let page = include_str!("../../../docs/src/protocol.md");
+    let page = include_str!("../../../../docs/src/protocol.md");
     let told: BTreeSet<String> = page.lines().filter(|line| is_rule(line)).map(str::to_owned).collect();
     let differ: Vec<&String> = shown.symmetric_difference(&told).collect();
     assert!(differ.is_empty(), "docs/src/protocol.md and the model do not agree:\n{differ:#?}");
