@@ -51,7 +51,7 @@ fn why(farewell: Farewell) -> Problem {
         ),
         Farewell::LeftPoweredOff => Problem::new(
             Reason::LeftPoweredOff,
-            "the Server was deleted and let go while its machine was off, which a job had switched off: switch it on by hand",
+            "the Server was deleted and let go while its machine was off, or about to be, which a job had switched off: switch it on by hand",
         ),
         Farewell::WithoutPowerOff => Problem::new(
             Reason::ReleasedWithoutPowerOff,

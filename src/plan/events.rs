@@ -112,7 +112,7 @@ fn of_command(seen: &Observation, decision: &Decision) -> Option<EventNote> {
             EventKind::Warning,
             Reason::LeftPoweredOff,
             "Release",
-            "let go while its machine was off, which a job had switched off: switch it on by hand",
+            "let go while its machine was off, or about to be, which a job had switched off: switch it on by hand",
         )),
         Command::Release(Farewell::WithoutPowerOff) => Some(note(
             EventKind::Warning,

@@ -335,7 +335,7 @@ fn deleting(seen: &Observation, decision: &Decision) -> Situation {
             say("the server is let go; what a job had begun is not undone")
         }
         Command::Release(Farewell::LeftPoweredOff) => say(
-            "the server is let go; a job had switched its machine off, and it could not be switched on again",
+            "the server is let go; a job had switched its machine off, or was about to, and it could not be switched on again",
         ),
         Command::Release(Farewell::WithoutPowerOff) => {
             say("the server is let go; it could not be powered off")

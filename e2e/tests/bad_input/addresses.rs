@@ -147,7 +147,11 @@ async fn an_address_outside_of_bmc_cidr_is_left_alone_until_the_operator_allows_
     fleet.apply(&outside).await.unwrap();
     let of =
         async |name| fleet.wait_reason(name, ConditionType::Ready, Reason::AddressNotAllowed).await.unwrap();
-    says(&of("system-0001").await, &["127.0.0.1", "loopback", "unless --bmc-cidr allows it"]).unwrap();
+    says(
+        &of("system-0001").await,
+        &["127.0.0.1", "loopback", "unless --bmc-cidr names a network within that range"],
+    )
+    .unwrap();
     says(&of("outside").await, &["172.31.255.1", "outside --bmc-cidr", "correct spec.bmc.address"]).unwrap();
     assert!(fleet.bmcs().requests("system-0001").await.unwrap().is_empty());
     narrow.process().stop(std::time::Duration::from_secs(20)).await.unwrap();

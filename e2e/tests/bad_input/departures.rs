@@ -110,7 +110,7 @@ async fn a_deletion_ends_whatever_is_missing_by_then() {
         ("the Server, PowerOff", Box::pin(server_deleted_with_power_off(fleet, "system-0002"))),
         (
             "both, Retain",
-            Box::pin(secret_and_server_deleted(fleet, "system-0003", "Retain", Reason::ReleasedWithoutUndo)),
+            Box::pin(secret_and_server_deleted(fleet, "system-0003", "Retain", Reason::LeftPoweredOff)),
         ),
         (
             "both, PowerOff",
