@@ -7,7 +7,7 @@
 //!
 //! What waits is what this process saw and enqueued: it orders jobs, and nothing hangs on it.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::job::{Action, Lane, ServerUid};
@@ -58,6 +58,9 @@ struct Book {
     orders: BTreeSet<(String, Line, i64, ServerUid)>,
     /// By site, line and namespace.
     of_namespaces: BTreeSet<(String, Line, String, i64, ServerUid)>,
+    /// The order of the last job of a namespace that left a line in which others wait: without it two that have one job at a time
+    /// would begin anew for ever, and the third would wait.
+    left: BTreeMap<(String, Line), HashMap<String, i64>>,
     urgent: HashMap<String, HashSet<ServerUid>>,
 }
 
@@ -75,6 +78,21 @@ impl Book {
         self.of_namespaces.remove(&(site, line, namespace, order_ms, uid.clone()));
     }
 
+    /// A job waits no more: it was claimed, or is gone.
+    fn leave(&mut self, uid: &ServerUid) {
+        let Some(Waiting { site, namespace, line, order_ms }) = self.waiting.get(uid).cloned() else {
+            return;
+        };
+        self.remove(uid);
+        if self.first(&site, line).is_none() {
+            // What is over costs nobody anything.
+            self.left.remove(&(site, line));
+            return;
+        }
+        let last = self.left.entry((site, line)).or_default().entry(namespace).or_insert(order_ms);
+        *last = order_ms.max(*last);
+    }
+
     /// The order of the job that waits longest in a line.
     fn first(&self, site: &str, line: Line) -> Option<i64> {
         let from = (site.to_owned(), line, i64::MIN, ServerUid(String::new()));
@@ -82,11 +100,15 @@ impl Book {
         (of == site && *at == line).then_some(*order_ms)
     }
 
-    /// The order of the last job of a namespace in a line.
+    /// The order of the last job of a namespace in a line, of those that have left it too.
     fn last(&self, site: &str, line: Line, namespace: &str) -> Option<i64> {
         let until = (site.to_owned(), line, namespace.to_owned(), i64::MAX, ServerUid(String::new()));
-        let (of, at, by, order_ms, _) = self.of_namespaces.range(..until).next_back()?;
-        (of == site && *at == line && by == namespace).then_some(*order_ms)
+        let waiting = self.of_namespaces.range(..until).next_back();
+        let waiting = waiting
+            .filter(|(of, at, by, ..)| of == site && *at == line && by == namespace)
+            .map(|(.., order_ms, _)| *order_ms);
+        let left = self.left.get(&(site.to_owned(), line)).and_then(|left| left.get(namespace)).copied();
+        waiting.max(left)
     }
 
     fn is_full(&self, cap: usize, namespace: &str, uid: &ServerUid) -> bool {
@@ -128,7 +150,11 @@ impl FairQueue {
     /// What the database has for a server now.
     pub(super) fn saw(&self, whose: Whose<'_>, live: Option<Live>) {
         let mut book = self.book();
-        book.remove(whose.uid);
+        if live.is_some_and(|live| !live.started && live.line.lane != Lane::Background) {
+            book.remove(whose.uid);
+        } else {
+            book.leave(whose.uid);
+        }
         book.is_urgent(whose.namespace, whose.uid, live.is_some_and(|live| live.line.lane == Lane::Urgent));
         if let Some(live) = live.filter(|live| !live.started && live.line.lane != Lane::Background) {
             let waiting = Waiting {
@@ -176,8 +202,6 @@ impl FairQueue {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, missing_docs)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -326,6 +350,23 @@ mod tests {
         assert!(fair.is_full(2, "a", &uids[2]), "one that runs is counted");
         fair.saw(whose("a", &uids[0]), None);
         assert!(!fair.is_full(2, "a", &uids[2]), "one that ended is not");
+    }
+
+    #[test]
+    fn two_that_have_one_job_at_a_time_keep_no_third_one_waiting() {
+        let mut site = Site::default();
+        site.put("c", Lane::Normal, 0);
+        let waits = site.put("c", Lane::Normal, 0);
+        site.put("a", Lane::Normal, 1);
+        let mut claims = 0;
+        for at in 0.. {
+            site.put(if at % 2 == 0 { "b" } else { "a" }, Lane::Normal, 2 + at);
+            claims += 1;
+            if site.claim().unwrap().1 == waits {
+                break;
+            }
+            assert!(claims < 10, "it waits for ever");
+        }
     }
 
     proptest! {
