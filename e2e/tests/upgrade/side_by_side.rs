@@ -105,7 +105,12 @@ impl Site {
         };
         let boot = start("boot", flags, fleet.cluster().boot()).await;
         self.address.lead_to(own);
-        let worker = start("worker", fleet.worker_flags(), fleet.cluster().worker()).await;
+        // The release before tells BMCs who asks without being asked to.
+        let flags = match release {
+            Release::Before => fleet.worker_flags().without("--tell-bmcs-who-asks"),
+            Release::This => fleet.worker_flags(),
+        };
+        let worker = start("worker", flags, fleet.cluster().worker()).await;
         // It is ready when it leads, or when it waits for the one that does.
         let flags = fleet.controller_flags().set("--destruction-budget", "1000");
         let controller = start("controller", flags, fleet.cluster().controller()).await;
