@@ -273,7 +273,7 @@ fn a_deletion_advises_what_would_change_something_and_names_a_site_without_worke
 }
 
 #[test]
-fn a_machine_that_may_still_go_down_is_let_go_with_a_word() {
+fn a_machine_whose_shutdown_is_still_pending_is_released_as_left_powered_off() {
     let mut seen = f::ready();
     let over = seen.settings.undo_wait_ms + 1;
     f::delete(&mut seen, over);

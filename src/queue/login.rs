@@ -312,10 +312,12 @@ impl Queue {
         for row in rows {
             let uid = ServerUid(row.try_get("server_uid")?);
             match row.try_get::<Option<i64>, _>("id")? {
-                // A look that is due tells it otherwise.
-                Some(id) => {
-                    self.signal(&uid, JobId(id)).await?;
-                }
+                Some(id) => match self.signal(&uid, JobId(id)).await {
+                    // Its row is being written: what keeps it then looks again by itself, at the latest when its pause is over.
+                    Err(QueueError::Busy) => {}
+                    signalled => drop(signalled?),
+                },
+                // A look is due at once.
                 None => {
                     sqlx::query(concat!(
                         "UPDATE server_state SET last_try_ms = NULL, version = version + 1, \
