@@ -1,7 +1,7 @@
 //! Changes that are taken back: what harmed nothing harms nothing when it is reverted, and what a machine has is told by
 //! what happened to it, not by what was begun.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use autobuild::api::condition::ConditionType;
 use autobuild::api::{Reason, Server};
 use autobuild::job::{Action, JobResult};
@@ -237,14 +237,7 @@ async fn a_wish_that_is_taken_back_while_a_request_is_under_way_is_undone_and_do
         })
         .await
         .unwrap();
-        fleet.change(&name, json!({ "image": { "name": "debian-12" } })).await.unwrap();
-        let is_over = |server: &Server| {
-            let last = server.status.as_ref().and_then(|status| status.last_job.as_ref());
-            last.is_some_and(|last| last.action == Action::Reimage) && at_rest(server)
-        };
-        let server = fleet.wait(&name, "the reimage is over", is_over).await.unwrap();
-        let last = server.status.as_ref().and_then(|status| status.last_job.as_ref()).unwrap();
-        assert_eq!(last.result, JobResult::Cancelled, "{method}: {last:?}");
+        cancelled_by_a_revert(fleet, &name).await.with_context(|| method.to_owned()).unwrap();
         fleet.bmcs().mend(rule).await.unwrap();
         let told = fleet.bmcs().system(&name).await.unwrap();
         assert_eq!((&told["power"], &told["boot"]["enabled"]), (&json!("On"), &json!("Disabled")), "{told}");
@@ -252,6 +245,17 @@ async fn a_wish_that_is_taken_back_while_a_request_is_under_way_is_undone_and_do
         fresh_look(fleet, &name).await.unwrap();
     }
     fleet.end().await.unwrap();
+}
+
+/// The image of before is wished again, and the reimage that is under way ends as cancelled.
+async fn cancelled_by_a_revert(fleet: &Fleet, name: &str) -> Result<()> {
+    fleet.change(name, json!({ "image": { "name": "debian-12" } })).await?;
+    let last = |server: &Server| server.status.as_ref()?.last_job.clone();
+    let is_over =
+        |server: &Server| last(server).is_some_and(|last| last.action == Action::Reimage) && at_rest(server);
+    let last = last(&fleet.wait(name, "the reimage is over", is_over).await?);
+    ensure!(last.as_ref().is_some_and(|last| last.result == JobResult::Cancelled), "{last:?}");
+    Ok(())
 }
 
 /// The BMC accepts the start and does nothing, and then the wish is taken back: the undo asks for the start again.
@@ -275,14 +279,7 @@ async fn a_start_that_a_bmc_accepted_and_forgot_is_asked_for_again_by_the_undo()
     })
     .await
     .unwrap();
-    fleet.change(&name, json!({ "image": { "name": "debian-12" } })).await.unwrap();
-    let is_over = |server: &Server| {
-        let last = server.status.as_ref().and_then(|status| status.last_job.as_ref());
-        last.is_some_and(|last| last.action == Action::Reimage) && at_rest(server)
-    };
-    let server = fleet.wait(&name, "the reimage is over", is_over).await.unwrap();
-    let last = server.status.as_ref().and_then(|status| status.last_job.as_ref()).unwrap();
-    assert_eq!(last.result, JobResult::Cancelled, "{last:?}");
+    cancelled_by_a_revert(fleet, &name).await.unwrap();
     assert_eq!(fleet.bmcs().power(&name).await.unwrap(), "On");
     assert_eq!(fleet.installs(&name).await.unwrap(), installs, "nothing was installed");
     fleet.end().await.unwrap();
