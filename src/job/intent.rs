@@ -80,6 +80,13 @@ impl Deleting {
     }
 }
 
+/// Whether an object asks for a machine that is, or ends, off: by its power, its deletion or the end of its life.
+pub fn asks_for_off(server: &Server) -> bool {
+    let deleting = matches!(Deleting::of(server), Deleting::PowerOff | Deleting::Wipe);
+    let spec = &server.spec;
+    deleting || spec.power == Some(Power::PoweredOff) || spec.lifecycle == Lifecycle::Decommissioned
+}
+
 impl Intent {
     /// The intent of `action` for `wish`.
     pub fn of(action: Action, wish: Wish<'_>) -> Self {

@@ -35,7 +35,7 @@ pub use contents::{BootEvidence, Contents, InstallProgress, InstalledImage, Orig
 pub use debt::{Debt, Tried};
 pub use event::{Event, Medium, Tokens};
 pub use ids::{Incarnation, JobId, ServerUid, Token};
-pub use intent::{Deleting, Intent, SecretVersion, Wish};
+pub use intent::{Deleting, Intent, SecretVersion, Wish, asks_for_off};
 pub use known::{
     ClaimRefusal, EndedMachine, FinishedJob, HANDLED_TOKENS_KEPT, HandledTokens, Known, Reading,
     ReconcileRequest, StoredFailure, TokenKind, TokenValue, Unanswered,

@@ -5,7 +5,7 @@ use super::{Command, Observation, Work, claims, lifecycle, situation};
 use crate::api::condition::{ConditionType, find, time};
 use crate::api::hardware::PowerState;
 use crate::api::{Power, Reason};
-use crate::job::{Action, Debt, Deleting, Problem, Visibility};
+use crate::job::{Action, Debt, Deleting, Problem, Visibility, asks_for_off};
 
 /// The debt that is left of a job which has ended, or of which nothing is known any more.
 pub(super) fn standing(seen: &Observation) -> Option<&Debt> {
@@ -22,8 +22,7 @@ pub(super) fn to_pay(seen: &Observation) -> Option<&Debt> {
 
 /// Whether the machine is, or ends, off by somebody's wish.
 pub(super) fn shall_be_off(seen: &Observation) -> bool {
-    let deleting = matches!(seen.deleting(), Deleting::PowerOff | Deleting::Wipe);
-    deleting || seen.spec().power == Some(Power::PoweredOff) || lifecycle::is_over(seen)
+    asks_for_off(&seen.server) || lifecycle::is_over(seen)
 }
 
 /// Who wishes a machine off takes the debt away. What erases its disks may still fail and leave it in use: that debt

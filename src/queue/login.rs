@@ -7,7 +7,6 @@
 
 use std::collections::BTreeSet;
 
-use sha2::Digest as _;
 use sqlx::{MySqlConnection, Row};
 
 use super::transaction::{Ending, Pass, Transaction};
@@ -105,18 +104,17 @@ struct Begin {
 }
 
 impl LoginPeer {
-    /// The rows that its tries are counted in, with the bound of each, in lock order.
+    /// The rows that its tries are counted in, with the bound of each, in lock order. In place of a hash they have the namespace,
+    /// or nothing for all of them.
     fn rows(&self) -> Vec<(LoginKey, i64)> {
-        let digest = sha2::Sha256::digest(self.namespace.as_bytes());
-        let namespace = digest.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
         let addresses: BTreeSet<&String> = self.addresses.iter().collect();
         let of = |address: &String, whose: &str| LoginKey {
             bmc: format!("peer:{address}"),
             secret_hash: whose.to_owned(),
         };
-        let rows = addresses
-            .into_iter()
-            .map(|address| [(of(address, ""), PEER_TRIES_OF_ALL), (of(address, &namespace), PEER_TRIES)]);
+        let rows = addresses.into_iter().map(|address| {
+            [(of(address, ""), PEER_TRIES_OF_ALL), (of(address, &self.namespace), PEER_TRIES)]
+        });
         rows.flatten().collect()
     }
 

@@ -38,7 +38,7 @@ impl Run<'_> {
 
     /// Whether it has switched its machine off, or may have, and the machine is not on again.
     pub(super) fn owes(&self) -> bool {
-        let sent = self.checkpoint.accepted.is_some() || self.checkpoint.unanswered.is_some();
+        let sent = self.checkpoint.has_acted();
         let off = match self.step() {
             Step::Off => sent,
             Step::On => true,

@@ -14,12 +14,12 @@ use super::confirm::WITNESS_PAUSE_MS;
 use super::power::{Look, Patience};
 use super::session::{Asking, Circumstances, Session};
 use super::{Halt, Surroundings, action};
-use crate::api::{BootMethod, Lifecycle, Power, Reason, Server, ShutdownMode};
+use crate::api::{BootMethod, Power, Reason, Server, ShutdownMode};
 use crate::bmc::Probe;
 use crate::config::ms;
 use crate::job::{
-    Action, Contents, Deleting, Effect, HandledTokens, JobResult, Known, PermitClass, Problem, ReadThrough,
-    Reading, RequestKind, Step, StepOutcome, WaitingFor,
+    Action, Contents, Effect, HandledTokens, JobResult, Known, PermitClass, Problem, ReadThrough, Reading,
+    RequestKind, Step, StepOutcome, WaitingFor, asks_for_off,
 };
 use crate::metrics;
 use crate::queue::{CRASH_LIMIT, Claim, Disks, End, Fenced, ParkAs, QueueError, Report};
@@ -172,10 +172,7 @@ impl Run<'_> {
 
     /// Whether the machine shall be, or end, off as far as is known, or its `Server` is gone: nobody switches it on then.
     pub(super) fn shall_be_off(&self) -> bool {
-        let Some(server) = self.server() else { return true };
-        let deleting = matches!(Deleting::of(server), Deleting::PowerOff | Deleting::Wipe);
-        let spec = &server.spec;
-        deleting || spec.power == Some(Power::PoweredOff) || spec.lifecycle == Lifecycle::Decommissioned
+        self.server().is_none_or(asks_for_off)
     }
 
     /// The power that spec asks for.
