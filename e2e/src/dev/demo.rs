@@ -137,7 +137,7 @@ async fn become_as_promised(stack: &Stack, kubectl: &Kubectl) -> Result<()> {
 
 async fn power_off(stack: &Stack, kubectl: &Kubectl) -> Result<()> {
     let since = effects::last_seq(stack.emulator()).await?;
-    patch(kubectl, "rack1-02", r#"{"spec":{"power":"PoweredOff"}}"#).await?;
+    patch(kubectl, &["rack1-02"], r#"{"spec":{"power":"PoweredOff"}}"#).await?;
     wait_server(stack, kubectl, "rack1-02", "to be powered off and Ready", |server| {
         server["status"]["power"] == "PoweredOff" && condition(server, "Ready", "status") == "True"
     })
@@ -151,7 +151,7 @@ async fn power_off(stack: &Stack, kubectl: &Kubectl) -> Result<()> {
 
 async fn reboot(stack: &Stack, kubectl: &Kubectl) -> Result<()> {
     let since = effects::last_seq(stack.emulator()).await?;
-    patch(kubectl, "rack1-04", r#"{"spec":{"rebootToken":"again"}}"#).await?;
+    patch(kubectl, &["rack1-04"], r#"{"spec":{"rebootToken":"again"}}"#).await?;
     wait_server(stack, kubectl, "rack1-04", "to have rebooted and be Ready", |server| {
         let job = &server["status"]["lastJob"];
         job["action"] == "Reboot"
@@ -178,9 +178,10 @@ async fn reboot(stack: &Stack, kubectl: &Kubectl) -> Result<()> {
     Ok(())
 }
 
-pub(super) async fn patch(kubectl: &Kubectl, name: &str, patch: &str) -> Result<()> {
-    print(&format!("$ kubectl patch server {name} --type=merge -p '{patch}'"));
-    print(&kubectl.run(&["patch", "server", name, "--type=merge", "-p", patch]).await?);
+/// One call for all of these Servers.
+pub(super) async fn patch(kubectl: &Kubectl, names: &[&str], patch: &str) -> Result<()> {
+    print(&format!("$ kubectl patch server {} --type=merge -p '{patch}'", names.join(" ")));
+    print(&kubectl.run(&[&["patch", "server"], names, &["--type=merge", "-p", patch]].concat()).await?);
     Ok(())
 }
 
