@@ -5,7 +5,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use serde_json::{Map, Value, json};
 
-use super::{Phase, Server, ServerStatus, names};
+use super::{DiskContents, Phase, Server, ServerStatus, names};
 use crate::job::Effect;
 
 const FIELD: &str = "f:";
@@ -112,6 +112,7 @@ fn is_beyond(tree: &Value, others: &[&Value]) -> bool {
 fn holds_back(field: &str, status: &ServerStatus) -> bool {
     match field {
         "image" | "decommissionedAt" | "rebootTokens" | "reimageTokens" | "bmcIdentity" => true,
+        "contents" => status.contents.is_some_and(DiskContents::is_given_up_by_nobody),
         "phase" => status.phase == Some(Phase::Decommissioned),
         "job" => status.job.as_ref().is_some_and(|job| job.action.effect() == Effect::Destructive),
         _ => false,

@@ -31,5 +31,5 @@ pub use server::{
     BmcSpec, BmcTls, CaRef, CaRefKind, CredentialsRef, DEFAULT_SITE, DeletionPolicy, Lifecycle, Power,
     Priority, Server, ServerSpec, ShutdownMode, TlsVerify,
 };
-pub use status::{ImageStatus, JobProgress, JobStatus, LastJobStatus, Phase, ServerStatus};
+pub use status::{DiskContents, ImageStatus, JobProgress, JobStatus, LastJobStatus, Phase, ServerStatus};
 pub use wipe_images::WipeImages;

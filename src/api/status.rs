@@ -118,6 +118,41 @@ pub struct ImageStatus {
     pub adopted: bool,
 }
 
+/// What is on a machine's disks, in one word: the database alone says nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum DiskContents {
+    /// Nothing, as far as anybody has seen: the machine was only ever seen switched off.
+    Blank,
+    /// The image of `status.image`, which a job installed.
+    Installed,
+    /// The image of `status.image`, which was there before.
+    Adopted,
+    /// The image of `status.image`, which was recorded for an earlier Server of this machine.
+    TakenOver,
+    /// What overwrites them was given to the machine, and did not come to its end.
+    Unknown,
+    /// An image, unless what overwrites it ran unheard.
+    Doubtful,
+    /// They were being overwritten for an earlier Server of this machine.
+    Interrupted,
+    /// Nothing: they were erased.
+    Wiped,
+    /// Nothing, and nothing ever again.
+    Decommissioned,
+    /// Something of somebody's.
+    Foreign,
+}
+
+impl DiskContents {
+    /// Whether only a person may say that they are overwritten.
+    pub const fn is_given_up_by_nobody(self) -> bool {
+        match self {
+            Self::Adopted | Self::TakenOver | Self::Doubtful | Self::Interrupted | Self::Foreign => true,
+            Self::Blank | Self::Installed | Self::Unknown | Self::Wiped | Self::Decommissioned => false,
+        }
+    }
+}
+
 /// The live job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -193,6 +228,15 @@ where
     Ok(value.and_then(|value| serde_json::from_value(value).ok()))
 }
 
+/// The same for what is on the disks: whatever a word of a newer release means, it is not given up by itself.
+fn somebodys<'de, D>(deserializer: D) -> Result<Option<DiskContents>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+{
+    let value = Option::<serde_json::Value>::deserialize(deserializer)?;
+    Ok(value.map(|value| serde_json::from_value(value).unwrap_or(DiskContents::Foreign)))
+}
+
 impl LastJobStatus {
     /// Why it ended so, in the words of this release.
     pub fn why(&self) -> Option<super::Reason> {
@@ -216,6 +260,9 @@ pub struct ServerStatus {
     /// What is installed; absent while nothing is known to be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<ImageStatus>,
+    /// What is on the disks, in one word. What the database says against it counts where a job in status explains it.
+    #[serde(default, deserialize_with = "somebodys", skip_serializing_if = "Option::is_none")]
+    pub contents: Option<DiskContents>,
     /// When the disks were erased, and the installer said so; absent where anything may be on them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wiped_at: Option<Time>,
@@ -231,6 +278,10 @@ pub struct ServerStatus {
     /// The last job that ended.
     #[serde(default, deserialize_with = "known", skip_serializing_if = "Option::is_none")]
     pub last_job: Option<LastJobStatus>,
+    /// The id of the job that switched the machine off and has ended, while the machine is not on again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub left_off_by: Option<String>,
     /// The last values of spec.rebootToken that count as handled, the oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), inner(length(max = 128)))]

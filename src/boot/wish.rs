@@ -57,7 +57,7 @@ pub fn judge<'a>(
     if server.metadata.uid.as_deref() != Some(armed.uid.as_str()) {
         return Err(Mismatch::AnotherServer);
     }
-    let contents = Contents::shown(server);
+    let contents = Contents::witnessed(None, server).contents();
     let asked = Asked {
         action: action(armed.purpose, server),
         stage: match stage {
@@ -68,6 +68,7 @@ pub fn judge<'a>(
         uid: &armed.uid,
         contents: contents.as_ref(),
         power: None,
+        debt: None,
         image: Some(&armed.image),
     };
     if let Some(objection) = asked.objection() {
@@ -269,6 +270,7 @@ mod tests {
             let armed = Armed { purpose, ..armed };
             server.spec.image = None;
             let mut status = showing(JobId(1), row.action, JobState::Waiting);
+            status.contents = Some(Contents::word(row.contents.as_ref()));
             match &row.contents {
                 Some(Contents::Image(image)) => {
                     status.image = Some(crate::api::ImageStatus {
@@ -281,8 +283,6 @@ mod tests {
                 Some(Contents::Decommissioned { since_ms }) => {
                     status.decommissioned_at = Some(crate::api::condition::time(*since_ms));
                 }
-                // What is somebody's is in no status: the controller and the worker have asked for the word.
-                Some(Contents::Foreign { .. }) => continue,
                 _ => {}
             }
             server.status = Some(status);

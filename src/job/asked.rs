@@ -4,9 +4,9 @@
 //!
 //! An intent can be computed for what nobody asked for, by whoever can write rows: the object itself is asked.
 
-use super::{Action, Contents, Deleting, Origin, ServerUid};
+use super::{Action, Contents, Debt, Deleting, Origin, ServerUid};
 use crate::api::hardware::PowerState;
-use crate::api::{Lifecycle, Provisioning, Reason, Server, names};
+use crate::api::{Lifecycle, Power, Provisioning, Reason, Server, names};
 
 /// How far a job has come for which its object is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct Asked<'a> {
     pub contents: Option<&'a Contents>,
     /// The power state as it was read last; `None` where whoever asks cannot know, and somebody else has looked.
     pub power: Option<PowerState>,
+    /// What a job left off, where the object bears that out: see [`Debt::is_witnessed`].
+    pub debt: Option<&'a Debt>,
     /// The name of the `OSImage` that is installed, where it was decided before.
     pub image: Option<&'a str>,
 }
@@ -65,6 +67,15 @@ pub enum Objection {
     /// Nobody asks for erased disks.
     #[error("the Server does not ask for its disks to be erased")]
     NoWipe,
+    /// Nobody asks for a machine that is off.
+    #[error("neither spec.power nor a deletion of the Server asks for a machine that is off")]
+    NoPowerOff,
+    /// Nobody asks for a machine that is on, and it owes none.
+    #[error("spec.power of the Server is not PoweredOn, and nothing shows that a job left its machine off")]
+    NoPowerOn,
+    /// Nobody asks for a reboot.
+    #[error("the Server has no spec.rebootToken that asks for a reboot")]
+    NoReboot,
     /// It is paused.
     #[error("the Server is paused")]
     Paused,
@@ -100,7 +111,10 @@ impl Asked<'_> {
         let spec = &self.server.spec;
         let over = spec.lifecycle == Lifecycle::Decommissioned;
         match (self.action, Deleting::of(self.server)) {
-            (Action::Inspect | Action::PowerOn | Action::PowerOff | Action::Reboot, _) => None,
+            (Action::Inspect, _) => None,
+            (Action::PowerOn | Action::PowerOff | Action::Reboot, deleting) => {
+                self.power_not_wished(deleting)
+            }
             (Action::Build | Action::Reimage, Deleting::No) if over => Some(Objection::Decommissioned),
             (Action::Build | Action::Reimage, Deleting::No) => self.not_installed(),
             (Action::Decommission, Deleting::No) => (!over).then_some(Objection::NoWipe),
@@ -109,6 +123,32 @@ impl Asked<'_> {
             (Action::Build | Action::Reimage | Action::Decommission | Action::Wipe, _) => {
                 Some(Objection::Deleted)
             }
+        }
+    }
+
+    /// The power changes by a wish of the object alone, and by what a job of ours left off.
+    fn power_not_wished(&self, deleting: Deleting) -> Option<Objection> {
+        let spec = &self.server.spec;
+        let over = spec.lifecycle == Lifecycle::Decommissioned;
+        let stays = deleting == Deleting::No && !over;
+        let spec_has = |power| stays && spec.power == Some(power);
+        match self.action {
+            Action::PowerOff => {
+                let wished = spec_has(Power::PoweredOff) || deleting == Deleting::PowerOff;
+                (!wished).then_some(Objection::NoPowerOff)
+            }
+            Action::PowerOn => {
+                let may_stay_on = !over && spec.power != Some(Power::PoweredOff);
+                // A machine that is let go as it is was on before its job.
+                let owed =
+                    self.debt.is_some() && may_stay_on && matches!(deleting, Deleting::No | Deleting::Retain);
+                (!spec_has(Power::PoweredOn) && !owed).then_some(Objection::NoPowerOn)
+            }
+            Action::Reboot => {
+                let wished = stays && spec.reboot_token.is_some() && spec.power != Some(Power::PoweredOff);
+                (!wished).then_some(Objection::NoReboot)
+            }
+            Action::Inspect | Action::Build | Action::Reimage | Action::Wipe | Action::Decommission => None,
         }
     }
 

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntr
 
 use super::{Action, Contents, InstalledImage, Objection, Origin, Stage};
 use crate::api::condition::time;
-use crate::api::{DeletionPolicy, ImageWish, Lifecycle, Provisioning, Reason, Server, names};
+use crate::api::{DeletionPolicy, ImageWish, Lifecycle, Power, Provisioning, Reason, Server, names};
 
 /// A row.
 pub(crate) struct Row {
@@ -42,6 +42,10 @@ fn confirms(server: &mut Server) {
     server.metadata.annotations = Some([(names::CONFIRM.to_owned(), uid)].into());
 }
 
+fn wishes_power(server: &mut Server, power: Power) {
+    server.spec.power = Some(power);
+}
+
 fn ends(server: &mut Server) {
     server.spec.lifecycle = Lifecycle::Decommissioned;
 }
@@ -59,7 +63,10 @@ fn provisioning_is_written(server: &mut Server) {
 
 #[allow(clippy::too_many_lines, reason = "a table")]
 pub(crate) fn rows() -> Vec<Row> {
-    use Objection::{Adopted, Decommissioned, Deleted, LifeEnded, NoImage, NoWipe, Paused, Unconfirmed};
+    use Objection::{
+        Adopted, Decommissioned, Deleted, LifeEnded, NoImage, NoPowerOff, NoPowerOn, NoReboot, NoWipe,
+        Paused, Unconfirmed,
+    };
     let always = |objection| [Some(objection); 3];
     let before = |objection| [Some(objection), Some(objection), None];
     let word = |reason| [Some(Unconfirmed(reason)), None, None];
@@ -78,6 +85,13 @@ pub(crate) fn rows() -> Vec<Row> {
     let wipe = |what, wish, expected| Row {
         what,
         action: Action::Wipe,
+        wish,
+        contents: Some(image("old", Origin::Installed)),
+        expected,
+    };
+    let power_of = |what, action, wish, expected| Row {
+        what,
+        action,
         wish,
         contents: Some(image("old", Origin::Installed)),
         expected,
@@ -251,7 +265,7 @@ pub(crate) fn rows() -> Vec<Row> {
         Row {
             what: "power of a machine whose life has ended",
             action: Action::PowerOn,
-            wish: |s| s.spec.power = Some(crate::api::Power::PoweredOn),
+            wish: |s| wishes_power(s, Power::PoweredOn),
             contents: life_ended(),
             expected: always(LifeEnded),
         },
@@ -262,23 +276,88 @@ pub(crate) fn rows() -> Vec<Row> {
             contents: life_ended(),
             expected: always(LifeEnded),
         },
-        Row {
-            what: "power",
-            action: Action::PowerOff,
-            wish: |s| s.spec.power = Some(crate::api::Power::PoweredOff),
-            contents: ours(),
-            expected: [None; 3],
-        },
-        Row {
-            what: "power while paused",
-            action: Action::PowerOff,
-            wish: |s| {
-                s.spec.power = Some(crate::api::Power::PoweredOff);
+        power_of("off as wished", Action::PowerOff, |s| wishes_power(s, Power::PoweredOff), [None; 3]),
+        power_of(
+            "off while paused",
+            Action::PowerOff,
+            |s| {
+                wishes_power(s, Power::PoweredOff);
                 s.spec.paused = Some(true);
             },
-            contents: ours(),
-            expected: before(Paused),
-        },
+            before(Paused),
+        ),
+        power_of(
+            "off, and on is wished",
+            Action::PowerOff,
+            |s| wishes_power(s, Power::PoweredOn),
+            always(NoPowerOff),
+        ),
+        power_of("off, and nothing is wished", Action::PowerOff, |_| {}, always(NoPowerOff)),
+        power_of(
+            "off before it is deleted",
+            Action::PowerOff,
+            |s| deleted(s, DeletionPolicy::PowerOff),
+            [None; 3],
+        ),
+        power_of(
+            "off, and it is let go as it is",
+            Action::PowerOff,
+            |s| {
+                wishes_power(s, Power::PoweredOff);
+                deleted(s, DeletionPolicy::Retain);
+            },
+            always(NoPowerOff),
+        ),
+        power_of(
+            "off, and its life is to end",
+            Action::PowerOff,
+            |s| {
+                wishes_power(s, Power::PoweredOff);
+                ends(s);
+            },
+            always(NoPowerOff),
+        ),
+        power_of("on, and nothing is wished", Action::PowerOn, |_| {}, always(NoPowerOn)),
+        power_of(
+            "on, and off is wished",
+            Action::PowerOn,
+            |s| wishes_power(s, Power::PoweredOff),
+            always(NoPowerOn),
+        ),
+        power_of(
+            "on, and it is powered off before it is deleted",
+            Action::PowerOn,
+            |s| {
+                wishes_power(s, Power::PoweredOn);
+                deleted(s, DeletionPolicy::PowerOff);
+            },
+            always(NoPowerOn),
+        ),
+        power_of("a reboot, and there is no token", Action::Reboot, |_| {}, always(NoReboot)),
+        power_of(
+            "a reboot as asked for",
+            Action::Reboot,
+            |s| s.spec.reboot_token = Some("a".into()),
+            [None; 3],
+        ),
+        power_of(
+            "a reboot of what shall be off",
+            Action::Reboot,
+            |s| {
+                s.spec.reboot_token = Some("a".into());
+                wishes_power(s, Power::PoweredOff);
+            },
+            always(NoReboot),
+        ),
+        power_of(
+            "a reboot of what is deleted",
+            Action::Reboot,
+            |s| {
+                s.spec.reboot_token = Some("a".into());
+                deleted(s, DeletionPolicy::Retain);
+            },
+            always(NoReboot),
+        ),
     ]
 }
 
@@ -299,6 +378,7 @@ fn what_is_asked_for_is_asked_of_the_object_at_every_stage() {
                 uid: &uid,
                 contents: row.contents.as_ref(),
                 power: Some(PowerState::PoweredOn),
+                debt: None,
                 image: None,
             };
             assert_eq!(asked.objection(), expected, "{} at {stage:?}", row.what);

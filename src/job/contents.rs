@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Serialize};
 
 use super::{Effect, JobId};
-use crate::api::{ImageStatus, Lifecycle, Phase, Server, ServerStatus};
+use crate::api::{DiskContents, ImageStatus, Lifecycle, Phase, Provisioning, Server, ServerStatus};
 
 /// An image that is on a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -159,17 +159,47 @@ impl Contents {
         match (&status.image, since_ms(&status.wiped_at)) {
             (_, Some(since_ms)) if ended => Some(Self::Decommissioned { since_ms }),
             (None, Some(since_ms)) => Some(Self::Wiped { since_ms }),
-            (image, _) => image.as_ref().map(Self::recorded),
+            (image, _) => image.as_ref().map(|image| Self::recorded(image, status.contents)),
+        }
+    }
+
+    /// The one word for it in a status.
+    pub const fn word(contents: Option<&Self>) -> DiskContents {
+        match contents {
+            None => DiskContents::Blank,
+            Some(Self::Image(image)) => match image.origin {
+                Origin::Installed => DiskContents::Installed,
+                Origin::Adopted => DiskContents::Adopted,
+                Origin::TakenOver => DiskContents::TakenOver,
+            },
+            Some(Self::Unknown { .. }) => DiskContents::Unknown,
+            Some(Self::Doubtful { .. }) => DiskContents::Doubtful,
+            Some(Self::Interrupted { .. }) => DiskContents::Interrupted,
+            Some(Self::Wiped { .. }) => DiskContents::Wiped,
+            Some(Self::Decommissioned { .. }) => DiskContents::Decommissioned,
+            Some(Self::Foreign { .. }) => DiskContents::Foreign,
+        }
+    }
+
+    /// What is somebody's by the word of a status that names no image.
+    fn somebodys(server: &Server, since_ms: i64) -> Option<Self> {
+        let word = server.status.as_ref()?.contents?;
+        match word {
+            DiskContents::Interrupted => Some(Self::Interrupted { since_ms }),
+            word if word.is_given_up_by_nobody() => Some(Self::Foreign { since_ms }),
+            _ => None,
         }
     }
 
     /// What the database and the live object say together. The database alone makes nobody install again: what it says
-    /// against the image in status counts where a job in status explains it, or the wish names it.
+    /// against the image in status counts where a job in status explains it, or the wish names it; and what is somebody's by
+    /// the word in status stays so until a job in status, or an adoption, says otherwise.
     pub fn witnessed(known: Option<&Self>, server: &Server) -> Witnessed {
-        let (Some(known), shown) = (known, Self::shown(server)) else {
-            return Witnessed::Agreed(Self::shown(server));
+        let shown = Self::shown(server);
+        let Some(known) = known else {
+            return Witnessed::Agreed(shown.or_else(|| Self::somebodys(server, 0)));
         };
-        let Some(shown) = shown else { return Witnessed::Agreed(Some(known.clone())) };
+        let Some(shown) = shown else { return Witnessed::Agreed(Some(known.unless_somebodys(server))) };
         Witnessed::Agreed(Some(match (known, &shown) {
             // A life ends once, whoever says so: nothing is done to such a machine, which harms nobody.
             (Self::Decommissioned { .. }, _) => known.clone(),
@@ -181,8 +211,26 @@ impl Contents {
             (known, Self::Image(image)) if !known.agrees_with(image) && !known.is_explained_by(server) => {
                 return Witnessed::Disputed { known: known.clone(), shown: image.clone() };
             }
+            (Self::Image(known), Self::Image(shown)) if !runs_a_destructive_job(server) => {
+                let origin = origin(known, shown, server);
+                Self::Image(InstalledImage { origin, ..known.clone() })
+            }
             (known, _) => known.clone(),
         }))
+    }
+
+    /// What counts where status names no image, and the database says this.
+    fn unless_somebodys(&self, server: &Server) -> Self {
+        let says_the_same = match self {
+            // These hold back by themselves.
+            Self::Foreign { .. } | Self::Interrupted { .. } | Self::Decommissioned { .. } => true,
+            Self::Image(image) if is_adopted_as_wished(image, server) => true,
+            _ => server.status.as_ref().and_then(|status| status.contents) == Some(Self::word(Some(self))),
+        };
+        if says_the_same || runs_a_destructive_job(server) {
+            return self.clone();
+        }
+        Self::somebodys(server, self.since_ms()).unwrap_or_else(|| self.clone())
     }
 
     fn agrees_with(&self, shown: &InstalledImage) -> bool {
@@ -192,14 +240,7 @@ impl Contents {
     /// Whether the live object has a cause for what the database says: a job that gives data up, and that it shows as begun;
     /// or the wish for this very image.
     fn is_explained_by(&self, server: &Server) -> bool {
-        let job = server.status.as_ref().and_then(|status: &ServerStatus| status.job.as_ref());
-        let by_job =
-            job.is_some_and(|job| job.started_at.is_some() && job.action.effect() == Effect::Destructive);
-        by_job
-            || match (self, &server.spec.image) {
-                (Self::Image(image), Some(wish)) => image.name == wish.name,
-                _ => false,
-            }
+        runs_a_destructive_job(server) || matches!(self, Self::Image(image) if wishes(server, image))
     }
 
     /// What is on a machine of which `before` was recorded for another `Server`, or of which nothing but a status is left:
@@ -230,13 +271,43 @@ impl Contents {
         matches!(self, Self::Unknown { since_ms } if now_ms - *since_ms < within_ms)
     }
 
-    fn recorded(image: &ImageStatus) -> Self {
+    fn recorded(image: &ImageStatus, word: Option<DiskContents>) -> Self {
         Self::Image(InstalledImage {
             name: image.name.clone(),
             digest: image.digest.clone(),
             at_ms: image.installed_at.0.as_millisecond(),
-            origin: if image.adopted { Origin::Adopted } else { Origin::Installed },
+            origin: match word {
+                _ if !image.adopted => Origin::Installed,
+                Some(DiskContents::TakenOver) => Origin::TakenOver,
+                _ => Origin::Adopted,
+            },
         })
+    }
+}
+
+/// Whether status shows a job that gives data up, and that has begun.
+fn runs_a_destructive_job(server: &Server) -> bool {
+    let job = server.status.as_ref().and_then(|status: &ServerStatus| status.job.as_ref());
+    job.is_some_and(|job| job.started_at.is_some() && job.action.effect() == Effect::Destructive)
+}
+
+fn wishes(server: &Server, image: &InstalledImage) -> bool {
+    server.spec.image.as_ref().is_some_and(|wish| wish.name == image.name)
+}
+
+fn is_adopted_as_wished(image: &InstalledImage, server: &Server) -> bool {
+    let adopts = server.spec.provisioning == Provisioning::Adopt;
+    image.origin == Origin::Adopted && adopts && wishes(server, image)
+}
+
+/// How an image came there, where database and status may differ on it: nobody can say alone that it was not there before.
+fn origin(known: &InstalledImage, shown: &InstalledImage, server: &Server) -> Origin {
+    match (known.origin, shown.origin) {
+        // Asked for again and there.
+        (Origin::Adopted, Origin::TakenOver) if wishes(server, known) => Origin::Adopted,
+        (Origin::TakenOver, _) | (_, Origin::TakenOver) => Origin::TakenOver,
+        (Origin::Adopted, _) | (_, Origin::Adopted) => Origin::Adopted,
+        (Origin::Installed, Origin::Installed) => Origin::Installed,
     }
 }
 

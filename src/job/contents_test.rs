@@ -4,7 +4,7 @@ use rstest::rstest;
 
 use super::*;
 use crate::api::condition::time;
-use crate::api::{ImageWish, JobStatus, ServerSpec};
+use crate::api::{ImageWish, JobStatus, Provisioning, ServerSpec};
 use crate::job::{Action, JobState, Lane, Step};
 
 const INSTALLED_MS: i64 = 5_000;
@@ -115,6 +115,83 @@ fn what_nothing_outside_the_database_explains_is_disputed(#[case] known: Content
         let shown = image("a", INSTALLED_MS);
         let disputed = Witnessed::Disputed { known: known.clone(), shown };
         assert_eq!(Contents::witnessed(Some(&known), &server), disputed);
+    }
+}
+
+/// A server whose status says this of its disks, and names no image.
+fn holding(word: DiskContents) -> Server {
+    let mut server = server();
+    let status = server.status.as_mut().unwrap();
+    (status.image, status.contents) = (None, Some(word));
+    server
+}
+
+#[rstest]
+#[case(DiskContents::Foreign)]
+#[case(DiskContents::Interrupted)]
+#[case(DiskContents::Doubtful)]
+fn what_is_somebodys_by_the_word_in_status_stays_so_whatever_the_database_says(#[case] word: DiskContents) {
+    for known in [
+        None,
+        Some(Contents::Unknown { since_ms: LATER }),
+        Some(Contents::Wiped { since_ms: LATER }),
+        Some(Contents::Image(image("a", LATER))),
+        Some(Contents::Image(image("b", LATER))),
+    ] {
+        for server in [holding(word), running(holding(word), Action::Reboot)] {
+            let counts = Contents::witnessed(known.as_ref(), &server).contents();
+            assert!(counts.as_ref().is_some_and(Contents::needs_a_word), "{known:?}: {counts:?}");
+        }
+        // A job that gives it up was confirmed, and is shown before it begins.
+        if let Some(known) = known {
+            let server = running(holding(word), Action::Build);
+            assert_eq!(Contents::witnessed(Some(&known), &server).contents(), Some(known));
+        }
+    }
+}
+
+#[test]
+fn what_was_somebodys_is_an_image_once_it_is_adopted_as_wished() {
+    let adopted = Contents::Image(InstalledImage { origin: Origin::Adopted, ..image("a", LATER) });
+    let mut server = holding(DiskContents::Foreign);
+    let counts = |server: &Server| Contents::witnessed(Some(&adopted), server).contents();
+    assert_eq!(counts(&server), Some(Contents::Foreign { since_ms: LATER }), "Install is wished");
+    server.spec.provisioning = Provisioning::Adopt;
+    assert_eq!(counts(&server), Some(adopted.clone()));
+    assert_eq!(counts(&wishes(server, "b")), Some(Contents::Foreign { since_ms: LATER }));
+}
+
+#[test]
+fn what_holds_nothing_of_anybody_is_what_the_database_says() {
+    for word in [DiskContents::Blank, DiskContents::Unknown, DiskContents::Wiped, DiskContents::Installed] {
+        let known = Contents::Unknown { since_ms: LATER };
+        assert_eq!(Contents::witnessed(Some(&known), &holding(word)).contents(), Some(known), "{word:?}");
+        assert_eq!(Contents::witnessed(None, &holding(word)).contents(), None, "{word:?}");
+    }
+}
+
+#[test]
+fn nobody_says_alone_that_an_image_was_not_there_before() {
+    let of = |origin| InstalledImage { origin, ..image("a", INSTALLED_MS) };
+    for (word, expected) in
+        [(DiskContents::Adopted, Origin::Adopted), (DiskContents::TakenOver, Origin::TakenOver)]
+    {
+        let mut server = wishes(server(), "b");
+        let status = server.status.as_mut().unwrap();
+        status.contents = Some(word);
+        status.image.as_mut().unwrap().adopted = true;
+        for origin in [Origin::Installed, Origin::Adopted] {
+            let counts = Contents::witnessed(Some(&Contents::Image(of(origin))), &server).contents();
+            assert_eq!(counts, Some(Contents::Image(of(expected))), "{word:?} {origin:?}");
+        }
+        assert_eq!(Contents::witnessed(None, &server).contents(), Some(Contents::Image(of(expected))));
+        // Asked for once it is there, another wish is one from then on; and what installed it is shown.
+        let server = wishes(server, "a");
+        let adopted = Contents::Image(of(Origin::Adopted));
+        assert_eq!(Contents::witnessed(Some(&adopted), &server).contents(), Some(adopted));
+        let installed = Contents::Image(of(Origin::Installed));
+        let server = running(server, Action::Reimage);
+        assert_eq!(Contents::witnessed(Some(&installed), &server).contents(), Some(installed));
     }
 }
 

@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Cause, JobId, Problem};
+use super::{Action, Cause, JobId, JobResult, Problem};
+use crate::api::condition::{ConditionType, find};
 use crate::api::hardware::PowerState;
+use crate::api::{Reason, Server};
 
 /// First and longest pause between two tries to switch a machine on whose job has ended, in milliseconds.
 const PAUSES_MS: (i64, i64) = (30_000, 900_000);
@@ -60,6 +62,37 @@ impl Debt {
             | PowerState::PoweringOn
             | PowerState::PoweringOff
             | PowerState::Unknown => Some(self),
+        }
+    }
+
+    /// Whether the live object bears it out: status shows its job as begun or ended, or the machine as left off. A row of the
+    /// database alone switches nothing on.
+    pub fn is_witnessed(&self, server: &Server) -> bool {
+        let Some(status) = &server.status else { return false };
+        let is_this = |id: &str| JobId::parse(id) == Some(self.job);
+        let begun = status.job.as_ref().is_some_and(|job| is_this(&job.id) && job.started_at.is_some());
+        let last = status.last_job.as_ref().filter(|last| is_this(&last.id) && last.started_at.is_some());
+        let ended = last
+            .is_some_and(|last| self.was_asked_for(server) || self.was_taken_back(last.action, last.result));
+        let stalled = find(&status.conditions, ConditionType::Stalled);
+        begun
+            || ended
+            || status.left_off_by.as_deref().is_some_and(is_this)
+            || stalled.is_some_and(|stalled| stalled.reason == Reason::LeftPoweredOff.as_str())
+    }
+
+    /// Whether it is of a power-off that did not come to its end: nothing in spec tells any more that it was asked for.
+    pub fn was_taken_back(&self, last: Action, result: JobResult) -> bool {
+        self.action == Action::PowerOff && last == Action::PowerOff && result != JobResult::Succeeded
+    }
+
+    /// Whether spec has what asks for such a job, or asked.
+    pub const fn was_asked_for(&self, server: &Server) -> bool {
+        match self.action {
+            Action::Reboot => server.spec.reboot_token.is_some(),
+            Action::Build | Action::Reimage => server.spec.image.is_some(),
+            Action::Inspect | Action::PowerOn | Action::PowerOff => false,
+            Action::Wipe | Action::Decommission => true,
         }
     }
 

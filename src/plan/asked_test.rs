@@ -10,6 +10,9 @@ fn what_is_not_asked_for_is_not_enqueued() {
     for row in asked_table::rows() {
         let mut seen = f::ready();
         seen.server = row.server(seen.server);
+        if seen.server.metadata.deletion_timestamp.is_some() {
+            f::delete(&mut seen, 1_000);
+        }
         seen.image_digest = seen.server.spec.image.as_ref().map(|_| "sha256:1".to_owned());
         seen.image_kind = Some(ImageKind::Network);
         f::known(&mut seen).contents.clone_from(&row.contents);

@@ -15,9 +15,45 @@ pub(super) fn standing(seen: &Observation) -> Option<&Debt> {
     (!live).then_some(debt)
 }
 
+/// Whether status bears a debt out; or is about to, with the job that it is of as the last one.
+fn is_witnessed(seen: &Observation, debt: &Debt) -> bool {
+    let last = seen.known.as_ref().and_then(|known| known.last_job.as_ref());
+    let is_last = last.is_some_and(|last| {
+        let explains = debt.was_asked_for(&seen.server) || debt.was_taken_back(last.action, last.result);
+        last.id == debt.job && explains
+    });
+    debt.is_witnessed(&seen.server) || is_last
+}
+
+/// What is owed, that of a live job included, where something outside the database says so.
+pub(super) fn witnessed(seen: &Observation) -> Option<&Debt> {
+    let debt = seen.known.as_ref()?.debt.as_ref()?;
+    is_witnessed(seen, debt).then_some(debt)
+}
+
+/// `status.leftOffBy`: also where it is not to be paid now.
+pub(super) fn left_off_by(seen: &Observation) -> Option<String> {
+    standing(seen).filter(|debt| is_witnessed(seen, debt)).map(|debt| debt.job.to_string())
+}
+
 /// The same where it is to be paid.
 pub(super) fn to_pay(seen: &Observation) -> Option<&Debt> {
-    standing(seen).filter(|_| !shall_be_off(seen))
+    standing(seen).filter(|debt| !shall_be_off(seen) && is_witnessed(seen, debt))
+}
+
+/// What is said of a debt that only the database knows, of a machine of which nothing else says what it shall be.
+pub(super) fn unexplained(seen: &Observation) -> Option<Problem> {
+    let debt = standing(seen)
+        .filter(|debt| !is_witnessed(seen, debt) && !shall_be_off(seen) && !reads_on(seen, debt))?;
+    if seen.spec().power.is_some() {
+        return None;
+    }
+    let message = format!(
+        "the database says that job {} ({}) switched the machine off, and status never showed such a job: nothing is done. Set \
+         spec.power to PoweredOn to have it switched on, or to PoweredOff",
+        debt.job, debt.action
+    );
+    Some(Problem::new(Reason::HistoryLost, message))
 }
 
 /// Whether the machine is, or ends, off by somebody's wish.
@@ -135,7 +171,8 @@ pub(super) fn forgotten(seen: &Observation) -> Option<Debt> {
         return None;
     }
     let last = shown.last_job.as_ref();
-    let job = last.and_then(|last| crate::job::JobId::parse(&last.id)).unwrap_or(crate::job::JobId(0));
+    let id = shown.left_off_by.as_deref().or(last.map(|last| last.id.as_str()));
+    let job = id.and_then(crate::job::JobId::parse).unwrap_or(crate::job::JobId(0));
     let action = last.map_or(Action::Reboot, |last| last.action);
     Some(Debt { seen_off: !is_on, ..Debt::begun(job, action, seen.now_ms, 0) })
 }

@@ -331,6 +331,7 @@ fn what_status_says_to_be_left_off_is_remembered_by_a_database_that_forgot_it() 
     f::known(&mut seen).reading = Some(f::reading(crate::api::hardware::PowerState::PoweredOff));
     let owes = crate::job::Debt::begun(crate::job::JobId(1), Action::Reboot, f::NOW_MS - 60_000, 5_000);
     f::known(&mut seen).debt = Some(owes.tried_again(seen.cause(Action::PowerOn), None, f::NOW_MS));
+    seen.server.status.as_mut().unwrap().left_off_by = Some(crate::job::JobId(1).to_string());
     let after = status(&seen, &decide(&seen));
     assert_eq!(find(&after.conditions, ConditionType::Stalled).unwrap().reason, "LeftPoweredOff");
     seen.server.status = Some(after);

@@ -7,7 +7,7 @@ use super::{Command, Observation, Work, boot, lifecycle, word};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::condition::{ConditionType, find, time};
-use crate::api::{ImageStatus, Provisioning, Reason, names};
+use crate::api::{DiskContents, ImageStatus, Provisioning, Reason, names};
 use crate::job::{
     Action, Contents, Event, InstalledImage, Origin, Problem, TokenKind, TokenValue, Visibility, Witnessed,
 };
@@ -117,6 +117,14 @@ pub(super) fn shown(seen: &Observation) -> Option<ImageStatus> {
             adopted: image.origin != Origin::Installed,
         }),
         _ => None,
+    }
+}
+
+/// `status.contents`. Where there is no record yet, it stays what it was.
+pub(super) fn word(seen: &Observation) -> Option<DiskContents> {
+    match seen.known {
+        Some(_) => Some(Contents::word(contents(seen).as_ref())),
+        None => seen.shown().and_then(|shown| shown.contents),
     }
 }
 

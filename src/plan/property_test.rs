@@ -86,6 +86,11 @@ impl World {
 
     /// A machine that was left off is being switched on, is wished off, or status says so and looks again.
     fn check_debt(&self, decision: &Decision, shown: &ServerStatus) {
+        // What is really owed is shown by status, whatever happened on the way.
+        if let Some(debt) = super::debt::standing(&self.seen) {
+            let is_paid = super::debt::to_pay(&self.seen).is_some() || super::debt::shall_be_off(&self.seen);
+            assert!(is_paid, "forgotten: {debt:?} {:#?}", self.seen.server.status);
+        }
         let Some(debt) = super::debt::to_pay(&self.seen) else { return };
         let known = self.seen.known.as_ref().unwrap();
         let reads_on = known.last_good_read_ms.is_some_and(|at| at > debt.since_ms)

@@ -105,7 +105,9 @@ fn stalled(seen: &Observation) -> Option<Problem> {
     if let Some(refusal) = claims::refusal(seen) {
         return Some(claims::problem(seen, refusal));
     }
-    credentials(seen).or_else(|| failure::to_show(seen).map(|failure| failure.problem.clone()))
+    credentials(seen)
+        .or_else(|| failure::to_show(seen).map(|failure| failure.problem.clone()))
+        .or_else(|| debt::unexplained(seen))
 }
 
 /// What is wrong with the credentials, whoever met it.

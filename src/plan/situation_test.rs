@@ -47,6 +47,7 @@ fn left_off() -> Observation {
     let debt = Debt::begun(JobId(7), Action::Reboot, f::NOW_MS - 60_000, 5_000);
     let problem = Problem::new(Reason::RequestRefused, "the BMC refuses it");
     known.debt = Some(debt.tried_again(cause, Some(problem), f::NOW_MS - 500));
+    seen.server.status.as_mut().unwrap().left_off_by = Some(JobId(7).to_string());
     seen
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::situation::{Situation, situation};
-use super::{Command, Decision, Observation, conditions, history_lost, image};
+use super::{Command, Decision, Observation, conditions, debt, history_lost, image};
 use crate::api::condition::time;
 use crate::api::hardware::{HardwareIdentity, PowerState};
 use crate::api::{JobProgress, JobStatus, LastJobStatus, Phase, Reason, ServerStatus};
@@ -25,6 +25,7 @@ pub fn status(seen: &Observation, decision: &Decision) -> ServerStatus {
             None => before.and_then(|before| before.power),
         },
         image: image::shown(seen),
+        contents: image::word(seen),
         wiped_at: image::wiped_at(seen),
         decommissioned_at: image::decommissioned_at(seen),
         hardware: reading
@@ -35,6 +36,7 @@ pub fn status(seen: &Observation, decision: &Decision) -> ServerStatus {
             known.and_then(|known| known.last_job.as_ref()).map(last_job),
             before.and_then(|before| before.last_job.clone()),
         ),
+        left_off_by: debt::left_off_by(seen),
         reboot_tokens: handled.reboot,
         reimage_tokens: handled.reimage,
         last_handled_reconcile_at: heeded(seen),

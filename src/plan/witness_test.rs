@@ -12,8 +12,8 @@ use crate::api::condition::{ConditionType, find};
 use crate::api::hardware::PowerState;
 use crate::api::{ImageKind, ImageWish, Lifecycle, Power, Provisioning, Reason};
 use crate::job::{
-    Action, Cause, Contents, Effect, FinishedJob, HandledTokens, InstalledImage, Intent, JobId, JobResult,
-    Origin, Problem, Step, StoredFailure, TokenKind, TokenValue, Unanswered,
+    Action, Cause, Contents, Debt, Effect, FinishedJob, HandledTokens, InstalledImage, Intent, JobId,
+    JobResult, Origin, Problem, Step, StoredFailure, TokenKind, TokenValue, Unanswered,
 };
 
 const INSTALLED_MS: i64 = NOW_MS - 3_600_000;
@@ -243,6 +243,148 @@ proptest! {
             seen.server.status = Some(after);
         }
     }
+}
+
+/// Every kind of contents, without a time of its own.
+fn every_contents() -> Vec<Option<Contents>> {
+    let mut all: Vec<Option<Contents>> = [Origin::Installed, Origin::Adopted, Origin::TakenOver]
+        .into_iter()
+        .flat_map(|origin| ["b", "z"].map(|name| Some(Contents::Image(image(name, NOW_MS, origin)))))
+        .collect();
+    all.extend([
+        None,
+        Some(Contents::Unknown { since_ms: NOW_MS }),
+        Some(Contents::Interrupted { since_ms: NOW_MS }),
+        Some(Contents::Wiped { since_ms: NOW_MS }),
+        Some(Contents::Foreign { since_ms: NOW_MS }),
+        Some(Contents::Doubtful { image: image("z", NOW_MS, Origin::Installed), since_ms: NOW_MS }),
+    ]);
+    all
+}
+
+#[test]
+fn no_row_takes_the_question_away_whether_somebodys_data_may_be_given_up() {
+    let before = [
+        Contents::Foreign { since_ms: INSTALLED_MS },
+        Contents::Interrupted { since_ms: INSTALLED_MS },
+        Contents::Image(image("z", INSTALLED_MS, Origin::Adopted)),
+        Contents::Image(image("z", INSTALLED_MS, Origin::TakenOver)),
+    ];
+    for contents in before {
+        for (power, forged) in [PowerState::PoweredOn, PowerState::PoweredOff]
+            .into_iter()
+            .flat_map(|power| every_contents().into_iter().map(move |forged| (power, forged)))
+        {
+            let mut seen = f::ready();
+            f::known(&mut seen).contents = Some(contents.clone());
+            f::known(&mut seen).reading = Some(f::reading(power));
+            let mut seen = shown(seen);
+            f::known(&mut seen).contents.clone_from(&forged);
+            let mut seen = shown(seen);
+            // An ordinary commit.
+            seen.server.spec.image = Some(ImageWish { name: "b".into(), ..ImageWish::default() });
+            (seen.image_digest, seen.image_kind) = (Some("sha256:b".into()), Some(ImageKind::Network));
+            for _ in 0..3 {
+                assert_eq!(destroys(&seen), None, "{contents:?} {power} {forged:?}");
+                let decision = decide(&seen);
+                if let Command::RecordContents { contents } = &decision.command {
+                    f::known(&mut seen).contents = Some(contents.clone());
+                }
+                seen.server.status = Some(status(&seen, &decide(&seen)));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_live_job_that_changes_power_is_stopped_where_the_object_asks_for_none() {
+    for action in [Action::PowerOn, Action::PowerOff, Action::Reboot] {
+        for seen in [f::ready(), off_without_a_wish()] {
+            let mut seen = shown(seen);
+            seen.job = Some(f::job(&seen, action));
+            assert!(
+                matches!(decide(&seen).command, Command::Cancel { .. }),
+                "{action}: {:?}",
+                decide(&seen).command
+            );
+        }
+    }
+}
+
+fn off_without_a_wish() -> Observation {
+    let mut seen = f::ready();
+    f::known(&mut seen).reading = Some(f::reading(PowerState::PoweredOff));
+    shown(seen)
+}
+
+#[test]
+fn a_debt_that_only_the_database_knows_is_told_and_nothing_is_switched_on() {
+    let mut seen = off_without_a_wish();
+    let debt = Debt::begun(JobId(123_456_789), Action::Reboot, INSTALLED_MS, 0);
+    f::known(&mut seen).debt = Some(Debt { seen_off: true, ..debt });
+    for _ in 0..3 {
+        assert!(matches!(decide(&seen).command, Command::Nothing(_)), "{:?}", decide(&seen).command);
+        let (reason, message) = stalled(&seen);
+        assert_eq!(reason, "HistoryLost");
+        for said in ["spec.power", "PoweredOn", "status never showed"] {
+            assert!(message.contains(said), "{message}");
+        }
+        seen = shown(seen);
+    }
+    let mut wished = seen.clone();
+    wished.server.spec.power = Some(Power::PoweredOn);
+    assert!(matches!(decide(&wished).command, Command::Enqueue(work) if work.action == Action::PowerOn));
+    seen.server.spec.power = Some(Power::PoweredOff);
+    assert_eq!(decide(&seen).command, Command::RecordDebt { debt: None });
+}
+
+#[test]
+fn a_debt_of_a_job_that_status_showed_is_paid_and_stays_shown_until_it_is() {
+    let mut seen = off_without_a_wish();
+    seen.server.spec.reboot_token = Some("one".into());
+    f::known(&mut seen).handled.record(TokenKind::Reboot, "one");
+    seen.job = Some(f::started(&seen, Action::Reboot));
+    let id = seen.job.as_ref().unwrap().id;
+    let mut seen = shown(seen);
+    seen.job = None;
+    let debt = Debt::begun(id, Action::Reboot, INSTALLED_MS, 0);
+    f::known(&mut seen).debt = Some(Debt { seen_off: true, ..debt });
+    let pays = |seen: &Observation| matches!(decide(seen).command, Command::Enqueue(work) if work.action == Action::PowerOn);
+    assert!(pays(&seen), "{:?}", decide(&seen).command);
+    // Another job is shown and was the last one, and the token is gone: it is still owed.
+    seen.server.spec.reboot_token = None;
+    let mut seen = shown(seen);
+    assert_eq!(seen.shown().unwrap().left_off_by, Some(id.to_string()));
+    let status = seen.server.status.as_mut().unwrap();
+    (status.job, status.last_job) = (None, None);
+    status.conditions.clear();
+    assert!(pays(&seen), "{:?}", decide(&seen).command);
+    f::known(&mut seen).debt = None;
+    assert_eq!(shown(seen).shown().unwrap().left_off_by, None);
+}
+
+#[test]
+fn a_debt_whose_job_ended_before_status_could_show_it_is_paid_where_spec_has_its_token() {
+    let mut seen = off_without_a_wish();
+    let id = JobId(77);
+    let debt = Debt::begun(id, Action::Reboot, INSTALLED_MS, 0);
+    f::known(&mut seen).debt = Some(Debt { seen_off: true, ..debt });
+    f::known(&mut seen).last_job = Some(FinishedJob {
+        id,
+        action: Action::Reboot,
+        intent: Intent("i".into()),
+        result: JobResult::Failed,
+        problem: Some(Problem::new(Reason::LeftPoweredOff, "given up")),
+        step: Step::On,
+        enqueued_at_ms: INSTALLED_MS,
+        started_at_ms: Some(INSTALLED_MS),
+        finished_at_ms: INSTALLED_MS + 1,
+    });
+    assert!(matches!(decide(&seen).command, Command::Nothing(_)), "nobody asked for a reboot");
+    seen.server.spec.reboot_token = Some("one".into());
+    f::known(&mut seen).handled.record(TokenKind::Reboot, "one");
+    assert!(matches!(decide(&seen).command, Command::Enqueue(work) if work.action == Action::PowerOn));
+    assert_eq!(shown(seen).shown().unwrap().left_off_by, Some(id.to_string()));
 }
 
 fn stalled(seen: &Observation) -> (String, String) {

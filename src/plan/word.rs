@@ -1,7 +1,7 @@
 //! A person's word: the annotations that confirm what destroys data, and how they are given. Whether one is needed is asked
 //! of [`crate::job::Asked`], as worker and boot service do.
 
-use super::{Observation, image};
+use super::{Observation, debt, image};
 use crate::api::{Reason, names};
 use crate::job::{Action, Asked, Contents, Objection, Stage, is_given as is_given_on};
 
@@ -31,6 +31,7 @@ fn asked<'a>(
         uid,
         contents,
         power: reading.map(|reading| reading.power),
+        debt: debt::witnessed(seen),
         image: None,
     }
 }

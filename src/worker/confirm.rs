@@ -8,8 +8,8 @@ use super::session::{self, Asking};
 use crate::api::hardware::PowerState;
 use crate::api::{Reason, Server, ServerStatus};
 use crate::job::{
-    self, Action, Contents, Effect, HandledTokens, Intent, JobId, JobState, Objection, Problem, ServerUid,
-    Stage, StepOutcome, WaitingFor,
+    self, Action, Contents, Debt, Effect, HandledTokens, Intent, JobId, JobState, Objection, Problem,
+    ServerUid, Stage, StepOutcome, WaitingFor,
 };
 
 /// Between two looks for the second witness: the controller shows what was claimed within about a second.
@@ -29,6 +29,8 @@ pub(super) struct FirstRequest<'a> {
     pub(super) contents: Option<&'a Contents>,
     /// The power state as it was read last.
     pub(super) power: Option<PowerState>,
+    /// That the machine has to be on again, as the database knows it.
+    pub(super) debt: Option<&'a Debt>,
 }
 
 /// Why nothing may be sent now; the step ends like this.
@@ -49,13 +51,18 @@ pub(super) fn objection(asked: &FirstRequest<'_>, asking: &Asking) -> Option<Ste
         Some(Objection::Unconfirmed(_) | Objection::LifeEnded) | None => {
             already().or_else(|| against.map(ends_as))
         }
+        // Status may not show yet what a job left off. What it never will show the controller takes away.
+        Some(Objection::NoPowerOn) if asked.debt.is_some() => Some(wait_for_status()),
         Some(against) => Some(ends_as(against)),
     };
     if outcome.is_some() {
         return outcome;
     }
-    (!is_witnessed(asked.action, asked.id, status))
-        .then_some(StepOutcome::Park { after_ms: WITNESS_PAUSE_MS, waiting_for: WaitingFor::Status })
+    (!is_witnessed(asked.action, asked.id, status)).then(wait_for_status)
+}
+
+const fn wait_for_status() -> StepOutcome {
+    StepOutcome::Park { after_ms: WITNESS_PAUSE_MS, waiting_for: WaitingFor::Status }
 }
 
 /// Whether the token of this action is handled, or its image is installed, without this job having begun.
@@ -111,6 +118,7 @@ fn against(asked: &FirstRequest<'_>, asking: &Asking) -> Option<Objection> {
         contents: contents.as_ref(),
         // A machine that was never read may run anything.
         power: Some(asked.power.unwrap_or(PowerState::Unknown)),
+        debt: asked.debt.filter(|debt| debt.is_witnessed(server)),
         image: image.map(|image| image.name.as_str()),
     };
     asked.objection()
@@ -131,7 +139,10 @@ fn ends_as(against: Objection) -> StepOutcome {
         | Objection::NoImage
         | Objection::AnotherImage
         | Objection::Adopted
-        | Objection::NoWipe => return wish_changed(),
+        | Objection::NoWipe
+        | Objection::NoPowerOff
+        | Objection::NoPowerOn
+        | Objection::NoReboot => return wish_changed(),
     };
     StepOutcome::Superseded { problem }
 }

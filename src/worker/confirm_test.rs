@@ -56,6 +56,8 @@ fn asking_for(action: Action, mut server: Server) -> Server {
     server.spec.image.get_or_insert_with(|| ImageWish { name: "debian".into(), ..ImageWish::default() });
     match action {
         Action::Decommission => server.spec.lifecycle = Lifecycle::Decommissioned,
+        Action::PowerOn => server.spec.power = Some(crate::api::Power::PoweredOn),
+        Action::PowerOff => server.spec.power = Some(crate::api::Power::PoweredOff),
         Action::Wipe => {
             server.spec.deletion_policy = DeletionPolicy::Wipe;
             server.metadata.deletion_timestamp = Some(time(3));
@@ -90,6 +92,7 @@ fn said_of(
         handled: &handled,
         contents,
         power: Some(power),
+        debt: None,
     };
     match objection(&asked, &asking) {
         None => "go on".to_owned(),
@@ -175,6 +178,7 @@ fn another_wish_wins_over_everything() {
         handled: &handled,
         contents: None,
         power: None,
+        debt: None,
     };
     assert!(matches!(
         objection(&asked, &Asking { server, image: None }),
@@ -257,6 +261,7 @@ fn superseded(action: Action, server: Server, contents: Option<&Contents>) -> Op
         handled: &handled,
         contents,
         power: Some(PowerState::PoweredOff),
+        debt: None,
     };
     match objection(&asked, &asking) {
         Some(StepOutcome::Superseded { problem }) => Some(problem.reason),
@@ -293,6 +298,42 @@ fn no_disk_is_erased_without_a_persons_word_and_none_twice() {
     }
 }
 
+/// What is said of a first request to switch on a machine with this debt.
+fn switched_on(server: Server, debt: Option<&Debt>) -> String {
+    let asking = Asking { server, image: None };
+    let (uid, handled) = (uid(), HandledTokens::default());
+    let asked = FirstRequest {
+        uid: &uid,
+        id: ID,
+        action: Action::PowerOn,
+        intent: &session::intent(Action::PowerOn, &uid, &asking),
+        begun: false,
+        handled: &handled,
+        contents: None,
+        power: Some(PowerState::PoweredOff),
+        debt,
+    };
+    match objection(&asked, &asking) {
+        None => "go on".to_owned(),
+        Some(StepOutcome::Park { waiting_for, .. }) => format!("wait for {}", waiting_for.as_str()),
+        Some(StepOutcome::Superseded { problem }) => format!("superseded {}", problem.reason),
+        Some(other) => format!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_machine_is_switched_on_by_a_wish_or_for_what_status_shows_to_have_been_left_off() {
+    let debt = Debt::begun(OTHER, Action::Reboot, 1_000, 5_000);
+    assert_eq!(switched_on(server(None), None), "superseded WishChanged");
+    assert_eq!(switched_on(server(None), Some(&debt)), "wait for Status");
+    let shown = server(Some((OTHER, Action::Reboot, JobState::Running)));
+    assert_eq!(switched_on(shown.clone(), None), "superseded WishChanged");
+    assert_eq!(switched_on(shown, Some(&debt)), "go on");
+    let mut wished = server(None);
+    wished.spec.power = Some(crate::api::Power::PoweredOn);
+    assert_eq!(switched_on(wished, None), "go on");
+}
+
 #[test]
 fn the_worker_sends_what_the_object_asks_for_and_nothing_else() {
     for row in crate::job::asked_table::rows() {
@@ -311,6 +352,7 @@ fn the_worker_sends_what_the_object_asks_for_and_nothing_else() {
                 handled: &HandledTokens::default(),
                 contents: row.contents.as_ref(),
                 power: Some(PowerState::PoweredOn),
+                debt: None,
             };
             let outcome = objection(&asked, &asking);
             assert_eq!(outcome.is_none(), expected.is_none(), "{} begun {begun}: {outcome:?}", row.what);

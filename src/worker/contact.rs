@@ -207,7 +207,7 @@ impl Run<'_> {
             is_read_elsewhere = known.reading.is_some() && !belongs;
             self.reading = known.reading.filter(|_| belongs);
             was_let_in |= self.reading.is_some();
-            (self.handled, self.contents) = (known.handled, known.contents);
+            (self.handled, self.contents, self.debt) = (known.handled, known.contents, known.debt);
             self.circumstances.heeded = known.reconcile_request;
         }
         let server = self.asking.as_ref().map(|asking| &asking.server);

@@ -264,6 +264,7 @@ impl Run<'_> {
             handled: &self.handled,
             contents: self.contents.as_ref(),
             power: self.reading.as_ref().map(|reading| reading.power),
+            debt: self.debt.as_ref(),
         };
         let objection = confirm::objection(&asked, &asking);
         self.asking = Some(asking);

@@ -18,8 +18,8 @@ use crate::api::{BootMethod, Power, Reason, Server, ShutdownMode};
 use crate::bmc::Probe;
 use crate::config::ms;
 use crate::job::{
-    Action, Contents, Effect, HandledTokens, JobResult, Known, PermitClass, Problem, ReadThrough, Reading,
-    RequestKind, Step, StepOutcome, WaitingFor, asks_for_off,
+    Action, Contents, Debt, Effect, HandledTokens, JobResult, Known, PermitClass, Problem, ReadThrough,
+    Reading, RequestKind, Step, StepOutcome, WaitingFor, asks_for_off,
 };
 use crate::metrics;
 use crate::queue::{CRASH_LIMIT, Claim, Disks, End, Fenced, ParkAs, QueueError, Report};
@@ -43,6 +43,7 @@ pub(super) struct Run<'a> {
     pub(super) handled: HandledTokens,
     pub(super) reading: Option<Reading>,
     pub(super) contents: Option<Contents>,
+    pub(super) debt: Option<Debt>,
     /// What is on the machine's disks now: told with the job's end.
     pub(super) disks: Disks,
     /// The last request of this claim of which nobody knew whether it arrived, until another one is to be sent.
@@ -96,6 +97,7 @@ pub(super) async fn run(around: &Surroundings, claim: Claim) -> Result<(), Halt>
         handled: HandledTokens::default(),
         reading: None,
         contents: None,
+        debt: None,
         disks: Disks::default(),
         lost: None,
         is_on: false,
