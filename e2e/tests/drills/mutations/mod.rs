@@ -3,22 +3,25 @@
 //!
 //! Every machine gets one change at a time, all of them at once; before the next one its rows are as they were.
 
+mod forged;
 mod objects;
 mod rows;
 
 use anyhow::{Context as _, Result, ensure};
 use autobuild::api::condition::{ConditionType, find};
 use autobuild::api::hardware::PowerState;
-use autobuild::api::{Phase, Reason, Server};
+use autobuild::api::{OSImage, Phase, Reason, Server};
 use e2e::fleet::{BootFiles, Fleet, Layout, QUICK_INSTALLS, truth};
 use e2e::wait::say;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::Api;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::json;
 
 use crate::steps::systems;
+use forged::Wishes;
 use objects::Edit;
 use rows::{Change, Tables};
 
@@ -30,6 +33,8 @@ enum Kind {
     Adopted,
     Off,
     Plain,
+    /// It ran something of its own, is off, and nothing is wished of it.
+    Idle,
 }
 
 impl Kind {
@@ -37,7 +42,7 @@ impl Kind {
     fn of(number: usize) -> Self {
         match number {
             0 => Self::Decommissioned,
-            number => [Self::Installed, Self::Adopted, Self::Off, Self::Plain][number % 4],
+            number => [Self::Installed, Self::Adopted, Self::Off, Self::Plain, Self::Idle][number % 5],
         }
     }
 }
@@ -58,7 +63,7 @@ async fn converged(fleet: &Fleet, names: &[String]) -> Result<()> {
             Kind::Installed => json!({ "image": { "name": "debian-12" }, "power": "PoweredOn" }),
             Kind::Adopted => json!({ "image": { "name": "debian-12" }, "provisioning": "Adopt" }),
             Kind::Off => json!({ "power": "PoweredOff" }),
-            Kind::Plain => json!({}),
+            Kind::Plain | Kind::Idle => json!({}),
         };
         // Blank machines are built without a word.
         let blank = matches!(Kind::of(number), Kind::Decommissioned | Kind::Installed | Kind::Off);
@@ -80,12 +85,17 @@ async fn converged(fleet: &Fleet, names: &[String]) -> Result<()> {
             Kind::Plain => {
                 fleet.change(name, json!({ "rebootToken": "one" })).await?;
             }
+            // Somebody shuts it down at the machine.
+            Kind::Idle => fleet.bmcs().press(name, "Off").await?,
             Kind::Adopted | Kind::Off => {}
         }
     }
     for (number, name) in names.iter().enumerate() {
         let ended = |server: &Server| {
+            let status = server.status.as_ref();
+            let is_off = status.and_then(|status| status.power) == Some(PowerState::PoweredOff);
             at_rest(server)
+                && (Kind::of(number) != Kind::Idle || is_off)
                 && (Kind::of(number) != Kind::Decommissioned
                     || server.status.as_ref().and_then(|status| status.phase) == Some(Phase::Decommissioned))
         };
@@ -161,6 +171,46 @@ enum Mutation {
     Object(Edit),
 }
 
+/// The digest of an `OSImage`.
+async fn digest(fleet: &Fleet, name: &str) -> Result<String> {
+    let images: Api<OSImage> = Api::namespaced(fleet.client(), fleet.namespace());
+    Ok(images.get(name).await?.spec.digest())
+}
+
+/// A machine that runs, or ran, something of its own is told to have an image by an ordinary commit, after somebody wrote into its
+/// row what is on its disks. Only a person can give up what is there.
+async fn no_data_lost(fleet: &Fleet, tables: &Tables, names: &[String], uids: &[String]) -> Result<()> {
+    let somebodys: Vec<usize> =
+        (0..names.len()).filter(|number| matches!(Kind::of(*number), Kind::Plain | Kind::Idle)).collect();
+    let uids_of: Vec<String> = somebodys.iter().map(|number| uids[*number].clone()).collect();
+    for contents in forged::takes_the_word_away() {
+        let mut before = Vec::new();
+        for number in &somebodys {
+            before.push(machine(fleet, &names[*number]).await?);
+            tables.apply(&tables.forged(&uids[*number], "contents", contents.clone())?).await?;
+        }
+        tables.wait_for_looks(&uids_of).await?;
+        for number in &somebodys {
+            fleet.change(&names[*number], json!({ "image": { "name": "debian-13" } })).await?;
+        }
+        for (number, before) in somebodys.iter().zip(&before) {
+            let name = &names[*number];
+            let what = format!("{contents:?} and an image for {name}");
+            let told = fleet.shown().until(name, "left to a person", is_left_to_a_person).await;
+            told.with_context(|| what.clone())?;
+            let now = machine(fleet, name).await?;
+            ensure!(now == *before, "{what}: {before:?} became {now:?}");
+            fleet.change(name, json!({ "image": null })).await?;
+        }
+        tables.restore(&uids_of).await?;
+        for number in &somebodys {
+            objects::restore(fleet, &names[*number]).await?;
+            fleet.shown().until(&names[*number], "at rest without an image", at_rest).await?;
+        }
+    }
+    Ok(())
+}
+
 /// Runs `batches` batches over a fleet of that size.
 async fn no_harm(size: usize, batches: usize, seed: u64) -> Result<()> {
     say(format!("seed {seed}"));
@@ -169,28 +219,45 @@ async fn no_harm(size: usize, batches: usize, seed: u64) -> Result<()> {
     let files = BootFiles::serve().await?;
     fleet.image("debian-12", &files, &[]).await?;
     fleet.image("wipe", &files, &[]).await?;
+    fleet.image("debian-13", &files, &[]).await?;
     let _boot = fleet.boot("boot", &files).await?;
     let flags = fleet.controller_flags().set("--inspect-period", "2s");
     let controller = fleet.controller_with("controller", &flags, &[]).await?;
     let worker = fleet.worker("worker").await?;
     let names = systems(size);
     converged(&fleet, &names).await?;
-    let mut tables = Tables::read(fleet.records().pool()).await?;
+    let wishes = Wishes::of(digest(&fleet, "debian-12").await?, digest(&fleet, "wipe").await?);
+    let mut tables = Tables::read(fleet.records().pool(), wishes).await?;
     let mut uids = Vec::new();
+    let mut servers = Vec::new();
     let mut before = Vec::new();
     let mut saying = Vec::new();
     for name in &names {
         let server = fleet.get(name).await?;
         saying.push(said(&server));
-        uids.push(server.metadata.uid.context("no uid")?);
+        let uid = server.metadata.uid.clone().context("no uid")?;
+        servers.push((uid.clone(), server));
+        uids.push(uid);
         before.push(machine(&fleet, name).await?);
     }
-    tables.keep(&uids).await?;
+    tables.keep(&servers).await?;
+    // First of all what changes power, in another order on each machine of a kind.
+    let mut careful = Vec::new();
+    for (number, uid) in uids.iter().enumerate() {
+        let mut changes = tables.careful(uid)?;
+        if number > names.len() / 2 {
+            changes.reverse();
+        }
+        changes.truncate(batches / 2);
+        careful.push(changes);
+    }
     let mut harmed = Vec::new();
     for batch in 0..batches {
         let mut done = Vec::new();
-        for (name, uid) in names.iter().zip(&uids) {
-            let mutation = if random.random_ratio(1, 5) {
+        for ((name, uid), careful) in names.iter().zip(&uids).zip(&mut careful) {
+            let mutation = if let Some(change) = careful.pop() {
+                Mutation::Row(change)
+            } else if random.random_ratio(1, 5) {
                 Mutation::Object(Edit::ALL.choose(&mut random).copied().context("no edits")?)
             } else {
                 Mutation::Row(tables.change(uid, &mut random)?)
@@ -240,6 +307,7 @@ async fn no_harm(size: usize, batches: usize, seed: u64) -> Result<()> {
             }
         }
     }
+    no_data_lost(&fleet, &tables, &names, &uids).await?;
     for (name, before) in names.iter().zip(&before) {
         let now = machine(&fleet, name).await?;
         ensure!(now == *before, "{name}: {before:?} became {now:?}");
@@ -249,7 +317,7 @@ async fn no_harm(size: usize, batches: usize, seed: u64) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_one_row_or_object_is_changed_to_no_machine_is_harmed() {
-    no_harm(9, 6, 20_261_129).await.unwrap();
+    no_harm(10, 6, 20_261_129).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

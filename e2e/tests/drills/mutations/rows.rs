@@ -4,12 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use anyhow::{Context as _, Result};
+use autobuild::api::Server;
+use autobuild::job::Action;
 use e2e::fleet::LIMIT;
 use e2e::wait::{Look, wait_for};
 use rand::Rng as _;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use sqlx::{AssertSqlSafe, MySqlPool, Row as _};
+
+use super::forged::{self, Wishes};
 
 /// The tables with rows of one server each, in the order of their locks.
 const TABLES: [&str; 6] =
@@ -40,7 +44,7 @@ pub(super) enum Change {
     /// The row goes.
     Delete { table: &'static str, uid: String, of: Values },
     /// A job that nobody enqueued.
-    Job { uid: String, action: &'static str, intent: String, step: &'static str, begun: bool },
+    Job { uid: String, action: &'static str, intent: String, step: &'static str },
 }
 
 /// What was done to a row that several servers share.
@@ -57,10 +61,11 @@ pub(super) struct Tables {
     pool: MySqlPool,
     columns: BTreeMap<&'static str, Vec<Column>>,
     kept: BTreeMap<String, Vec<(&'static str, Values)>>,
+    wishes: Wishes,
 }
 
 impl Tables {
-    pub(super) async fn read(pool: &MySqlPool) -> Result<Self> {
+    pub(super) async fn read(pool: &MySqlPool, wishes: Wishes) -> Result<Self> {
         let mut columns = BTreeMap::new();
         for table in TABLES.into_iter().chain(SHARED) {
             let rows = sqlx::query(
@@ -86,12 +91,13 @@ impl Tables {
             }
             columns.insert(table, all);
         }
-        Ok(Self { pool: pool.clone(), columns, kept: BTreeMap::new() })
+        Ok(Self { pool: pool.clone(), columns, kept: BTreeMap::new(), wishes })
     }
 
     /// Remembers the rows of these servers.
-    pub(super) async fn keep(&mut self, uids: &[String]) -> Result<()> {
-        for uid in uids {
+    pub(super) async fn keep(&mut self, servers: &[(String, Server)]) -> Result<()> {
+        for (uid, server) in servers {
+            self.wishes.keep(uid, server.clone());
             let mut rows = Vec::new();
             for table in TABLES {
                 for values in self.rows(table, uid).await? {
@@ -131,9 +137,13 @@ impl Tables {
         let rows = self.kept.get(uid).context("rows of no server")?;
         let (table, of) = rows.choose(random).context("no rows")?;
         let table = *table;
-        match random.random_range(0..12) {
+        match random.random_range(0..15) {
             0 => return Ok(Change::Delete { table, uid: uid.to_owned(), of: of.clone() }),
             1 | 2 => return Ok(self.job(uid, random)),
+            3..6 => {
+                let (column, value) = forged::random(random).context("nothing well-formed")?;
+                return self.forged(uid, column, Some(value));
+            }
             _ => {}
         }
         let column = self.columns[table].choose(random).context("no columns")?;
@@ -217,19 +227,22 @@ impl Tables {
         let _ = query.execute(&self.pool).await;
     }
 
-    /// A forged job, with the intent of one that ended where there is one.
+    /// A forged job: with the intent of one that ended, or with the one that the object's wish has.
     fn job(&self, uid: &str, random: &mut StdRng) -> Change {
         let steps = [
             ("Reimage", "SetBootOverride"),
             ("Wipe", "SetBootOverride"),
             ("Decommission", "SetBootOverride"),
-            ("PowerOff", "Off"),
-            ("PowerOn", "On"),
-            ("Reboot", "Off"),
-            ("Reimage", "On"),
+            ("PowerOff", "PowerOff"),
+            ("PowerOn", "PowerOn"),
+            ("Reboot", "PowerOff"),
+            ("Reimage", "PowerOn"),
             ("Levitate", "Up"),
         ];
         let (action, step) = steps.choose(random).copied().unwrap_or(steps[0]);
+        if let Some(action) = Action::parse(action).filter(|_| random.random_ratio(1, 2)) {
+            return self.wished_job(uid, action);
+        }
         let intents: Vec<String> = self
             .kept
             .get(uid)
@@ -241,7 +254,34 @@ impl Tables {
             })
             .collect();
         let intent = intents.choose(random).cloned().unwrap_or_else(|| "f".repeat(64));
-        Change::Job { uid: uid.to_owned(), action, intent, step, begun: false }
+        Change::Job { uid: uid.to_owned(), action, intent, step }
+    }
+
+    /// A forged job as the controller would have enqueued it, had the object asked for it: an intent is no secret.
+    fn wished_job(&self, uid: &str, action: Action) -> Change {
+        let intent = self.wishes.intent(uid, action).unwrap_or_else(|| "f".repeat(64));
+        let step = action.steps()[0].as_str();
+        Change::Job { uid: uid.to_owned(), action: action.as_str(), intent, step }
+    }
+
+    /// A well-formed value in a column of a server's row.
+    pub(super) fn forged(&self, uid: &str, column: &str, value: Option<String>) -> Result<Change> {
+        let state = self.kept.get(uid).and_then(|rows| rows.iter().find(|(of, _)| *of == "server_state"));
+        let (table, of) = state.context("a server without a row")?;
+        let (uid, column) = (uid.to_owned(), column.to_owned());
+        Ok(Change::Set { table, uid, of: of.clone(), column, value })
+    }
+
+    /// Everything that changes the power of a machine if it is believed.
+    pub(super) fn careful(&self, uid: &str) -> Result<Vec<Change>> {
+        let mut all = Vec::new();
+        for (action, debt) in
+            [Action::PowerOff, Action::PowerOn, Action::Reboot].into_iter().zip(forged::debts())
+        {
+            all.push(self.wished_job(uid, action));
+            all.push(self.forged(uid, "debt", Some(debt))?);
+        }
+        Ok(all)
     }
 
     pub(super) async fn apply(&self, change: &Change) -> Result<()> {
@@ -265,15 +305,15 @@ impl Tables {
                 }
                 query.execute(&self.pool).await
             }
-            Change::Job { uid, action, intent, step, begun } => {
-                self.forge(uid, action, intent, step, *begun).await?;
+            Change::Job { uid, action, intent, step } => {
+                self.forge(uid, action, intent, step).await?;
                 return Ok(());
             }
         };
         Ok(())
     }
 
-    async fn forge(&self, uid: &str, action: &str, intent: &str, step: &str, begun: bool) -> Result<()> {
+    async fn forge(&self, uid: &str, action: &str, intent: &str, step: &str) -> Result<()> {
         let state = self.kept[uid].iter().find(|(table, _)| *table == "server_state");
         let Some((_, state)) = state else { return Ok(()) };
         let mut transaction = self.pool.begin().await?;
@@ -281,7 +321,7 @@ impl Tables {
         let job = sqlx::query(
             "INSERT INTO job (server_uid, id, namespace, name, site, shard, action, lane, order_ms, q_state, q_ord, intent, cause, \
              quiet, step, checkpoint, request_stored, requester, enqueued_at_ms) VALUES (?, ?, ?, ?, 'default', 0, ?, 0, 1, 0, 1, ?, \
-             ?, 0, ?, '', ?, 'nobody', CAST(UNIX_TIMESTAMP() * 1000 AS SIGNED))",
+             ?, 0, ?, '', 0, 'nobody', CAST(UNIX_TIMESTAMP() * 1000 AS SIGNED))",
         )
         .bind(uid)
         .bind(rand::random::<u32>())
@@ -291,7 +331,6 @@ impl Tables {
         .bind(intent)
         .bind("c".repeat(64))
         .bind(step)
-        .bind(begun)
         .execute(&mut *transaction)
         .await;
         // A look is under way right now.
