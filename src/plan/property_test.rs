@@ -8,7 +8,7 @@ use super::property_story::{Happens, happens};
 use super::property_world::World;
 use super::{Budget, Command, Decision, Observation, Share, decide, events, fixture as f, status};
 use crate::api::hardware::PowerState;
-use crate::api::{DeletionPolicy, FailureScope, Lifecycle, Provisioning, Reason, ServerStatus};
+use crate::api::{DeletionPolicy, FailureScope, Lifecycle, Power, Provisioning, Reason, ServerStatus};
 use crate::job::{
     Action, Contents, Event, JobId, JobResult, JobState, Known, LiveJob, Problem, StoredFailure, TokenKind,
 };
@@ -86,10 +86,17 @@ impl World {
 
     /// A machine that was left off is being switched on, is wished off, or status says so and looks again.
     fn check_debt(&self, decision: &Decision, shown: &ServerStatus) {
-        // What is really owed is shown by status, whatever happened on the way.
+        // What is really owed is paid; a person is told where the database lost what shows that it is.
         if let Some(debt) = super::debt::standing(&self.seen) {
-            let is_paid = super::debt::to_pay(&self.seen).is_some() || super::debt::shall_be_off(&self.seen);
-            assert!(is_paid, "forgotten: {debt:?} {:#?}", self.seen.server.status);
+            let shall_be_on = self.seen.spec().power == Some(Power::PoweredOn);
+            let is_heard = super::debt::to_pay(&self.seen).is_some() || super::debt::shall_be_off(&self.seen);
+            let is_told = super::debt::unexplained(&self.seen).is_some();
+            let has_lost = self.has_lost_history;
+            assert!(
+                is_heard || (has_lost && (is_told || shall_be_on)),
+                "forgotten: {debt:?} {:#?}",
+                self.seen.server.status
+            );
         }
         let Some(debt) = super::debt::to_pay(&self.seen) else { return };
         let known = self.seen.known.as_ref().unwrap();

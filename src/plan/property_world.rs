@@ -29,6 +29,8 @@ pub(super) struct World {
     pub(super) half_installed: bool,
     /// Whether a decommission came to its end.
     pub(super) ended_for_good: bool,
+    /// Whether the database ever lost anything.
+    pub(super) has_lost_history: bool,
     /// What the replica has: it becomes the database when commits are lost.
     pub(super) replica: (Option<Known>, Option<LiveJob>, crate::job::Visibility, BTreeSet<JobId>),
 }
@@ -48,6 +50,7 @@ impl World {
             answering: false,
             half_installed: false,
             ended_for_good: false,
+            has_lost_history: false,
             replica: Default::default(),
         }
     }
@@ -82,6 +85,7 @@ impl World {
         }
         // Time never stands still.
         self.seen.now_ms += 1_000;
+        self.has_lost_history |= matches!(what, Happens::LostDatabase | Happens::LostCommits);
         match what {
             Happens::LostDatabase => {
                 self.seen.known = None;
