@@ -11,9 +11,10 @@ use crate::api::{Lifecycle, Power, Provisioning, Reason, Server, names};
 /// How far a job has come for which its object is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// Nothing was done yet: everything has to be as it should be.
+    /// Nothing was done yet, or whatever was asked of the BMC was refused: everything has to be as it should be.
     First,
-    /// The first request was sent, and a look says that it did not happen: it is sent again. A person's word was taken.
+    /// The first request may have been carried out, and a look says that it did not happen: it is sent again. A person's word
+    /// was taken.
     Again,
     /// The machine runs what was booted. Only what makes it wrong to go on stops it: half an installation helps nobody.
     Begun,

@@ -14,7 +14,7 @@ pub enum JobState {
     Running,
     /// Begun and parked: it waits for a time or a signal.
     Waiting,
-    /// Asked to stop; its undo steps run.
+    /// Asked to stop; a worker that takes it undoes what it had begun.
     Cancelling,
 }
 

@@ -23,6 +23,8 @@ pub(super) struct FirstRequest<'a> {
     pub(super) intent: &'a Intent,
     /// Whether a request of it was stored before, of which a look said that it did not happen.
     pub(super) begun: bool,
+    /// Whether any request of it may have been carried out: until then a person's word is asked for again.
+    pub(super) acted: bool,
     /// The tokens that the database has as handled.
     pub(super) handled: &'a HandledTokens,
     /// What the database knows of the machine's disks.
@@ -112,7 +114,7 @@ fn against(asked: &FirstRequest<'_>, asking: &Asking) -> Option<Objection> {
     let image = asking.image.as_ref().filter(|_| asked.action.installs());
     let asked = job::Asked {
         action: asked.action,
-        stage: if asked.begun { Stage::Again } else { Stage::First },
+        stage: if asked.acted { Stage::Again } else { Stage::First },
         server,
         uid: asked.uid,
         contents: contents.as_ref(),

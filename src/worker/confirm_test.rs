@@ -89,6 +89,7 @@ fn said_of(
         action,
         intent: &intent,
         begun,
+        acted: begun,
         handled: &handled,
         contents,
         power: Some(power),
@@ -175,6 +176,7 @@ fn another_wish_wins_over_everything() {
         action: Action::Wipe,
         intent: &intent,
         begun: false,
+        acted: false,
         handled: &handled,
         contents: None,
         power: None,
@@ -258,6 +260,7 @@ fn superseded(action: Action, server: Server, contents: Option<&Contents>) -> Op
         action,
         intent: &session::intent(action, &uid, &asking),
         begun: false,
+        acted: false,
         handled: &handled,
         contents,
         power: Some(PowerState::PoweredOff),
@@ -308,6 +311,7 @@ fn switched_on(server: Server, debt: Option<&Debt>) -> String {
         action: Action::PowerOn,
         intent: &session::intent(Action::PowerOn, &uid, &asking),
         begun: false,
+        acted: false,
         handled: &handled,
         contents: None,
         power: Some(PowerState::PoweredOff),
@@ -335,6 +339,37 @@ fn a_machine_is_switched_on_by_a_wish_or_for_what_status_shows_to_have_been_left
 }
 
 #[test]
+fn a_machine_that_was_switched_on_while_every_request_was_refused_is_built_on_a_persons_word() {
+    let server = asking_for(Action::Build, server(Some((ID, Action::Build, JobState::Running))));
+    let asking = Asking { server, image: Some(boot_image()) };
+    let intent = session::intent(Action::Build, &uid(), &asking);
+    let handled = HandledTokens::default();
+    let reason = |acted, power| {
+        let asked = FirstRequest {
+            uid: &uid(),
+            id: ID,
+            action: Action::Build,
+            intent: &intent,
+            begun: true,
+            acted,
+            handled: &handled,
+            contents: None,
+            power: Some(power),
+            debt: None,
+        };
+        match objection(&asked, &asking) {
+            Some(StepOutcome::Superseded { problem }) => Some(problem.reason),
+            None => None,
+            Some(other) => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(reason(false, PowerState::PoweredOff), None);
+    assert_eq!(reason(false, PowerState::PoweredOn), Some(Reason::ConfirmBuild));
+    // What runs then may be what was begun.
+    assert_eq!(reason(true, PowerState::PoweredOn), None);
+}
+
+#[test]
 fn the_worker_sends_what_the_object_asks_for_and_nothing_else() {
     for row in crate::job::asked_table::rows() {
         let mut server = server(Some((ID, row.action, JobState::Running)));
@@ -349,6 +384,7 @@ fn the_worker_sends_what_the_object_asks_for_and_nothing_else() {
                 action: row.action,
                 intent: &intent,
                 begun,
+                acted: begun,
                 handled: &HandledTokens::default(),
                 contents: row.contents.as_ref(),
                 power: Some(PowerState::PoweredOn),

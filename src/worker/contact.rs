@@ -233,7 +233,7 @@ impl Run<'_> {
     }
 
     /// Whether what is booted is decided: a request of this job may have been carried out.
-    fn has_prepared(&self) -> bool {
+    pub(super) fn has_prepared(&self) -> bool {
         let is_first = self.action().steps().first() == Some(&self.step());
         let untouched = is_first && self.checkpoint.ending.is_none() && !self.checkpoint.has_acted();
         self.claim.job().request_stored && !untouched

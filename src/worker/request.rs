@@ -261,6 +261,7 @@ impl Run<'_> {
             action: self.action(),
             intent: &self.claim.job().intent,
             begun,
+            acted: self.has_prepared(),
             handled: &self.handled,
             contents: self.contents.as_ref(),
             power: self.reading.as_ref().map(|reading| reading.power),

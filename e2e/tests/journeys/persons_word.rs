@@ -160,3 +160,33 @@ async fn rows_that_are_forged_hand_out_no_script() {
     assert_eq!(fleet.installs(&name).await.unwrap(), 0);
     controller.process().stop(LIMIT).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_somebody_switches_on_while_its_build_is_refused_is_built_on_a_persons_word() {
+    let fleet = Fleet::with(Layout::new(1).emulator(QUICK_INSTALLS)).await.unwrap();
+    let files = BootFiles::serve().await.unwrap();
+    fleet.image("debian-12", &files, &[]).await.unwrap();
+    let _boot = fleet.boot("boot", &files).await.unwrap();
+    let _controller = fleet.controller("controller").await.unwrap();
+    let _worker = fleet.worker("worker").await.unwrap();
+    let name = system(1);
+    fleet.declare(&name, json!({})).await.unwrap();
+    fleet.wait_ready(&name).await.unwrap();
+    let rule = json!({
+        "system": &name, "path": "*Systems/*", "method": "PATCH", "behaviour": { "kind": "Status", "status": 503 },
+    });
+    let rule = fleet.bmcs().fault(rule).await.unwrap();
+    fleet.change(&name, json!({ "image": { "name": "debian-12" } })).await.unwrap();
+    wait_until("a request that was refused", LIMIT, async || {
+        Ok(!fleet.bmcs().changes(&name).await?.is_empty())
+    })
+    .await
+    .unwrap();
+    // What runs then is somebody's.
+    fleet.bmcs().press(&name, "On").await.unwrap();
+    fleet.bmcs().mend(rule).await.unwrap();
+    fleet.wait_reason(&name, ConditionType::Stalled, Reason::ConfirmBuild).await.unwrap();
+    assert_eq!(fleet.installs(&name).await.unwrap(), 0);
+    assert_eq!(fleet.bmcs().power(&name).await.unwrap(), "On", "and it is left alone");
+    fleet.end().await.unwrap();
+}
