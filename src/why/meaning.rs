@@ -32,7 +32,10 @@ mod tests {
         for value in Action::ALL {
             assert!(of::<Action>(value.as_str()).is_some(), "{value:?}");
         }
-        assert_eq!(of::<JobState>("Cancelling").as_deref(), Some("asked to stop; a worker that takes it undoes what it had begun"));
+        assert_eq!(
+            of::<JobState>("Cancelling").as_deref(),
+            Some("asked to stop; a worker that takes it undoes what it had begun")
+        );
         assert_eq!(
             of::<WaitingFor>("NetworkBoot").as_deref(),
             Some("the machine to fetch its boot script, or to ask for its session")

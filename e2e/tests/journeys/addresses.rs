@@ -3,7 +3,7 @@
 use autobuild::api::condition::ConditionType;
 use autobuild::api::{Reason, Server};
 use e2e::fleet::{Fleet, LIMIT, Layout, is_ready, message};
-use e2e::wait::{Look, wait_for};
+use e2e::wait::{Look, wait_for, wait_until};
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
@@ -150,13 +150,19 @@ async fn servers_that_take_each_others_addresses_are_told_that_a_server_stays_wi
         let query = "SELECT last_good_read_ms FROM server_state WHERE name = ?";
         sqlx::query_scalar(query).bind(name).fetch_one(fleet.records().pool()).await.unwrap()
     };
-    let mut before = Vec::new();
+    let claim = async |name: &String| -> Option<String> {
+        let query = "SELECT claimed_address FROM server_state WHERE name = ?";
+        sqlx::query_scalar(query).bind(name).fetch_one(fleet.records().pool()).await.unwrap()
+    };
+    let (mut before, mut claimed) = (Vec::new(), Vec::new());
     for name in &names {
         before.push(last_read(name).await);
+        claimed.push(claim(name).await);
     }
     kubectl_apply(&fleet, &ring(&fleet, &names)).await.unwrap();
-    for name in &names {
-        fleet.wait(name, "not Ready", |server| !is_ready(server)).await.unwrap();
+    // Where spec is taken back before the claims moved, what was read before holds.
+    for (name, claimed) in names.iter().zip(claimed) {
+        wait_until("its claim to move", LIMIT, async || Ok(claim(name).await != claimed)).await.unwrap();
     }
     for name in &names {
         fleet.declare(name, at(&fleet, name)).await.unwrap();
