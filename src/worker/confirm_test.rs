@@ -358,15 +358,14 @@ fn a_machine_that_was_switched_on_while_every_request_was_refused_is_built_on_a_
             debt: None,
         };
         match objection(&asked, &asking) {
-            Some(StepOutcome::Superseded { problem }) => Some(problem.reason),
-            None => None,
-            Some(other) => panic!("{other:?}"),
+            Some(StepOutcome::Superseded { problem }) => problem.reason.to_string(),
+            other => format!("{other:?}"),
         }
     };
-    assert_eq!(reason(false, PowerState::PoweredOff), None);
-    assert_eq!(reason(false, PowerState::PoweredOn), Some(Reason::ConfirmBuild));
+    assert_eq!(reason(false, PowerState::PoweredOff), "None");
+    assert_eq!(reason(false, PowerState::PoweredOn), "ConfirmBuild");
     // What runs then may be what was begun.
-    assert_eq!(reason(true, PowerState::PoweredOn), None);
+    assert_eq!(reason(true, PowerState::PoweredOn), "None");
 }
 
 #[test]
