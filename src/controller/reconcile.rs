@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use kube::Resource as _;
 
-use super::api_call::{ApiError, call};
+use super::api_call::{ApiError, Refusal, call};
 use super::apply::{Applied, ApplyError, apply};
 use super::context::Context;
 use super::fleet::Guarded;
@@ -256,7 +256,13 @@ async fn look(context: &Context, observed: &Observed) -> Result<Look, ReconcileE
             Ok(Shown::Already) => {}
             Ok(other) => return Ok(other.into()),
             // Whatever keeps a status from being stored as it is written keeps no machine.
-            Err(ReconcileError::Api(error @ ApiError::StoredOtherwise { .. })) => {
+            Err(ReconcileError::Api(
+                error @ (ApiError::StoredOtherwise { .. }
+                | ApiError::Refused {
+                    why: Refusal::Invalid | Refusal::Definition | Refusal::TooLarge,
+                    ..
+                }),
+            )) => {
                 tracing::warn!(
                     controller = CONTROLLER,
                     uid = observed.uid.as_str(),

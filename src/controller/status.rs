@@ -8,7 +8,7 @@ use kube::api::{Patch, PatchParams};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::api_call::{ApiError, call};
+use super::api_call::{ApiError, Refusal, call};
 use super::context::Context;
 use super::observe::Observed;
 use crate::api::{Server, ServerStatus, names};
@@ -75,6 +75,12 @@ pub(super) async fn show(
             metrics::STATUS_PATCHES.one(&["cleared"]);
             patch(context, (namespace, name), false, &alone(&answer, &wanted)?).await
         }
+        // Of what somebody else had written too, a part may be left that is no whole, and no apply takes it away.
+        Err(ApiError::Refused { why: Refusal::Invalid, .. }) => {
+            metrics::STATUS_PATCHES.one(&["cleared"]);
+            let observed = json!({ "metadata": { "resourceVersion": metadata.resource_version } });
+            patch(context, (namespace, name), false, &alone(&observed, &wanted)?).await
+        }
         other => other,
     };
     match answer {
@@ -126,7 +132,7 @@ async fn patch<P: Serialize + std::fmt::Debug>(
 fn alone(answer: &Value, wanted: &Value) -> Result<Patch<Value>, ApiError> {
     let operations = json!([
         {"op": "replace", "path": "/metadata/resourceVersion", "value": answer["metadata"]["resourceVersion"]},
-        {"op": "replace", "path": "/status", "value": wanted},
+        {"op": "add", "path": "/status", "value": wanted},
     ]);
     let operations = serde_json::from_value(operations);
     operations.map(Patch::Json).map_err(|error| ApiError::Failed { what: PATCH, message: error.to_string() })

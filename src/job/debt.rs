@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Cause, JobId, JobResult, Problem};
+use super::{Action, Cause, Deleting, HandledTokens, JobId, JobResult, Problem, TokenKind};
 use crate::api::condition::{ConditionType, find};
 use crate::api::hardware::PowerState;
-use crate::api::{Reason, Server};
+use crate::api::{Lifecycle, Reason, Server};
 
 /// First and longest pause between two tries to switch a machine on whose job has ended, in milliseconds.
 const PAUSES_MS: (i64, i64) = (30_000, 900_000);
@@ -72,8 +72,9 @@ impl Debt {
         let is_this = |id: &str| JobId::parse(id) == Some(self.job);
         let begun = status.job.as_ref().is_some_and(|job| is_this(&job.id) && job.started_at.is_some());
         let last = status.last_job.as_ref().filter(|last| is_this(&last.id) && last.started_at.is_some());
-        let ended = last
-            .is_some_and(|last| self.was_asked_for(server) || self.was_taken_back(last.action, last.result));
+        // One that came true owes nothing.
+        let ended =
+            last.is_some_and(|last| last.action == self.action && last.result != JobResult::Succeeded);
         let stalled = find(&status.conditions, ConditionType::Stalled);
         begun
             || ended
@@ -81,18 +82,25 @@ impl Debt {
             || stalled.is_some_and(|stalled| stalled.reason == Reason::LeftPoweredOff.as_str())
     }
 
-    /// Whether it is of a power-off that did not come to its end: nothing in spec tells any more that it was asked for.
-    pub fn was_taken_back(&self, last: Action, result: JobResult) -> bool {
-        self.action == Action::PowerOff && last == Action::PowerOff && result != JobResult::Succeeded
-    }
-
-    /// Whether spec has what asks for such a job, or asked.
-    pub const fn was_asked_for(&self, server: &Server) -> bool {
+    /// Whether spec has what asks for such a job, and status does not show it as handled: one that began and ended before status
+    /// could show it. Whoever writes rows can name any job that has ended.
+    pub fn is_asked_for(&self, server: &Server) -> bool {
+        let (spec, status) = (&server.spec, server.status.as_ref());
+        let shown = HandledTokens::shown(status);
+        let pending =
+            |kind: TokenKind| kind.of(spec).is_some_and(|token| !shown.is_handled(kind, Some(token)));
+        let image = status.and_then(|status| status.image.as_ref()).map(|image| &image.name);
         match self.action {
-            Action::Reboot => server.spec.reboot_token.is_some(),
-            Action::Build | Action::Reimage => server.spec.image.is_some(),
-            Action::Inspect | Action::PowerOn | Action::PowerOff => false,
-            Action::Wipe | Action::Decommission => true,
+            Action::Reboot => pending(TokenKind::Reboot),
+            Action::Build | Action::Reimage => {
+                let another = spec.image.as_ref().is_some_and(|wish| Some(&wish.name) != image);
+                another || pending(TokenKind::Reimage)
+            }
+            Action::Decommission => spec.lifecycle == Lifecycle::Decommissioned,
+            Action::Wipe => Deleting::of(server) == Deleting::Wipe,
+            // Nothing in spec tells any more that one was asked for which was taken back.
+            Action::PowerOff => true,
+            Action::Inspect | Action::PowerOn => false,
         }
     }
 

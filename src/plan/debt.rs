@@ -5,7 +5,7 @@ use super::{Command, Observation, Work, claims, lifecycle, situation};
 use crate::api::condition::{ConditionType, find, time};
 use crate::api::hardware::PowerState;
 use crate::api::{Power, Reason};
-use crate::job::{Action, Debt, Deleting, Problem, Visibility, asks_for_off};
+use crate::job::{Action, Debt, Deleting, JobResult, Problem, TokenKind, Visibility, asks_for_off};
 
 /// The debt that is left of a job which has ended, or of which nothing is known any more.
 pub(super) fn standing(seen: &Observation) -> Option<&Debt> {
@@ -19,10 +19,19 @@ pub(super) fn standing(seen: &Observation) -> Option<&Debt> {
 fn is_witnessed(seen: &Observation, debt: &Debt) -> bool {
     let last = seen.known.as_ref().and_then(|known| known.last_job.as_ref());
     let is_last = last.is_some_and(|last| {
-        let explains = debt.was_asked_for(&seen.server) || debt.was_taken_back(last.action, last.result);
-        last.id == debt.job && explains
+        let is_of_it = last.id == debt.job && last.action == debt.action && last.started_at_ms.is_some();
+        let is_asked_for = debt.is_asked_for(&seen.server);
+        is_of_it && last.result != JobResult::Succeeded && is_asked_for
+            || last.id == debt.job && is_forgotten_by_the_database(seen)
     });
     debt.is_witnessed(&seen.server) || is_last
+}
+
+/// Whether status has a reboot as begun that the database knows nothing of: it lost its last commits.
+fn is_forgotten_by_the_database(seen: &Observation) -> bool {
+    let token = seen.spec().reboot_token.as_deref();
+    let known = seen.known.as_ref().is_some_and(|known| known.handled.is_handled(TokenKind::Reboot, token));
+    token.is_some() && seen.shown_tokens().is_handled(TokenKind::Reboot, token) && !known
 }
 
 /// What is owed, that of a live job included, where something outside the database says so.
@@ -97,11 +106,15 @@ fn reads_on(seen: &Observation, debt: &Debt) -> bool {
     is_on && known.last_good_read_ms.is_some_and(|at| at > debt.since_ms)
 }
 
-/// Whether the machine is let go off although it has to be on: the job that switched it off included. What reads on before the
-/// off has had its time may be off in a moment.
+/// Whether the machine is let go off although it has to be on: the job that switched it off included. What was read on before the
+/// off had its time may have gone down since, however long ago that was.
 pub(super) fn is_off(seen: &Observation) -> bool {
-    let debt = seen.known.as_ref().and_then(|known| known.debt.as_ref());
-    let may_go_down = |debt: &Debt| !debt.seen_off && seen.now_ms < debt.settles_ms;
+    let known = seen.known.as_ref();
+    let may_go_down = |debt: &Debt| {
+        let read_at_ms = known.and_then(|known| known.last_good_read_ms);
+        !debt.seen_off && read_at_ms.is_none_or(|at| at < debt.settles_ms)
+    };
+    let debt = known.and_then(|known| known.debt.as_ref());
     debt.is_some_and(|debt| !shall_be_off(seen) && (!reads_on(seen, debt) || may_go_down(debt)))
 }
 
@@ -132,10 +145,12 @@ pub(super) fn left_off(seen: &Observation) -> Option<Problem> {
     Some(Problem::new(Reason::LeftPoweredOff, format!("{}: {why}", told(debt))))
 }
 
-/// That a machine was left off which ends off: said before what is in the way of that end, which may be long, and is cut
-/// where it is too long.
+/// That a machine was left off which ends off, or is off in the middle of its job: said before what is in the way of that end,
+/// which may be long, and is cut where it is too long.
 pub(super) fn beside(seen: &Observation, problem: Problem) -> Problem {
-    match standing(seen).filter(|debt| shall_be_off(seen) && !reads_on(seen, debt)) {
+    let standing = standing(seen).filter(|_| shall_be_off(seen));
+    let of_live = seen.known.as_ref().and_then(|known| known.debt.as_ref()).filter(|debt| debt.seen_off);
+    match standing.or(of_live).filter(|debt| !reads_on(seen, debt)) {
         Some(debt) => Problem::new(problem.reason, format!("{}: {}", told(debt), problem.message)),
         None => problem,
     }

@@ -54,7 +54,8 @@ fn in_transition(seen: &Observation) -> bool {
     let unsettled = seen.reading().is_some_and(|reading| {
         matches!(reading.power, PowerState::PoweringOn | PowerState::PoweringOff | PowerState::Unknown)
     });
-    unsettled && (power::sync(seen) == PowerSync::NotYet || reboot::token(seen).is_some())
+    let hangs_on_it = power::sync(seen) == PowerSync::NotYet || reboot::token(seen).is_some();
+    unsettled && hangs_on_it || reboot::waits_for_a_look(seen)
 }
 
 /// Each server has its own moment in the period, by a hash of its uid, so that a fleet is looked at evenly; at least

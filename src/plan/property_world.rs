@@ -395,7 +395,7 @@ impl World {
         if let Some(known) = self.known() {
             known.debt = known.debt.take().and_then(|debt| debt.after_reading(machine, now_ms));
         }
-        let is_on = machine == PowerState::PoweredOn && job.request_stored;
+        let is_on = machine == PowerState::PoweredOn && begun;
         let is_wiped = job.action.wipes() && job.cancel.is_none();
         let result = if job.cancel.is_some() { JobResult::Cancelled } else { JobResult::Succeeded };
         if let Some(known) = self.known() {

@@ -442,3 +442,36 @@ fn an_interrupted_installation_of_an_earlier_server_is_told_as_that() {
     assert!(message.contains("an earlier Server of this machine was interrupted"), "{message}");
     assert!(!message.contains("ran before AutoBuild knew it"), "{message}");
 }
+
+#[test]
+fn a_debt_that_names_a_job_which_came_true_or_was_another_one_switches_nothing_on() {
+    let last = |action, result| FinishedJob {
+        id: JobId(77),
+        action,
+        intent: Intent("i".into()),
+        result,
+        problem: None,
+        step: Step::On,
+        enqueued_at_ms: INSTALLED_MS,
+        started_at_ms: Some(INSTALLED_MS),
+        finished_at_ms: INSTALLED_MS + 1,
+    };
+    for (of, last) in [
+        (Action::Wipe, last(Action::Inspect, JobResult::Succeeded)),
+        (Action::Reboot, last(Action::Reboot, JobResult::Succeeded)),
+        (Action::Reboot, last(Action::Inspect, JobResult::Failed)),
+    ] {
+        let mut seen = off_without_a_wish();
+        seen.server.spec.reboot_token = Some("one".into());
+        f::known(&mut seen).handled.record(TokenKind::Reboot, "one");
+        f::known(&mut seen).last_job = Some(last.clone());
+        let mut seen = shown(seen);
+        let debt = Debt::begun(JobId(77), of, INSTALLED_MS, 0);
+        f::known(&mut seen).debt = Some(Debt { seen_off: true, ..debt });
+        for _ in 0..3 {
+            assert!(matches!(decide(&seen).command, Command::Nothing(_)), "{of} {last:?}");
+            assert_eq!(stalled(&seen).0, "HistoryLost", "{of} {last:?}");
+            seen = shown(seen);
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use autobuild::api::hardware::PowerState;
 use autobuild::job::Action;
 use e2e::autobuild::Running;
-use e2e::fleet::metric;
+use e2e::fleet::{LIMIT, metric};
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
@@ -102,6 +102,33 @@ async fn what_somebody_else_writes_into_status_causes_nothing() {
     site.change("one", json!({ "spec": { "rebootToken": "third" } })).await;
     site.finish(Action::Reboot, PowerState::PoweredOn).await;
     site.until("one", "rebooted", |now| now.reboot_tokens.iter().any(|token| token == "third")).await;
+    site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_of_a_job_that_somebody_else_wrote_too_goes_with_it() {
+    let _turn = TURN.lock().await;
+    let site = Site::new().await;
+    site.secret().await;
+    let controller = site.controller("a", &[], "").await;
+    site.ready("one", json!({ "rebootToken": "first" })).await;
+    site.until_feed_is_empty().await;
+    controller.process().stop(LIMIT).await.unwrap();
+    // A backup of status from another reboot, put back as the next one begins: what both write the same both own.
+    let job = json!({
+        "id": "0000000000000043", "action": "Reboot", "priority": "Normal", "state": "Queued", "step": "PowerOff",
+        "enqueuedAt": "2026-01-01T00:00:00Z",
+    });
+    write(&site, "one", json!({ "job": job })).await;
+    site.change("one", json!({ "spec": { "rebootToken": "second" } })).await;
+    let _controller = site.controller("b", &[], "").await;
+    site.finish(Action::Reboot, PowerState::PoweredOn).await;
+    site.until("one", "rebooted", |now| {
+        is_ready(now) && now.job.is_none() && now.reboot_tokens.iter().any(|token| token == "second")
+    })
+    .await;
+    site.delete("one").await;
+    site.gone("one").await;
     site.end().await;
 }
 
