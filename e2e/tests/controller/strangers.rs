@@ -122,7 +122,9 @@ async fn what_is_left_of_a_job_that_somebody_else_wrote_too_goes_with_it() {
     write(&site, "one", json!({ "job": job })).await;
     site.change("one", json!({ "spec": { "rebootToken": "second" } })).await;
     let _controller = site.controller("b", &[], "").await;
-    site.finish(Action::Reboot, PowerState::PoweredOn).await;
+    let claim = site.request(site.claim(Action::Reboot).await, Some("second")).await;
+    site.until("one", "the job", |now| now.job.as_ref().is_some_and(|job| job.started_at.is_some())).await;
+    site.complete(claim, PowerState::PoweredOn).await;
     site.until("one", "rebooted", |now| {
         is_ready(now) && now.job.is_none() && now.reboot_tokens.iter().any(|token| token == "second")
     })
