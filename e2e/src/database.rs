@@ -2,6 +2,7 @@
 //!
 //! `DATABASE_URL`, if set by the user, names the server to use ([`given`]). `DB=mariadb` chooses MariaDB, otherwise it is MySQL.
 
+pub mod answers;
 mod mariadb;
 mod mysql;
 mod replica;

@@ -126,7 +126,19 @@ impl Fleet {
         let bmcs =
             emulate(&autobuild, &dir, &layout.emulator, layout.systems, (&username, &password)).await?;
         let client = cluster.plane().admin().await?;
-        let pool = MySqlPoolOptions::new().max_connections(3).connect(&database_url).await?;
+        let pool = MySqlPoolOptions::new()
+            .max_connections(3)
+            // A server may be set up in any way: what a test reads is what stands there.
+            .after_connect(|connection, _| {
+                Box::pin(async move {
+                    let own = "SET autocommit = 1, completion_type = 'NO_CHAIN', sql_safe_updates = 0, \
+                               sql_select_limit = 18446744073709551615, sql_big_selects = 1 \
+                               /*!80000 , max_execution_time = 0 */ /*M! , max_statement_time = 0 */";
+                    sqlx::Executor::execute(connection, own).await.map(drop)
+                })
+            })
+            .connect(&database_url)
+            .await?;
         let shown = Shown::record(Api::namespaced(client.clone(), &namespace));
         let fleet = Self {
             cluster,

@@ -9,12 +9,19 @@ use sqlx::{Connection, Executor, MySqlConnection};
 use super::QueueError;
 use super::history::History;
 use super::present::Present;
+use super::writer::{self, Writer};
 
-/// What every connection sets, in one round trip. READ COMMITTED takes no gap locks; the short time-outs let go of the
-/// locks of a client that was cut off in mid-transaction (the defaults of both engines keep them for hours).
-const SESSION: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
+/// What every connection sets, in one round trip, whatever the server's global settings are. READ COMMITTED takes no gap locks;
+/// the short time-outs let go of the locks of a client that was cut off in mid-transaction (the defaults of both engines keep
+/// them for hours). The rest pins what a statement's meaning hangs on: each of these was seen to stop a whole installation, or
+/// cuts an answer short, where somebody set it for the whole server. MariaDB takes no comment of 50700 to 99999.
+const SESSION: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE; \
     SET sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO', time_zone = '+00:00', \
-    innodb_lock_wait_timeout = 3, wait_timeout = 15, NAMES utf8mb4";
+    autocommit = 1, completion_type = 'NO_CHAIN', sql_safe_updates = 0, sql_select_limit = 18446744073709551615, sql_big_selects = 1, \
+    foreign_key_checks = 1, unique_checks = 1, default_storage_engine = 'InnoDB', lock_wait_timeout = 3600, \
+    /*!80000 max_execution_time = 0, */ /*M! max_statement_time = 0, idle_transaction_timeout = 0, */ \
+    innodb_lock_wait_timeout = 3, wait_timeout = 15, net_read_timeout = 30, net_write_timeout = 60, \
+    NAMES utf8mb4 COLLATE utf8mb4_bin";
 
 /// A connection that was idle for longer is asked whether it is alive.
 const ASKED: Duration = Duration::from_secs(1);
@@ -26,7 +33,7 @@ const IDLE: Duration = Duration::from_secs(10);
 pub(super) fn pool(
     options: MySqlConnectOptions,
     size: u32,
-    engine: Engine,
+    writer: Writer,
     present: &Arc<Present>,
 ) -> MySqlPool {
     let (opened, kept) = (Arc::clone(present), Arc::clone(present));
@@ -38,7 +45,7 @@ pub(super) fn pool(
             let present = Arc::clone(&opened);
             Box::pin(async move {
                 set_up(connection).await?;
-                present.admit(connection, engine).await
+                present.admit(connection, writer).await
             })
         })
         // Asking each time whether it is alive costs as much as a statement.
@@ -98,25 +105,50 @@ pub struct ServerInfo {
 /// What a check of the server found.
 pub(super) struct Checked {
     pub(super) server: ServerInfo,
+    pub(super) writer: Writer,
     pub(super) history: History,
     /// Settings that can lose a commit.
     pub(super) warnings: Vec<String>,
+}
+
+/// What answers, and how its writer is told.
+pub(super) async fn writer(connection: &mut MySqlConnection) -> Result<(ServerInfo, Writer), QueueError> {
+    let version: String = sqlx::query_scalar("SELECT VERSION()").fetch_one(&mut *connection).await?;
+    let comment: String =
+        sqlx::query_scalar("SELECT CAST(@@version_comment AS CHAR)").fetch_one(&mut *connection).await?;
+    if let Some(unfit) = unfit(&version, &comment) {
+        return Err(QueueError::Unfit(unfit));
+    }
+    let engine = if version.contains("MariaDB") { Engine::MariaDb } else { Engine::MySql };
+    let writer = Writer::of(connection, engine).await?;
+    Ok((ServerInfo { engine, version }, writer))
+}
+
+/// Servers that speak the protocol of MySQL and do not keep what the queue needs of it.
+fn unfit(version: &str, comment: &str) -> Option<String> {
+    let says = |word: &str| {
+        version.to_ascii_lowercase().contains(word) || comment.to_ascii_lowercase().contains(word)
+    };
+    let lacks = if says("tidb") {
+        "it has no SKIP LOCKED"
+    } else if says("vitess") || says("planetscale") {
+        "it spreads a transaction over shards, and knows neither the locks nor the session settings of one server"
+    } else {
+        return None;
+    };
+    Some(format!("the server is {version} ({comment}): {lacks}; use MySQL 8.0.1+ or MariaDB 10.6+"))
 }
 
 /// Reads what the server is and refuses one on which the protocol would not be safe.
 pub(super) async fn check(options: &MySqlConnectOptions) -> Result<Checked, QueueError> {
     let mut first = single(options).await?;
     let mut second = single(options).await?;
-    let version: String = sqlx::query_scalar("SELECT VERSION()").fetch_one(&mut first).await?;
-    let engine = if version.contains("MariaDB") { Engine::MariaDb } else { Engine::MySql };
-    if version.contains("TiDB") {
-        return Err(QueueError::Unfit(format!(
-            "the server is {version}: it has no SKIP LOCKED; use MySQL 8.0.1+ or MariaDB 10.6+"
-        )));
-    }
-    let history = History::read(&mut first, engine).await?.history;
+    let (ServerInfo { engine, version }, writer) = writer(&mut first).await?;
+    let told = History::read(&mut first, writer).await?;
+    writer::one_writer(&told.node, &History::read(&mut second, writer).await?.node)?;
     // First, because a wrong binary log refuses the locks as well.
-    let warnings = durability(&mut first, engine).await?;
+    let mut warnings = durability(&mut first, engine).await?;
+    warnings.extend(writer.warning());
     skips_locked_rows(&mut first, &mut second).await.map_err(|error| match error {
         QueueError::Refused(cause) => QueueError::Unfit(format!(
             "the server ({version}) does not know SKIP LOCKED ({cause}); use MySQL 8.0.1+ or MariaDB 10.6+"
@@ -125,7 +157,7 @@ pub(super) async fn check(options: &MySqlConnectOptions) -> Result<Checked, Queu
     })?;
     first.close().await.ok();
     second.close().await.ok();
-    Ok(Checked { server: ServerInfo { engine, version }, history, warnings })
+    Ok(Checked { server: ServerInfo { engine, version }, writer, history: told.history, warnings })
 }
 
 /// Locks a row of `meta` with one connection and proves that the other one skips it.
@@ -183,4 +215,25 @@ async fn durability(connection: &mut MySqlConnection, engine: Engine) -> Result<
         warnings.push(format!("sync_binlog is {sync}: a failover can lose commits; set it to 1"));
     }
     Ok(warnings)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, missing_docs)]
+mod tests {
+    use super::unfit;
+
+    #[test]
+    fn servers_that_only_speak_the_protocol_are_refused_with_what_they_lack() {
+        for (version, comment, lacks) in [
+            ("8.0.11-TiDB-v8.5.0", "TiDB Server (Apache License 2.0)", Some("SKIP LOCKED")),
+            ("8.0.30-Vitess", "Version: 21.0.0", Some("over shards")),
+            ("8.0.34-PlanetScale", "", Some("over shards")),
+            ("9.7.0", "MySQL Community Server - GPL", None),
+            ("10.11.14-MariaDB-0+deb12u2", "Debian 12", None),
+        ] {
+            let said = unfit(version, comment);
+            assert_eq!(said.is_some(), lacks.is_some(), "{said:?}");
+            assert!(lacks.is_none_or(|lacks| said.unwrap().contains(lacks)));
+        }
+    }
 }

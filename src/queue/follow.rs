@@ -108,7 +108,7 @@ impl Queue {
 
     async fn lead_now(&self) -> Result<Told, QueueError> {
         let mut connection = connection::single(&self.inner.address.options()?).await?;
-        let told = History::read(&mut connection, self.inner.server.engine).await?;
+        let told = History::read(&mut connection, self.inner.writer).await?;
         connection.close().await.ok();
         Ok(told)
     }

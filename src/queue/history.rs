@@ -25,10 +25,11 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use sqlx::{MySqlConnection, Row};
+use sqlx::{AssertSqlSafe, MySqlConnection, Row};
 
+use super::QueueError;
 use super::present::Present;
-use super::{Engine, QueueError};
+use super::writer::{Node, Writer};
 
 /// What tells one history from another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +64,8 @@ impl Underived {
 pub(super) struct Told {
     pub(super) history: History,
     pub(super) underived: Option<Underived>,
+    /// Which server it is, for people.
+    pub(super) node: Node,
 }
 
 impl History {
@@ -71,28 +74,12 @@ impl History {
         Self { epoch: epoch.to_owned(), server: server.to_owned(), number: 0 }
     }
 
-    /// Reads it from the server behind a connection. A server that takes no writes is not the one to work with.
-    pub(super) async fn read(connection: &mut MySqlConnection, engine: Engine) -> Result<Told, QueueError> {
-        let statement = match engine {
-            Engine::MySql => {
-                "SELECT (SELECT value FROM meta WHERE name = 'epoch') AS epoch, \
-                 (SELECT value FROM meta WHERE name = 'histories') AS histories, CAST(@@server_uuid AS CHAR) AS server, \
-                 CAST(@@read_only AS CHAR) AS read_only"
-            }
-            Engine::MariaDb => {
-                "SELECT (SELECT value FROM meta WHERE name = 'epoch') AS epoch, \
-                 (SELECT value FROM meta WHERE name = 'histories') AS histories, CAST(@@server_id AS CHAR) AS server, \
-                 CAST(@@read_only AS CHAR) AS read_only"
-            }
-        };
+    /// Reads it from the server behind a connection. A server that is not the one writer is not the one to work with.
+    pub(super) async fn read(connection: &mut MySqlConnection, writer: Writer) -> Result<Told, QueueError> {
         // Every connection asks this first: it is not prepared, which would be another round trip.
-        let row = sqlx::raw_sql(statement).fetch_one(connection).await?;
-        let read_only: String = row.try_get("read_only")?;
-        if !matches!(read_only.as_str(), "0" | "OFF") {
-            return Err(QueueError::Unavailable(
-                "it is read-only: a replica that was not promoted; promote it, or let --database-url lead to the primary"
-                    .to_owned(),
-            ));
+        let row = sqlx::raw_sql(AssertSqlSafe(writer.statement())).fetch_one(connection).await?;
+        if let Some(unfit) = writer.unfit(&row)? {
+            return Err(unfit);
         }
         let epoch: Option<String> = row.try_get("epoch")?;
         let no_epoch =
@@ -104,7 +91,7 @@ impl History {
             server: row.try_get("server")?,
             number: number(&histories),
         };
-        Ok(Told { history, underived: Underived::read(&histories) })
+        Ok(Told { history, underived: Underived::read(&histories), node: row.try_get("node")? })
     }
 }
 
@@ -166,9 +153,10 @@ fn is_known(worked_in: &History, found: &History, server_seen_last: &str) -> boo
 /// worker enters the registry.
 pub(super) async fn enter(
     connection: &mut MySqlConnection,
-    mut found: History,
+    found: Told,
     entry: Entry,
 ) -> Result<Entered, QueueError> {
+    let Told { history: mut found, node, .. } = found;
     let rows = sqlx::query(
         "SELECT name, value FROM meta WHERE name IN ('histories', 'history', 'quiet_ms') FOR UPDATE",
     )
@@ -212,7 +200,7 @@ pub(super) async fn enter(
         write(connection, "quiet_ms", &longest_ms.to_string()).await?;
     }
     let quiet = mark.map(|_| Quiet { time: Duration::from_millis(longest_ms), row: now });
-    let told = Told { history: found, underived: Underived::read(&histories) };
+    let told = Told { history: found, underived: Underived::read(&histories), node };
     Ok(Entered { quiet, told })
 }
 

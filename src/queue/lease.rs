@@ -98,7 +98,7 @@ impl Heart {
         .execute(&mut connection)
         .await?
         .rows_affected();
-        let told = History::read(&mut connection, self.queue.inner.server.engine).await?;
+        let told = History::read(&mut connection, self.queue.inner.writer).await?;
         if told.history != self.history {
             return Ok(Beat::AnotherHistory);
         }
@@ -157,8 +157,8 @@ impl Queue {
         let opened = Instant::now();
         let present = &self.inner.present;
         let mut connection = connection::single(&self.inner.address.options()?).await?;
-        let found = History::read(&mut connection, self.inner.server.engine).await?.history;
-        let another = newcomer.past == Past::Lost || !present.is(&found);
+        let found = History::read(&mut connection, self.inner.writer).await?;
+        let another = newcomer.past == Past::Lost || !present.is(&found.history);
         let mut transaction = connection.begin().await?;
         let entry = Entry {
             lost: another || newcomer.past == Past::Doubtful,

@@ -63,6 +63,7 @@ mod state_row;
 mod sweep;
 mod transaction;
 mod wake;
+mod writer;
 
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Weak};
@@ -72,6 +73,7 @@ use sqlx::mysql::MySqlPool;
 use batch::Batcher;
 use connection::Checked;
 use present::Present;
+use writer::Writer;
 
 pub use abandon::{Abandoned, Farewell};
 pub use address::DatabaseAddress;
@@ -119,6 +121,7 @@ struct Inner {
     pool: MySqlPool,
     present: Arc<Present>,
     server: ServerInfo,
+    writer: Writer,
     shards: u16,
     /// Connections that tasks keep between their transactions.
     kept: Arc<AtomicU32>,
@@ -161,12 +164,12 @@ impl Queue {
         let address = address.into();
         let options = address.options()?;
         schema::verify(&options).await?;
-        let Checked { server, history, warnings } = connection::check(&options).await?;
+        let Checked { server, writer, history, warnings } = connection::check(&options).await?;
         for warning in warnings.into_iter().chain(address::warning(&options)) {
             tracing::warn!(engine = server.engine.as_str(), "{warning}");
         }
         let present = Arc::new(Present::new(history));
-        let pool = connection::pool(options, connections, server.engine, &present);
+        let pool = connection::pool(options, connections, writer, &present);
         let shards = schema::shards(&pool).await?;
         let inner = Arc::new_cyclic(|queue| {
             follow::start(queue, &present);
@@ -175,6 +178,7 @@ impl Queue {
                 pool,
                 present,
                 server,
+                writer,
                 shards,
                 kept: Arc::default(),
                 batchers: Batchers::start(queue),

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use sqlx::MySqlConnection;
 use tokio::sync::{Notify, watch};
 
+use super::QueueError;
 use super::follow::Lead;
 use super::history::History;
-use super::{Engine, QueueError};
+use super::writer::Writer;
 
 /// The history that this process works in. Every connection of its pool is compared with it.
 #[derive(Debug)]
@@ -100,9 +101,9 @@ impl Present {
     pub(super) async fn admit(
         &self,
         connection: &mut MySqlConnection,
-        engine: Engine,
+        writer: Writer,
     ) -> Result<(), sqlx::Error> {
-        let refusal = match History::read(connection, engine).await {
+        let refusal = match History::read(connection, writer).await {
             Ok(told) if self.is(&told.history) => None,
             Ok(_) => {
                 self.another.notify_one();

@@ -87,6 +87,9 @@ pub struct Migrated {
 pub async fn migrate(address: impl Into<DatabaseAddress>, new_epoch: bool) -> Result<Migrated, QueueError> {
     let options = address.into().options()?;
     let mut connection = connection::single(&options).await?;
+    // Nothing is migrated half way: what stands in the way is found before the first statement.
+    connection::writer(&mut connection).await?.1.admit(&mut connection).await?;
+    try_rights(&mut connection).await?;
     run(&mut connection).await?;
     let random = format!("{:032x}", rand::random::<u128>());
     let keep = "INSERT INTO meta (name, value) VALUES (?, ?) ON DUPLICATE KEY UPDATE name = name";
@@ -102,9 +105,21 @@ pub async fn migrate(address: impl Into<DatabaseAddress>, new_epoch: bool) -> Re
         .await?;
     sqlx::query(chosen).bind("epoch").bind(random).execute(&mut connection).await?;
     sqlx::query(keep).bind("shards").bind(DEFAULT_SHARDS.to_string()).execute(&mut connection).await?;
-    let epoch =
-        sqlx::query_scalar("SELECT value FROM meta WHERE name = 'epoch'").fetch_one(&mut connection).await?;
     connection.close().await.ok();
+    // Read back by another connection: what is there was committed.
+    let mut connection = connection::single(&options).await?;
+    let epoch: Option<String> = sqlx::query_scalar("SELECT value FROM meta WHERE name = 'epoch'")
+        .fetch_optional(&mut connection)
+        .await?;
+    connection.close().await.ok();
+    let lost = || {
+        QueueError::Unfit(
+            "what was written to the table meta is not there for another connection: the server took it and did not commit it; look \
+             at what stands between, such as a proxy that sends reads to a replica"
+                .to_owned(),
+        )
+    };
+    let epoch = epoch.ok_or_else(lost)?;
     Ok(Migrated { version: newest(), serves_from: Kind::Contracts.newest(), epoch })
 }
 
@@ -112,17 +127,69 @@ fn newest() -> i64 {
     MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
 }
 
+/// What a migration may do, each once, with a table that goes again. Its primary key is what groups and clusters ask for.
+const RIGHTS: [&str; 6] = [
+    "CREATE TABLE IF NOT EXISTS autobuild_rights (id BIGINT NOT NULL PRIMARY KEY, note VARCHAR(8) NULL)",
+    "ALTER TABLE autobuild_rights ADD COLUMN more BIGINT NULL, ADD INDEX note (note)",
+    "INSERT INTO autobuild_rights (id) VALUES (1) ON DUPLICATE KEY UPDATE id = id",
+    "UPDATE autobuild_rights SET more = 2",
+    "DELETE FROM autobuild_rights",
+    "DROP TABLE autobuild_rights",
+];
+
+/// Whether this user may do what migrations do.
+async fn try_rights(connection: &mut MySqlConnection) -> Result<(), QueueError> {
+    let _ = sqlx::raw_sql("DROP TABLE IF EXISTS autobuild_rights").execute(&mut *connection).await;
+    for statement in RIGHTS {
+        let tried = sqlx::raw_sql(statement).execute(&mut *connection).await.map_err(QueueError::from);
+        if let Err(error) = tried {
+            let _ = sqlx::raw_sql("DROP TABLE IF EXISTS autobuild_rights").execute(&mut *connection).await;
+            return Err(QueueError::Unfit(format!(
+                "nothing was migrated, because `{statement}` was tried first and refused: {error}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// How often a migration is tried that the server gives up for another one's sake.
+const TRIES: u32 = 5;
+
 /// Runs both kinds in the order of their numbers.
 async fn run(connection: &mut MySqlConnection) -> Result<(), QueueError> {
     for migration in MIGRATIONS.iter() {
         let migrator = Kind::of(migration).migrator();
-        match migrator.run_to(migration.version, &mut *connection).await {
-            Ok(()) => {}
-            Err(MigrateError::VersionMissing(found)) => return Err(contracted(found)),
-            Err(error) => return Err(QueueError::Unfit(format!("migration: {error}"))),
+        let mut tried = 0;
+        loop {
+            tried += 1;
+            match migrator.run_to(migration.version, &mut *connection).await {
+                Ok(()) => break,
+                Err(MigrateError::VersionMissing(found)) => return Err(contracted(found)),
+                Err(MigrateError::Dirty(version)) => return Err(half_done(version)),
+                // The lock of who migrates reaches over one server: at two members of a cluster two may run at once.
+                Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => {
+                    match QueueError::from(error) {
+                        QueueError::Conflict { .. } if tried < TRIES => {}
+                        error => {
+                            return Err(QueueError::Unfit(format!(
+                                "migration {}: {error}",
+                                migration.version
+                            )));
+                        }
+                    }
+                }
+                Err(error) => return Err(QueueError::Unfit(format!("migration: {error}"))),
+            }
         }
     }
     Ok(())
+}
+
+fn half_done(version: i64) -> QueueError {
+    QueueError::Unfit(format!(
+        "migration {version} of the database failed midway; repair it (operating.md, \"A migration that stopped half way\") and run \
+         `autobuild migrate`"
+    ))
 }
 
 fn contracted(found: i64) -> QueueError {
@@ -168,9 +235,7 @@ async fn newest_in(connection: &mut MySqlConnection, kind: Kind) -> Result<i64, 
     for row in rows {
         let version: i64 = row.try_get("version")?;
         if !row.try_get::<bool, _>("success")? {
-            return Err(QueueError::Unfit(format!(
-                "migration {version} of the database failed midway; repair it and run `autobuild migrate`"
-            )));
+            return Err(half_done(version));
         }
         newest = newest.max(version);
     }

@@ -139,7 +139,7 @@ impl Queue {
             metrics::TRANSACTIONS.one(&[T::NAME, error.class()]);
             tried += 1;
             tracing::debug!(transaction = T::NAME, class = error.class(), tried, %error, "transaction did not succeed");
-            if matches!(error, QueueError::CommitUnknown) {
+            if matches!(error, QueueError::CommitUnknown(_)) {
                 pass = Pass::AfterUnknownCommit;
             }
             if !error.is_transient() || tried >= TRIES {
@@ -157,9 +157,9 @@ impl Queue {
         pass: Pass,
     ) -> Result<T::Output, QueueError> {
         let mut lent = self.lend(kept).await?;
-        let result = begin_to_end(&mut lent.connection, transaction, pass).await;
-        if result.as_ref().is_err_and(poisons_connection) {
-            // The pool would hand out a connection to the wrong server again.
+        let Ended { result, fate } = begin_to_end(&mut lent.connection, transaction, pass).await;
+        if fate == Fate::Closed || result.as_ref().is_err_and(poisons_connection) {
+            // The pool would hand out a connection to the wrong server again, or one with half a transaction.
             drop(lent.connection.detach());
         } else {
             self.keep(kept, lent);
@@ -216,34 +216,62 @@ pub(super) async fn begin_again(connection: &mut MySqlConnection) -> Result<(), 
     Ok(())
 }
 
+/// What becomes of a connection with the end of a transaction on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// Nothing of the transaction is open on it.
+    Kept,
+    /// Nobody can say that: with the next BEGIN a server commits what is still open.
+    Closed,
+}
+
+struct Ended<T> {
+    result: Result<T, QueueError>,
+    fate: Fate,
+}
+
+impl<T> Ended<T> {
+    const fn kept(result: Result<T, QueueError>) -> Self {
+        Self { result, fate: Fate::Kept }
+    }
+
+    const fn closed(error: QueueError) -> Self {
+        Self { result: Err(error), fate: Fate::Closed }
+    }
+}
+
+/// Whenever BEGIN or ROLLBACK itself fails, and after each COMMIT that failed otherwise than with a conflict, the connection is
+/// closed, whatever the error: a Galera node without quorum was seen to refuse the ROLLBACK too, to keep the transaction open,
+/// and to commit the half of it with the next BEGIN, when the quorum was back.
 async fn begin_to_end<T: Transaction>(
     connection: &mut MySqlConnection,
     transaction: &T,
     pass: Pass,
-) -> Result<T::Output, QueueError> {
-    let mut begun = connection.begin().await?;
+) -> Ended<T::Output> {
+    let mut begun = match connection.begin().await {
+        Ok(begun) => begun,
+        Err(error) => return Ended::closed(error.into()),
+    };
     match transaction.run(&mut begun, pass).await {
         Ok(Ending::Commit(output)) => {
             crash_point(&format!("queue.{}.before", T::NAME));
             if let Err(error) = begun.commit().await {
-                return Err(match QueueError::from(error) {
-                    // A numbered answer is an answer: it was not committed.
-                    known @ QueueError::Conflict { .. } => known,
-                    QueueError::Unavailable(_) => QueueError::CommitUnknown,
-                    other => other,
-                });
+                return match QueueError::at_commit(error) {
+                    conflict @ QueueError::Conflict { .. } => Ended::kept(Err(conflict)),
+                    unknown => Ended::closed(unknown),
+                };
             }
             crash_point(&format!("queue.{}.after", T::NAME));
-            Ok(output)
+            Ended::kept(Ok(output))
         }
-        Ok(Ending::Rollback(output)) => {
-            begun.rollback().await?;
-            Ok(output)
-        }
-        Err(error) => {
-            // The rollback of a broken connection fails as well; the first error is the one to tell.
-            begun.rollback().await.ok();
-            Err(error)
-        }
+        Ok(Ending::Rollback(output)) => match begun.rollback().await {
+            Ok(()) => Ended::kept(Ok(output)),
+            Err(error) => Ended::closed(error.into()),
+        },
+        // The first error is the one to tell.
+        Err(error) => match begun.rollback().await {
+            Ok(()) => Ended::kept(Err(error)),
+            Err(_) => Ended::closed(error),
+        },
     }
 }

@@ -144,20 +144,46 @@ async fn a_schema_that_serves_another_release_is_refused_with_the_two_versions_a
     fleet.end().await.unwrap();
 }
 
+#[rstest::rstest]
+#[case::mysql(Engine::MySql)]
+#[case::mariadb(Engine::MariaDb)]
 #[tokio::test(flavor = "multi_thread")]
-async fn settings_of_the_server_that_do_not_fit_are_overridden_by_every_connection() {
+async fn settings_of_the_server_that_do_not_fit_are_overridden_by_every_connection(#[case] engine: Engine) {
     let args = [
         "--transaction-isolation=SERIALIZABLE",
         "--character-set-server=latin1",
         "--sql-mode=",
         "--default-time-zone=+09:00",
+        "--default-storage-engine=MyISAM",
+        "--max-join-size=1",
+        "--auto-increment-increment=7",
+        "--auto-increment-offset=3",
+        "--group-concat-max-len=4",
+        "--innodb-rollback-on-timeout=ON",
+        "--max-allowed-packet=1M",
+        "--innodb-lock-wait-timeout=1",
+        "--lock-wait-timeout=1",
+        "--wait-timeout=2",
+        "--net-read-timeout=1",
     ];
     let special = Special { args: args.map(str::to_owned).to_vec(), env: Vec::new() };
-    let database = Database::special("odd-settings", Engine::from_env().unwrap(), special).await.unwrap();
+    let name = format!("odd-settings-{}", engine.as_str());
+    let database = Database::special(&name, engine, special).await.unwrap();
     // As somebody makes it who thinks of none of this.
     let url = database.url("odd");
     let mut connection = sqlx::MySqlConnection::connect(&database.url("")).await.unwrap();
     connection.execute("CREATE DATABASE odd").await.unwrap();
+    // What no server is started with.
+    let only = match engine {
+        Engine::MySql => "SET GLOBAL max_execution_time = 1, GLOBAL sql_require_primary_key = ON",
+        Engine::MariaDb => "SET GLOBAL max_statement_time = 0.001, GLOBAL idle_transaction_timeout = 1",
+    };
+    let both = "SET GLOBAL sql_safe_updates = ON, GLOBAL sql_select_limit = 1, GLOBAL sql_big_selects = OFF, \
+                GLOBAL autocommit = OFF, GLOBAL completion_type = 'CHAIN'";
+    for odd in [both, only, "SET GLOBAL TRANSACTION READ ONLY"] {
+        connection.execute(odd).await.unwrap();
+    }
+    connection.close().await.unwrap();
     let layout = Layout::new(1).database(&url).emulator(&["--initial-power", "on"]);
     let fleet = Fleet::with(layout).await.unwrap();
     let other = "SELECT COUNT(*) FROM information_schema.columns WHERE table_schema = 'odd' \

@@ -16,6 +16,7 @@ mod power;
 mod proxies;
 mod surroundings;
 mod texts;
+mod writers;
 
 use std::future::Future;
 use std::pin::Pin;

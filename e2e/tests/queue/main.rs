@@ -11,6 +11,7 @@
     reason = "tests"
 )]
 
+mod answers;
 mod batches;
 mod bmcs;
 mod boot;
@@ -78,6 +79,7 @@ fn main() -> std::process::ExitCode {
             .chain(batches::CASES)
             .chain(order::CASES)
             .chain(permits::CASES)
+            .chain(answers::CASES)
         {
             let (handle, database) = (runtime.handle().clone(), database.clone());
             trials.push(Trial::test(format!("{}: {name}", engine.as_str()), move || {

@@ -1,0 +1,107 @@
+//! What members of a cluster answer in trouble, from a real server with a proxy before it that gives numbers for answers.
+
+use autobuild::job::{Action, JobId, Lane};
+use autobuild::queue::{Enqueued, Queue};
+use e2e::database::answers::{Answer, Answering, Meanwhile};
+use futures::FutureExt as _;
+use futures::future::join_all;
+
+use crate::Case;
+use crate::fixture::{Fixture, job, now_ms, wait_for};
+
+pub const CASES: &[Case] = &[
+    ("a commit that is told as refused and was done is found, and nothing is done twice", |f| {
+        told_as_refused(f).boxed_local()
+    }),
+    ("a commit that is told as refused and was not done is done, and nothing is done twice", |f| {
+        refused(f).boxed_local()
+    }),
+    ("a conflict at a commit is tried again on the same connection", |f| conflict(f).boxed_local()),
+    ("half a transaction whose rollback is refused is committed by nobody", |f| half(f).boxed_local()),
+];
+
+/// The queue of a fixture, through a proxy.
+async fn through(f: &Fixture) -> (Answering, Queue) {
+    let (answering, url) = Answering::before(&f.url).await.unwrap();
+    let queue = Queue::connect(&*url, 4).await.unwrap();
+    (answering, queue)
+}
+
+/// Some jobs at once: they share a transaction where they can.
+async fn enqueue_some(f: &Fixture, queue: &Queue) -> Vec<Enqueued> {
+    let mut jobs = Vec::new();
+    for number in 0..3 {
+        let uid = f.server(&number.to_string()).await;
+        jobs.push(job(&uid, Action::Reboot, Lane::High, JobId::new(now_ms(), rand::random())));
+    }
+    let ended = join_all(jobs.into_iter().map(|job| queue.enqueue(job, 1))).await;
+    ended.into_iter().map(Result::unwrap).collect()
+}
+
+async fn told_as_refused(f: Fixture) {
+    // Group Replication, and Galera without its primary component.
+    for code in [3100, 1180, 1047, 1205] {
+        let f = Fixture { url: f.url.clone(), queue: f.queue.clone() };
+        let (answering, queue) = through(&f).await;
+        answering.answer(Answer { to: "COMMIT", code, meanwhile: Meanwhile::Done, times: 1 });
+        if f.count("job").await == 0 {
+            assert_eq!(enqueue_some(&f, &queue).await, [Enqueued::Accepted; 3], "{code}");
+        } else {
+            let uid = f.server(&code.to_string()).await;
+            let job = job(&uid, Action::Reboot, Lane::High, JobId::new(now_ms(), rand::random()));
+            assert_eq!(queue.enqueue(job, 1).await.unwrap(), Enqueued::Accepted, "{code}");
+        }
+        assert_eq!(answering.given(), 1, "{code}");
+        wait_for("the connection to be closed", async || answering.closed() >= 1).await;
+        queue.close().await;
+    }
+    assert_eq!((f.count("job").await, f.count("queue").await), (6, 6));
+}
+
+async fn refused(f: Fixture) {
+    let (answering, queue) = through(&f).await;
+    answering.answer(Answer { to: "COMMIT", code: 1180, meanwhile: Meanwhile::Nothing, times: 1 });
+    assert_eq!(enqueue_some(&f, &queue).await, [Enqueued::Accepted; 3]);
+    assert_eq!(answering.given(), 1);
+    // What was open on it ends with it.
+    wait_for("the connection to be closed", async || answering.closed() >= 1).await;
+    assert_eq!((f.count("job").await, f.count("queue").await), (3, 3));
+    queue.close().await;
+}
+
+async fn conflict(f: Fixture) {
+    let (answering, queue) = through(&f).await;
+    let uid = f.server("one").await;
+    // The pool's first connection, and those of the checks.
+    queue.observe(&uid).await.unwrap();
+    let before = answering.opened();
+    answering.answer(Answer { to: "COMMIT", code: 3101, meanwhile: Meanwhile::Nothing, times: 1 });
+    let wanted = job(&uid, Action::Reboot, Lane::High, JobId::new(now_ms(), rand::random()));
+    assert_eq!(queue.enqueue(wanted, 1).await.unwrap(), Enqueued::Accepted);
+    assert_eq!((answering.given(), f.count("job").await), (1, 1));
+    assert!(answering.opened() <= before + 1, "{} after {before}", answering.opened());
+    queue.close().await;
+}
+
+async fn half(f: Fixture) {
+    let (answering, queue) = through(&f).await;
+    let uid = f.server("one").await;
+    let other = f.server("other").await;
+    let taken = JobId::new(now_ms(), rand::random());
+    let of = |uid, id| job(uid, Action::Reboot, Lane::High, id);
+    assert_eq!(queue.enqueue(of(&other, taken), 1).await.unwrap(), Enqueued::Accepted);
+    // A node without quorum refuses the rollback too, and keeps open what was begun.
+    for to in ["ROLLBACK AND CHAIN", "ROLLBACK"] {
+        answering.answer(Answer { to, code: 1047, meanwhile: Meanwhile::Nothing, times: 1 });
+    }
+    // A key that exists already: what it has inserted by then is rolled back.
+    let ended = queue.enqueue(of(&uid, taken), 1).await;
+    assert_eq!(answering.given(), 2, "{ended:?}");
+    // The next BEGIN on that connection would commit it.
+    let third = f.server("third").await;
+    let id = JobId::new(now_ms(), rand::random());
+    assert_eq!(queue.enqueue(of(&third, id), 1).await.unwrap(), Enqueued::Accepted);
+    assert_eq!((f.count("job").await, f.count("queue").await), (2, 2));
+    wait_for("the connection to be closed", async || answering.closed() >= 1).await;
+    queue.close().await;
+}
