@@ -109,6 +109,7 @@ impl Queue {
     async fn lead_now(&self) -> Result<Told, QueueError> {
         let mut connection = connection::single(&self.inner.address.options()?).await?;
         let told = History::read(&mut connection, self.inner.writer).await?;
+        self.inner.present.met(&told.node)?;
         connection.close().await.ok();
         Ok(told)
     }

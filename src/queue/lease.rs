@@ -99,6 +99,7 @@ impl Heart {
         .await?
         .rows_affected();
         let told = History::read(&mut connection, self.queue.inner.writer).await?;
+        self.queue.inner.present.met(&told.node)?;
         if told.history != self.history {
             return Ok(Beat::AnotherHistory);
         }
@@ -158,6 +159,7 @@ impl Queue {
         let present = &self.inner.present;
         let mut connection = connection::single(&self.inner.address.options()?).await?;
         let found = History::read(&mut connection, self.inner.writer).await?;
+        present.met(&found.node)?;
         let another = newcomer.past == Past::Lost || !present.is(&found.history);
         let mut transaction = connection.begin().await?;
         let entry = Entry {

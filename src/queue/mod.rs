@@ -48,6 +48,7 @@ mod lost;
 mod machine;
 mod many;
 pub mod measure;
+mod nodes;
 mod observe;
 mod park;
 mod permit;

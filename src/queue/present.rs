@@ -9,12 +9,19 @@ use tokio::sync::{Notify, watch};
 use super::QueueError;
 use super::follow::Lead;
 use super::history::History;
-use super::writer::Writer;
+use super::nodes::{Leads, Nodes};
+use super::writer::{self, Node, Writer};
+
+/// How often it is told that an address leads to several writers.
+const TOLD: Duration = Duration::from_mins(1);
 
 /// The history that this process works in. Every connection of its pool is compared with it.
 #[derive(Debug)]
 pub(super) struct Present {
     state: Mutex<State>,
+    nodes: Mutex<Nodes>,
+    /// When it was told last that the address leads to several writers.
+    told: Mutex<Option<Instant>>,
     another: Notify,
     /// What the last look found.
     pub(super) lead: watch::Sender<Lead>,
@@ -39,6 +46,8 @@ impl Present {
         let state = State { history, since: Instant::now(), followed: None, enters: false, refused: None };
         Self {
             state: Mutex::new(state),
+            nodes: Mutex::default(),
+            told: Mutex::default(),
             another: Notify::new(),
             lead: watch::channel(Lead::default()).0,
             looking: tokio::sync::Mutex::default(),
@@ -104,7 +113,7 @@ impl Present {
         writer: Writer,
     ) -> Result<(), sqlx::Error> {
         let refusal = match History::read(connection, writer).await {
-            Ok(told) if self.is(&told.history) => None,
+            Ok(told) if self.is(&told.history) => self.met(&told.node).err(),
             Ok(_) => {
                 self.another.notify_one();
                 Some(QueueError::AnotherHistory(
@@ -116,6 +125,34 @@ impl Present {
         };
         self.with(|state| state.refused.clone_from(&refusal));
         refusal.map_or(Ok(()), |why| Err(sqlx::Error::Io(std::io::Error::other(why.to_string()))))
+    }
+
+    /// A new connection leads to `node`. Another one than before is gone along with: what is open to the one before is not used
+    /// again, whoever forgot to cut it.
+    pub(super) fn met(&self, node: &Node) -> Result<(), QueueError> {
+        let now = Instant::now();
+        match self.nodes.lock().unwrap_or_else(PoisonError::into_inner).met(node, now) {
+            Leads::There => Ok(()),
+            Leads::Elsewhere => {
+                tracing::info!(
+                    node,
+                    "the database's address leads to another node, which is gone along with"
+                );
+                self.renew();
+                Ok(())
+            }
+            Leads::ToAndFro(one, other) => {
+                let error = writer::one_writer(&one, &other);
+                let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Err(error) = &error
+                    && told.is_none_or(|told| now.duration_since(told) >= TOLD)
+                {
+                    *told = Some(now);
+                    tracing::warn!("{error}");
+                }
+                error
+            }
+        }
     }
 
     /// The error of an acquire: where every connection was refused, it says why.
