@@ -1,4 +1,4 @@
-//! The drill with a chassis: forty machines behind one BMC that hangs hold one slot between them, and nobody else waits for them.
+//! The drill with a chassis: the machines behind one BMC that hangs hold one slot between them, and nobody else waits for them.
 
 use std::collections::BTreeSet;
 
@@ -12,17 +12,19 @@ use crate::steps::{ask_for_reboots, controller_flags, counted, declared, reboote
 /// The machine that has a BMC of its own.
 const OTHER: &str = "system-0001";
 
-/// Those behind one BMC.
-fn chassis() -> Vec<String> {
-    (10..50).map(|number| format!("system-{number:04}")).collect()
+/// More than a worker of this drill has slots: they are rebooted one after the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_machines_of_a_chassis_that_hangs_hold_one_slot_and_another_machine_is_not_kept_waiting() {
+    drill(7).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "a long drill: make soak"]
 async fn forty_machines_of_a_chassis_that_hangs_hold_one_slot_and_another_machine_is_not_kept_waiting() {
-    drill().await.unwrap();
+    drill(40).await.unwrap();
 }
 
-async fn drill() -> Result<()> {
+async fn drill(machines: usize) -> Result<()> {
     let layout = Layout::new(49).emulator(&["--initial-power", "on", "--own-ports", "1"]);
     let fleet = Fleet::with(layout).await?;
     let flags = controller_flags(&fleet);
@@ -31,7 +33,7 @@ async fn drill() -> Result<()> {
     let flags =
         fleet.worker_flags().with(&[("--slots", "4"), ("--urgent-slots", "0"), ("--request-timeout", "20s")]);
     let worker = fleet.worker_with("worker", &flags, &[]).await?;
-    let chassis = chassis();
+    let chassis: Vec<String> = (10..).take(machines).map(|number| format!("system-{number:04}")).collect();
     declared(&fleet, &[&chassis[..], &[OTHER.to_owned()]].concat()).await?;
 
     let mut hung = Vec::new();
