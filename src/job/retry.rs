@@ -38,6 +38,14 @@ impl RetryClass {
     }
 }
 
+impl RetryClass {
+    /// Whether a BMC with that problem may take all of its time again: it did not answer, or was busy, which some are for as long
+    /// as a request may last.
+    pub fn is_of_a_silent_bmc(reason: Reason) -> bool {
+        matches!(Self::of(reason), Some(Self::Unreachable | Self::Busy))
+    }
+}
+
 /// Milliseconds before try number `attempt` (counted from 1) is repeated: exponential with full upper-half jitter,
 /// at least `asked_ms` (a Retry-After). `random` is any random number.
 pub fn backoff(class: RetryClass, attempt: u32, asked_ms: i64, random: u64) -> i64 {

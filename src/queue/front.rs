@@ -6,9 +6,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::claim::{ClaimOver, Claimed, Looked};
+use super::claim::{ClaimOver, Claimed, Looked, Which};
 use super::head::{Head, Hints};
 use super::many::filled;
+use super::shares::Passed;
 use super::transaction::Kept;
 use super::{Claim, PlaceInQueue, Queue, QueueError, Served};
 use crate::job::{Incarnation, Lane, PermitClass};
@@ -28,6 +29,8 @@ const WAKES: Duration = Duration::from_millis(100);
 const HINTS_KEPT: Duration = Duration::from_secs(1);
 /// A look without hints is made so rarely that it takes at most a twentieth of the time.
 const HINTS_KEPT_LOOKS: u32 = 20;
+/// How long hints are kept where namespaces take turns: a job of one is put before what was claimed of another, again and again.
+const HINTS_KEPT_AMONG_OTHERS: Duration = Duration::from_millis(200);
 /// Shards of one claim at most. A claim of one job from each of ten shards costs little more than one of ten from one; each by
 /// itself, a worker that took over three hundred jobs on a busy machine claimed the last of them after eight seconds.
 const SHARDS_AT_ONCE: usize = 16;
@@ -46,20 +49,23 @@ pub struct Room {
 /// What one fetcher remembers between two claims. One per process: it feeds all slots.
 #[derive(Debug)]
 pub struct Front {
-    served: Served,
+    pub(super) served: Served,
     /// One claim in so many starts from a lower lane; 0: none does.
     lower_share: u32,
     heads: Vec<Head>,
     looked: Option<Instant>,
     looked_higher: Option<Instant>,
     woken: Option<Instant>,
-    claimed: Option<Instant>,
+    pub(super) claimed: Option<Instant>,
     hints: Hints,
     hints_end: Instant,
     permits_left: u32,
-    claims: u32,
-    lower: u32,
-    kept: Kept,
+    pub(super) claims: u32,
+    pub(super) lower: u32,
+    pub(super) passed: Passed,
+    /// Whether jobs of several namespaces come.
+    pub(super) among_others: bool,
+    pub(super) kept: Kept,
 }
 
 impl Front {
@@ -80,6 +86,8 @@ impl Front {
             // Two fetchers that start together do not walk together.
             claims: rand::random_range(0..1000),
             lower: 0,
+            passed: Passed::default(),
+            among_others: false,
             kept: Kept::default(),
         }
     }
@@ -98,7 +106,7 @@ impl Front {
     }
 
     /// Looks at everything again before the next claim: something may have come.
-    fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         self.heads.clear();
         self.looked = None;
     }
@@ -107,7 +115,7 @@ impl Front {
         self.looked.is_some_and(|looked| looked.elapsed() < FRESH)
     }
 
-    fn parts(&self) -> Vec<(Shard, PlaceInQueue)> {
+    pub(super) fn parts(&self) -> Vec<(Shard, PlaceInQueue)> {
         let all = |shard: &Shard| PlaceInQueue::CLAIMED.map(|place| (*shard, place));
         self.served.shards.iter().flat_map(all).collect()
     }
@@ -156,7 +164,7 @@ impl Front {
         (hints.map(|(_, hint)| *hint).min().unwrap_or(first), last)
     }
 
-    fn is_lower_turn(&self) -> bool {
+    pub(super) fn is_lower_turn(&self) -> bool {
         self.lower_share > 0 && self.claims % self.lower_share == self.lower_share - 1
     }
 
@@ -237,7 +245,7 @@ impl Queue {
     }
 
     /// Wakes what is due, now and then.
-    async fn wake_due(&self, front: &mut Front) -> Result<(), QueueError> {
+    pub(super) async fn wake_due(&self, front: &mut Front) -> Result<(), QueueError> {
         if front.woken.is_some_and(|woken| woken.elapsed() < WAKES) {
             return Ok(());
         }
@@ -281,7 +289,8 @@ impl Queue {
             heads = self.heads_of(&mut front.kept, &front.served.site, &parts, &front.hints).await?;
         }
         if forget {
-            front.hints_end = begun + HINTS_KEPT.max(begun.elapsed() * HINTS_KEPT_LOOKS);
+            let kept = HINTS_KEPT.max(begun.elapsed() * HINTS_KEPT_LOOKS);
+            front.hints_end = begun + if front.among_others { HINTS_KEPT_AMONG_OTHERS } else { kept };
         }
         front.permits_left = 0;
         if heads.iter().any(|head| head.place == PlaceInQueue::QueuedBounded) {
@@ -371,8 +380,7 @@ impl Queue {
             site: front.served.site.clone(),
             place,
             lane,
-            shards: heads.iter().map(hint).collect(),
-            at_most,
+            which: Which::First { shards: heads.iter().map(hint).collect(), at_most },
         };
         let claimed = self.claim_over(&mut front.kept, me, over).await?;
         let found = claimed.found();

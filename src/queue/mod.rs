@@ -58,6 +58,7 @@ mod release;
 mod request;
 mod row;
 mod schema;
+mod shares;
 mod state;
 mod state_row;
 mod sweep;
@@ -104,6 +105,7 @@ pub use release::Released;
 pub use request::{ContentsAfter, Effects};
 pub use row::PlaceInQueue;
 pub use schema::{Migrated, migrate};
+pub use shares::{ShareBound, Sharer, Shares, SilentSlots};
 pub use state::Report;
 pub use sweep::Swept;
 

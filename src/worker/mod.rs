@@ -6,7 +6,7 @@
 //! | `incarnation` | one life of a worker in the registry: claims for its slots until it is over or asked to stop |
 //! | `lease` | heartbeats, and until when hardware may be touched |
 //! | `reaper` | takes over what dead workers left |
-//! | `slots` | runs claims as supervised tasks |
+//! | `slots`, `neighbours` | runs claims as supervised tasks; who holds how many slots, and whether there is anybody else |
 //! | `turns` | one job at a time for each BMC; the others wait in the queue |
 //! | `run` | one claim from taking it up to letting it go; `contact` and `request` are its dealings with the BMC |
 //! | `confirm` | what the live `Server` has against a first request; pure |
@@ -22,6 +22,7 @@ mod contact;
 mod incarnation;
 mod lease;
 mod live;
+mod neighbours;
 mod owed;
 pub mod pool;
 mod power;

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use autobuild::job::{Action, JobId, Lane, WaitingFor};
-use autobuild::queue::{Enqueued, Front, ParkAs, Report, Room, Served};
+use autobuild::job::{Action, JobId, Lane, PermitClass, WaitingFor};
+use autobuild::queue::{
+    Claim, Enqueued, Front, Heart, ParkAs, Report, Room, Served, ShareBound, Sharer, Shares, SilentSlots,
+};
 use autobuild::shard::Shard;
 use futures::FutureExt as _;
 
@@ -22,6 +24,10 @@ pub const CASES: &[Case] = &[
     ("a row that was put before the hint is found", |f| below_the_hint(f).boxed_local()),
     ("a woken job is found before the backlog that was hinted past it", |f| woken(f).boxed_local()),
     ("only served shards are claimed from, and a change takes effect at once", |f| served(f).boxed_local()),
+    (
+        "a namespace that has its share of the slots is passed over, however much of it waits before others",
+        |f| passed_over(f).boxed_local(),
+    ),
     ("a job comes where it was put in its lane, keeps that place, and is as old as it is", |f| {
         placed(f).boxed_local()
     }),
@@ -40,10 +46,21 @@ const fn room(any: u32) -> Room {
 
 impl Fixture {
     async fn put(&self, name: &str, lane: Lane, shard: u16, age_ms: i64) -> JobId {
+        self.put_of("ns", (name, Action::PowerOn), lane, shard, age_ms).await
+    }
+
+    async fn put_of(
+        &self,
+        namespace: &str,
+        (name, action): (&str, Action),
+        lane: Lane,
+        shard: u16,
+        age_ms: i64,
+    ) -> JobId {
         let uid = self.server(name).await;
         let id = JobId::new(now_ms() - age_ms, rand::random());
-        let mut wanted = job(&uid, Action::PowerOn, lane, id);
-        wanted.shard = Shard(shard);
+        let mut wanted = job(&uid, action, lane, id);
+        (wanted.namespace, wanted.shard) = (namespace.to_owned(), Shard(shard));
         let version = self.version(&uid).await;
         assert_eq!(self.queue.enqueue(wanted, version).await.unwrap(), Enqueued::Accepted);
         id
@@ -169,6 +186,86 @@ async fn shares(f: Fixture) {
 
 async fn no_shares(f: Fixture) {
     assert_eq!(first_claims(&f, 0, 50).await, BTreeMap::from([(Lane::Urgent, 50)]));
+}
+
+/// Claims until so many were claimed that nothing more is to come, and a while longer.
+async fn all_within(
+    f: &Fixture,
+    front: &mut Front,
+    worker: &Heart,
+    shares: &Shares,
+    until: usize,
+) -> Vec<Claim> {
+    let mut claimed = Vec::new();
+    wait_for("what may be claimed", async || {
+        let room = Room { any: 1, urgent: 1 };
+        claimed.extend(f.queue.fetch_within(front, worker.incarnation(), room, shares).await.unwrap());
+        claimed.len() >= until
+    })
+    .await;
+    for _ in 0..20 {
+        let room = Room { any: 1, urgent: 1 };
+        claimed.extend(f.queue.fetch_within(front, worker.incarnation(), room, shares).await.unwrap());
+    }
+    claimed
+}
+
+/// Copies all jobs of the hostile namespace, so often.
+async fn multiply(f: &Fixture, times: usize) {
+    use sqlx::Connection as _;
+    let mut connection = sqlx::MySqlConnection::connect(&f.url).await.unwrap();
+    let copy = "CREATE TEMPORARY TABLE copy AS SELECT * FROM job WHERE namespace = 'hostile'";
+    sqlx::raw_sql(copy).execute(&mut connection).await.unwrap();
+    for _ in 0..times {
+        for text in [
+            "UPDATE copy SET server_uid = CONCAT('x', server_uid), id = id + 1",
+            "INSERT INTO job SELECT * FROM copy",
+            "INSERT INTO queue (site, shard, state, ord, id, server_uid) \
+             SELECT site, shard, q_state, q_ord, id, server_uid FROM copy",
+        ] {
+            sqlx::raw_sql(text).execute(&mut connection).await.unwrap();
+        }
+    }
+}
+
+async fn passed_over(f: Fixture) {
+    let worker = f.worker().await;
+    f.queue.set_permits(SITE, PermitClass::Install, 1).await.unwrap();
+    // More than are looked at at once, and all of it before the others.
+    for number in 0..150 {
+        let lane = if number % 3 == 0 { Lane::Urgent } else { Lane::High };
+        let name = format!("hostile-{number}");
+        f.put_of("hostile", (&name, Action::PowerOn), lane, number % 2, 10_000).await;
+    }
+    for (name, action, lane) in [
+        ("last", Action::PowerOn, Lane::High),
+        ("lower", Action::PowerOn, Lane::Low),
+        ("one-install", Action::Reimage, Lane::High),
+        ("other-install", Action::Reimage, Lane::High),
+    ] {
+        f.put_of("honest", (name, action), lane, 1, 0).await;
+    }
+    let mut front = front(16);
+    let held = [Sharer { namespace: "hostile", is_silent: false }; 6];
+    let silent = SilentSlots { of_each: 1, of_all: 1 };
+    let shares = |free| Shares::new(ShareBound::Free, free, silent, held);
+    let full = shares(2);
+    let claimed = all_within(&f, &mut front, &worker, &full, 3).await;
+    let mut names: Vec<&str> = claimed.iter().map(Claim::name).collect();
+    names.sort_unstable();
+    assert_eq!(names.len(), 3, "{names:?}");
+    assert!(names.starts_with(&["last", "lower"]) && names[2].ends_with("install"), "{names:?}");
+    // Nor does a backlog hide the others that is too long to be looked at as a whole.
+    multiply(&f, 9).await;
+    f.put_of("honest", ("later", Action::PowerOn), Lane::High, 1, 0).await;
+    let claimed = all_within(&f, &mut front, &worker, &full, 1).await;
+    assert_eq!(claimed.iter().map(Claim::name).collect::<Vec<_>>(), ["later"]);
+    // With more room it is whatever comes first.
+    let wide = shares(10);
+    let room = Room { any: 9, urgent: 1 };
+    let claims = f.queue.fetch_within(&mut front, worker.incarnation(), room, &wide).await.unwrap();
+    assert!(!claims.is_empty() && claims.len() <= 6, "{} of those that anybody may have", claims.len());
+    assert!(claims.iter().all(|claim| claim.namespace() == "hostile" && claim.job().lane == Lane::Urgent));
 }
 
 async fn below_the_hint(f: Fixture) {

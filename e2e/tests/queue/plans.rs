@@ -9,7 +9,8 @@ use autobuild::job::{
 };
 use autobuild::queue::{
     BmcKey, CallHome, CardOwner, Claim, Claimant, ContentsAfter, Effects, Front, LeaseWatch, MachineKey,
-    NewBootSession, Newcomer, ParkAs, Past, Queue, Report, Room, Served,
+    NewBootSession, Newcomer, ParkAs, Past, Queue, Report, Room, Served, ShareBound, Sharer, Shares,
+    SilentSlots,
 };
 use autobuild::shard::Shard;
 use e2e::database::{Database, Engine};
@@ -32,6 +33,10 @@ const WHOLE_TABLES: &[(&str, &str)] = &[
     (
         "AS jobs_0",
         "all that waits at a site is counted, every ten seconds, by the leader alone; with one site that is the key",
+    ),
+    (
+        "DISTINCT namespace FROM server_state",
+        "every ten minutes, by each worker, and ends at the second namespace",
     ),
     ("WHERE job.server_uid > ''", "the first page of the sweep begins at the first row, and ends after 200"),
 ];
@@ -210,6 +215,13 @@ async fn workload(f: &Fixture, count: usize) {
         queue.ahead(&servers[0], 10).await.unwrap();
         queue.waiting(SITE).await.unwrap();
         queue.reprioritize(&servers[0], id, Lane::Urgent).await.unwrap();
+        queue.has_several_namespaces().await.unwrap();
+        let others = vec![Sharer { namespace: "other", is_silent: false }; count];
+        let silent = SilentSlots { of_each: 1, of_all: 1 };
+        let full = Shares::new(ShareBound::Slots(room.any), 1000, silent, others);
+        for claim in queue.fetch_within(&mut front, worker.incarnation(), room, &full).await.unwrap() {
+            done(queue.hand_back(claim).await.unwrap());
+        }
         let claims = claim_mine(f, &mut front, &worker, room, &servers).await;
         for uid in &servers {
             // Once to be claimed, once to be found.
