@@ -324,7 +324,7 @@ fn learn(job: &JobRow, end: &End, locked: &mut Locked) -> Result<Learnt, QueueEr
 }
 
 /// What becomes of a debt: it ends with a machine that is on, or whose disks were erased, which ends off. Any other end of
-/// what should have switched it on was in vain.
+/// what should have switched it on was in vain, also within its first claim, whose row was read before it had begun.
 fn owe(job: &JobRow, end: &End, locked: &mut Locked) -> Result<(), QueueError> {
     let Some(debt) = locked.debt.get(&job.uid)? else {
         // What was to be off is not recorded with its request: it is a debt since somebody thought better of it.
@@ -335,7 +335,7 @@ fn owe(job: &JobRow, end: &End, locked: &mut Locked) -> Result<(), QueueError> {
     let paid = end.is_on || matches!(end.disks, Disks::Wiped | Disks::Decommissioned);
     let left = if paid {
         None
-    } else if job.live.started() && is_a_try(job, end) {
+    } else if (job.token.is_some() || job.live.started()) && is_a_try(job, end) {
         Some(debt.tried_again(cause(job, end), end.problem.clone(), locked.now_ms))
     } else {
         Some(debt)

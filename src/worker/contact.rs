@@ -218,8 +218,9 @@ impl Run<'_> {
                 self.session = Some(session);
                 self.saw(&probe);
                 self.fresh = Some(probe);
-                // What it was before says nothing, and whatever hangs on its state would wait for ever for the first word of it.
-                if is_read_elsewhere
+                // What it was before says nothing, or nobody knows what it was (its record was lost): whatever hangs on its state
+                // would wait for ever for the first word of it.
+                if (is_read_elsewhere || self.reading.is_none())
                     && self.action() != Action::Inspect
                     && let Err(outcome) = self.inventory().await?
                 {

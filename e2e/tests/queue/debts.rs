@@ -19,6 +19,7 @@ use crate::fixture::{Fixture, SITE, done, succeeded};
 pub const CASES: &[Case] = &[
     ("a machine that a job switched off is owed an on until it was read on", |f| paid(f).boxed_local()),
     ("a job that fails, is stopped or crashes leaves its debt behind", |f| left(f).boxed_local()),
+    ("a try to switch on that ends within its first claim is one", |f| at_once(f).boxed_local()),
     ("a look before the off had its time pays nothing", |f| too_early(f).boxed_local()),
     ("disks that were erased end a debt, and so does the controller's word", |f| ended(f).boxed_local()),
 ];
@@ -65,6 +66,20 @@ async fn paid(f: Fixture) {
     let end = End { report: read(PowerState::PoweredOn), ..succeeded() };
     done(f.queue.complete(claim, end).await.unwrap());
     assert_eq!(debt(&f, &uid).await, None);
+}
+
+async fn at_once(f: Fixture) {
+    let claim = switched_off(&f, "a", Action::Reboot).await;
+    let uid = claim.uid().clone();
+    done(f.queue.complete(claim, End::new(JobResult::Cancelled, None)).await.unwrap());
+    let before = debt(&f, &uid).await.unwrap().tried.unwrap().times;
+    for (result, times) in [(JobResult::Superseded, 1), (JobResult::Failed, 2), (JobResult::Cancelled, 2)] {
+        f.enqueue(&uid, Action::PowerOn, Lane::High).await;
+        let claim = f.claim_one(&f.worker().await, PlaceInQueue::Queued).await;
+        let problem = Problem::new(Reason::AlreadyDone, "the machine reads PoweredOn already");
+        done(f.queue.complete(claim, End::new(result, Some(problem))).await.unwrap());
+        assert_eq!(debt(&f, &uid).await.unwrap().tried.unwrap().times, before + times, "{result:?}");
+    }
 }
 
 async fn left(f: Fixture) {
