@@ -34,6 +34,10 @@ const LONGEST_WHY: usize = 500;
 const LONGEST_WAIT: usize = 250;
 /// How long a machine waits for its script while the files are downloaded that it asks for next.
 const AHEAD: Duration = Duration::from_secs(5);
+/// What is said of a machine that asks again, for a script that was given in another history.
+pub(super) const GIVEN_BEFORE: &str = "it asked for its script again after the database was failed over or restored, which may have \
+                                       lost that it is installed: it is not given again; where it is not installed, set a new \
+                                       spec.reimageToken once this job has ended";
 const KERNEL: &str = "spec.source.kernel";
 const INITRD: &str = "spec.source.initrd";
 
@@ -136,6 +140,12 @@ impl Stock<'_> {
         })?;
         match self.sessions.hand_out(armed, token.hash(), data.version).await? {
             Heard::Refused => Err(Denied::refused("the boot session is over")),
+            // It may be installed by now, and starts from its disk.
+            Heard::GivenBefore => {
+                tracing::warn!(namespace = armed.namespace, server = armed.name, "{GIVEN_BEFORE}");
+                let _ = self.sessions.waits(armed, GIVEN_BEFORE.chars().take(LONGEST_WAIT).collect()).await?;
+                Ok(text(LOCAL_BOOT.to_owned()))
+            }
             Heard::Recorded => {
                 tracing::info!(
                     namespace = armed.namespace,

@@ -9,7 +9,7 @@ use axum::response::Response;
 use http::{HeaderMap, Method};
 
 use super::denied::Denied;
-use super::give::{Stock, serve_file, text};
+use super::give::{GIVEN_BEFORE, Stock, serve_file, text};
 use super::script;
 use super::sessions::{Armed, AtMac, Heard, Medium};
 use super::smbios::Smbios;
@@ -83,6 +83,7 @@ impl Stock<'_> {
         let told = script::session(self.base, &token, &armed.digest, armed.purpose)?;
         match self.sessions.hand_out(armed, token.hash(), data.version).await? {
             Heard::Refused => Err(Denied::refused("the boot session is over")),
+            Heard::GivenBefore => Err(Denied::refused(GIVEN_BEFORE)),
             Heard::Recorded => {
                 tracing::info!(
                     namespace = armed.namespace,

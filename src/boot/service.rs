@@ -161,7 +161,9 @@ impl BootService {
                 );
                 Ok(StatusCode::OK.into_response())
             }
-            Heard::Refused => Err(Denied::refused("the boot session is over").about(&armed)),
+            Heard::Refused | Heard::GivenBefore => {
+                Err(Denied::refused("the boot session is over").about(&armed))
+            }
         }
     }
 }

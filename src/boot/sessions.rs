@@ -102,6 +102,8 @@ pub enum Heard {
     Recorded,
     /// The session is over, or is another one by now: nothing was written.
     Refused,
+    /// It was handed out before the database was failed over or restored, which may have lost the end of it: nothing was written.
+    GivenBefore,
 }
 
 /// Where sessions are kept.

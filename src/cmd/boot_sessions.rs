@@ -63,6 +63,7 @@ fn heard(heard: queue::Heard) -> Result<Heard, StoreAway> {
     match heard {
         queue::Heard::Recorded => Ok(Heard::Recorded),
         queue::Heard::Refused => Ok(Heard::Refused),
+        queue::Heard::GivenBefore => Ok(Heard::GivenBefore),
         // Until then the row of a session may be one of a time that is over.
         queue::Heard::Underived => Err(StoreAway(
             "it tells another history than before, and not every job was derived again yet".to_owned(),

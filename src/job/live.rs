@@ -179,6 +179,9 @@ pub struct LiveJob {
     pub secret_version: Option<String>,
     /// What the machine's installer told last.
     pub progress: Option<InstallProgress>,
+    /// Whether its machine was given its script, by a session that gives it in no other history again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub script_given: bool,
 }
 
 /// A live job whose row is of another release, or a server of which such a release has recorded something.

@@ -105,6 +105,7 @@ pub(super) fn job(seen: &Observation, action: Action) -> LiveJob {
         taking: Vec::new(),
         secret_version: None,
         progress: None,
+        script_given: false,
     }
 }
 

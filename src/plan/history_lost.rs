@@ -10,12 +10,16 @@
 //!   holds whatever the database says of the job: the commits that are lost may be those of its requests, and then its
 //!   row looks as if nothing had happened.
 //!
+//! One of them goes on all the same: a job that by its row has only to wait for its machine. Its session says that its script
+//! was given, and in which history; in another one it is not given again. What the machine tells comes as before. Where the
+//! commits that are lost had the end of it, it waits in vain, and a person is told.
+//!
 //! What a machine's power state is says nothing about whether a request was sent.
 
 use super::{Command, EventKind, EventNote, Observation, debt};
 use crate::api::hardware::PowerState;
 use crate::api::{JobStatus, Reason, ServerStatus, names};
-use crate::job::{Action, Debt, Effect, FinishedJob, JobId, JobResult, JobState, LiveJob, Problem};
+use crate::job::{Action, Debt, Effect, FinishedJob, JobId, JobResult, JobState, LiveJob, Problem, Step};
 
 /// The job that status shows as begun, where it may have changed the machine.
 fn begun(seen: &Observation) -> Option<(JobId, &JobStatus)> {
@@ -42,12 +46,26 @@ fn behind(seen: &Observation) -> Option<&LiveJob> {
     let last = status.last_job.as_ref().and_then(|last| JobId::parse(&last.id));
     let further = begun(seen).is_some_and(|(id, shown)| {
         let place = |step| job.action.steps().iter().position(|one| *one == step);
-        let unknown = seen.another_history && is_destructive(job.action);
+        let unknown = seen.another_history && is_destructive(job.action) && !only_waits(job);
         // What is undone goes through its steps in another order.
         let is_further = job.cancel.is_none() && !job.undoing && place(shown.step) > place(job.step);
         id == job.id && (unknown || !job.started() || is_further)
     });
     (last == Some(job.id) || further || forgot_the_token(seen, job)).then_some(job)
+}
+
+/// Whether nothing that may be done but once is left to do for a job, whatever became of it in the history that is gone: its
+/// machine was started and given its script, which it gets in no other history.
+fn only_waits(job: &LiveJob) -> bool {
+    let waits = match job.step {
+        Step::AwaitBoot
+        | Step::ClearBootOverride
+        | Step::AwaitInstall
+        | Step::EjectMedia
+        | Step::AwaitWipe => true,
+        Step::SetBootOverride | Step::Off | Step::On | Step::Inspect | Step::OffForGood => false,
+    };
+    waits && job.script_given && job.started() && !job.undoing && job.cancel.is_none()
 }
 
 /// Whether status has the token of a job as handled whose first request the database does not know.

@@ -270,6 +270,79 @@ fn after_another_history_a_running_job_is_lost_if_it_destroys_data_whatever_the_
     }
 }
 
+#[rstest]
+#[case::waits_for_its_machine(Step::AwaitInstall, true)]
+#[case::was_given_its_script_a_moment_ago(Step::AwaitBoot, true)]
+#[case::takes_the_override_back(Step::ClearBootOverride, true)]
+#[case::ejects_the_medium(Step::EjectMedia, true)]
+#[case::switches_on(Step::On, false)]
+#[case::switches_off(Step::Off, false)]
+#[case::begins(Step::SetBootOverride, false)]
+fn an_installation_whose_machine_has_its_script_goes_on_in_another_history(
+    #[case] step: Step,
+    #[case] goes_on: bool,
+) {
+    let running = |seen: &Observation, step| LiveJob {
+        step,
+        request_stored: true,
+        script_given: true,
+        ..begun(seen, Action::Reimage)
+    };
+    let mut seen = shown(|seen| running(seen, step));
+    seen.another_history = true;
+    assert_eq!(decided(&seen) != "cancel HistoryLost", goes_on, "{}", decided(&seen));
+    // Status that is behind of the row says nothing against it, and one that is further does.
+    let live = seen.job.clone().unwrap();
+    let step_shown = |seen: &mut Observation, step| {
+        seen.server.status.as_mut().unwrap().job.as_mut().unwrap().step = step;
+    };
+    step_shown(&mut seen, Step::SetBootOverride);
+    assert_eq!(decided(&seen) != "cancel HistoryLost", goes_on);
+    if step != Step::EjectMedia {
+        step_shown(&mut seen, Step::EjectMedia);
+        assert_eq!(decided(&seen), "cancel HistoryLost");
+    }
+    step_shown(&mut seen, step);
+    for lost in [
+        // Nothing says that it was given, or it was given where nobody keeps count of histories.
+        LiveJob { script_given: false, ..live.clone() },
+        LiveJob { started_at_ms: None, ..live.clone() },
+        LiveJob { undoing: true, ..live.clone() },
+        LiveJob { cancel: Some(Reason::WishChanged), ..live.clone() },
+    ] {
+        seen.job = Some(lost);
+        assert_eq!(decided(&seen), "cancel HistoryLost");
+    }
+    // Status has its end.
+    seen.job = None;
+    f::known(&mut seen).last_job = Some(ended(&live, JobResult::Succeeded, None));
+    let after = status(&seen, &decide(&seen));
+    seen.server.status = Some(after);
+    seen.job = Some(live);
+    assert_eq!(decided(&seen), "cancel HistoryLost");
+}
+
+#[test]
+fn a_wipe_whose_machine_has_its_script_goes_on_and_its_last_off_does_not() {
+    for (step, goes_on) in [(Step::AwaitWipe, true), (Step::OffForGood, false)] {
+        for action in [Action::Wipe, Action::Decommission] {
+            let mut seen = shown(|seen| LiveJob {
+                step,
+                request_stored: true,
+                script_given: true,
+                ..begun(seen, action)
+            });
+            seen.another_history = true;
+            assert_eq!(
+                decided(&seen) != "cancel HistoryLost",
+                goes_on,
+                "{action} {step}: {}",
+                decided(&seen)
+            );
+        }
+    }
+}
+
 #[test]
 fn a_destructive_job_that_ran_at_the_time_of_another_history_ends_as_lost_for_whatever_it_was_stopped() {
     let mut seen = shown(|seen| begun(seen, Action::Wipe));

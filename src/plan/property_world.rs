@@ -10,7 +10,7 @@ use crate::api::hardware::PowerState;
 use crate::api::{ImageWish, Lifecycle, Reason, ServerStatus, names};
 use crate::job::{
     Action, Contents, Debt, Deleting, Effect, Event, FinishedJob, InstalledImage, JobId, JobResult, JobState,
-    Known, LiveJob, Medium, Origin, Problem, StoredFailure, TokenKind, TokenValue, WaitingFor,
+    Known, LiveJob, Medium, Origin, Problem, Step, StoredFailure, TokenKind, TokenValue, WaitingFor,
 };
 
 #[derive(Debug, Clone)]
@@ -257,7 +257,12 @@ impl World {
         if job.action.effect() != Effect::Destructive {
             return;
         }
+        // In another history it is not given again.
+        if job.script_given {
+            return;
+        }
         job.taking.clear();
+        (job.script_given, job.step) = (true, Step::AwaitBoot);
         (self.answering, self.half_installed) = (false, true);
         if let Some(known) = self.known() {
             known.contents = Event::ScriptGiven.contents(known.contents.as_ref(), now_ms);

@@ -114,6 +114,8 @@ pub enum Heard {
     Refused,
     /// The database tells another history than before, and nobody has derived every job again yet: nothing was changed.
     Underived,
+    /// Its script was given in another history, which may have seen the end of it: nothing was changed.
+    GivenBefore,
 }
 
 /// Between two tellings of progress, milliseconds: each is a write of status.
@@ -140,7 +142,8 @@ impl Transaction for Call {
             return Ok(Ending::Rollback(Heard::Refused));
         }
         let row = sqlx::query(concat!(
-            "SELECT installed_at_ms, told_at_ms, token_hash, data_version, other_card, other_machine, ",
+            "SELECT installed_at_ms, told_at_ms, fetched_at_ms, token_hash, data_version, given_in, other_card, \
+             other_machine, ",
             now_ms!(),
             " AS now_ms FROM boot_session WHERE server_uid = ? AND job_id = ? FOR UPDATE"
         ))
@@ -154,10 +157,17 @@ impl Transaction for Call {
         if showed_another || row.try_get::<Option<i64>, _>("installed_at_ms")?.is_some() {
             return Ok(Ending::Rollback(Heard::Refused));
         }
+        let mut history = None;
         if let CallHome::ScriptFetched { data_version, .. } = &self.what {
-            if !history::is_derived(connection, &self.present).await? {
-                return Ok(Ending::Rollback(Heard::Underived));
+            history = history::derived(connection, &self.present).await?;
+            let Some(now) = &history else { return Ok(Ending::Rollback(Heard::Underived)) };
+            let given_in: Option<String> = row.try_get("given_in")?;
+            if given_in.is_some_and(|before| before != *now) {
+                return Ok(Ending::Rollback(Heard::GivenBefore));
             }
+            // Another process of the release before has given it.
+            let was_given = row.try_get::<Option<i64>, _>("fetched_at_ms")?.is_some();
+            history = history.filter(|_| !was_given);
             let first: Option<String> = row.try_get("data_version")?;
             if first.is_some_and(|first| first != *data_version) {
                 return Ok(Ending::Rollback(Heard::Refused));
@@ -180,7 +190,7 @@ impl Transaction for Call {
         if wakes {
             signal(connection, &job).await?;
         }
-        self.write(connection, now_ms, tells).await?;
+        self.write(connection, now_ms, tells, history.as_deref()).await?;
         match &self.what {
             // Whatever was on the disks may be overwritten from now on.
             CallHome::ScriptFetched { .. } => {
@@ -209,7 +219,7 @@ impl Transaction for MediumRead {
     const NAME: &'static str = "medium_read";
 
     async fn run(&self, connection: &mut MySqlConnection, _: Pass) -> Result<Ending<Heard>, QueueError> {
-        if !history::is_derived(connection, &self.present).await? {
+        if history::derived(connection, &self.present).await?.is_none() {
             return Ok(Ending::Rollback(Heard::Underived));
         }
         let read = sqlx::query(concat!(
@@ -251,6 +261,7 @@ impl Call {
         connection: &mut MySqlConnection,
         now_ms: i64,
         tells: bool,
+        history: Option<&str>,
     ) -> Result<(), QueueError> {
         if let CallHome::OtherMachine { said } = &self.what {
             // No sign of life of this one.
@@ -263,7 +274,7 @@ impl Call {
         }
         let sets = match &self.what {
             CallHome::ScriptFetched { .. } => {
-                ", token_hash = ?, data_version = ?, fetched_at_ms = COALESCE(fetched_at_ms, heard_at_ms), percent = NULL, line = NULL, \
+                ", token_hash = ?, data_version = ?, given_in = COALESCE(given_in, ?), fetched_at_ms = COALESCE(fetched_at_ms, heard_at_ms), percent = NULL, line = NULL, \
                  failed = NULL, not_served = NULL, other_card = NULL, other_card_at_ms = NULL, other_machine = NULL"
             }
             CallHome::OtherCard { .. } => {
@@ -282,7 +293,9 @@ impl Call {
         );
         let mut query = sqlx::query(AssertSqlSafe(text)).bind(now_ms).bind(tells);
         query = match &self.what {
-            CallHome::ScriptFetched { token_hash, data_version } => query.bind(token_hash).bind(data_version),
+            CallHome::ScriptFetched { token_hash, data_version } => {
+                query.bind(token_hash).bind(data_version).bind(history)
+            }
             CallHome::Progress(told) => query.bind(told.percent).bind(&told.line),
             CallHome::Failed { reason: text }
             | CallHome::NotServed { why: text }

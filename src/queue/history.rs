@@ -216,21 +216,25 @@ pub(super) async fn enter(
     Ok(Entered { quiet, told })
 }
 
-/// Whether what the database says may have a machine erased: a worker has entered the history that is worked in, everything
-/// was derived again since, and who followed to it by itself has given those who live the time to find it too.
-pub(super) async fn is_derived(
+/// The name of the present history, which no other one has; `Some` where what the database says may have a machine erased: a
+/// worker has entered the history that is worked in, everything was derived again since, and who followed to it by itself has
+/// given those who live the time to find it too.
+pub(super) async fn derived(
     connection: &mut MySqlConnection,
     present: &Present,
-) -> Result<bool, QueueError> {
-    let rows = sqlx::query("SELECT name, value FROM meta WHERE name IN ('histories', 'history', 'quiet_ms')")
-        .fetch_all(connection)
-        .await?;
+) -> Result<Option<String>, QueueError> {
+    let rows = sqlx::query(
+        "SELECT name, value FROM meta WHERE name IN ('epoch', 'histories', 'history', 'quiet_ms')",
+    )
+    .fetch_all(connection)
+    .await?;
     let mut meta = HashMap::new();
     for row in rows {
         meta.insert(row.try_get::<String, _>("name")?, row.try_get::<String, _>("value")?);
     }
     let read = |name| meta.get(name).map(String::as_str).unwrap_or_default();
-    Ok(holds(&read, &present.history().server, present.followed()))
+    let holds = holds(&read, &present.history().server, present.followed());
+    Ok(holds.then(|| format!("{} {}", read("epoch"), number(read("histories")))))
 }
 
 fn holds<'a>(meta: &impl Fn(&'static str) -> &'a str, server: &str, followed: Option<Duration>) -> bool {

@@ -77,6 +77,7 @@ impl Queue {
         let text = format!(
             "SELECT {handled}job.*, server_state.*, job.id IS NOT NULL AS has_job, server_state.server_uid AS server_uid, \
              inventory.content AS inventory, permit.used >= permit.cap AS class_full, boot_session.percent, boot_session.line, \
+             boot_session.given_in IS NOT NULL AS script_given, \
              {} AS now_ms FROM server_state LEFT JOIN job ON job.server_uid = server_state.server_uid \
              LEFT JOIN inventory ON inventory.server_uid = server_state.server_uid \
              LEFT JOIN boot_session ON boot_session.server_uid = job.server_uid AND boot_session.job_id = job.id \
@@ -135,6 +136,7 @@ impl Queue {
             _ => job.live.waiting_for,
         };
         job.live.progress = boot_session::progress(row)?;
+        job.live.script_given = row.try_get::<i64, _>("script_given")? != 0;
         let held_back = is_held_back(job.place);
         let visibility = if job.quiet { Visibility::Quiet } else { Visibility::Shown };
         let order_ms = Some(job.order_ms);

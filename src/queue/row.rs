@@ -164,6 +164,7 @@ impl JobRow {
                 .unwrap_or_default(),
             secret_version: row.try_get("secret_version")?,
             progress: None,
+            script_given: false,
         };
         let permit_class: Option<String> = row.try_get("permit_class")?;
         let request =

@@ -9,9 +9,13 @@ use e2e::database::{Engine, Pair};
 use e2e::fleet::{Fleet, LIMIT, Layout, Proxy, metric};
 use e2e::wait::{Look, wait_for};
 use serde_json::json;
+use sqlx::{AssertSqlSafe, Executor as _};
 
 /// The quiet time of the fleet's workers: `--lease` and one and a half of `--request-timeout` are both as long.
 pub const QUIET: Duration = Duration::from_secs(3);
+
+/// How the names of tables in a backup begin.
+const BACKUP: &str = "kept_";
 
 /// A fleet on a pair of database servers.
 pub struct Site {
@@ -32,6 +36,44 @@ impl Site {
     pub fn fail_over(&self) {
         self.proxy.lead_to(self.pair.replica());
         self.proxy.cut_open();
+    }
+
+    /// Keeps what every table has now, beside it.
+    pub async fn back_up(&self) {
+        for table in self.tables().await {
+            self.run(&[
+                format!("DROP TABLE IF EXISTS `{BACKUP}{table}`"),
+                format!("CREATE TABLE `{BACKUP}{table}` LIKE `{table}`"),
+                format!("INSERT INTO `{BACKUP}{table}` SELECT * FROM `{table}`"),
+            ])
+            .await;
+        }
+    }
+
+    /// Every table has what it had at the backup.
+    pub async fn restore(&self) {
+        for table in self.tables().await {
+            self.run(&[
+                format!("DELETE FROM `{table}`"),
+                format!("INSERT INTO `{table}` SELECT * FROM `{BACKUP}{table}`"),
+            ])
+            .await;
+        }
+    }
+
+    async fn tables(&self) -> Vec<String> {
+        let text =
+            "SELECT CAST(table_name AS CHAR) FROM information_schema.tables WHERE table_schema = DATABASE()";
+        let mut all: Vec<String> =
+            sqlx::query_scalar(text).fetch_all(self.fleet.records().pool()).await.unwrap();
+        all.retain(|table| !table.starts_with(BACKUP));
+        all
+    }
+
+    async fn run(&self, statements: &[String]) {
+        for statement in statements {
+            self.fleet.records().pool().execute(AssertSqlSafe(statement.clone())).await.unwrap();
+        }
     }
 
     /// The address leads to the primary again.

@@ -30,6 +30,9 @@ pub const CASES: &[Case] = &[
         medium(f).boxed_local()
     }),
     ("no script and no medium is given in a history that nobody has derived", |f| underived(f).boxed_local()),
+    ("a script is given in one history, and what its machine tells is heard in each", |f| {
+        in_one_history(f).boxed_local()
+    }),
     ("progress is kept and shown, told once in five seconds, and wakes nobody", |f| {
         progress(f).boxed_local()
     }),
@@ -202,6 +205,42 @@ async fn underived(f: Fixture) {
     }
     assert_eq!(f.tell(&uid, id, fetch("h2")).await, Heard::Recorded);
     assert_eq!(f.queue.media_read("m").await.unwrap(), Heard::Recorded);
+}
+
+async fn in_one_history(f: Fixture) {
+    let (_, given) = f.published("given", MAC).await;
+    let (_, armed) = f.published("armed", "52:54:00:00:00:02").await;
+    let (_, before) = f.published("before", "52:54:00:00:00:03").await;
+    let place = |claim: &Claim| (claim.uid().clone(), claim.job().id);
+    let ((given, id), (armed, armed_id), (before, before_id)) =
+        (place(&given), place(&armed), place(&before));
+    let is_given = async |uid| f.queue.observe(uid).await.unwrap().job.unwrap().script_given;
+    assert!(!is_given(&given).await);
+    for (uid, id, hash) in [(&given, id, "g1"), (&before, before_id, "b1")] {
+        assert_eq!(f.tell(uid, id, fetch(hash)).await, Heard::Recorded);
+        assert!(is_given(uid).await);
+    }
+    // A process of the release before gave this one: nobody knows in which history.
+    let mut connection = sqlx::MySqlConnection::connect(&f.url).await.unwrap();
+    let text = "UPDATE boot_session SET given_in = NULL WHERE name = 'before'";
+    sqlx::query(text).execute(&mut connection).await.unwrap();
+    assert_eq!(f.tell(&before, before_id, fetch("b2")).await, Heard::Recorded);
+    assert!(!is_given(&before).await, "its job does not go on");
+    for another in [
+        "UPDATE meta SET value = '2' WHERE name = 'histories'",
+        "UPDATE meta SET value = 'of-a-restore' WHERE name = 'epoch'",
+    ] {
+        sqlx::query(another).execute(&mut connection).await.unwrap();
+        assert_eq!(f.tell(&given, id, fetch("g2")).await, Heard::GivenBefore, "{another}");
+        // What was not given in any history is given in this one.
+        let heard = f.tell(&armed, armed_id, fetch("a1")).await;
+        let first = another.contains("histories");
+        assert_eq!(heard, if first { Heard::Recorded } else { Heard::GivenBefore }, "{another}");
+    }
+    assert!(is_given(&given).await && is_given(&armed).await);
+    assert!(f.queue.boot_by_token("g1").await.unwrap().is_some(), "the first one stays");
+    let told = f.queue.call_home(&given, id, Some("g1"), CallHome::Installed).await.unwrap();
+    assert_eq!(told, Heard::Recorded);
 }
 
 async fn medium(f: Fixture) {

@@ -79,6 +79,19 @@ async fn the_newest_script_counts() {
 }
 
 #[tokio::test]
+async fn a_script_that_was_given_in_another_history_is_not_given_again_and_its_installation_goes_on() {
+    let site = Site::new().await;
+    let (_, session) = site.boot().await;
+    site.store.0.lock().unwrap().failed_over = true;
+    assert_eq!(site.get(&format!("/boot/{MAC}")).await, (StatusCode::OK, "#!ipxe\nexit\n".into()));
+    let told = site.store.0.lock().unwrap().waits.clone();
+    assert!(matches!(told.as_slice(), [told] if told.contains("failed over or restored")), "{told:?}");
+    assert_eq!(site.get(&format!("{session}/install")).await.0, StatusCode::OK);
+    assert_eq!(site.post(&format!("{session}/installed"), "").await.0, StatusCode::OK);
+    assert_eq!(site.store.0.lock().unwrap().heard, [CallHome::Installed]);
+}
+
+#[tokio::test]
 async fn a_part_of_a_file_can_be_asked_for() {
     let site = Site::new().await;
     let (_, session) = site.boot().await;

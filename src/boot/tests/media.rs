@@ -38,6 +38,9 @@ async fn a_bmc_reads_the_iso_in_parts_and_what_runs_from_it_has_a_token_of_its_o
     assert_eq!(status, StatusCode::OK);
     let mut lines = told.lines();
     let url = lines.next().unwrap().strip_prefix("autobuild.url=http://10.0.0.5:8080").unwrap();
+    site.store.0.lock().unwrap().failed_over = true;
+    let again = site.get(&format!("/boot/{MAC}/session")).await.0;
+    assert_eq!(again, StatusCode::NOT_FOUND, "it was told in another history");
     assert!(lines.next().unwrap().starts_with("autobuild.image=sha256:"), "{told}");
     assert_eq!(site.get(&format!("{url}/install")).await.0, StatusCode::OK);
     assert_eq!(site.get(&iso).await.0, StatusCode::OK, "the medium is read on");

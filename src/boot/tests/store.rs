@@ -24,6 +24,8 @@ pub(super) struct Kept {
     /// A card that the machine of the session has beside the one that is waited for.
     pub(super) second: Option<Mac>,
     pub(super) away: bool,
+    /// The database was failed over since the first script was given.
+    pub(super) failed_over: bool,
     /// How often it gave no answer.
     pub(super) refused: u32,
 }
@@ -63,6 +65,9 @@ impl Sessions for Store {
         self.with(|kept| {
             if kept.armed.as_ref() != Some(armed) {
                 return Heard::Refused;
+            }
+            if kept.failed_over && armed.data_version.is_some() {
+                return Heard::GivenBefore;
             }
             kept.token = Some(token);
             if let Some(armed) = &mut kept.armed {

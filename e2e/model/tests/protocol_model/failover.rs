@@ -3,7 +3,7 @@
 use crate::protocol::{Action, Protocol};
 use crate::rules::Rule;
 use crate::state::{
-    BOTH, Flight, Job, Leader, Lease, Phase, Queue, Replica, ServerState, State, Step, Violation,
+    BOTH, End, Flight, Job, Leader, Lease, Phase, Queue, Replica, ServerState, State, Step, Violation,
 };
 
 impl Protocol {
@@ -62,6 +62,24 @@ impl Protocol {
         }
     }
 
+    /// Nothing runs any more that could call home.
+    pub(crate) fn wait_in_vain(state: &mut State, action: Action) -> Option<()> {
+        let State { job, bmc, .. } = state;
+        if job.id == 0 || job.step != Step::Wait || job.evidence || job.cancel || bmc.installer != 0 {
+            return None;
+        }
+        match action {
+            Action::DeadlineWakes if job.queue == Queue::Parked => job.queue = Queue::Ready,
+            Action::DeadlinePasses(w)
+                if usize::from(job.owner) == w + 1 && state.workers[w].phase == Phase::Holding =>
+            {
+                state.workers[w].phase = Phase::Ending(End::Failed);
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
     /// Everything else that it could do needs the database, and its first look there tells it.
     fn end_incarnation(state: &mut State, w: usize) {
         state.workers[w].phase = Phase::Idle;
@@ -102,13 +120,17 @@ impl Protocol {
         if self.rules.on(Rule::HandledInStatusToo) {
             state.known.handled |= status.handled;
         }
-        // How far it came cannot be known: the database may have lost its end, or any number of its requests.
+        // How far it came cannot be known: the database may have lost its end, or any number of its requests. Who only waits
+        // for evidence sends none.
         let unknown = state.job.id != status.job || !state.job.started;
-        if status.job != 0 && status.started && (unknown || self.rules.on(Rule::RunningIsLost)) {
+        let only_waits = state.job.step == Step::Wait && !state.job.cancel;
+        let is_lost = unknown || (self.rules.on(Rule::RunningIsLost) && !only_waits);
+        if status.job != 0 && status.started && is_lost {
             self.lose(state, status.job, status.intent);
         }
         let Job { id, intent, .. } = state.job;
-        if id != 0 && status.handled & (1 << intent) != 0 && self.rules.on(Rule::HandledIsLost) {
+        let is_handled = status.handled & (1 << intent) != 0 && !(only_waits && id == status.job);
+        if id != 0 && is_handled && self.rules.on(Rule::HandledIsLost) {
             self.lose(state, id, intent);
         }
         state.raise_version();

@@ -13,6 +13,7 @@ mod protocol;
 mod ranks;
 mod rules;
 mod scenario;
+mod scripts;
 mod state;
 mod worker;
 
@@ -30,6 +31,7 @@ use crate::permits::Permits;
 use crate::protocol::Protocol;
 use crate::rules::{Rule, Rules};
 use crate::scenario::Scenario;
+use crate::scripts::Scripts;
 
 /// Prints even when the test passes: a bound that nobody sees is none.
 macro_rules! report {
@@ -60,6 +62,10 @@ macro_rules! with_part {
             }
             Scenario::Looks => {
                 let $part = &Looks::new($rules);
+                $body
+            }
+            Scenario::Scripts => {
+                let $part = &Scripts::new($rules);
                 $body
             }
             whole => {

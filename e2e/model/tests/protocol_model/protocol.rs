@@ -56,6 +56,9 @@ pub(crate) enum Action {
     QuietPasses,
     /// Finds that the database has another history.
     EndIncarnation(usize),
+    /// The deadline of a job that waits for evidence which came in a history that is gone: it is looked at again.
+    DeadlineWakes,
+    DeadlinePasses(usize),
 }
 
 impl Protocol {
@@ -114,6 +117,7 @@ impl Protocol {
             Action::ReplicaStops | Action::Failover | Action::QuietPasses | Action::EndIncarnation(_) => {
                 self.another_history(&mut next, action)?;
             }
+            Action::DeadlineWakes | Action::DeadlinePasses(_) => Self::wait_in_vain(&mut next, action)?,
         }
         Some(next)
     }
@@ -294,6 +298,7 @@ impl Model for Protocol {
         if self.budget.failovers > 0 {
             actions.extend([Action::ReplicaStops, Action::Failover, Action::QuietPasses]);
             actions.extend(BOTH.map(Action::EndIncarnation));
+            actions.extend([Action::DeadlineWakes, Action::DeadlinePasses(0), Action::DeadlinePasses(1)]);
         }
         for one in BOTH {
             if one == 0 || state.budget.stale > 0 || state.leaders[one].phase != LeaderPhase::Idle {

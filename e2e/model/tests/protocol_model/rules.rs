@@ -89,7 +89,7 @@ pub(crate) enum Rule {
     DeriveFromLiveStatus,
     /// What status has as handled is handled, whatever the database says.
     HandledInStatusToo,
-    /// A destructive job that status shows as running is lost, whatever the database says of it.
+    /// A destructive job that status shows as running is lost where it has anything to send, whatever the database says of it.
     RunningIsLost,
     /// A destructive job whose token status has as handled is lost.
     HandledIsLost,
@@ -97,6 +97,12 @@ pub(crate) enum Rule {
     LostIsHandled,
     /// A lost job ends with on, also where the database knows of no off.
     LostIsUndone,
+    /// A job that by its row has only to wait for its machine, which was given its script, is not lost: it goes on.
+    GivenGoesOn,
+    /// No other destructive job that status shows as running goes on.
+    OnlyGivenGoesOn,
+    /// A script that was given in another history is not given again.
+    ScriptInOneHistory,
     /// A claim takes the permit in its own transaction, and only while one is free under the lock.
     PermitWithClaim,
     /// A job that parks before its first stored request gives its permit back, unless it waits a moment for its witness.
@@ -157,7 +163,7 @@ pub(crate) enum Rule {
 
 impl Rule {
     /// All rules, in the order of the page that explains them.
-    pub(crate) const ALL: [Rule; 74] = [
+    pub(crate) const ALL: [Rule; 77] = [
         Rule::ConfirmInEveryClaim,
         Rule::ConfirmAgainAfterProbe,
         Rule::StoreBeforeSend,
@@ -204,6 +210,9 @@ impl Rule {
         Rule::HandledIsLost,
         Rule::LostIsHandled,
         Rule::LostIsUndone,
+        Rule::GivenGoesOn,
+        Rule::OnlyGivenGoesOn,
+        Rule::ScriptInOneHistory,
         Rule::PermitWithClaim,
         Rule::PermitBackOnPark,
         Rule::PermitKeptOnceActed,

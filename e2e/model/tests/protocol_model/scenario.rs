@@ -28,6 +28,8 @@ pub(crate) enum Scenario {
     FailoverAndWish,
     /// The same with one fault, before it or after.
     FailoverAndFault,
+    /// A machine is being installed, and may be started again by somebody, while the database is failed over.
+    Scripts,
     /// Three jobs, of which two need a permit of a class that has one.
     Permits,
     /// Queued jobs change their lane while they are claimed.
@@ -41,7 +43,7 @@ pub(crate) enum Scenario {
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Scenario; 15] = [
+    pub(crate) const ALL: [Scenario; 16] = [
         Scenario::OneFault,
         Scenario::MadeAgain,
         Scenario::Replaced,
@@ -52,6 +54,7 @@ impl Scenario {
         Scenario::FaultAndDeposedLeader,
         Scenario::Failover,
         Scenario::FailoverAndWish,
+        Scenario::Scripts,
         Scenario::Permits,
         Scenario::Lanes,
         Scenario::BatchedEnqueues,
@@ -81,7 +84,8 @@ impl Scenario {
             Scenario::Failover => Budget { failovers: 1, ..calm },
             Scenario::FailoverAndWish => Budget { wishes: 2, failovers: 1, ..calm },
             Scenario::FailoverAndFault => Budget { faults: 1, failovers: 1, ..calm },
-            Scenario::Permits
+            Scenario::Scripts
+            | Scenario::Permits
             | Scenario::Lanes
             | Scenario::BatchedEnqueues
             | Scenario::BatchedWrites
@@ -139,6 +143,7 @@ impl Rule {
             | Rule::HandledIsLost
             | Rule::LostIsHandled
             | Rule::LostIsUndone => Scenario::Failover,
+            Rule::GivenGoesOn | Rule::OnlyGivenGoesOn | Rule::ScriptInOneHistory => Scenario::Scripts,
             Rule::PermitWithClaim
             | Rule::PermitBackOnPark
             | Rule::PermitKeptOnceActed
