@@ -212,7 +212,7 @@ pub(super) async fn derived(
     present: &Present,
 ) -> Result<Option<String>, QueueError> {
     let rows = sqlx::query(
-        "SELECT name, value FROM meta WHERE name IN ('epoch', 'histories', 'history', 'quiet_ms')",
+        "SELECT name, value FROM meta FORCE INDEX (PRIMARY) WHERE name IN ('epoch', 'histories', 'history', 'quiet_ms')",
     )
     .fetch_all(connection)
     .await?;
