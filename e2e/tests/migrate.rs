@@ -55,6 +55,47 @@ async fn the_release_before_may_migrate_again_until_what_it_needs_is_taken_away(
     assert!(text.contains("version 9999") && text.contains("use a newer release"), "{text}");
 }
 
+#[rstest::rstest]
+#[case::mysql(Engine::MySql)]
+#[case::mariadb(Engine::MariaDb)]
+#[tokio::test(flavor = "multi_thread")]
+async fn several_who_migrate_at_once_all_succeed(#[case] engine: Engine) {
+    let database = Database::shared(engine).await.unwrap();
+    let url = database.unique_schema("at_once").await.unwrap();
+    let migrating = (0..4).map(|_| {
+        let url = url.clone();
+        tokio::task::spawn_blocking(move || migrate(&url, &[]))
+    });
+    for output in futures::future::join_all(migrating).await {
+        let output = output.unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+    }
+}
+
+#[tokio::test]
+async fn a_migration_that_stopped_half_way_is_named_and_goes_on_after_the_repair_of_the_page() {
+    let database = Database::shared(Engine::MariaDb).await.unwrap();
+    let url = database.unique_schema("half_way").await.unwrap();
+    assert!(migrate(&url, &[]).status.success());
+    let mut connection = sqlx::MySqlConnection::connect(&url).await.unwrap();
+    let mut run =
+        async |text: &'static str| sqlx::query(text).execute(&mut connection).await.map(drop).unwrap();
+    run("UPDATE schema_expansion SET success = FALSE WHERE version = 21").await;
+    let text = said(&migrate(&url, &[]));
+    assert!(text.contains("migration 21") && text.contains("A migration that stopped half way"), "{text}");
+    // All of its statements are there.
+    run("UPDATE schema_expansion SET success = TRUE WHERE version = 21").await;
+    assert!(migrate(&url, &[]).status.success());
+    // None of them is.
+    run("ALTER TABLE boot_session DROP COLUMN given_in").await;
+    run("UPDATE schema_expansion SET success = FALSE WHERE version = 21").await;
+    assert!(!migrate(&url, &[]).status.success());
+    run("DELETE FROM schema_expansion WHERE version = 21").await;
+    let output = migrate(&url, &[]);
+    assert!(output.status.success(), "{}", said(&output));
+    run("SELECT given_in FROM boot_session").await;
+}
+
 #[test]
 fn a_bad_address_is_refused_with_the_flag_and_the_way_out_and_without_the_password() {
     for url in [

@@ -58,7 +58,7 @@ pub(super) fn unexplained(seen: &Observation) -> Option<Problem> {
         return None;
     }
     let message = format!(
-        "the database says that job {} ({}) switched the machine off, and status never showed such a job: nothing is done. Set \
+        "the database says that job {} ({}) switched the machine off, and nothing in status bears that out: nothing is done. Set \
          spec.power to PoweredOn to have it switched on, or to PoweredOff",
         debt.job, debt.action
     );
@@ -148,9 +148,11 @@ pub(super) fn left_off(seen: &Observation) -> Option<Problem> {
 /// That a machine was left off which ends off, or is off in the middle of its job: said before what is in the way of that end,
 /// which may be long, and is cut where it is too long.
 pub(super) fn beside(seen: &Observation, problem: Problem) -> Problem {
-    let standing = standing(seen).filter(|_| shall_be_off(seen));
-    let of_live = seen.known.as_ref().and_then(|known| known.debt.as_ref()).filter(|debt| debt.seen_off);
-    match standing.or(of_live).filter(|debt| !reads_on(seen, debt)) {
+    let owed = match standing(seen) {
+        Some(debt) => Some(debt).filter(|_| shall_be_off(seen)),
+        None => seen.known.as_ref().and_then(|known| known.debt.as_ref()).filter(|debt| debt.seen_off),
+    };
+    match owed.filter(|debt| !reads_on(seen, debt)) {
         Some(debt) => Problem::new(problem.reason, format!("{}: {}", told(debt), problem.message)),
         None => problem,
     }

@@ -326,7 +326,7 @@ fn a_debt_that_only_the_database_knows_is_told_and_nothing_is_switched_on() {
         assert!(matches!(decide(&seen).command, Command::Nothing(_)), "{:?}", decide(&seen).command);
         let (reason, message) = stalled(&seen);
         assert_eq!(reason, "HistoryLost");
-        for said in ["spec.power", "PoweredOn", "status never showed"] {
+        for said in ["spec.power", "PoweredOn", "bears that out"] {
             assert!(message.contains(said), "{message}");
         }
         seen = shown(seen);

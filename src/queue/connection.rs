@@ -13,8 +13,9 @@ use super::writer::{self, Writer};
 
 /// What every connection sets, in one round trip, whatever the server's global settings are. READ COMMITTED takes no gap locks;
 /// the short time-outs let go of the locks of a client that was cut off in mid-transaction (the defaults of both engines keep
-/// them for hours). The rest pins what a statement's meaning hangs on: each of these was seen to stop a whole installation, or
-/// cuts an answer short, where somebody set it for the whole server. MariaDB takes no comment of 50700 to 99999.
+/// them for hours). The rest pins what the meaning of a statement hangs on, whatever somebody set for the whole server: with
+/// `autocommit`, `completion_type` or `sql_safe_updates` otherwise a whole installation stood still. MariaDB leaves out comments with
+/// a version from 50700 to 99999, MySQL those with an M.
 const SESSION: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE; \
     SET sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO', time_zone = '+00:00', \
     autocommit = 1, completion_type = 'NO_CHAIN', sql_safe_updates = 0, sql_select_limit = 18446744073709551615, sql_big_selects = 1, \

@@ -93,17 +93,17 @@ const LOGIN: &str = "check the user, its rights and the database's name in --dat
 const MIGRATE: &str = "run `autobuild migrate` of this release against this database";
 
 /// The closed classification. Numbers and names are those of the servers' own lists: MySQL 9.7 Error Message Reference, MariaDB
-/// Error Codes; what members of a cluster answer was seen on Group Replication 9.7.4 and Galera 26.4.23.
+/// Error Codes; what members of a cluster answer was seen on Group Replication of MySQL 9.7.4 and on Galera 26.4.23.
 const fn answers(code: u16) -> Option<Means> {
     Some(match code {
         // ER_LOCK_DEADLOCK (Galera: certification failed too), ER_CHECKREAD (snapshot, MariaDB), ER_TRANSACTION_ROLLBACK_DURING_COMMIT
         // (certification failed in the group).
         1213 | LOCK_WAIT_TIMEOUT | 1020 | LOCK_NOWAIT | 3101 => Means::Conflict,
         1062 => Means::Duplicate,
-        // ER_SERVER_SHUTDOWN, ER_QUERY_INTERRUPTED, ER_NEW_ABORTING_CONNECTION, ER_SESSION_WAS_KILLED, ER_CONNECTION_KILLED; the
-        // client's own CR_SERVER_GONE_ERROR and CR_SERVER_LOST; network reads and writes of the server; a statement that took too long
+        // ER_SERVER_SHUTDOWN, ER_QUERY_INTERRUPTED, ER_ABORTING_CONNECTION, ER_NEW_ABORTING_CONNECTION, ER_SESSION_WAS_KILLED,
+        // ER_CONNECTION_KILLED, ER_TOO_MANY_CONCURRENT_TRXS; the client's own CR_SERVER_GONE_ERROR and CR_SERVER_LOST; network reads and writes of the server; a statement that took too long
         // (ER_QUERY_TIMEOUT, ER_STATEMENT_TIMEOUT); ER_CLIENT_INTERACTION_TIMEOUT.
-        1053 | 1317 | 1152 | 1184 | 3169 | 1927 | 2006 | 2013 | 1158 | 1159 | 1160 | 1161 | 3024 | 1969 | 4031
+        1053 | 1317 | 1637 | 1152 | 1184 | 3169 | 1927 | 2006 | 2013 | 1158 | 1159 | 1160 | 1161 | 3024 | 1969 | 4031
         // Read-only, or about to be: ER_OPTION_PREVENTS_STATEMENT, ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, ER_READ_ONLY_MODE,
         // ER_CANT_UPDATE_WITH_READLOCK.
         | 1290 | 1792 | 1836 | 1223
@@ -116,15 +116,18 @@ const fn answers(code: u16) -> Option<Means> {
         1226 => Means::UnavailableUntil("take the limit per hour, or of connections, away from the user"),
         // ER_MAX_PREPARED_STMT_COUNT_REACHED. The connection is closed for it, which gives its own places back.
         1461 => Means::UnavailableUntil("raise max_prepared_stmt_count"),
-        // ER_LOCK_TABLE_FULL, ER_TOO_MANY_CONCURRENT_TRXS, ER_OUTOFMEMORY, ER_OUT_OF_SORTMEMORY, ER_OUT_OF_RESOURCES.
-        1206 | 1637 | 1037 | 1038 | 1041 => Means::UnavailableUntil("give the server more memory (innodb_buffer_pool_size)"),
+        // ER_LOCK_TABLE_FULL, ER_OUTOFMEMORY, ER_OUT_OF_SORTMEMORY, ER_OUT_OF_RESOURCES.
+        1206 | 1037 | 1038 | 1041 => Means::UnavailableUntil("give the server more memory (innodb_buffer_pool_size)"),
         // The disk is full: the server waits for space or refuses; either way it is not for ever.
         1021 | 1114 | 3675 => Means::Full,
         // ER_ACCESS_DENIED_ERROR, ER_ACCESS_DENIED_NO_PASSWORD_ERROR, ER_MUST_CHANGE_PASSWORD, ER_MUST_CHANGE_PASSWORD_LOGIN,
         // ER_ACCOUNT_HAS_BEEN_LOCKED.
         1045 | 1698 | 1820 | 1862 | 3118 => Means::Unfit(LOGIN),
         // ER_HOST_IS_BLOCKED, ER_HOST_NOT_PRIVILEGED.
-        1129 | 1130 => Means::Unfit("let the user log in from this host; where it was blocked, run FLUSH HOSTS"),
+        1129 | 1130 => Means::Unfit(
+            "let the user log in from this host; where it was blocked, TRUNCATE TABLE performance_schema.host_cache (MySQL) or FLUSH HOSTS \
+             (MariaDB)",
+        ),
         1044 | 1049 | 1142 | 1143 | 1227 => Means::Unfit(RIGHTS),
         1054 | 1146 => Means::Unfit(MIGRATE),
         // ER_SECURE_TRANSPORT_REQUIRED.
@@ -135,7 +138,7 @@ const fn answers(code: u16) -> Option<Means> {
              (group_replication_single_primary_mode = ON)",
         ),
         // ER_TRANS_CACHE_FULL, ER_NET_PACKET_TOO_LARGE, ER_STMT_CACHE_FULL.
-        1197 | 1705 => Means::TooLarge("raise max_binlog_cache_size"),
+        1197 | 1705 => Means::TooLarge("raise max_binlog_cache_size and max_binlog_stmt_cache_size"),
         1153 => Means::TooLarge("raise max_allowed_packet"),
         ERROR_DURING_COMMIT | UNKNOWN_ERROR => Means::ByItsWords,
         _ => return None,

@@ -129,21 +129,23 @@ fn newest() -> i64 {
 
 /// What a migration may do, each once, with a table that goes again. Its primary key is what groups and clusters ask for.
 const RIGHTS: [&str; 6] = [
-    "CREATE TABLE IF NOT EXISTS autobuild_rights (id BIGINT NOT NULL PRIMARY KEY, note VARCHAR(8) NULL)",
-    "ALTER TABLE autobuild_rights ADD COLUMN more BIGINT NULL, ADD INDEX note (note)",
-    "INSERT INTO autobuild_rights (id) VALUES (1) ON DUPLICATE KEY UPDATE id = id",
-    "UPDATE autobuild_rights SET more = 2",
-    "DELETE FROM autobuild_rights",
-    "DROP TABLE autobuild_rights",
+    "CREATE TABLE {table} (id BIGINT NOT NULL PRIMARY KEY, note VARCHAR(8) NULL)",
+    "ALTER TABLE {table} ADD COLUMN more BIGINT NULL, ADD INDEX note (note)",
+    "INSERT INTO {table} (id) VALUES (1)",
+    "UPDATE {table} SET more = 2",
+    "DELETE FROM {table}",
+    "DROP TABLE {table}",
 ];
 
-/// Whether this user may do what migrations do.
+/// Whether this user may do what migrations do. Several may ask at once, each with a table of its own.
 async fn try_rights(connection: &mut MySqlConnection) -> Result<(), QueueError> {
-    let _ = sqlx::raw_sql("DROP TABLE IF EXISTS autobuild_rights").execute(&mut *connection).await;
+    let table = format!("autobuild_rights_{:016x}", rand::random::<u64>());
     for statement in RIGHTS {
-        let tried = sqlx::raw_sql(statement).execute(&mut *connection).await.map_err(QueueError::from);
-        if let Err(error) = tried {
-            let _ = sqlx::raw_sql("DROP TABLE IF EXISTS autobuild_rights").execute(&mut *connection).await;
+        let statement = statement.replace("{table}", &table);
+        let tried = sqlx::raw_sql(AssertSqlSafe(statement.clone())).execute(&mut *connection).await;
+        if let Err(error) = tried.map_err(QueueError::from) {
+            let drop = format!("DROP TABLE IF EXISTS {table}");
+            let _ = sqlx::raw_sql(AssertSqlSafe(drop)).execute(&mut *connection).await;
             return Err(QueueError::Unfit(format!(
                 "nothing was migrated, because `{statement}` was tried first and refused: {error}"
             )));

@@ -111,7 +111,7 @@ impl Drop for Answering {
     }
 }
 
-/// Where a database's URL leads.
+/// Where a URL leads.
 pub fn address(url: &str) -> Result<SocketAddr> {
     let addresses = url::Url::parse(url)?.socket_addrs(|| None)?;
     addresses.first().copied().context("the URL has no address")

@@ -12,6 +12,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::database::answers::address;
+
 /// How the proxy behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Link {
@@ -72,7 +74,7 @@ impl Proxy {
     pub async fn before_api_server(kubeconfig: &Path, dir: &Path) -> Result<(Self, PathBuf)> {
         let mut config: serde_yaml::Value = serde_yaml::from_str(&std::fs::read_to_string(kubeconfig)?)?;
         let server = &mut config["clusters"][0]["cluster"]["server"];
-        let proxy = Self::start(target(server.as_str().context("the kubeconfig has no server")?)?).await?;
+        let proxy = Self::start(address(server.as_str().context("the kubeconfig has no server")?)?).await?;
         *server = format!("https://{}", proxy.address).into();
         let name = kubeconfig.file_name().context("the kubeconfig has no name")?;
         let path = dir.join(name).with_extension(format!("proxied-{}", proxy.address.port()));
@@ -82,7 +84,7 @@ impl Proxy {
 
     /// In front of a database, with the URL that leads through it.
     pub async fn before_database(url: &str) -> Result<(Self, String)> {
-        let proxy = Self::start(target(url)?).await?;
+        let proxy = Self::start(address(url)?).await?;
         let mut through = url::Url::parse(url)?;
         through.set_port(Some(proxy.address.port())).ok().context("the URL takes no port")?;
         Ok((proxy, through.to_string()))
@@ -112,11 +114,6 @@ impl Proxy {
     pub fn set(&self, link: Link) {
         self.link.send_replace(link);
     }
-}
-
-fn target(url: &str) -> Result<SocketAddr> {
-    let addresses = url::Url::parse(url)?.socket_addrs(|| None)?;
-    addresses.first().copied().with_context(|| "the URL has no address".to_owned())
 }
 
 impl Drop for Proxy {

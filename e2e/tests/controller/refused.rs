@@ -131,10 +131,13 @@ async fn a_definition_of_an_older_release_is_told_at_the_start_and_healed_by_the
 }
 
 /// A namespace that is being deleted with a Server in it, and the controller that looked after that one.
-async fn deleted_namespace() -> (Site, Running) {
+///
+/// Its rights go only when the API server's side comes to it: until then it looks after the deletion, and lets the machine go once
+/// `wait` is over.
+async fn deleted_namespace(wait: &str) -> (Site, Running) {
     let site = Site::new().await;
     site.secret().await;
-    let times = ["--undo-wait", "500ms", "--power-off-wait", "4s"];
+    let times = ["--undo-wait", "500ms", "--power-off-wait", wait];
     let controller = site.controller("a", &times, "").await;
     site.ready("one", json!({"deletionPolicy": "PowerOff"})).await;
     site.plane.kubectl().run(&["delete", "namespace", &site.namespace, "--wait=false"]).await.unwrap();
@@ -152,7 +155,7 @@ async fn deleted_namespace() -> (Site, Running) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_namespace_that_is_deleted_with_a_server_in_it_names_what_is_missing_and_the_way_out() {
     let _turn = TURN.lock().await;
-    let (site, _controller) = deleted_namespace().await;
+    let (site, _controller) = deleted_namespace("1h").await;
     assert!(site.why("one").await.contains("kubectl apply -k manifests/cluster-access"));
     // Let go by hand, as the page says.
     let bare = Patch::Merge(json!({"metadata": {"finalizers": null}}));
@@ -163,7 +166,7 @@ async fn a_namespace_that_is_deleted_with_a_server_in_it_names_what_is_missing_a
 #[ignore = "a minute of growing pauses: make soak"]
 async fn a_namespace_that_is_being_deleted_is_released_once_the_controller_has_rights_that_outlive_it() {
     let _turn = TURN.lock().await;
-    let (site, _controller) = deleted_namespace().await;
+    let (site, _controller) = deleted_namespace("30s").await;
     let kubectl = site.plane.kubectl();
     let rights = e2e::paths::root().join("manifests/cluster-access").display().to_string();
     kubectl.run(&["apply", "--server-side", "-k", &rights]).await.unwrap();
