@@ -1,10 +1,14 @@
 //! The install manifests: they apply to a real API server, and grant what they say and no more.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+use autobuild::api::Server;
 use clap::Parser;
-use e2e::control_plane::ControlPlane;
+use e2e::control_plane::{ControlPlane, client};
 use e2e::dnsmasq::{Dnsmasq, Firmware, Told};
+use e2e::fleet::LIMIT;
 use e2e::paths;
+use e2e::wait::{Look, wait_for};
+use kube::api::{Api, Patch, PatchParams};
 use serde::Deserialize as _;
 
 #[tokio::test]
@@ -30,6 +34,8 @@ async fn the_manifests_apply_cleanly() {
         "networkpolicy.networking.k8s.io/autobuild-controller",
         "networkpolicy.networking.k8s.io/autobuild-worker",
         "job.batch/autobuild-migrate",
+        "validatingadmissionpolicy.admissionregistration.k8s.io/autobuild-status",
+        "validatingadmissionpolicybinding.admissionregistration.k8s.io/autobuild-status",
     ] {
         assert!(said.stdout.contains(wanted), "{wanted} is not in\n{}", said.stdout);
     }
@@ -105,6 +111,38 @@ async fn each_role_may_do_what_the_design_says_and_no_more() {
             said.stderr
         );
     }
+}
+
+#[tokio::test]
+async fn nobody_but_the_controller_writes_status_whatever_name_he_writes_it_under() {
+    let plane = ControlPlane::shared().await.unwrap();
+    plane.apply_crds().await.unwrap();
+    let namespace = plane.namespace("status").await.unwrap();
+    plane.apply_access(&[&namespace]).await.unwrap();
+    let kubectl = plane.kubectl().in_namespace(&namespace);
+    let manifest = paths::root().join("manifests/examples/01-adopt.yaml").display().to_string();
+    kubectl.run(&["apply", "-f", &manifest]).await.unwrap();
+    let policy = paths::root().join("manifests/status-policy").display().to_string();
+    kubectl.run(&["apply", "--server-side", "-k", &policy]).await.unwrap();
+    let write = ["patch", "server", "rack1-01", "--subresource=status", "--type=merge", "--dry-run=server"];
+    let status = r#"{"status":{"observedGeneration":1}}"#;
+    // As whoever may do everything, under the name of the controller's fields.
+    let forged = [&write[..], &["--field-manager=autobuild-controller", "-p", status]].concat();
+    let refused = wait_for("the policy to be in force", LIMIT, async || {
+        let said = kubectl.output(&forged).await?;
+        Ok(if said.success { Look::NotYet(said.stdout) } else { Look::Holds(said.stderr) })
+    })
+    .await
+    .unwrap();
+    assert!(refused.contains("AutoBuild's controller") && refused.contains("in spec"), "{refused}");
+    let controller = plane.kubeconfig_for("autobuild-system", "autobuild-controller").await.unwrap();
+    let servers: Api<Server> = Api::namespaced(client(&controller).await.unwrap(), &namespace);
+    let status = Patch::Merge(serde_json::json!({ "status": { "observedGeneration": 1 } }));
+    servers.patch_status("rack1-01", &PatchParams::default(), &status).await.unwrap();
+    // Spec is everybody's who has the right.
+    let spec = r#"{"spec":{"paused":true}}"#;
+    kubectl.run(&["patch", "server", "rack1-01", "--type=merge", "-p", spec]).await.unwrap();
+    kubectl.run(&["delete", "-k", &policy]).await.unwrap();
 }
 
 #[test]

@@ -185,6 +185,8 @@ reasons! {
     RecordRebuilt,
     /// The database was failed over or restored, and lost what became of a job that status shows as begun or ended.
     HistoryLost,
+    /// The database has a job as begun, and nothing in the cluster bears that out: nothing was sent for it.
+    UnexplainedJob,
     /// The `Server` was let go without undoing what a job had begun.
     ReleasedWithoutUndo,
     /// The `Server` was let go although its machine could not be powered off.
@@ -248,6 +250,7 @@ impl Reason {
             Self::ShutdownForced => Self::Succeeded,
             Self::LeftPoweredOff => Self::PowerStateMismatch,
             Self::WorkerTrouble => Self::APIUnavailable,
+            Self::UnexplainedJob => Self::HistoryLost,
             other => other,
         }
     }

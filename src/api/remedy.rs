@@ -278,6 +278,11 @@ impl Reason {
                 "Look at the machine, then ask anew with another token or another spec if it is still wanted.",
                 &[LookAgain],
             ),
+            Self::UnexplainedJob => remedy(
+                "Find out who wrote into the database, or restored it. Look at the machine, then ask anew with another token or another \
+                 spec if it is still wanted.",
+                &[LookAgain],
+            ),
             Self::ReleasedWithoutUndo | Self::ReleasedWithoutPowerOff => {
                 remedy("Look at the machine: power and boot settings may be left in between.", &[])
             }

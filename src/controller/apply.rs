@@ -102,25 +102,7 @@ async fn carry_out(context: &Context, observed: &Observed, command: &Command) ->
                 Applied::InTheWay
             }
         }
-        Command::Enqueue(work) => {
-            let id = JobId::new(seen.now_ms, rand::random());
-            if !context.fair.enter(context.settings.urgent_per_namespace, whose(observed), work.lane) {
-                return Ok(Applied::InTheWay);
-            }
-            let cap = context.budgets.cap(context, namespace);
-            let Some(job) = new_job(observed, work, id, (queue.shards(), cap)) else {
-                return Ok(Applied::Settled);
-            };
-            let order_ms = context.fair.order(whose(observed), Line::of(work.action, work.lane), seen.now_ms);
-            match queue.enqueue_on(NewJob { order_ms, ..job }, observed.version(), observed.on).await? {
-                Enqueued::Accepted => Applied::Changed,
-                Enqueued::Stale | Enqueued::Occupied => Applied::InTheWay,
-                Enqueued::OverBudget => {
-                    context.budgets.is_spent(namespace);
-                    Applied::InTheWay
-                }
-            }
-        }
+        Command::Enqueue(work) => enqueue(context, observed, work).await?,
         Command::Cancel { id, reason } => changed(queue.cancel_on(uid, *id, *reason, observed.on).await?),
         Command::Reprioritize { id, lane } => {
             if !context.fair.enter(context.settings.urgent_per_namespace, whose(observed), *lane) {
@@ -166,6 +148,30 @@ async fn carry_out(context: &Context, observed: &Observed, command: &Command) ->
         Command::Release(farewell) => {
             context.fair.saw(whose(observed), None);
             release::release(context, observed, *farewell).await?
+        }
+    })
+}
+
+async fn enqueue(context: &Context, observed: &Observed, work: &Work) -> Result<Applied, ApplyError> {
+    let (seen, queue) = (&observed.seen, &context.queue);
+    let id = JobId::new(seen.now_ms, rand::random());
+    if !context.fair.enter(context.settings.urgent_per_namespace, whose(observed), work.lane) {
+        return Ok(Applied::InTheWay);
+    }
+    let cap = context.budgets.cap(context, &observed.namespace);
+    let Some(job) = new_job(observed, work, id, (queue.shards(), cap)) else {
+        return Ok(Applied::Settled);
+    };
+    let order_ms = context.fair.order(whose(observed), Line::of(work.action, work.lane), seen.now_ms);
+    Ok(match queue.enqueue_on(NewJob { order_ms, ..job }, observed.version(), observed.on).await? {
+        Enqueued::Accepted => {
+            context.own_jobs.keep(&observed.uid, (id, work.action));
+            Applied::Changed
+        }
+        Enqueued::Stale | Enqueued::Occupied => Applied::InTheWay,
+        Enqueued::OverBudget => {
+            context.budgets.is_spent(&observed.namespace);
+            Applied::InTheWay
         }
     })
 }

@@ -15,6 +15,7 @@ use super::images::ImageStore;
 use super::leader::Leadership;
 use super::namespaces::Namespaces;
 use super::newest::Newest;
+use super::own_jobs::OwnJobs;
 use super::paced::Paced;
 use super::repeats::Repeats;
 use super::retries::Retries;
@@ -41,6 +42,7 @@ pub(super) struct Context {
     pub budgets: Budgets,
     pub fair: FairQueue,
     pub newest: Arc<Newest>,
+    pub own_jobs: OwnJobs,
     pub paced: Paced,
     pub retries: Retries,
     pub repeats: Repeats,
@@ -66,6 +68,7 @@ impl Context {
             fair: FairQueue::default(),
             sites: Sites::default(),
             newest,
+            own_jobs: OwnJobs::default(),
             paced: Paced::default(),
             retries: Retries::default(),
             repeats: Repeats::default(),

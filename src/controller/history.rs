@@ -80,6 +80,13 @@ async fn hold_back(
     Ok(())
 }
 
+/// Names a server that holds up all claims, ever more rarely.
+fn told(context: &Context, server: &str) {
+    if let Some(times) = context.repeats.met(&format!("not derived again yet {server}")) {
+        tracing::info!(server, times, "not derived again yet: no worker claims before");
+    }
+}
+
 /// Has every server looked at, and lets workers claim when that is done.
 async fn derive(context: &Context, mark: &Underived, readiness: &Readiness) -> Result<(), QueueError> {
     // Nothing is known of the fleet before the first list.
@@ -100,9 +107,12 @@ async fn derive(context: &Context, mark: &Underived, readiness: &Readiness) -> R
     let mut left = all.iter().filter(|(uid, _)| !done.contains(uid));
     if let Some((_, name)) = left.next() {
         let count = 1 + left.count();
-        tracing::debug!(server = name.as_str(), "not derived again yet");
+        told(context, name);
         // Whoever may ask a port for its health need not know what machines there are.
-        let waits = format!("{count} Servers were not derived again yet; no worker claims before");
+        let waits = format!(
+            "{count} Servers were not derived again yet; no worker claims before: this controller's log names one of them, and what \
+             is in its way (\"not derived again yet\", \"not reconciled\")"
+        );
         readiness.waits(DERIVATION, waits);
         return Ok(());
     }
@@ -113,7 +123,7 @@ async fn derive(context: &Context, mark: &Underived, readiness: &Readiness) -> R
     match ended {
         Derived::Over => over(context, readiness),
         Derived::NotYet { namespace, name } if context.settings.namespaces.contains(&namespace) => {
-            tracing::debug!(namespace, server = name, "not derived again yet");
+            told(context, &format!("{namespace}/{name}"));
             readiness.waits(
                 DERIVATION,
                 format!(

@@ -45,6 +45,7 @@ mod listed;
 mod namespaces;
 mod newest;
 mod observe;
+mod own_jobs;
 mod paced;
 mod reconcile;
 mod release;

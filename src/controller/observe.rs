@@ -69,6 +69,7 @@ pub(super) async fn observe(
         started: job.started(),
     });
     context.fair.saw(Whose { uid: &uid, namespace: &namespace, site: &server.spec.site }, live);
+    let own_job = context.own_jobs.of(&uid, row.job.is_some() || row.unreadable.is_some());
     let image = image(context, &namespace, &server);
     let mut seen = Observation {
         bmc_address: address(&server.spec.bmc.address).map(|address| address.normalised()),
@@ -83,6 +84,7 @@ pub(super) async fn observe(
         known: row.known,
         job: row.job,
         unreadable_job: row.unreadable,
+        own_job,
         visibility: row.visibility,
         shown_job_ended: false,
         another_history: underived.is_some() || row.held_back,

@@ -171,8 +171,8 @@ async fn converge(context: &Context, object: &Guarded) -> Result<Next, Reconcile
         let not_before = object.not_before;
         // The object was taken before the row is read, and what follows counts only while this process leads.
         let observed = observe(context, object, underived.as_ref()).await?;
-        if observed.held_back && not_before.is_none() {
-            // As with everything that is derived again: the live status decides.
+        if (observed.held_back || observed.seen.has_unwitnessed_job()) && not_before.is_none() {
+            // As with everything that is derived again: the live status decides, not a cache that may be behind it.
             match live(context, &observed.seen.server, observed.last_generation).await? {
                 Some(live) => object = live,
                 None => return Ok(Next::Calm(None)),
@@ -348,6 +348,11 @@ async fn tell(
             say(observed, status);
             events::publish(context, &seen.server, plan::events(seen, decision, status)).await;
         }
+    }
+    if let Some(job) =
+        seen.shown_job().filter(|job| status.job.as_ref().is_some_and(|shown| shown.id == job.id.to_string()))
+    {
+        context.own_jobs.keep(&observed.uid, (job.id, job.action));
     }
     if observed.in_feed {
         context.queue.acknowledge(&observed.uid, observed.version()).await?;

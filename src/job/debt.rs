@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Cause, Deleting, HandledTokens, JobId, JobResult, Problem, TokenKind};
+use super::asked::is_unhandled;
+use super::{Action, Cause, Deleting, JobId, JobResult, Problem};
 use crate::api::condition::{ConditionType, find};
 use crate::api::hardware::PowerState;
 use crate::api::{Lifecycle, Reason, Server};
@@ -72,9 +73,11 @@ impl Debt {
         let is_this = |id: &str| JobId::parse(id) == Some(self.job);
         let begun = status.job.as_ref().is_some_and(|job| is_this(&job.id) && job.started_at.is_some());
         let last = status.last_job.as_ref().filter(|last| is_this(&last.id) && last.started_at.is_some());
-        // One that came true owes nothing.
-        let ended =
-            last.is_some_and(|last| last.action == self.action && last.result != JobResult::Succeeded);
+        // One that came true owes nothing, and one that never began neither.
+        let ended = last.is_some_and(|last| {
+            let unexplained = last.exact_reason.as_deref() == Some(Reason::UnexplainedJob.as_str());
+            last.action == self.action && last.result != JobResult::Succeeded && !unexplained
+        });
         let stalled = find(&status.conditions, ConditionType::Stalled);
         begun
             || ended
@@ -85,18 +88,9 @@ impl Debt {
     /// Whether spec has what asks for such a job, and status does not show it as handled: one that began and ended before status
     /// could show it. Whoever writes rows can name any job that has ended.
     pub fn is_asked_for(&self, server: &Server) -> bool {
-        let (spec, status) = (&server.spec, server.status.as_ref());
-        let shown = HandledTokens::shown(status);
-        let pending =
-            |kind: TokenKind| kind.of(spec).is_some_and(|token| !shown.is_handled(kind, Some(token)));
-        let image = status.and_then(|status| status.image.as_ref()).map(|image| &image.name);
         match self.action {
-            Action::Reboot => pending(TokenKind::Reboot),
-            Action::Build | Action::Reimage => {
-                let another = spec.image.as_ref().is_some_and(|wish| Some(&wish.name) != image);
-                another || pending(TokenKind::Reimage)
-            }
-            Action::Decommission => spec.lifecycle == Lifecycle::Decommissioned,
+            Action::Reboot | Action::Build | Action::Reimage => is_unhandled(self.action, server),
+            Action::Decommission => server.spec.lifecycle == Lifecycle::Decommissioned,
             Action::Wipe => Deleting::of(server) == Deleting::Wipe,
             // Nothing in spec tells any more that one was asked for which was taken back.
             Action::PowerOff => true,

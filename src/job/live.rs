@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Action, InstallProgress, Intent, JobId, Lane, Problem, Step, TokenValue};
+use super::{Action, Effect, InstallProgress, Intent, JobId, Lane, Problem, Step, TokenValue};
 use crate::api::Reason;
 
 /// Where a live job stands.
@@ -194,6 +194,13 @@ pub struct UnreadableJob {
 }
 
 impl LiveJob {
+    /// Whether a request of it was stored, or it is at a step that comes after one: from then on the object is not asked again
+    /// for each request.
+    pub fn has_begun(&self) -> bool {
+        let is_first = self.action.steps().first() == Some(&self.step);
+        self.action.effect() != Effect::ReadOnly && (self.request_stored || self.undoing || !is_first)
+    }
+
     /// Whether a worker ever claimed it.
     pub fn started(&self) -> bool {
         self.started_at_ms.is_some()

@@ -63,6 +63,7 @@ fn a_row_alone_installs_nothing_the_job_has_to_be_due_or_to_have_been_shown() {
     }
     // It was shown before its first request, and its token is handled since.
     let mut shown = seen.clone();
+    f::own(&mut seen);
     shown.server.status = Some(super::status(&seen, &decide(&seen)));
     assert!(matches!(decide(&shown).command, Command::Nothing(_)), "{:?}", decide(&shown).command);
     // Its disks are given up: it goes to its end, whoever edits status.

@@ -21,7 +21,9 @@ fn is_witnessed(seen: &Observation, debt: &Debt) -> bool {
     let is_last = last.is_some_and(|last| {
         let is_of_it = last.id == debt.job && last.action == debt.action && last.started_at_ms.is_some();
         let is_asked_for = debt.is_asked_for(&seen.server);
-        is_of_it && last.result != JobResult::Succeeded && is_asked_for
+        let unexplained =
+            last.problem.as_ref().is_some_and(|problem| problem.reason == Reason::UnexplainedJob);
+        is_of_it && last.result != JobResult::Succeeded && !unexplained && is_asked_for
             || last.id == debt.job && is_forgotten_by_the_database(seen)
     });
     debt.is_witnessed(&seen.server) || is_last

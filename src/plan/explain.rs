@@ -7,7 +7,7 @@ use super::{
 };
 use crate::api::{ImageKind, Server, ServerStatus};
 use crate::job::Visibility;
-use crate::job::{Known, LiveJob, Problem, SecretVersion, UnreadableJob};
+use crate::job::{Action, JobId, Known, LiveJob, Problem, SecretVersion, UnreadableJob};
 
 /// What is observed beside the object itself.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -21,6 +21,8 @@ pub struct Facts {
     pub job: Option<LiveJob>,
     /// The live job, where its row is of another release.
     pub unreadable_job: Option<UnreadableJob>,
+    /// The job that the controller enqueued, or showed.
+    pub own_job: Option<(JobId, Action)>,
     /// Whether that job shows.
     pub visibility: Visibility,
     /// Whether the job that status shows has its end in the history.
@@ -72,6 +74,7 @@ impl Facts {
             known: self.known,
             job: self.job,
             unreadable_job: self.unreadable_job,
+            own_job: self.own_job,
             visibility: self.visibility,
             shown_job_ended: self.shown_job_ended,
             another_history: self.another_history,

@@ -36,6 +36,7 @@ pub(super) fn new() -> Observation {
         known: None,
         job: None,
         unreadable_job: None,
+        own_job: None,
         visibility: Visibility::Shown,
         shown_job_ended: false,
         another_history: false,
@@ -117,6 +118,11 @@ pub(super) fn started(seen: &Observation, action: Action) -> LiveJob {
         attempt: 1,
         ..job(seen, action)
     }
+}
+
+/// The live job was enqueued, or shown, by the process that looks.
+pub(super) fn own(seen: &mut Observation) {
+    seen.own_job = seen.job.as_ref().map(|job| (job.id, job.action));
 }
 
 pub(super) fn parked(seen: &Observation, action: Action, reason: Reason, for_ms: i64) -> LiveJob {

@@ -13,7 +13,9 @@ fn shown(job: impl FnOnce(&Observation) -> LiveJob) -> Observation {
     let mut seen = f::ready();
     seen.server.spec.reboot_token = Some("t".into());
     seen.job = Some(job(&seen));
+    f::own(&mut seen);
     seen.server.status = Some(status(&seen, &decide(&seen)));
+    seen.own_job = None;
     seen
 }
 

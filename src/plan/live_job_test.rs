@@ -85,6 +85,7 @@ fn a_reboot_whose_off_was_sent_runs_to_its_end() {
     let mut job = f::started(&seen, Action::Reboot);
     job.request_stored = true;
     seen.job = Some(job);
+    f::own(&mut seen);
     f::known(&mut seen).handled.record(TokenKind::Reboot, "1");
     seen.server.spec.power = Some(Power::PoweredOff);
     assert!(matches!(decide(&seen).command, Command::Nothing(Reason::Rebooting)));

@@ -7,8 +7,8 @@ use super::Budget;
 use crate::api::{ImageKind, Server, ServerSpec, ServerStatus, names};
 use crate::job::Visibility;
 use crate::job::{
-    Action, Cause, Circumstance, Deleting, HandledTokens, Intent, Known, LiveJob, Problem, ReadThrough,
-    Reading, ReconcileRequest, SecretVersion, ServerUid, Unanswered, UnreadableJob, Wish,
+    Action, Cause, Circumstance, Deleting, HandledTokens, Intent, JobId, Known, LiveJob, Problem,
+    ReadThrough, Reading, ReconcileRequest, SecretVersion, ServerUid, Unanswered, UnreadableJob, Wish,
 };
 
 /// Whether somebody works for a site.
@@ -79,6 +79,8 @@ pub struct Observation {
     pub job: Option<LiveJob>,
     /// The live job, where its row is of another release.
     pub unreadable_job: Option<UnreadableJob>,
+    /// The job that this process enqueued, or showed, as the newest one: it needs no other witness.
+    pub own_job: Option<(JobId, Action)>,
     /// Whether that job shows.
     pub visibility: Visibility,
     /// Whether the job that status shows has its end in the history; asked for only where nothing else tells.
@@ -236,8 +238,16 @@ impl Observation {
         self.known.as_ref().map_or_else(|| shown.clone(), |known| known.handled.union(&shown))
     }
 
-    /// Whether the live job is one that users see.
-    pub(super) fn shown_job(&self) -> Option<&LiveJob> {
-        self.job.as_ref().filter(|_| self.visibility == Visibility::Shown)
+    /// Whether the live job has begun, as the database says, and nothing bears that out.
+    pub fn has_unwitnessed_job(&self) -> bool {
+        self.job.as_ref().is_some_and(|job| super::unwitnessed::is_unwitnessed(self, job))
+    }
+
+    /// The live job, where it is one that users see.
+    pub fn shown_job(&self) -> Option<&LiveJob> {
+        let is_shown = |job: &&LiveJob| {
+            self.visibility == Visibility::Shown && !super::unwitnessed::is_unwitnessed(self, job)
+        };
+        self.job.as_ref().filter(is_shown)
     }
 }

@@ -146,6 +146,7 @@ impl World {
                     step: work.step,
                     ..f::job(&self.seen, work.action)
                 });
+                f::own(&mut self.seen);
             }
             Command::Cancel { id, reason } => {
                 let job = self.seen.job.clone().filter(|job| job.id == *id).unwrap();

@@ -150,7 +150,7 @@ fn at_work(seen: &Observation, decision: &Decision) -> Option<Situation> {
         (_, None) => match over_budget(seen, decision) {
             Some(problem) => Situation::Queued(problem),
             None if matches!(decision.command, Command::Enqueue(_)) => {
-                in_queue(seen, Situation::Queued(waits_for_a_worker()))
+                in_queue(seen, Situation::Queued(waits_for_a_worker(seen)))
             }
             None => in_queue(seen, Situation::Queued(waits_to_be_enqueued(seen))),
         },
@@ -179,7 +179,7 @@ fn with_job(seen: &Observation, job: &LiveJob) -> Situation {
         _ if job.waiting_for == Some(WaitingFor::Permit) && job.cancel.is_none() => {
             in_queue(seen, Situation::Queued(waits_for_a_permit()))
         }
-        Reason::Queued => in_queue(seen, Situation::Queued(waits_for_a_worker())),
+        Reason::Queued => in_queue(seen, Situation::Queued(waits_for_a_worker(seen))),
         _ if first => Situation::Pending(at_step(job, reason)),
         _ => in_queue(seen, Situation::Working(phase(job.action), at_step(job, reason))),
     }
@@ -201,8 +201,14 @@ pub(super) fn no_worker(seen: &Observation) -> Option<Problem> {
     })
 }
 
-fn waits_for_a_worker() -> Problem {
-    Problem::new(Reason::Queued, "the job waits for a free worker")
+fn waits_for_a_worker(seen: &Observation) -> Problem {
+    let message = if seen.another_history {
+        "the database was failed over or restored: workers claim again once every Server was looked at again (/readyz of the controller \
+         says how far that is), and then the job waits for a free one"
+    } else {
+        "the job waits for a free worker"
+    };
+    Problem::new(Reason::Queued, message)
 }
 
 /// What comes before the job of a wish: no worker is to blame for that.

@@ -283,3 +283,16 @@ fn a_machine_whose_shutdown_is_still_pending_is_released_as_left_powered_off() {
     f::known(&mut seen).debt = Some(debt);
     assert_eq!(decide(&seen).command, Command::Release(Farewell::LeftPoweredOff));
 }
+
+#[test]
+fn what_waits_for_the_fleet_after_a_failover_is_not_said_to_wait_for_a_worker() {
+    let mut seen = wished_off();
+    seen.job = Some(f::job(&seen, Action::PowerOff));
+    let said = |seen: &Observation| {
+        let status = status(seen, &decide(seen));
+        find(&status.conditions, ConditionType::Ready).unwrap().message.clone()
+    };
+    assert!(said(&seen).contains("free worker"), "{}", said(&seen));
+    seen.another_history = true;
+    assert!(said(&seen).contains("failed over") && said(&seen).contains("/readyz"), "{}", said(&seen));
+}

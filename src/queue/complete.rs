@@ -301,7 +301,10 @@ fn learn(job: &JobRow, end: &End, locked: &mut Locked) -> Result<Learnt, QueueEr
     };
     locked.happened(&job.uid, &event)?;
     // Of a request that is still open nobody knows what became of it, nor of one of which the database lost the record.
-    let lost = end.problem.as_ref().is_some_and(|problem| problem.reason == Reason::HistoryLost);
+    let lost = end
+        .problem
+        .as_ref()
+        .is_some_and(|problem| matches!(problem.reason, Reason::HistoryLost | Reason::UnexplainedJob));
     if event.tokens() == Tokens::GivenBack && job.request.is_none() && !lost {
         locked.give_back(&job.uid, &job.live.taking)?;
     }

@@ -210,6 +210,9 @@ impl Run<'_> {
             (self.handled, self.contents, self.debt) = (known.handled, known.contents, known.debt);
             self.circumstances.heeded = known.reconcile_request;
         }
+        if let Some(outcome) = self.unwitnessed_by_the_object() {
+            return Ok(Err(Unopened::For(outcome)));
+        }
         let server = self.asking.as_ref().map(|asking| &asking.server);
         let begun = self.checkpoint.identity.as_ref();
         let expected = Expected { claim: &self.claim, bmc: &bmc, server, begun, was_let_in, login };

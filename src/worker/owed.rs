@@ -89,6 +89,9 @@ impl Run<'_> {
     /// refused or credentials that are missing are "not there yet", and so is everything that keeps a machine off.
     pub(super) fn patiently(&mut self, outcome: StepOutcome) -> StepOutcome {
         let (problem, after_ms) = match &outcome {
+            StepOutcome::Superseded { problem } if problem.reason == Reason::UnexplainedJob => {
+                return outcome;
+            }
             StepOutcome::Failed { problem } | StepOutcome::Superseded { problem } => (problem.clone(), None),
             StepOutcome::Retry { after_ms, problem } => (problem.clone(), Some(*after_ms)),
             StepOutcome::Next | StepOutcome::Done | StepOutcome::Park { .. } => return outcome,

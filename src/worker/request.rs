@@ -127,6 +127,7 @@ impl Run<'_> {
                 return Err(Halt::Again);
             }
             self.stored = Some(stored);
+            self.around.remembered.begin(self.claim.job().id);
             if settle.saturating_sub(stored.elapsed()) >= timeout {
                 break stored;
             }
@@ -255,21 +256,25 @@ impl Run<'_> {
                 self.handled.recall(token);
             }
         }
-        let asked = FirstRequest {
+        let objection = confirm::objection(&self.first_request(), &asking);
+        self.asking = Some(asking);
+        Ok(objection)
+    }
+
+    /// The first request of this job, as far as the database says.
+    pub(super) fn first_request(&self) -> FirstRequest<'_> {
+        FirstRequest {
             uid: self.claim.uid(),
             id: self.claim.job().id,
             action: self.action(),
             intent: &self.claim.job().intent,
-            begun,
+            begun: self.claim.job().request_stored,
             acted: self.has_prepared(),
             handled: &self.handled,
             contents: self.contents.as_ref(),
             power: self.reading.as_ref().map(|reading| reading.power),
             debt: self.debt.as_ref(),
-        };
-        let objection = confirm::objection(&asked, &asking);
-        self.asking = Some(asking);
-        Ok(objection)
+        }
     }
 
     /// Whether the wish was read a moment ago, which is enough for what loses no data.

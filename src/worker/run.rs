@@ -50,6 +50,8 @@ pub(super) struct Run<'a> {
     pub(super) lost: Option<Problem>,
     /// Whether the machine was switched on, reads on, and nothing that was sent may still switch it off.
     pub(super) is_on: bool,
+    /// Whether the object bears out that the job has begun.
+    pub(super) is_witnessed: bool,
     /// Since when the API is away; present while the wish is the one that the job began with.
     pub(super) api_away_since: Option<Instant>,
     pub(super) report: Report,
@@ -101,6 +103,7 @@ pub(super) async fn run(around: &Surroundings, claim: Claim) -> Result<(), Halt>
         disks: Disks::default(),
         lost: None,
         is_on: false,
+        is_witnessed: false,
         api_away_since: None,
         report: Report::Nothing,
         stored: None,
@@ -259,10 +262,17 @@ impl Run<'_> {
                 return self.end(result, Some(problem)).await;
             }
             if !self.action().is_undone_by_going_on(self.step()) {
-                return self.undo_for(reason).await;
+                return match self.unwitnessed().await {
+                    Some(outcome) => self.conclude(outcome).await,
+                    None => self.undo_for(reason).await,
+                };
             }
         }
-        let outcome = action::step(self).await?;
+        let outcome = match action::step(self).await? {
+            // Also of what only waited, and asked its machine nothing.
+            outcome @ (StepOutcome::Next | StepOutcome::Done) => self.unwitnessed().await.unwrap_or(outcome),
+            outcome => outcome,
+        };
         self.conclude(outcome).await
     }
 
@@ -372,6 +382,9 @@ impl Run<'_> {
 
     /// Ends the job, after its undo steps where something was begun.
     async fn stop(&mut self, result: JobResult, problem: Problem) -> Result<Flow, Halt> {
+        if problem.reason == Reason::UnexplainedJob {
+            return self.end(JobResult::Superseded, Some(problem)).await;
+        }
         let goes_on = self.action().is_undone_by_going_on(self.step());
         if self.checkpoint.ending.is_some() || (goes_on && self.undoing()) {
             return self.end_undone(problem).await;
@@ -479,7 +492,7 @@ impl Run<'_> {
         if self.around.queue.complete(self.claim.clone(), end).await? == Fenced::Lost {
             return Err(Halt::Lost);
         }
-        self.forget();
+        self.around.remembered.end(self.claim.uid(), self.claim.job().id);
         metrics::JOBS.one(&[action.as_str(), result.as_str(), reason]);
         metrics::JOB_TIME.observe(&[action.as_str()], (self.now_ms() - started).max(0) as f64 / 1000.0);
         if quiet {

@@ -75,6 +75,9 @@ impl Server {
             // MySQL makes a new identity when it finds none: two copies must not look like one server.
             let _ = std::fs::remove_file(data.join("auto.cnf"));
         }
+        // A server that starts takes away what looks like a temporary table in its folder for those, whoever made it.
+        let temporary = dir.join("tmp");
+        std::fs::create_dir_all(&temporary)?;
         let socket = paths::short()?;
         let socket_file = socket.path().join("s");
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
@@ -87,6 +90,7 @@ impl Server {
             format!("--datadir={}", data.display()),
             format!("--socket={}", socket_file.display()),
             format!("--pid-file={}", dir.join("pid").display()),
+            format!("--tmpdir={}", temporary.display()),
             format!("--init-file={}", init.display()),
             format!("--port={port}"),
             "--bind-address=127.0.0.1".to_owned(),

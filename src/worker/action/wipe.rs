@@ -48,9 +48,25 @@ async fn await_wipe(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
     failed(Reason::InstallTimedOut, message)
 }
 
+fn never_called(run: &Run<'_>) -> Problem {
+    let message = format!(
+        "nothing says that the machine called home with empty disks: they do not count as erased; look at it, {}",
+        once_more(run)
+    );
+    Problem::new(Reason::HistoryLost, message)
+}
+
 /// The machine called home before: its disks are empty, whatever becomes of its power. The medium goes when nothing runs from
 /// it any more.
 async fn off_for_good(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
+    if !run.undoing() {
+        match evidence(run).await? {
+            Ok(evidence) if evidence.installed_at_ms.is_some() => {}
+            // A step says what was done before it, and proves nothing.
+            Ok(_) => return Ok(StepOutcome::Failed { problem: never_called(run) }),
+            Err(outcome) => return Ok(outcome),
+        }
+    }
     let mut outcome = power_step::off_at_once(run).await?;
     let from_medium = run.checkpoint.install.as_ref().is_some_and(|install| install.media_hash.is_some());
     if outcome == StepOutcome::Next && from_medium {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use autobuild::api::Server;
 use autobuild::api::bmc_address::BmcAddress;
-use autobuild::job::{Action, Deleting, Intent, ServerUid, Wish};
+use autobuild::job::{Action, Deleting, Intent, ServerUid, Step, Wish};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use serde_json::{Value, json};
@@ -37,6 +37,54 @@ impl Wishes {
         let wish = Wish { uid, spec: &server.spec, bmc_address: &address, image_digest, deleting };
         Some(Intent::of(action, wish).0)
     }
+}
+
+/// What a row says of a job that nobody enqueued.
+#[derive(Debug, Clone)]
+pub(super) struct ForgedJob {
+    pub(super) action: &'static str,
+    pub(super) step: &'static str,
+    /// Where it has begun: its checkpoint, and why it was asked to stop.
+    pub(super) begun: Option<(String, Option<&'static str>)>,
+}
+
+impl ForgedJob {
+    /// One that waits for a worker.
+    pub(super) const fn new(action: &'static str, step: &'static str) -> Self {
+        Self { action, step, begun: None }
+    }
+}
+
+/// Jobs that are said to have begun, each at a step that changes a machine or says what is on its disks.
+pub(super) fn begun_jobs() -> Vec<(Action, ForgedJob)> {
+    let install = json!({ "install": { "image": "debian-13", "digest": format!("sha256:{}", "0".repeat(64)),
+        "mac": "52:54:00:00:00:01", "method": "PXE", "power_before": "PoweredOn" } });
+    let ending = json!({ "ending": { "result": "Failed", "problem": { "reason": "DeadlineExceeded", "message": "" }, "step": "PowerOff" } });
+    let with = |more: &Value, base: &Value| {
+        let mut all = base.clone();
+        for (name, value) in more.as_object().into_iter().flatten() {
+            all[name] = value.clone();
+        }
+        all.to_string()
+    };
+    let none = json!({});
+    let job = |action: Action, step: Step, checkpoint: String, cancel| {
+        let begun = Some((checkpoint, cancel));
+        (action, ForgedJob { action: action.as_str(), step: step.as_str(), begun })
+    };
+    vec![
+        job(Action::PowerOff, Step::Off, none.to_string(), None),
+        job(Action::PowerOn, Step::On, none.to_string(), None),
+        job(Action::Reboot, Step::Off, none.to_string(), None),
+        job(Action::Reboot, Step::On, none.to_string(), None),
+        job(Action::PowerOff, Step::On, with(&ending, &none), None),
+        job(Action::Reimage, Step::Off, install.to_string(), None),
+        job(Action::Reimage, Step::On, install.to_string(), None),
+        job(Action::Build, Step::On, with(&ending, &install), None),
+        job(Action::Build, Step::AwaitInstall, install.to_string(), Some("WishChanged")),
+        job(Action::Wipe, Step::OffForGood, install.to_string(), None),
+        job(Action::Decommission, Step::OffForGood, install.to_string(), None),
+    ]
 }
 
 /// After whatever was really done, milliseconds since the Unix epoch.

@@ -11,8 +11,9 @@ use anyhow::{Context as _, Result, ensure};
 use autobuild::api::condition::{ConditionType, find};
 use autobuild::api::hardware::PowerState;
 use autobuild::api::{OSImage, Phase, Reason, Server};
-use e2e::fleet::{BootFiles, Fleet, Layout, QUICK_INSTALLS, truth};
-use e2e::wait::say;
+use e2e::autobuild::Running;
+use e2e::fleet::{BootFiles, Fleet, LIMIT, Layout, QUICK_INSTALLS, truth};
+use e2e::wait::{Look, say, wait_for};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Api;
 use rand::rngs::StdRng;
@@ -211,36 +212,107 @@ async fn no_data_lost(fleet: &Fleet, tables: &Tables, names: &[String], uids: &[
     Ok(())
 }
 
+/// A fleet at rest, with its controller, its worker and its boot service.
+struct AtRest {
+    fleet: Fleet,
+    _files: BootFiles,
+    _boot: Running,
+    controller: Running,
+    worker: Running,
+    tables: Tables,
+    names: Vec<String>,
+    uids: Vec<String>,
+    /// What must not change of each machine.
+    before: Vec<Machine>,
+    /// What status says of it.
+    saying: Vec<Said>,
+}
+
+impl AtRest {
+    async fn new(size: usize) -> Result<Self> {
+        let fleet = Fleet::with(Layout::new(size as u32).emulator(QUICK_INSTALLS)).await?;
+        let files = BootFiles::serve().await?;
+        fleet.image("debian-12", &files, &[]).await?;
+        fleet.image("wipe", &files, &[]).await?;
+        fleet.image("debian-13", &files, &[]).await?;
+        let boot = fleet.boot("boot", &files).await?;
+        let flags = fleet.controller_flags().set("--inspect-period", "2s");
+        let controller = fleet.controller_with("controller", &flags, &[]).await?;
+        let worker = fleet.worker("worker").await?;
+        let names = systems(size);
+        converged(&fleet, &names).await?;
+        let wishes = Wishes::of(digest(&fleet, "debian-12").await?, digest(&fleet, "wipe").await?);
+        let mut tables = Tables::read(fleet.records().pool(), wishes).await?;
+        let (mut uids, mut servers, mut before, mut saying) = (vec![], vec![], vec![], vec![]);
+        for name in &names {
+            let server = fleet.get(name).await?;
+            saying.push(said(&server));
+            let uid = server.metadata.uid.clone().context("no uid")?;
+            servers.push((uid.clone(), server));
+            uids.push(uid);
+            before.push(machine(&fleet, name).await?);
+        }
+        tables.keep(&servers).await?;
+        Ok(Self {
+            fleet,
+            _files: files,
+            _boot: boot,
+            controller,
+            worker,
+            tables,
+            names,
+            uids,
+            before,
+            saying,
+        })
+    }
+
+    /// Puts what was changed back, and waits until everything is as it was.
+    async fn restore(&self, batch: usize, what: impl Fn(usize) -> String) -> Result<()> {
+        let Self { fleet, tables, names, uids, .. } = self;
+        tables.restore(uids).await?;
+        for name in names {
+            objects::restore(fleet, name).await?;
+        }
+        for (number, (name, before)) in names.iter().zip(&self.saying).enumerate() {
+            let as_before = |server: &Server| at_rest(server) && said(server) == *before;
+            let what = || format!("batch {batch}: {}", what(number));
+            let healed = |server: &Server| as_before(server) || is_left_to_a_person(server);
+            let server = fleet.shown().until(name, "as it was after its rows are back", healed).await;
+            if !as_before(&server.with_context(what)?) {
+                tables.restore(std::slice::from_ref(&uids[number])).await?;
+                objects::ask_again(fleet, name, &format!("{batch}")).await?;
+                fleet
+                    .shown()
+                    .until(name, "as it was after a person's word", as_before)
+                    .await
+                    .with_context(what)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The machines to which something was done.
+    async fn harmed(&self, what: impl Fn(usize) -> String) -> Result<Vec<String>> {
+        let mut harmed = Vec::new();
+        for (number, (name, before)) in self.names.iter().zip(&self.before).enumerate() {
+            let now = machine(&self.fleet, name).await?;
+            if now != *before {
+                harmed.push(format!("{name}: {}: {before:?} became {now:?}", what(number)));
+            }
+            let told = self.fleet.shown().until(name, "Ready, or told why not", is_told).await;
+            told.with_context(|| what(number))?;
+        }
+        Ok(harmed)
+    }
+}
+
 /// Runs `batches` batches over a fleet of that size.
 async fn no_harm(size: usize, batches: usize, seed: u64) -> Result<()> {
     say(format!("seed {seed}"));
     let mut random = StdRng::seed_from_u64(seed);
-    let fleet = Fleet::with(Layout::new(size as u32).emulator(QUICK_INSTALLS)).await?;
-    let files = BootFiles::serve().await?;
-    fleet.image("debian-12", &files, &[]).await?;
-    fleet.image("wipe", &files, &[]).await?;
-    fleet.image("debian-13", &files, &[]).await?;
-    let _boot = fleet.boot("boot", &files).await?;
-    let flags = fleet.controller_flags().set("--inspect-period", "2s");
-    let controller = fleet.controller_with("controller", &flags, &[]).await?;
-    let worker = fleet.worker("worker").await?;
-    let names = systems(size);
-    converged(&fleet, &names).await?;
-    let wishes = Wishes::of(digest(&fleet, "debian-12").await?, digest(&fleet, "wipe").await?);
-    let mut tables = Tables::read(fleet.records().pool(), wishes).await?;
-    let mut uids = Vec::new();
-    let mut servers = Vec::new();
-    let mut before = Vec::new();
-    let mut saying = Vec::new();
-    for name in &names {
-        let server = fleet.get(name).await?;
-        saying.push(said(&server));
-        let uid = server.metadata.uid.clone().context("no uid")?;
-        servers.push((uid.clone(), server));
-        uids.push(uid);
-        before.push(machine(&fleet, name).await?);
-    }
-    tables.keep(&servers).await?;
+    let fleet_at_rest = AtRest::new(size).await?;
+    let AtRest { fleet, controller, worker, tables, names, uids, before, .. } = &fleet_at_rest;
     // First of all what changes power, in another order on each machine of a kind.
     let mut careful = Vec::new();
     for (number, uid) in uids.iter().enumerate() {
@@ -251,10 +323,9 @@ async fn no_harm(size: usize, batches: usize, seed: u64) -> Result<()> {
         changes.truncate(batches / 2);
         careful.push(changes);
     }
-    let mut harmed = Vec::new();
     for batch in 0..batches {
         let mut done = Vec::new();
-        for ((name, uid), careful) in names.iter().zip(&uids).zip(&mut careful) {
+        for ((name, uid), careful) in names.iter().zip(uids).zip(&mut careful) {
             let mutation = if let Some(change) = careful.pop() {
                 Mutation::Row(change)
             } else if random.random_ratio(1, 5) {
@@ -264,22 +335,16 @@ async fn no_harm(size: usize, batches: usize, seed: u64) -> Result<()> {
             };
             match &mutation {
                 Mutation::Row(change) => tables.apply(change).await?,
-                Mutation::Object(edit) => edit.apply(&fleet, name, &mut random).await?,
+                Mutation::Object(edit) => edit.apply(fleet, name, &mut random).await?,
             }
             done.push(mutation);
         }
         let shared = tables.change_shared(&mut random).await?;
         // Everybody had the occasion to act on it: the controller decided, and whoever is looked at was looked at.
-        tables.wait_for_looks(&uids).await?;
-        for ((name, mutation), before) in names.iter().zip(&done).zip(&before) {
-            let now = machine(&fleet, name).await?;
-            if now != *before {
-                harmed.push(format!("batch {batch}: {name}: {mutation:?}: {before:?} became {now:?}"));
-            }
-            let told = fleet.shown().until(name, "Ready, or told why not", is_told).await;
-            told.with_context(|| format!("batch {batch}: {mutation:?}"))?;
-        }
-        ensure!(harmed.is_empty(), "with {shared:?}: {harmed:#?}");
+        tables.wait_for_looks(uids).await?;
+        let what = |number: usize| format!("batch {batch}: {:?} with {shared:?}", done[number]);
+        let harmed = fleet_at_rest.harmed(what).await?;
+        ensure!(harmed.is_empty(), "{harmed:#?}");
         ensure!(
             controller.process().ended()?.is_none() && worker.process().ended()?.is_none(),
             "a process ended"
@@ -287,32 +352,46 @@ async fn no_harm(size: usize, batches: usize, seed: u64) -> Result<()> {
         if let Some(shared) = &shared {
             tables.restore_shared(shared).await?;
         }
-        tables.restore(&uids).await?;
-        for name in &names {
-            objects::restore(&fleet, name).await?;
-        }
-        for (((name, uid), mutation), before) in names.iter().zip(&uids).zip(&done).zip(&saying) {
-            let as_before = |server: &Server| at_rest(server) && said(server) == *before;
-            let what = || format!("batch {batch}: {mutation:?} with {shared:?}");
-            let healed = |server: &Server| as_before(server) || is_left_to_a_person(server);
-            let server = fleet.shown().until(name, "as it was after its rows are back", healed).await;
-            if !as_before(&server.with_context(what)?) {
-                tables.restore(std::slice::from_ref(uid)).await?;
-                objects::ask_again(&fleet, name, &format!("{batch}")).await?;
-                fleet
-                    .shown()
-                    .until(name, "as it was after a person's word", as_before)
-                    .await
-                    .with_context(what)?;
-            }
-        }
+        fleet_at_rest.restore(batch, what).await?;
     }
-    no_data_lost(&fleet, &tables, &names, &uids).await?;
-    for (name, before) in names.iter().zip(&before) {
-        let now = machine(&fleet, name).await?;
+    no_data_lost(fleet, tables, names, uids).await?;
+    for (name, before) in names.iter().zip(before) {
+        let now = machine(fleet, name).await?;
         ensure!(now == *before, "{name}: {before:?} became {now:?}");
     }
     fleet.end().await
+}
+
+/// Each machine gets a job that has begun, as its row says, and each time another one.
+async fn nothing_begun(size: usize) -> Result<()> {
+    let fleet_at_rest = AtRest::new(size).await?;
+    let AtRest { fleet, controller, worker, tables, uids, .. } = &fleet_at_rest;
+    let jobs: Vec<Vec<Change>> = uids.iter().map(|uid| tables.begun_jobs(uid)).collect();
+    for batch in 0..jobs[0].len() {
+        let change = |number: usize| &jobs[number][(batch + number) % jobs[number].len()];
+        for number in 0..size {
+            tables.apply(change(number)).await?;
+        }
+        wait_for("no forged job to be left", LIMIT, async || {
+            let left = tables.at_work(uids).await?;
+            Ok(if left.is_empty() { Look::Holds(()) } else { Look::NotYet(format!("{left:?}")) })
+        })
+        .await?;
+        let what = |number: usize| format!("{:?}", change(number));
+        let harmed = fleet_at_rest.harmed(what).await?;
+        ensure!(harmed.is_empty(), "{harmed:#?}");
+        ensure!(
+            controller.process().ended()?.is_none() && worker.process().ended()?.is_none(),
+            "a process ended"
+        );
+        fleet_at_rest.restore(batch, what).await?;
+    }
+    fleet.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_a_row_has_as_begun_is_not_obeyed_and_goes() {
+    nothing_begun(11).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

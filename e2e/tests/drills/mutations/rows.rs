@@ -13,7 +13,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use sqlx::{AssertSqlSafe, MySqlPool, Row as _};
 
-use super::forged::{self, Wishes};
+use super::forged::{self, ForgedJob, Wishes};
 
 /// The tables with rows of one server each, in the order of their locks.
 const TABLES: [&str; 6] =
@@ -44,7 +44,7 @@ pub(super) enum Change {
     /// The row goes.
     Delete { table: &'static str, uid: String, of: Values },
     /// A job that nobody enqueued.
-    Job { uid: String, action: &'static str, intent: String, step: &'static str },
+    Job { uid: String, intent: String, job: ForgedJob },
 }
 
 /// What was done to a row that several servers share.
@@ -254,14 +254,33 @@ impl Tables {
             })
             .collect();
         let intent = intents.choose(random).cloned().unwrap_or_else(|| "f".repeat(64));
-        Change::Job { uid: uid.to_owned(), action, intent, step }
+        Change::Job { uid: uid.to_owned(), intent, job: ForgedJob::new(action, step) }
     }
 
     /// A forged job as the controller would have enqueued it, had the object asked for it: an intent is no secret.
     fn wished_job(&self, uid: &str, action: Action) -> Change {
         let intent = self.wishes.intent(uid, action).unwrap_or_else(|| "f".repeat(64));
-        let step = action.steps()[0].as_str();
-        Change::Job { uid: uid.to_owned(), action: action.as_str(), intent, step }
+        let job = ForgedJob::new(action.as_str(), action.steps()[0].as_str());
+        Change::Job { uid: uid.to_owned(), intent, job }
+    }
+
+    /// The same, as if it had begun.
+    pub(super) fn begun_jobs(&self, uid: &str) -> Vec<Change> {
+        let changes = forged::begun_jobs().into_iter().map(|(action, job)| {
+            let intent = self.wishes.intent(uid, action).unwrap_or_else(|| "f".repeat(64));
+            Change::Job { uid: uid.to_owned(), intent, job }
+        });
+        changes.collect()
+    }
+
+    /// Which of these servers has a live job that is no look.
+    pub(super) async fn at_work(&self, uids: &[String]) -> Result<Vec<String>> {
+        let mut all = Vec::new();
+        for uid in uids {
+            let text = "SELECT CONCAT(action, ' ', step, ' ', COALESCE(cancel, '')) FROM job WHERE server_uid = ? AND action <> 'Inspect'";
+            all.extend(sqlx::query_scalar(text).bind(uid).fetch_optional(&self.pool).await?);
+        }
+        Ok(all)
     }
 
     /// A well-formed value in a column of a server's row.
@@ -305,37 +324,48 @@ impl Tables {
                 }
                 query.execute(&self.pool).await
             }
-            Change::Job { uid, action, intent, step } => {
-                self.forge(uid, action, intent, step).await?;
+            Change::Job { uid, intent, job } => {
+                // A look that is under way has to end first.
+                while job.begun.is_some() && !self.forge(uid, intent, job).await? {}
+                if job.begun.is_none() {
+                    self.forge(uid, intent, job).await?;
+                }
                 return Ok(());
             }
         };
         Ok(())
     }
 
-    async fn forge(&self, uid: &str, action: &str, intent: &str, step: &str) -> Result<()> {
+    /// Whether there was room for it: a server has one live job.
+    async fn forge(&self, uid: &str, intent: &str, job: &ForgedJob) -> Result<bool> {
         let state = self.kept[uid].iter().find(|(table, _)| *table == "server_state");
-        let Some((_, state)) = state else { return Ok(()) };
+        let Some((_, state)) = state else { return Ok(true) };
+        let (checkpoint, cancel) = job.begun.clone().unwrap_or_default();
         let mut transaction = self.pool.begin().await?;
         // Its age and the time of its enqueue are those of this moment, as a forger would have them.
-        let job = sqlx::query(
+        let inserted = sqlx::query(
             "INSERT INTO job (server_uid, id, namespace, name, site, shard, action, lane, order_ms, q_state, q_ord, intent, cause, \
-             quiet, step, checkpoint, request_stored, requester, enqueued_at_ms) VALUES (?, ?, ?, ?, 'default', 0, ?, 0, 1, 0, 1, ?, \
-             ?, 0, ?, '', 0, 'nobody', CAST(UNIX_TIMESTAMP() * 1000 AS SIGNED))",
+             quiet, step, checkpoint, request_stored, attempt, started_at_ms, cancel, requester, enqueued_at_ms) VALUES (?, ?, ?, ?, \
+             'default', 0, ?, 0, 1, 0, 1, ?, ?, 0, ?, ?, ?, ?, IF(?, CAST(UNIX_TIMESTAMP() * 1000 AS SIGNED), NULL), ?, 'nobody', \
+             CAST(UNIX_TIMESTAMP() * 1000 AS SIGNED))",
         )
         .bind(uid)
         .bind(rand::random::<u32>())
         .bind(&state["namespace"])
         .bind(&state["name"])
-        .bind(action)
+        .bind(job.action)
         .bind(intent)
         .bind("c".repeat(64))
-        .bind(step)
+        .bind(job.step)
+        .bind(checkpoint)
+        .bind(job.begun.is_some())
+        .bind(i32::from(job.begun.is_some()))
+        .bind(job.begun.is_some())
+        .bind(cancel)
         .execute(&mut *transaction)
         .await;
-        // A look is under way right now.
-        if job.is_err() {
-            return Ok(());
+        if inserted.is_err() {
+            return Ok(false);
         }
         sqlx::query(
             "INSERT INTO queue (site, shard, state, ord, id, server_uid) SELECT site, shard, q_state, q_ord, id, server_uid FROM job \
@@ -345,7 +375,7 @@ impl Tables {
         .execute(&mut *transaction)
         .await?;
         transaction.commit().await?;
-        Ok(())
+        Ok(true)
     }
 
     /// Waits until each machine was looked at twice since now, or its job is one that nobody here works on, or nothing of it is
