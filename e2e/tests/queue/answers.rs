@@ -1,13 +1,13 @@
 //! What members of a cluster answer in trouble, from a real server with a proxy before it that gives numbers for answers.
 
-use autobuild::job::{Action, JobId, Lane};
-use autobuild::queue::{Enqueued, Queue};
+use autobuild::job::{Action, JobId, Lane, Step};
+use autobuild::queue::{Enqueued, PlaceInQueue, Queue, Report};
 use e2e::database::answers::{Answer, Answering, Meanwhile};
 use futures::FutureExt as _;
 use futures::future::join_all;
 
 use crate::Case;
-use crate::fixture::{Fixture, job, now_ms, wait_for};
+use crate::fixture::{Fixture, done, job, now_ms, succeeded, wait_for};
 
 pub const CASES: &[Case] = &[
     ("a commit that is told as refused and was done is found, and nothing is done twice", |f| {
@@ -15,6 +15,9 @@ pub const CASES: &[Case] = &[
     }),
     ("a commit that is told as refused and was not done is done, and nothing is done twice", |f| {
         refused(f).boxed_local()
+    }),
+    ("a worker goes on with its job whose commit was told as refused and was done", |f| {
+        goes_on(f).boxed_local()
     }),
     ("a conflict at a commit is tried again on the same connection", |f| conflict(f).boxed_local()),
     ("half a transaction whose rollback is refused is committed by nobody", |f| half(f).boxed_local()),
@@ -39,8 +42,8 @@ async fn enqueue_some(f: &Fixture, queue: &Queue, code: u16) -> Vec<Enqueued> {
 }
 
 async fn told_as_refused(f: Fixture) {
-    // Group Replication, and Galera without its primary component.
-    for (round, code) in [3100, 1180, 1047, 1205].into_iter().enumerate() {
+    // Group Replication, Galera without its primary component, a lock time-out, and what no table of ours has.
+    for (round, code) in [3100, 1180, 1047, 1205, 1105, 3999].into_iter().enumerate() {
         let (answering, queue) = through(&f).await;
         answering.answer(Answer { to: "COMMIT", code, meanwhile: Meanwhile::Done, times: 1 });
         assert_eq!(enqueue_some(&f, &queue, code).await, [Enqueued::Accepted; 3], "{code}");
@@ -48,6 +51,23 @@ async fn told_as_refused(f: Fixture) {
         wait_for("the connection to be closed", async || answering.closed() >= 1).await;
         let jobs = 3 * (round as i64 + 1);
         assert_eq!((f.count("job").await, f.count("queue").await), (jobs, jobs), "{code}");
+        queue.close().await;
+    }
+}
+
+/// What was written is found by its marks: a second try of it would find the row changed, and the claim lost.
+async fn goes_on(f: Fixture) {
+    let worker = f.worker().await;
+    for code in [3100, 1047, 3999] {
+        let uid = f.server(&code.to_string()).await;
+        f.enqueue(&uid, Action::Reboot, Lane::High).await;
+        let claim = f.claim_one(&worker, PlaceInQueue::Queued).await;
+        let (answering, queue) = through(&f).await;
+        answering.answer(Answer { to: "COMMIT", code, meanwhile: Meanwhile::Done, times: 1 });
+        let claim = done(queue.advance(claim, Step::On, "{}".to_owned(), Report::Nothing).await.unwrap());
+        assert_eq!((answering.given(), claim.job().step), (1, Step::On), "{code}");
+        wait_for("the connection to be closed", async || answering.closed() >= 1).await;
+        done(queue.complete(claim, succeeded()).await.unwrap());
         queue.close().await;
     }
 }
