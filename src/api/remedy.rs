@@ -69,7 +69,8 @@ impl Reason {
                 &[],
             ),
             Self::Queued => remedy(
-                "Wait, or set `spec.priority` to Urgent; more slots or workers make the queue shorter.",
+                "Wait, or set `spec.priority` to Urgent; more slots or workers make the queue shorter. Where several namespaces \
+                 have Servers, the jobs of one hold three quarters of a worker's slots at most (`--slots-per-namespace`).",
                 &[],
             ),
             Self::NoWorkerForSite => remedy(

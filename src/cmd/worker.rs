@@ -43,6 +43,10 @@ pub(super) struct Args {
     /// Slots that only urgent jobs may use; by default one in sixteen, and one at least where there are two
     #[arg(long, value_name = "N")]
     urgent_slots: Option<u16>,
+    /// Slots that jobs of one namespace may hold while Servers of others are known; by default three times as many as stay free,
+    /// which are three quarters of all, and fewer where several namespaces have much to do
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=2000))]
+    slots_per_namespace: Option<u16>,
     /// One claim in N starts from a lower priority than the highest that waits, so that nothing waits for ever; 0 turns
     /// that off
     #[arg(long, value_name = "N", default_value_t = 16)]
@@ -250,6 +254,7 @@ impl Args {
             host: host_name(),
             slots: usize::from(self.slots),
             urgent_slots: usize::from(self.urgent_slots()),
+            slots_per_namespace: self.slots_per_namespace.map(u32::from),
             lower_share: self.lower_share,
             installs: self.installs,
             slot_deadline: self.slot_deadline(),

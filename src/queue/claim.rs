@@ -6,7 +6,7 @@ use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, MySqlConnection, Row};
 
 use super::many::{filled, marks};
-use super::row::{JobRow, delete_places, lock_jobs};
+use super::row::{JobRow, PlaceKey, delete_places, lock_jobs, these};
 use super::state::{Tell, touch_all};
 use super::transaction::{Ending, Kept, Pass, Transaction};
 use super::{OwnedJob, PlaceInQueue, Queue, QueueError, now_ms, permit};
@@ -45,11 +45,23 @@ pub(super) struct ClaimOver {
     pub place: PlaceInQueue,
     /// The lane.
     pub lane: Lane,
-    /// The shards, in the order in which they are looked at, none twice; with the order key before which nothing is left,
-    /// most likely: it is looked there only if there is not enough behind it.
-    pub shards: Vec<(Shard, Option<i64>)>,
-    /// So many jobs in all.
-    pub at_most: u32,
+    /// Which of those that wait there.
+    pub which: Which,
+}
+
+/// Which jobs a claim takes.
+#[derive(Debug, Clone)]
+pub(super) enum Which {
+    /// The first ones.
+    First {
+        /// The shards, in the order in which they are looked at, none twice; with the order key before which nothing is left,
+        /// most likely: it is looked there only if there is not enough behind it.
+        shards: Vec<(Shard, Option<i64>)>,
+        /// So many jobs in all.
+        at_most: u32,
+    },
+    /// Those that are still there of these rows: shard, order key, id.
+    These(Vec<PlaceKey>),
 }
 
 /// What one claim came to.
@@ -208,16 +220,25 @@ struct Candidate {
     id: i64,
 }
 
+fn candidate(row: &MySqlRow, shard: Shard) -> Result<Candidate, QueueError> {
+    let (uid, ord, id) = (row.try_get("server_uid")?, row.try_get("ord")?, row.try_get("id")?);
+    Ok(Candidate { shard, uid, ord, id })
+}
+
 impl ClaimJobs {
     /// Locks the first rows of one shard after the other, until there are enough.
     async fn candidates(
         &self,
         connection: &mut MySqlConnection,
     ) -> Result<(Vec<Candidate>, Vec<Looked>), QueueError> {
+        let (shards, at_most) = match &self.over.which {
+            Which::First { shards, at_most } => (shards, *at_most),
+            Which::These(rows) => return Ok((self.lock_these(connection, rows).await?, Vec::new())),
+        };
         let (first, last) = self.over.lane.order_range();
         let (mut keys, mut looked) = (Vec::new(), Vec::new());
-        for (shard, from_ord) in &self.over.shards {
-            let wanted = self.over.at_most as usize - keys.len();
+        for (shard, from_ord) in shards {
+            let wanted = at_most as usize - keys.len();
             if wanted == 0 {
                 break;
             }
@@ -261,11 +282,31 @@ impl ClaimJobs {
         .bind(at_most as i64)
         .fetch_all(&mut *connection)
         .await?;
-        let candidate = |row: &MySqlRow| -> Result<Candidate, QueueError> {
-            let (uid, ord, id) = (row.try_get("server_uid")?, row.try_get("ord")?, row.try_get("id")?);
-            Ok(Candidate { shard, uid, ord, id })
-        };
-        rows.iter().map(candidate).collect()
+        rows.iter().map(|row| candidate(row, shard)).collect()
+    }
+
+    /// Locks those of these rows that are still there and that nobody else has locked.
+    async fn lock_these(
+        &self,
+        connection: &mut MySqlConnection,
+        rows: &[PlaceKey],
+    ) -> Result<Vec<Candidate>, QueueError> {
+        let mut found = Vec::with_capacity(rows.len());
+        for group in filled(rows) {
+            let text = format!(
+                "SELECT shard, ord, id, server_uid FROM queue FORCE INDEX (PRIMARY) WHERE site = ? AND {} \
+                 FOR UPDATE SKIP LOCKED",
+                these(group.len())
+            );
+            let mut query = sqlx::query(AssertSqlSafe(text)).bind(&self.over.site);
+            for (shard, ord, id) in group {
+                query = query.bind(shard).bind(self.over.place.code()).bind(ord).bind(id);
+            }
+            for row in query.fetch_all(&mut *connection).await? {
+                found.push(candidate(&row, Shard(row.try_get::<i64, _>("shard")?.max(0) as u16))?);
+            }
+        }
+        Ok(found)
     }
 
     /// Makes the candidates' jobs this worker's.
@@ -395,7 +436,8 @@ impl Queue {
         at_most: u32,
     ) -> Result<Vec<Claim>, QueueError> {
         let ClaimFrom { site, shard, place, lane } = from;
-        let over = ClaimOver { site, place, lane, shards: vec![(shard, None)], at_most };
+        let which = Which::First { shards: vec![(shard, None)], at_most };
+        let over = ClaimOver { site, place, lane, which };
         Ok(self.claim_over(&mut Kept::default(), me, over).await?.claims)
     }
 

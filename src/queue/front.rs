@@ -6,9 +6,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::claim::{ClaimOver, Claimed, Looked};
+use super::claim::{ClaimOver, Claimed, Looked, Which};
 use super::head::{Head, Hints};
 use super::many::filled;
+use super::shares::Passed;
 use super::transaction::Kept;
 use super::{Claim, PlaceInQueue, Queue, QueueError, Served};
 use crate::job::{Incarnation, Lane, PermitClass};
@@ -28,6 +29,10 @@ const WAKES: Duration = Duration::from_millis(100);
 const HINTS_KEPT: Duration = Duration::from_secs(1);
 /// A look without hints is made so rarely that it takes at most a twentieth of the time.
 const HINTS_KEPT_LOOKS: u32 = 20;
+/// The same, and how long what was seen is good for, where namespaces take turns: a job of one is put before what was claimed of
+/// another, again and again.
+const HINTS_KEPT_AMONG_OTHERS: Duration = Duration::from_millis(200);
+const HINTS_KEPT_LOOKS_AMONG_OTHERS: u32 = 3;
 /// Shards of one claim at most. A claim of one job from each of ten shards costs little more than one of ten from one; each by
 /// itself, a worker that took over three hundred jobs on a busy machine claimed the last of them after eight seconds.
 const SHARDS_AT_ONCE: usize = 16;
@@ -41,6 +46,15 @@ pub struct Room {
     pub any: u32,
     /// Slots beyond those that only `Urgent` jobs may use.
     pub urgent: u32,
+}
+
+impl Room {
+    /// At most so much of it.
+    #[must_use]
+    pub fn at_most(self, most: u32) -> Self {
+        let any = self.any.min(most);
+        Self { any, urgent: self.urgent.min(most - any) }
+    }
 }
 
 /// What one fetcher remembers between two claims. One per process: it feeds all slots.
@@ -59,7 +73,9 @@ pub struct Front {
     permits_left: u32,
     claims: u32,
     lower: u32,
-    kept: Kept,
+    pub(super) passed: Passed,
+    among_others: bool,
+    pub(super) kept: Kept,
 }
 
 impl Front {
@@ -80,6 +96,8 @@ impl Front {
             // Two fetchers that start together do not walk together.
             claims: rand::random_range(0..1000),
             lower: 0,
+            passed: Passed::default(),
+            among_others: false,
             kept: Kept::default(),
         }
     }
@@ -87,6 +105,11 @@ impl Front {
     /// The shards that are looked at.
     pub fn served(&self) -> &Served {
         &self.served
+    }
+
+    /// Whether jobs of several namespaces come: then one may be put before what was claimed last.
+    pub fn is_among_others(&mut self, among_others: bool) {
+        self.among_others = among_others;
     }
 
     /// Looks at these shards from now on.
@@ -98,16 +121,17 @@ impl Front {
     }
 
     /// Looks at everything again before the next claim: something may have come.
-    fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         self.heads.clear();
         self.looked = None;
     }
 
     fn is_fresh(&self) -> bool {
-        self.looked.is_some_and(|looked| looked.elapsed() < FRESH)
+        let fresh = if self.among_others { HINTS_KEPT_AMONG_OTHERS } else { FRESH };
+        self.looked.is_some_and(|looked| looked.elapsed() < fresh)
     }
 
-    fn parts(&self) -> Vec<(Shard, PlaceInQueue)> {
+    pub(super) fn parts(&self) -> Vec<(Shard, PlaceInQueue)> {
         let all = |shard: &Shard| PlaceInQueue::CLAIMED.map(|place| (*shard, place));
         self.served.shards.iter().flat_map(all).collect()
     }
@@ -158,6 +182,21 @@ impl Front {
 
     fn is_lower_turn(&self) -> bool {
         self.lower_share > 0 && self.claims % self.lower_share == self.lower_share - 1
+    }
+
+    /// A lower lane, each of them in turn, where the next claim starts from one.
+    pub(super) fn lower_turn(&mut self) -> Option<Lane> {
+        let lower = &Lane::ALL[1..];
+        let lane = self.is_lower_turn().then(|| lower[self.lower as usize % lower.len()])?;
+        self.lower = self.lower.wrapping_add(1);
+        self.claims = self.claims.wrapping_add(1);
+        Some(lane)
+    }
+
+    /// Something was claimed.
+    pub(super) fn has_claimed(&mut self) {
+        self.claims = self.claims.wrapping_add(1);
+        self.claimed = Some(Instant::now());
     }
 
     fn replace(&mut self, part: (Shard, PlaceInQueue), by: Option<Head>) {
@@ -237,7 +276,7 @@ impl Queue {
     }
 
     /// Wakes what is due, now and then.
-    async fn wake_due(&self, front: &mut Front) -> Result<(), QueueError> {
+    pub(super) async fn wake_due(&self, front: &mut Front) -> Result<(), QueueError> {
         if front.woken.is_some_and(|woken| woken.elapsed() < WAKES) {
             return Ok(());
         }
@@ -281,7 +320,12 @@ impl Queue {
             heads = self.heads_of(&mut front.kept, &front.served.site, &parts, &front.hints).await?;
         }
         if forget {
-            front.hints_end = begun + HINTS_KEPT.max(begun.elapsed() * HINTS_KEPT_LOOKS);
+            let (kept, looks) = if front.among_others {
+                (HINTS_KEPT_AMONG_OTHERS, HINTS_KEPT_LOOKS_AMONG_OTHERS)
+            } else {
+                (HINTS_KEPT, HINTS_KEPT_LOOKS)
+            };
+            front.hints_end = begun + kept.max(begun.elapsed() * looks);
         }
         front.permits_left = 0;
         if heads.iter().any(|head| head.place == PlaceInQueue::QueuedBounded) {
@@ -371,15 +415,13 @@ impl Queue {
             site: front.served.site.clone(),
             place,
             lane,
-            shards: heads.iter().map(hint).collect(),
-            at_most,
+            which: Which::First { shards: heads.iter().map(hint).collect(), at_most },
         };
         let claimed = self.claim_over(&mut front.kept, me, over).await?;
         let found = claimed.found();
         let Claimed { claims, looked } = claimed;
         if !claims.is_empty() {
-            front.claims = front.claims.wrapping_add(1);
-            front.claimed = Some(Instant::now());
+            front.has_claimed();
         }
         if place == PlaceInQueue::QueuedBounded {
             let refused = claims.is_empty() && found > 0;

@@ -59,6 +59,7 @@ mod release;
 mod request;
 mod row;
 mod schema;
+mod shares;
 mod state;
 mod state_row;
 mod sweep;
@@ -107,6 +108,7 @@ pub use release::Released;
 pub use request::{ContentsAfter, Effects};
 pub use row::PlaceInQueue;
 pub use schema::{Migrated, migrate};
+pub use shares::{ShareBound, Shares};
 pub use state::Report;
 pub use sweep::Swept;
 

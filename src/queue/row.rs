@@ -277,12 +277,7 @@ pub(super) async fn delete_places(
     keys: &[PlaceKey],
 ) -> Result<(), QueueError> {
     for group in filled(keys) {
-        let rows = match group.len() {
-            // With a single row of `IN` MariaDB scans the table.
-            1 => "shard = ? AND state = ? AND ord = ? AND id = ?".to_owned(),
-            // A long OR would be gone through from its start for each row.
-            many => format!("(shard, state, ord, id) IN ({})", times("(?, ?, ?, ?)", many, ", ")),
-        };
+        let rows = these(group.len());
         let text = format!("DELETE queue FROM queue FORCE INDEX (PRIMARY) WHERE site = ? AND {rows}");
         let mut query = sqlx::query(AssertSqlSafe(text)).bind(site);
         for (shard, ord, id) in group {
@@ -291,6 +286,16 @@ pub(super) async fn delete_places(
         query.execute(&mut *connection).await?;
     }
     Ok(())
+}
+
+/// So many rows of a site, by shard, place, order key and id.
+pub(super) fn these(count: usize) -> String {
+    match count {
+        // With a single row of `IN` MariaDB scans the table.
+        1 => "shard = ? AND state = ? AND ord = ? AND id = ?".to_owned(),
+        // A long OR would be gone through from its start for each row.
+        many => format!("(shard, state, ord, id) IN ({})", times("(?, ?, ?, ?)", many, ", ")),
+    }
 }
 
 /// Deletes the queue row of a job; the row is known to be locked or ours.

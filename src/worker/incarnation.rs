@@ -22,6 +22,8 @@ use crate::shard::Shard;
 const LOOK: Duration = Duration::from_millis(100);
 /// Between two comparisons of the jobs that name this worker with those that its slots run.
 const COMPARE: Duration = Duration::from_secs(2);
+/// Claims one after the other before jobs that have ended are looked at.
+const FILLS: usize = 64;
 /// Between two looks at the shards of others while nothing waits in one's own.
 const LOOK_AT_ALL: Duration = Duration::from_secs(1);
 
@@ -152,24 +154,19 @@ struct Worker {
     lease: Lease,
 }
 
-/// Claims as long as there is room and something to claim; returns how many jobs.
-async fn fill(
-    around: &Surroundings,
-    me: Incarnation,
-    front: &mut Front,
-    slots: &mut Slots,
-) -> Result<usize, QueueError> {
+/// Claims as long as there is room and something to claim, and not too often; returns how many jobs.
+async fn fill(front: &mut Front, slots: &mut Slots) -> Result<usize, QueueError> {
     let mut claimed = 0;
-    loop {
-        let claims = around.queue.fetch(front, me, slots.room()).await?;
+    // What is put off takes no slot: without an end nobody would empty those whose jobs have ended.
+    for _ in 0..FILLS {
+        let claims = slots.claim(front).await?;
         if claims.is_empty() {
-            return Ok(claimed);
+            break;
         }
         claimed += claims.len();
-        for claim in claims {
-            slots.start(claim).await?;
-        }
+        slots.start_all(claims).await?;
     }
+    Ok(claimed)
 }
 
 /// None of the parts ends by itself while the life goes on.
@@ -235,12 +232,12 @@ impl Worker {
             tracing::info!(shards = shards.len(), "serves other shards: a worker of the site came or went");
             self.front.serve(shards);
         }
-        let claimed = fill(&self.around, self.me, &mut self.front, &mut self.slots).await?;
+        let claimed = fill(&mut self.front, &mut self.slots).await?;
         // Shards are an affinity: what their own workers have no slot for is not left lying while this one idles.
         if claimed == 0 && self.looked_at_all.elapsed() >= LOOK_AT_ALL {
             self.looked_at_all = Instant::now();
             if self.front.served() != self.all.served() {
-                fill(&self.around, self.me, &mut self.all, &mut self.slots).await?;
+                fill(&mut self.all, &mut self.slots).await?;
             }
         }
         Ok(())

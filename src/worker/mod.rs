@@ -22,6 +22,7 @@ mod contact;
 mod incarnation;
 mod lease;
 mod live;
+mod neighbours;
 mod owed;
 pub mod pool;
 mod power;

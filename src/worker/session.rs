@@ -214,17 +214,25 @@ impl Session {
         let word = expected
             .server
             .and_then(|server| ReconcileRequest::new_word(server, circumstances.heeded.as_ref()));
+        let peers = bmc.peers();
+        // Before it stands in line: who has no business there would keep the one who has waiting.
+        if !expected.was_let_in
+            && let Some(problem) = may_not_contact(around, expected.claim, &login.address, &peers).await?
+        {
+            return Ok(Err(NoSession::Claimed(problem)));
+        }
         let turn = match around.turns.take(bmc.lines(), &Asks::of(expected.claim), word.is_some()) {
             Ok(turn) => turn,
             Err(wait) => return Ok(Err(NoSession::Turn(wait))),
         };
-        let mut session =
-            Self { bmc, key, login, counted: None, identity: HardwareIdentity::default(), turn };
+        // And again: whoever had the turn before may have been let in meanwhile.
         if !expected.was_let_in
-            && let Some(problem) = session.may_not_contact(around, expected.claim).await?
+            && let Some(problem) = may_not_contact(around, expected.claim, &login.address, &peers).await?
         {
             return Ok(Err(NoSession::Claimed(problem)));
         }
+        let mut session =
+            Self { bmc, key, login, counted: None, identity: HardwareIdentity::default(), turn };
         if let Err(none) = session.begin_login(around, expected.claim, word, blemish.as_deref()).await? {
             return Ok(Err(none));
         }
@@ -326,25 +334,6 @@ impl Session {
         }
     }
 
-    /// Asked before the first byte is sent where this server was not let in before: who is let in at another server's BMC learns
-    /// whether a password is right, whatever name led there.
-    async fn may_not_contact(&self, around: &Surroundings, claim: &Claim) -> Result<Option<Problem>, Halt> {
-        let system = self.login.address.claim_key().system;
-        let keys = self.bmc.peers().into_iter().map(|peer| BmcKey::resolved(peer, system.clone()));
-        let claimed = around.queue.may_contact(self.claimant(claim), keys.collect()).await?;
-        Ok(refusal(claimed))
-    }
-
-    fn claimant(&self, claim: &Claim) -> Claimant {
-        Claimant {
-            uid: claim.uid().clone(),
-            namespace: claim.namespace().to_owned(),
-            name: claim.name().to_owned(),
-            address: self.login.address.normalised(),
-            asked: None,
-        }
-    }
-
     /// The BMC at this address let us in: whatever is found there, no other address is the server's any more.
     async fn leave_addresses(&self, around: &Surroundings, claim: &Claim) -> Result<(), Halt> {
         let keep = vec![BmcKey::named(&self.login.address), self.resolved()];
@@ -372,7 +361,31 @@ impl Session {
             (None, None) => None,
         };
         keys.extend(machine.iter().map(|machine| whole(machine.identity.clone())));
-        Ok(refusal(around.queue.claim_identity(self.claimant(claim), keys, machine).await?))
+        Ok(refusal(around.queue.claim_identity(claimant(claim, &self.login.address), keys, machine).await?))
+    }
+}
+
+/// Asked before the first byte is sent where this server was not let in before: who is let in at another server's BMC learns
+/// whether a password is right, whatever name led there.
+async fn may_not_contact(
+    around: &Surroundings,
+    claim: &Claim,
+    address: &BmcAddress,
+    peers: &[SocketAddr],
+) -> Result<Option<Problem>, Halt> {
+    let system = address.claim_key().system;
+    let keys = peers.iter().map(|peer| BmcKey::resolved(*peer, system.clone()));
+    let claimed = around.queue.may_contact(claimant(claim, address), keys.collect()).await?;
+    Ok(refusal(claimed))
+}
+
+fn claimant(claim: &Claim, address: &BmcAddress) -> Claimant {
+    Claimant {
+        uid: claim.uid().clone(),
+        namespace: claim.namespace().to_owned(),
+        name: claim.name().to_owned(),
+        address: address.normalised(),
+        asked: None,
     }
 }
 

@@ -17,6 +17,8 @@ pub struct Settings {
     pub slots: usize,
     /// Of these, those that only urgent jobs may use.
     pub urgent_slots: usize,
+    /// Slots that jobs of one namespace may hold where others are known; `None`: three times as many as stay free.
+    pub slots_per_namespace: Option<u32>,
     /// One claim in so many starts from a lower lane; 0: none does.
     pub lower_share: u32,
     /// Installations in flight at once at the site.
@@ -73,9 +75,15 @@ impl Settings {
         self.settle(self.lease)
     }
 
-    /// How many slots jobs of BMCs that did not answer, or were busy, may hold: a tenth, so that a dead rack holds up nobody else.
+    /// How many slots jobs of one namespace may hold whose BMCs did not answer, or were busy: a tenth, so that a dead rack holds
+    /// up nobody else.
     pub(super) fn unreachable_slots(&self) -> usize {
         (self.slots / 10).max(1)
+    }
+
+    /// The same for all namespaces together: half.
+    pub(super) fn unreachable_slots_in_all(&self) -> usize {
+        (self.slots / 2).max(1)
     }
 }
 

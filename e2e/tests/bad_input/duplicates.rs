@@ -4,8 +4,9 @@ use anyhow::{Result, ensure};
 use autobuild::api::Reason;
 use autobuild::api::condition::ConditionType;
 use e2e::autobuild::binary;
-use e2e::fleet::Fleet;
+use e2e::fleet::{Fleet, LIMIT};
 use e2e::kubectl::Kubectl;
+use e2e::wait::{Look, wait_for};
 use serde_json::{Value, json};
 
 use crate::{Case, all, says};
@@ -159,5 +160,35 @@ async fn the_second_server_of_a_bmc_is_refused_however_it_spells_the_address_unt
         ("who only wrote it down", Box::pin(written_down_first(fleet, "system-0008", &elsewhere))),
     ];
     all(cases).await;
+    fleet.end().await.unwrap();
+}
+
+/// Whoever may never speak to a BMC does not stand in its line, where a turn would be kept for it while the owner waits.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_second_server_of_a_bmc_is_refused_while_the_first_one_has_the_turn_there() {
+    let fleet = Fleet::start(1).await.unwrap();
+    let _controller = fleet.controller("controller").await.unwrap();
+    // What hangs does so for longer than anything here takes.
+    let flags = fleet.worker_flags().with(&[("--request-timeout", "10m"), ("--shutdown-deadline", "1s")]);
+    let _worker = fleet.worker_with("worker", &flags, &[]).await.unwrap();
+    let owner = "system-0001";
+    fleet.declare(owner, json!({})).await.unwrap();
+    fleet.wait_ready(owner).await.unwrap();
+    fleet.bmcs().misbehave(owner, json!({ "kind": "Hang" })).await.unwrap();
+    fleet.change(owner, json!({ "power": "PoweredOn" })).await.unwrap();
+    wait_for("the owner to have the turn", LIMIT, async || {
+        let asked = fleet.bmcs().requests(owner).await?.into_iter().next_back();
+        let is_so = asked.as_ref().is_some_and(|asked| asked.answered_ms.is_none());
+        Ok(if is_so { Look::Holds(()) } else { Look::NotYet(format!("{asked:?}")) })
+    })
+    .await
+    .unwrap();
+    let port = fleet.bmcs().https_of(owner);
+    let port = port.rsplit(':').next().unwrap();
+    let by_name = format!("redfish+https://localhost:{port}/redfish/v1/Systems/{owner}");
+    fleet.apply(&second(&fleet, owner, &by_name)).await.unwrap();
+    fleet.wait_reason("second-system-0001", ConditionType::Stalled, Reason::BMCClaimed).await.unwrap();
+    let log = fleet.bmcs().requests(owner).await.unwrap();
+    assert!(log.last().is_some_and(|asked| asked.answered_ms.is_none()), "the owner had left: {log:?}");
     fleet.end().await.unwrap();
 }

@@ -26,6 +26,7 @@ mod register;
 mod reverts;
 mod slow;
 mod steps;
+mod tenants;
 mod trouble;
 mod walks;
 mod wishes;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use autobuild::job::{Action, JobId, Lane, WaitingFor};
-use autobuild::queue::{Enqueued, Front, ParkAs, Report, Room, Served};
+use autobuild::job::{Action, JobId, Lane, PermitClass, WaitingFor};
+use autobuild::queue::{Claim, Enqueued, Front, Heart, ParkAs, Report, Room, Served, ShareBound, Shares};
 use autobuild::shard::Shard;
 use futures::FutureExt as _;
 
@@ -21,7 +21,15 @@ pub const CASES: &[Case] = &[
     ("without shares a lower lane waits until the higher ones are empty", |f| no_shares(f).boxed_local()),
     ("a row that was put before the hint is found", |f| below_the_hint(f).boxed_local()),
     ("a woken job is found before the backlog that was hinted past it", |f| woken(f).boxed_local()),
+    (
+        "among several namespaces a job that was put before the hint is found long before the end of a backlog",
+        |f| put_before_the_hint(f).boxed_local(),
+    ),
     ("only served shards are claimed from, and a change takes effect at once", |f| served(f).boxed_local()),
+    (
+        "a namespace that has its share of the slots is passed over, however much of it waits before others",
+        |f| passed_over(f).boxed_local(),
+    ),
     ("a job comes where it was put in its lane, keeps that place, and is as old as it is", |f| {
         placed(f).boxed_local()
     }),
@@ -40,10 +48,21 @@ const fn room(any: u32) -> Room {
 
 impl Fixture {
     async fn put(&self, name: &str, lane: Lane, shard: u16, age_ms: i64) -> JobId {
+        self.put_of("ns", (name, Action::PowerOn), lane, shard, age_ms).await
+    }
+
+    async fn put_of(
+        &self,
+        namespace: &str,
+        (name, action): (&str, Action),
+        lane: Lane,
+        shard: u16,
+        age_ms: i64,
+    ) -> JobId {
         let uid = self.server(name).await;
         let id = JobId::new(now_ms() - age_ms, rand::random());
-        let mut wanted = job(&uid, Action::PowerOn, lane, id);
-        wanted.shard = Shard(shard);
+        let mut wanted = job(&uid, action, lane, id);
+        (wanted.namespace, wanted.shard) = (namespace.to_owned(), Shard(shard));
         let version = self.version(&uid).await;
         assert_eq!(self.queue.enqueue(wanted, version).await.unwrap(), Enqueued::Accepted);
         id
@@ -171,6 +190,83 @@ async fn no_shares(f: Fixture) {
     assert_eq!(first_claims(&f, 0, 50).await, BTreeMap::from([(Lane::Urgent, 50)]));
 }
 
+/// Claims until so many were claimed that nothing more is to come, and looks ten times more.
+async fn all_within(
+    f: &Fixture,
+    front: &mut Front,
+    worker: &Heart,
+    shares: &Shares,
+    until: usize,
+) -> Vec<Claim> {
+    let mut claimed = Vec::new();
+    let mut more = 10;
+    wait_for("what may be claimed", async || {
+        let claims = f.queue.fetch_within(front, worker.incarnation(), shares).await.unwrap();
+        more -= i32::from(claims.is_empty() && claimed.len() >= until);
+        claimed.extend(claims);
+        more == 0
+    })
+    .await;
+    claimed
+}
+
+/// Copies all jobs of the hostile namespace, so often.
+async fn multiply(f: &Fixture, times: usize) {
+    use sqlx::Connection as _;
+    let mut connection = sqlx::MySqlConnection::connect(&f.url).await.unwrap();
+    let copy = "CREATE TEMPORARY TABLE copy AS SELECT * FROM job WHERE namespace = 'hostile'";
+    sqlx::raw_sql(copy).execute(&mut connection).await.unwrap();
+    for _ in 0..times {
+        for text in [
+            "UPDATE copy SET server_uid = CONCAT('x', server_uid), id = id + 1",
+            "INSERT INTO job SELECT * FROM copy",
+            "INSERT INTO queue (site, shard, state, ord, id, server_uid) \
+             SELECT site, shard, q_state, q_ord, id, server_uid FROM copy",
+        ] {
+            sqlx::raw_sql(text).execute(&mut connection).await.unwrap();
+        }
+    }
+}
+
+async fn passed_over(f: Fixture) {
+    let worker = f.worker().await;
+    f.queue.set_permits(SITE, PermitClass::Install, 1).await.unwrap();
+    // More than are looked at at once, and all of it before the others.
+    for number in 0..150 {
+        let lane = if number % 3 == 0 { Lane::Urgent } else { Lane::High };
+        let name = format!("hostile-{number}");
+        f.put_of("hostile", (&name, Action::PowerOn), lane, number % 2, 10_000).await;
+    }
+    for (name, action, lane) in [
+        ("last", Action::PowerOn, Lane::High),
+        ("lower", Action::PowerOn, Lane::Low),
+        ("one-install", Action::Reimage, Lane::High),
+        ("other-install", Action::Reimage, Lane::High),
+    ] {
+        f.put_of("honest", (name, action), lane, 1, 0).await;
+    }
+    let mut front = front(16);
+    let shares = |any| Shares::new(ShareBound::Free, Room { any, urgent: 1 }, ["hostile"; 6]);
+    let full = shares(2);
+    assert_eq!(full.of_anybody(), 0);
+    let claimed = all_within(&f, &mut front, &worker, &full, 3).await;
+    let mut names: Vec<&str> = claimed.iter().map(Claim::name).collect();
+    names.sort_unstable();
+    assert_eq!(names.len(), 3, "{names:?}");
+    assert!(names.starts_with(&["last", "lower"]) && names[2].ends_with("install"), "{names:?}");
+    // However long the backlog is.
+    multiply(&f, 9).await;
+    f.put_of("honest", ("later", Action::PowerOn), Lane::High, 1, 0).await;
+    let claimed = all_within(&f, &mut front, &worker, &full, 1).await;
+    assert_eq!(claimed.iter().map(Claim::name).collect::<Vec<_>>(), ["later"]);
+    // With more room it is whatever comes first.
+    let wide = shares(10);
+    let room = Room { any: 10, urgent: 1 }.at_most(wide.of_anybody());
+    let claims = f.queue.fetch(&mut front, worker.incarnation(), room).await.unwrap();
+    assert_eq!(claims.len(), 6, "as many as anybody may have");
+    assert!(claims.iter().all(|claim| claim.namespace() == "hostile" && claim.job().lane == Lane::Urgent));
+}
+
 async fn below_the_hint(f: Fixture) {
     let worker = f.worker().await;
     for number in 0..30 {
@@ -215,6 +311,24 @@ async fn woken(f: Fixture) {
     })
     .await;
     assert!(claimed <= 40, "before the end of the backlog");
+}
+
+async fn put_before_the_hint(f: Fixture) {
+    let worker = f.worker().await;
+    for number in 0..50 {
+        let name = format!("hostile-{number:02}");
+        f.put_of("hostile", (&name, Action::PowerOn), Lane::High, 0, 10_000 - i64::from(number)).await;
+    }
+    let mut front = front(0);
+    front.is_among_others(true);
+    assert_eq!(f.fetch(&mut front, &worker, room(1)).await.len(), 1);
+    let turn = f.put_of("honest", ("turn", Action::PowerOn), Lane::High, 0, 20_000).await;
+    for _ in 0..49 {
+        if f.fetch(&mut front, &worker, room(1)).await.iter().any(|claim| claim.job().id == turn) {
+            return;
+        }
+    }
+    panic!("it was claimed after all that came behind it");
 }
 
 async fn served(f: Fixture) {

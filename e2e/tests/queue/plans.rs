@@ -9,7 +9,7 @@ use autobuild::job::{
 };
 use autobuild::queue::{
     BmcKey, CallHome, CardOwner, Claim, Claimant, ContentsAfter, Effects, Front, LeaseWatch, MachineKey,
-    NewBootSession, Newcomer, ParkAs, Past, Queue, Report, Room, Served,
+    NewBootSession, Newcomer, ParkAs, Past, Queue, Report, Room, Served, ShareBound, Shares,
 };
 use autobuild::shard::Shard;
 use e2e::database::{Database, Engine};
@@ -32,6 +32,10 @@ const WHOLE_TABLES: &[(&str, &str)] = &[
     (
         "AS jobs_0",
         "all that waits at a site is counted, every ten seconds, by the leader alone; with one site that is the key",
+    ),
+    (
+        "DISTINCT namespace FROM server_state",
+        "once a minute at most, by a worker where one namespace has its share of the slots; ends at the second one",
     ),
     ("WHERE job.server_uid > ''", "the first page of the sweep begins at the first row, and ends after 200"),
 ];
@@ -210,6 +214,7 @@ async fn workload(f: &Fixture, count: usize) {
         queue.ahead(&servers[0], 10).await.unwrap();
         queue.waiting(SITE).await.unwrap();
         queue.reprioritize(&servers[0], id, Lane::Urgent).await.unwrap();
+        passed_over(f, &mut front, &worker, room).await;
         let claims = claim_mine(f, &mut front, &worker, room, &servers).await;
         for uid in &servers {
             // Once to be claimed, once to be found.
@@ -347,6 +352,17 @@ async fn boots(f: &Fixture, servers: &[ServerUid]) {
 }
 
 /// Claims until the jobs of these servers are in hand.
+/// Claims beside a namespace that has its share, and gives back.
+async fn passed_over(f: &Fixture, front: &mut Front, worker: &autobuild::queue::Heart, room: Room) {
+    assert!(!f.queue.has_several_namespaces().await.unwrap());
+    let full = Shares::new(ShareBound::Slots(room.any), room, vec!["other"; room.any as usize]);
+    let claims = f.queue.fetch_within(front, worker.incarnation(), &full).await.unwrap();
+    assert!(!claims.is_empty());
+    for claim in claims {
+        done(f.queue.hand_back(claim).await.unwrap());
+    }
+}
+
 async fn claim_mine(
     f: &Fixture,
     front: &mut Front,
