@@ -95,6 +95,18 @@ impl Cluster {
         }
     }
 
+    /// Makes the cluster anew from one node alone that was stopped, with what that one has. The others do not run.
+    pub async fn begin_again(&mut self, node: usize) -> Result<()> {
+        say(format!("beginning again with node {node}"));
+        match self.engine {
+            Engine::MySql => {
+                self.nodes[node].start_again()?;
+                group::begin(&self.nodes[node]).await
+            }
+            Engine::MariaDb => galera::begin_again(&mut self.nodes[node]).await,
+        }
+    }
+
     /// SIGTERM and the end of a node.
     pub async fn stop(&self, node: usize) -> Result<()> {
         say(format!("stopping node {node}"));

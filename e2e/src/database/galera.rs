@@ -19,6 +19,9 @@ const REPLICATION: u16 = 4567;
 const INCREMENTS: u16 = 4568;
 const COPIES: u16 = 4444;
 
+/// Makes a cluster rather than joining one.
+const NEW: &str = "--wsrep-new-cluster";
+
 /// The scripts that copy everything to a node that joins.
 const SCRIPTS: [&str; 2] = ["wsrep_sst_rsync", "wsrep_sst_common"];
 
@@ -71,9 +74,9 @@ pub(super) async fn start() -> Result<Vec<Server>> {
         };
         if number == 0 {
             // Only the very first start of a cluster makes it.
-            let mut server = launch(&dir, special(&["--wsrep-new-cluster"]), seat).await?;
+            let mut server = launch(&dir, special(&[NEW]), seat).await?;
             joined(&server).await?;
-            server.only_first("--wsrep-new-cluster");
+            server.only_first(NEW);
             nodes.push(server);
         } else {
             let server = launch(&dir, special(&[]), seat).await?;
@@ -86,6 +89,15 @@ pub(super) async fn start() -> Result<Vec<Server>> {
 
 async fn launch(dir: &Path, special: Special, seat: Seat) -> Result<Server> {
     Server::launch(dir, Engine::MariaDb, Durability::Relaxed, Lifetime::WithParent, special, seat).await
+}
+
+/// Makes the cluster with this node alone, as a person does it who takes it for the newest.
+pub(super) async fn begin_again(server: &mut Server) -> Result<()> {
+    let state = server.data().join("grastate.dat");
+    let text = std::fs::read_to_string(&state).with_context(|| format!("read {}", state.display()))?;
+    std::fs::write(&state, text.replace("safe_to_bootstrap: 0", "safe_to_bootstrap: 1"))?;
+    server.start_again_with(NEW)?;
+    joined(server).await
 }
 
 /// Waits until a node has everything.

@@ -65,21 +65,27 @@ pub(super) async fn start() -> Result<Vec<Server>> {
         )
         .await?;
         if number == 0 {
-            run(
-                node,
-                &[
-                    "SET GLOBAL group_replication_bootstrap_group = ON",
-                    "START GROUP_REPLICATION",
-                    "SET GLOBAL group_replication_bootstrap_group = OFF",
-                ],
-            )
-            .await?;
-            until(node, "to be the primary", STATE, "ONLINE PRIMARY").await?;
+            begin(node).await?;
         } else {
             join(node).await?;
         }
     }
     Ok(nodes)
+}
+
+/// Makes the group with this member alone.
+pub(super) async fn begin(node: &Server) -> Result<()> {
+    node.wait_ready().await?;
+    run(
+        node,
+        &[
+            "SET GLOBAL group_replication_bootstrap_group = ON",
+            "START GROUP_REPLICATION",
+            "SET GLOBAL group_replication_bootstrap_group = OFF",
+        ],
+    )
+    .await?;
+    until(node, "to be the primary", STATE, "ONLINE PRIMARY").await
 }
 
 /// Has a member that runs enter the group, and waits until it has everything.

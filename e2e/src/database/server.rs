@@ -61,6 +61,7 @@ pub struct Server {
     process: Process,
     engine: Engine,
     seat: Seat,
+    data: PathBuf,
     only_first: Option<&'static str>,
     /// Keeps the socket's folder; a detached server's stays when this process ends.
     _socket: Option<tempfile::TempDir>,
@@ -161,7 +162,7 @@ impl Server {
                 None
             }
         };
-        Ok(Self { process, engine, seat, only_first: None, _socket: socket })
+        Ok(Self { process, engine, seat, data, only_first: None, _socket: socket })
     }
 
     /// Its process.
@@ -198,6 +199,21 @@ impl Server {
         spec.args.retain(|arg| Some(arg.as_str()) != self.only_first);
         self.process = Process::start(spec)?;
         Ok(())
+    }
+
+    /// The same with one argument more, this time.
+    pub(super) fn start_again_with(&mut self, argument: &'static str) -> Result<()> {
+        let mut spec = self.process.spec().clone();
+        spec.args.retain(|arg| arg != argument);
+        spec.args.push(argument.to_owned());
+        self.only_first = Some(argument);
+        self.process = Process::start(spec)?;
+        Ok(())
+    }
+
+    /// Where its data lies.
+    pub(super) fn data(&self) -> PathBuf {
+        self.data.clone()
     }
 
     /// An argument that the next start does not have.

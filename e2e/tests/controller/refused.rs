@@ -133,11 +133,11 @@ async fn a_definition_of_an_older_release_is_told_at_the_start_and_healed_by_the
 /// A namespace that is being deleted with a Server in it, and the controller that looked after that one.
 ///
 /// Its rights go only when the API server's side comes to it: until then it looks after the deletion, and lets the machine go once
-/// `wait` is over.
-async fn deleted_namespace(wait: &str) -> (Site, Running) {
+/// `patience` is over.
+async fn deleted_namespace(patience: &str) -> (Site, Running) {
     let site = Site::new().await;
     site.secret().await;
-    let times = ["--undo-wait", "500ms", "--power-off-wait", wait];
+    let times = ["--undo-wait", "500ms", "--power-off-wait", patience];
     let controller = site.controller("a", &times, "").await;
     site.ready("one", json!({"deletionPolicy": "PowerOff"})).await;
     site.plane.kubectl().run(&["delete", "namespace", &site.namespace, "--wait=false"]).await.unwrap();
