@@ -3,6 +3,9 @@
 //! `DATABASE_URL`, if set by the user, names the server to use ([`given`]). `DB=mariadb` chooses MariaDB, otherwise it is MySQL.
 
 pub mod answers;
+mod cluster;
+mod galera;
+mod group;
 mod mariadb;
 mod mysql;
 mod replica;
@@ -19,6 +22,7 @@ use sqlx::{Connection, Executor, MySqlConnection, Row};
 use crate::process::Lifetime;
 use crate::wait::say;
 use crate::{given, paths};
+pub use cluster::{Cluster, NODES};
 pub use replica::Pair;
 pub use server::{SOCKET_LINK, Server, Special};
 pub use users::Users;

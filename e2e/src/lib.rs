@@ -2,6 +2,7 @@
 //!
 //! | module | starts or gives |
 //! |---|---|
+//! | [`check_database`] | what `autobuild check-database` says, compared with a file |
 //! | [`control_plane`] | kube-apiserver with etcd and the controllers that matter, namespaces, per-role kubeconfigs |
 //! | [`database`] | MySQL 9 or MariaDB with a private data directory |
 //! | [`autobuild`] | the project's own processes, with their addresses |
@@ -23,6 +24,7 @@
 
 pub mod api_proxy;
 pub mod autobuild;
+pub mod check_database;
 pub mod control_plane;
 pub mod database;
 pub mod dev;

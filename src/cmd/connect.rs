@@ -64,8 +64,10 @@ pub(super) async fn database(
                     "connected to the database"
                 );
                 readiness.ready("database");
-                let lead = queue.lead();
-                readiness.add_check("database", move || lead.borrow().trouble.clone());
+                let (lead, commits) = (queue.lead(), queue.clone());
+                readiness.add_check("database", move || {
+                    commits.hangs().map(str::to_owned).or_else(|| lead.borrow().trouble.clone())
+                });
                 return Ok(Some(queue));
             }
             Err(error @ QueueError::Url(_)) => return Err(error),

@@ -5,6 +5,7 @@ mod api_server;
 mod bench;
 mod boot;
 mod boot_sessions;
+mod check_database;
 mod connect;
 mod controller;
 mod crds;
@@ -35,6 +36,8 @@ pub struct Cli {
 enum Command {
     /// Decides what each Server needs, enqueues it, and writes status.
     Controller(Box<controller::Args>),
+    /// Says what a database is, before anything is installed, and what has to be mended.
+    CheckDatabase(check_database::Args),
     /// Brings the database's schema to this release's version.
     Migrate(migrate::Args),
     /// Carries out jobs against BMCs.
@@ -104,6 +107,7 @@ fn tell(error: &CommandError) {
 async fn dispatch(command: Command) -> Result<(), CommandError> {
     match command {
         Command::Controller(args) => controller::run(*args, shutdown::on_signal()?).await?,
+        Command::CheckDatabase(args) => check_database::run(args).await?,
         Command::Migrate(args) => migrate::run(args).await?,
         Command::Worker(args) => worker::run(*args, shutdown::on_signal()?).await?,
         Command::Boot(args) => boot::run(*args, shutdown::on_signal()?).await?,

@@ -13,7 +13,7 @@ use super::QueueError;
 
 /// Prepared statements that a connection keeps, those for several rows counted for each number: more than one task uses.
 /// The server's default, `max_prepared_stmt_count`, allows 16,382 over all connections.
-const STATEMENTS: usize = 100;
+pub(super) const STATEMENTS: usize = 100;
 
 /// What verifies the server: everything else is refused unless it is written out, or leads to this machine.
 const VERIFIED: &str = "add ?ssl-mode=VERIFY_IDENTITY, with &ssl-ca=FILE for a CA of your own";

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::mysql::{MySqlConnectOptions, MySqlPool, MySqlPoolOptions};
-use sqlx::{Connection, Executor, MySqlConnection};
+use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection};
 
 use super::QueueError;
-use super::history::History;
+use super::facts::Facts;
+use super::history::{Asked, History, Told};
 use super::present::Present;
 use super::writer::{self, Writer};
 
@@ -107,7 +108,7 @@ pub struct ServerInfo {
 pub(super) struct Checked {
     pub(super) server: ServerInfo,
     pub(super) writer: Writer,
-    pub(super) history: History,
+    pub(super) told: Told,
     /// Settings that can lose a commit.
     pub(super) warnings: Vec<String>,
 }
@@ -145,39 +146,43 @@ pub(super) async fn check(options: &MySqlConnectOptions) -> Result<Checked, Queu
     let mut first = single(options).await?;
     let mut second = single(options).await?;
     let (ServerInfo { engine, version }, writer) = writer(&mut first).await?;
-    let told = History::read(&mut first, writer).await?;
-    writer::one_writer(&told.node, &History::read(&mut second, writer).await?.node)?;
+    let told = History::read(&mut first, writer, Asked::First).await?;
+    writer::one_writer(&told.node, &History::read(&mut second, writer, Asked::First).await?.node)?;
     // First, because a wrong binary log refuses the locks as well.
-    let mut warnings = durability(&mut first, engine).await?;
+    let mut warnings = Facts::read(&mut first, writer).await?.admit()?;
+    keeps_settings(&mut first).await?;
     warnings.extend(writer.warning());
-    skips_locked_rows(&mut first, &mut second).await.map_err(|error| match error {
-        QueueError::Refused(cause) => QueueError::Unfit(format!(
-            "the server ({version}) does not know SKIP LOCKED ({cause}); use MySQL 8.0.1+ or MariaDB 10.6+"
-        )),
-        other => other,
-    })?;
-    first.close().await.ok();
-    second.close().await.ok();
-    Ok(Checked { server: ServerInfo { engine, version }, writer, history: told.history, warnings })
-}
-
-/// Locks a row of `meta` with one connection and proves that the other one skips it.
-async fn skips_locked_rows(
-    first: &mut MySqlConnection,
-    second: &mut MySqlConnection,
-) -> Result<(), QueueError> {
-    let mut holder = first.begin().await?;
-    let held: Option<String> = sqlx::query_scalar("SELECT name FROM meta WHERE name = 'epoch' FOR UPDATE")
-        .fetch_optional(&mut *holder)
-        .await?;
-    if held.is_none() {
+    let epoch = "FROM meta WHERE name = 'epoch'";
+    if !skips_locked_rows(&mut first, &mut second, epoch).await? {
         return Err(QueueError::Unfit("the table meta has no epoch; run `autobuild migrate`".to_owned()));
     }
+    first.close().await.ok();
+    second.close().await.ok();
+    Ok(Checked { server: ServerInfo { engine, version }, writer, told, warnings })
+}
+
+/// Locks a row with one connection and proves that the other one skips it; `false`: there is no such row.
+pub(super) async fn skips_locked_rows(
+    first: &mut MySqlConnection,
+    second: &mut MySqlConnection,
+    row: &str,
+) -> Result<bool, QueueError> {
+    let mut holder = first.begin().await?;
+    let text = format!("SELECT 1 {row} FOR UPDATE");
+    let held = holder.fetch_optional(AssertSqlSafe(text)).await?;
+    if held.is_none() {
+        return Ok(false);
+    }
     let mut other = second.begin().await?;
-    let seen: Option<String> =
-        sqlx::query_scalar("SELECT name FROM meta WHERE name = 'epoch' FOR UPDATE SKIP LOCKED")
-            .fetch_optional(&mut *other)
-            .await?;
+    let text = format!("SELECT 1 {row} FOR UPDATE SKIP LOCKED");
+    let seen = other.fetch_optional(AssertSqlSafe(text)).await.map_err(QueueError::from).map_err(
+        |error| match error {
+            QueueError::Refused(cause) => QueueError::Unfit(format!(
+                "the server does not know SKIP LOCKED ({cause}); use MySQL 8.0.1+ or MariaDB 10.6+"
+            )),
+            other => other,
+        },
+    )?;
     other.rollback().await?;
     holder.rollback().await?;
     // Every replica checks at its start, so another one may hold the row: only a row that is held here and was
@@ -188,34 +193,20 @@ async fn skips_locked_rows(
                 .to_owned(),
         ));
     }
-    Ok(())
+    Ok(true)
 }
 
-async fn durability(connection: &mut MySqlConnection, engine: Engine) -> Result<Vec<String>, QueueError> {
-    let format: String =
-        sqlx::query_scalar("SELECT CAST(@@binlog_format AS CHAR)").fetch_one(&mut *connection).await?;
-    let logs: i64 =
-        sqlx::query_scalar("SELECT CAST(@@log_bin AS SIGNED)").fetch_one(&mut *connection).await?;
-    if logs == 1 && format.eq_ignore_ascii_case("STATEMENT") {
-        return Err(QueueError::Unfit(
-            "binlog_format is STATEMENT: READ COMMITTED transactions need ROW (or MIXED)".to_owned(),
-        ));
+/// Whether a session has what was set for it: something between may take it back, such as a proxy that shares connections.
+pub(super) async fn keeps_settings(connection: &mut MySqlConnection) -> Result<(), QueueError> {
+    let text = "SELECT CONCAT_WS(' ', IF(@@SESSION.autocommit, 1, 0), @@SESSION.completion_type, IF(@@SESSION.sql_safe_updates, 1, 0))";
+    let kept: String = sqlx::query_scalar(text).fetch_one(connection).await?;
+    if kept == "1 NO_CHAIN 0" {
+        return Ok(());
     }
-    let flush: i64 = sqlx::query_scalar("SELECT CAST(@@innodb_flush_log_at_trx_commit AS SIGNED)")
-        .fetch_one(&mut *connection)
-        .await?;
-    let sync: i64 =
-        sqlx::query_scalar("SELECT CAST(@@sync_binlog AS SIGNED)").fetch_one(&mut *connection).await?;
-    let mut warnings = Vec::new();
-    if flush != 1 {
-        warnings.push(format!(
-            "innodb_flush_log_at_trx_commit is {flush}: a crash of the server can lose commits; set it to 1"
-        ));
-    }
-    if logs == 1 && sync != 1 && engine == Engine::MySql {
-        warnings.push(format!("sync_binlog is {sync}: a failover can lose commits; set it to 1"));
-    }
-    Ok(warnings)
+    Err(QueueError::Unfit(format!(
+        "a session does not keep what it sets (autocommit, completion_type, sql_safe_updates are {kept}, and were set to 1 NO_CHAIN 0): \
+         let --database-url lead to the server itself, or have the proxy give each client a connection of its own"
+    )))
 }
 
 #[cfg(test)]

@@ -167,6 +167,14 @@ impl QueueError {
         )
     }
 
+    /// What it says where it is known that the database is meant.
+    pub(super) fn words(&self) -> String {
+        match self {
+            Self::Unavailable(said) | Self::Unfit(said) => said.clone(),
+            other => other.to_string(),
+        }
+    }
+
     /// A short name for the metric label.
     pub const fn class(&self) -> &'static str {
         match self {
@@ -212,6 +220,18 @@ impl QueueError {
             // Lock wait time-outs come before a COMMIT; at one they are those of a cluster.
             Some(code @ (1213 | 3101)) => Self::Conflict { code },
             _ => Self::CommitUnknown(Self::from(error).to_string()),
+        }
+    }
+
+    /// The error of a read that waits until a node of a Galera cluster has everything: a time-out says that it is cut off.
+    pub(super) fn at_causal_read(error: sqlx::Error) -> Self {
+        match number(&error) {
+            Some(LOCK_WAIT_TIMEOUT) => Self::Unavailable(
+                "the node is cut off from its cluster: it did not get what the others have committed (wsrep_sync_wait, 1205); has the \
+                 cluster lost its majority?"
+                    .to_owned(),
+            ),
+            _ => Self::from(error),
         }
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use sqlx::Connection;
 use tokio::sync::watch;
 
-use super::history::{History, Told, Underived};
+use super::history::{Asked, Told, Underived};
 use super::present::Present;
 use super::{Inner, Queue, QueueError, connection};
 
@@ -77,6 +77,11 @@ impl Queue {
         self.inner.present.lead.subscribe()
     }
 
+    /// Why nothing goes on although the database answers; `None`: nothing is known of that.
+    pub fn hangs(&self) -> Option<&'static str> {
+        self.inner.present.hangs()
+    }
+
     /// Looks where the address leads by now, with a connection of its own, and goes along.
     pub async fn follow(&self) -> Result<Lead, QueueError> {
         let present = &self.inner.present;
@@ -85,10 +90,7 @@ impl Queue {
         let late = || QueueError::Unavailable(format!("no answer within {} s", LOOK.as_secs()));
         match looked.map_err(|_| late()).and_then(|looked| looked) {
             Ok(told) => {
-                let another = present.follow(told.history);
-                if another {
-                    tracing::warn!("the database tells another history, which is followed from now on");
-                }
+                let another = present.follow(&told);
                 let before = present.lead.borrow().clone();
                 if before.trouble.is_some() {
                     // What was open when it hung or went away may hang for as long as its system keeps it.
@@ -108,7 +110,7 @@ impl Queue {
 
     async fn lead_now(&self) -> Result<Told, QueueError> {
         let mut connection = connection::single(&self.inner.address.options()?).await?;
-        let told = History::read(&mut connection, self.inner.writer).await?;
+        let told = self.inner.present.read(&mut connection, self.inner.writer, Asked::First).await?;
         self.inner.present.met(&told.node)?;
         connection.close().await.ok();
         Ok(told)

@@ -7,16 +7,19 @@
 //! |---|---|
 //! | the own worker row is missing or older than what was confirmed | lost commits |
 //! | `meta.epoch` differs | `migrate --new-epoch` after a restore, or an empty database in place of the old one |
-//! | `@@server_uuid` differs (MySQL), `@@server_id` differs (MariaDB) | another server answers |
+//! | `@@server_uuid` differs (MySQL), `@@server_id` differs (MariaDB), `wsrep_cluster_state_uuid` differs (Galera) | another server answers |
+//! | `wsrep_last_committed` went back (Galera) | a cluster that was begun again without its last commits |
 //! | the number of histories in `meta` differs | a worker found another history, of which others may have seen no sign |
 //!
 //! Equal values prove nothing on MariaDB (`server_id` is 1 by default), but servers that replicate from each other have
-//! different ones.
+//! different ones. A node of a Galera cluster may lag behind the one before: the first read of a connection waits until it has
+//! everything (`wsrep_sync_wait`), and what a node says without that is compared with nothing.
 //!
 //! A worker that starts knows no history that it could compare with, so `meta` keeps what was last seen: row `history`
 //! is the server, and behind a blank a random mark while the quiet time is not over for everybody. Whoever finds another
 //! history sets a new mark; whoever enters while there is one waits the whole quiet time on its own monotonic clock, and
-//! then takes away the mark that it saw. Row `quiet_ms` is the longest time that any of the workers needs.
+//! then takes away the mark that it saw. Row `history_cluster` is the Galera cluster of that server, of which the release before
+//! knows nothing. Row `quiet_ms` is the longest time that any of the workers needs.
 //!
 //! Row `histories` counts them. The first who finds another one raises the number, and puts a random mark behind it that
 //! stays until the controller has derived every job again: nobody claims before. Whoever finds the same change later
@@ -28,6 +31,7 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, MySqlConnection, Row};
 
 use super::QueueError;
+use super::identity::Identity;
 use super::present::Present;
 use super::writer::{Node, Writer};
 
@@ -35,8 +39,14 @@ use super::writer::{Node, Writer};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct History {
     epoch: String,
-    server: String,
+    server: Identity,
     number: u64,
+}
+
+impl std::fmt::Display for History {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}, epoch {}, history {}", self.server, self.epoch, self.number)
+    }
 }
 
 /// The mark of a history in which not every job was derived again yet: the whole row `histories`.
@@ -66,19 +76,49 @@ pub(super) struct Told {
     pub(super) underived: Option<Underived>,
     /// Which server it is, for people.
     pub(super) node: Node,
+    /// How much a Galera cluster has committed, by a causal read.
+    pub(super) committed: Option<u64>,
+    /// Whether that is less than it was.
+    pub(super) went_back: bool,
+}
+
+/// How a connection is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// For the first time: a node of a Galera cluster waits until it has what any node has committed.
+    First,
+    /// It was asked before.
+    Again,
+}
+
+#[cfg(test)]
+impl Told {
+    pub(super) fn of(history: History, committed: Option<u64>) -> Self {
+        Self { history, underived: None, node: "a".to_owned(), committed, went_back: false }
+    }
 }
 
 impl History {
     #[cfg(test)]
     pub(super) fn of(epoch: &str, server: &str) -> Self {
-        Self { epoch: epoch.to_owned(), server: server.to_owned(), number: 0 }
+        Self { epoch: epoch.to_owned(), server: Identity::of(server, None), number: 0 }
     }
 
     /// Reads it from the server behind a connection. A server that is not the one writer is not the one to work with.
-    pub(super) async fn read(connection: &mut MySqlConnection, writer: Writer) -> Result<Told, QueueError> {
+    pub(super) async fn read(
+        connection: &mut MySqlConnection,
+        writer: Writer,
+        asked: Asked,
+    ) -> Result<Told, QueueError> {
+        let is_causal = asked == Asked::First && writer.is_galera();
+        let statement = if is_causal { writer.causal_statement() } else { writer.statement() };
         // Every connection asks this first: it is not prepared, which would be another round trip.
-        let row = sqlx::raw_sql(AssertSqlSafe(writer.statement())).fetch_one(connection).await?;
-        if let Some(unfit) = writer.unfit(&row)? {
+        let rows = sqlx::raw_sql(AssertSqlSafe(statement)).fetch_all(connection).await;
+        let rows =
+            rows.map_err(|error| if is_causal { QueueError::at_causal_read(error) } else { error.into() })?;
+        let row = rows.first().ok_or_else(|| QueueError::Unavailable("no row says what it is".to_owned()))?;
+        let row = &row;
+        if let Some(unfit) = writer.unfit(row)? {
             return Err(unfit);
         }
         let epoch: Option<String> = row.try_get("epoch")?;
@@ -88,10 +128,17 @@ impl History {
         let histories = histories.unwrap_or_default();
         let history = Self {
             epoch: epoch.ok_or_else(no_epoch)?,
-            server: row.try_get("server")?,
+            server: Identity::read(row, writer.is_galera())?,
             number: number(&histories),
         };
-        Ok(Told { history, underived: Underived::read(&histories), node: row.try_get("node")? })
+        let committed: Option<String> = if is_causal { row.try_get("committed")? } else { None };
+        Ok(Told {
+            history,
+            underived: Underived::read(&histories),
+            node: row.try_get("node")?,
+            committed: committed.and_then(|number| number.parse().ok()),
+            went_back: false,
+        })
     }
 }
 
@@ -145,8 +192,8 @@ pub(super) fn first_number(restored: bool) -> String {
 }
 
 /// Whether others have found the change of history since, on this very server: then nothing of what they did is lost.
-fn is_known(worked_in: &History, found: &History, server_seen_last: &str) -> bool {
-    found.epoch == worked_in.epoch && found.number > worked_in.number && server_seen_last == found.server
+fn is_known(worked_in: &History, found: &History, was_seen_last: bool) -> bool {
+    found.epoch == worked_in.epoch && found.number > worked_in.number && was_seen_last
 }
 
 /// Compares what `meta` says of the server that was last seen with the one that answers; in the transaction in which a
@@ -156,26 +203,29 @@ pub(super) async fn enter(
     found: Told,
     entry: Entry,
 ) -> Result<Entered, QueueError> {
-    let Told { history: mut found, node, .. } = found;
+    let Told { history: mut found, node, committed, .. } = found;
     let rows = sqlx::query(
-        "SELECT name, value FROM meta WHERE name IN ('histories', 'history', 'quiet_ms') FOR UPDATE",
+        "SELECT name, value FROM meta FORCE INDEX (PRIMARY) WHERE name IN ('histories', 'history', 'history_cluster', 'quiet_ms') \
+         FOR UPDATE",
     )
     .fetch_all(&mut *connection)
     .await?;
-    let (mut history, mut quiet_ms, mut histories) = (None, None, String::new());
+    let (mut history, mut quiet_ms, mut histories, mut cluster) = (None, None, String::new(), String::new());
     for row in rows {
         let value: String = row.try_get("value")?;
         match row.try_get::<String, _>("name")?.as_str() {
             "history" => history = Some(value),
             "histories" => histories = value,
+            "history_cluster" => cluster = value,
             _ => quiet_ms = value.parse::<u64>().ok(),
         }
     }
     let before = history.as_deref().unwrap_or_default();
     let (server, mark) = parse(before);
-    let another_server = !server.is_empty() && server != found.server;
+    let was_seen_last = found.server.was_seen_last(server, &cluster);
+    let another_server = was_seen_last == Some(false);
     found.number = number(&histories);
-    let worked_in = entry.worked_in.filter(|before| !is_known(before, &found, server));
+    let worked_in = entry.worked_in.filter(|before| !is_known(before, &found, was_seen_last == Some(true)));
     if another_server || worked_in.is_some() {
         found.number = worked_in.map_or(0, |before| before.number).max(found.number).saturating_add(1);
         histories = format!("{} {}", found.number, new_mark());
@@ -184,8 +234,8 @@ pub(super) async fn enter(
     let another = entry.lost || another_server;
     let mark = if another { Some(new_mark()) } else { mark.map(str::to_owned) };
     let now = match &mark {
-        Some(mark) => format!("{} {mark}", found.server),
-        None => found.server.clone(),
+        Some(mark) => format!("{} {mark}", found.server.id()),
+        None => found.server.id().to_owned(),
     };
     let own_ms = u64::try_from(entry.quiet.as_millis()).unwrap_or(u64::MAX);
     let others: Option<i64> =
@@ -196,11 +246,15 @@ pub(super) async fn enter(
     if history.as_deref() != Some(now.as_str()) {
         write(connection, "history", &now).await?;
     }
+    if let Some(row) = found.server.cluster_row().filter(|row| *row != cluster) {
+        write(connection, "history_cluster", &row).await?;
+    }
     if quiet_ms != Some(longest_ms) {
         write(connection, "quiet_ms", &longest_ms.to_string()).await?;
     }
     let quiet = mark.map(|_| Quiet { time: Duration::from_millis(longest_ms), row: now });
-    let told = Told { history: found, underived: Underived::read(&histories), node };
+    let told =
+        Told { history: found, underived: Underived::read(&histories), node, committed, went_back: false };
     Ok(Entered { quiet, told })
 }
 
@@ -212,7 +266,8 @@ pub(super) async fn derived(
     present: &Present,
 ) -> Result<Option<String>, QueueError> {
     let rows = sqlx::query(
-        "SELECT name, value FROM meta FORCE INDEX (PRIMARY) WHERE name IN ('epoch', 'histories', 'history', 'quiet_ms')",
+        "SELECT name, value FROM meta FORCE INDEX (PRIMARY) \
+         WHERE name IN ('epoch', 'histories', 'history', 'history_cluster', 'quiet_ms')",
     )
     .fetch_all(connection)
     .await?;
@@ -225,10 +280,10 @@ pub(super) async fn derived(
     Ok(holds.then(|| format!("{} {}", read("epoch"), number(read("histories")))))
 }
 
-fn holds<'a>(meta: &impl Fn(&'static str) -> &'a str, server: &str, followed: Option<Duration>) -> bool {
+fn holds<'a>(meta: &impl Fn(&'static str) -> &'a str, server: &Identity, followed: Option<Duration>) -> bool {
     let quiet = Duration::from_millis(meta("quiet_ms").parse().unwrap_or_default());
     Underived::read(meta("histories")).is_none()
-        && parse(meta("history")).0 == server
+        && server.was_seen_last(parse(meta("history")).0, meta("history_cluster")) == Some(true)
         && followed.is_none_or(|since| since >= quiet)
 }
 
@@ -283,7 +338,8 @@ mod tests {
             (at("e", "2", 4), "2", false),
             (at("f", "2", 6), "2", false),
         ] {
-            assert_eq!(is_known(&before, &found, seen_last), known, "{found:?}");
+            let was_seen_last = found.server.was_seen_last(seen_last, "") == Some(true);
+            assert_eq!(is_known(&before, &found, was_seen_last), known, "{found:?}");
         }
     }
 
@@ -303,9 +359,14 @@ mod tests {
             let meta = |name| match name {
                 "histories" => histories,
                 "history" => history,
+                "history_cluster" => "",
                 _ => "3000",
             };
-            assert_eq!(holds(&meta, "1", followed), derived, "{histories:?} {history:?} {followed:?}");
+            assert_eq!(
+                holds(&meta, &Identity::of("1", None), followed),
+                derived,
+                "{histories:?} {history:?} {followed:?}"
+            );
         }
     }
 

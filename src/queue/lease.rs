@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection, Row};
 
-use super::history::{self, Entered, Entry, History, Quiet};
+use super::history::{self, Asked, Entered, Entry, History, Quiet, Told};
+use super::present::COMMITS_HANG;
 use super::{Queue, QueueError, connection};
 use crate::job::Incarnation;
 
@@ -62,6 +63,8 @@ pub struct Heart {
     /// Present until the quiet time is over.
     quiet: Option<Quiet>,
     derived: bool,
+    /// Whether a heartbeat was sent and no answer came.
+    unanswered: bool,
     connection: Option<(MySqlConnection, Instant)>,
 }
 
@@ -86,8 +89,22 @@ impl Heart {
     pub async fn beat(&mut self) -> Result<Beat, QueueError> {
         let (mut connection, opened) = match self.connection.take() {
             Some((connection, opened)) if opened.elapsed() < RENEWED => (connection, opened),
-            _ => (connection::single(&self.queue.inner.address.options()?).await?, Instant::now()),
+            _ => {
+                let opened = Instant::now();
+                let mut connection = connection::single(&self.queue.inner.address.options()?).await?;
+                // A node that lags has an older row, which says nothing before it has caught up.
+                if self.queue.inner.writer.is_galera()
+                    && self.reads(&mut connection, Asked::First).await?.is_none()
+                {
+                    return Ok(Beat::AnotherHistory);
+                }
+                (connection, opened)
+            }
         };
+        if self.unanswered {
+            self.is_free(&mut connection).await?;
+        }
+        self.unanswered = true;
         // The answer to the last one may have been lost: then the row is one ahead of what is known here. Not prepared:
         // on a connection that is renewed so soon that would cost as many round trips as it saves.
         let (me, before, now) = (self.me.0, self.sequence, self.sequence + 1);
@@ -98,11 +115,10 @@ impl Heart {
         .execute(&mut connection)
         .await?
         .rows_affected();
-        let told = History::read(&mut connection, self.queue.inner.writer).await?;
-        self.queue.inner.present.met(&told.node)?;
-        if told.history != self.history {
+        self.unanswered = false;
+        let Some(told) = self.reads(&mut connection, Asked::Again).await? else {
             return Ok(Beat::AnotherHistory);
-        }
+        };
         if matched == 0 {
             return self.why_over(&mut connection).await;
         }
@@ -114,6 +130,29 @@ impl Heart {
         }
         self.connection = Some((connection, opened));
         Ok(Beat::Alive)
+    }
+
+    /// Looks whether the heartbeat before, to which no answer came, still has the row: then its COMMIT hangs.
+    async fn is_free(&self, connection: &mut MySqlConnection) -> Result<(), QueueError> {
+        let me = self.me.0;
+        let text = format!("SELECT incarnation FROM worker WHERE incarnation = {me} FOR UPDATE NOWAIT");
+        match sqlx::raw_sql(AssertSqlSafe(text)).execute(connection).await.map_err(QueueError::nowait) {
+            Ok(_) => Ok(()),
+            Err(QueueError::Busy) => Err(QueueError::Unavailable(COMMITS_HANG.to_owned())),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What the server tells; `None`: another history.
+    async fn reads(
+        &self,
+        connection: &mut MySqlConnection,
+        asked: Asked,
+    ) -> Result<Option<Told>, QueueError> {
+        let present = &self.queue.inner.present;
+        let told = present.read(connection, self.queue.inner.writer, asked).await?;
+        present.met(&told.node)?;
+        Ok((told.history == self.history && !told.went_back).then_some(told))
     }
 
     async fn why_over(&self, connection: &mut MySqlConnection) -> Result<Beat, QueueError> {
@@ -158,9 +197,9 @@ impl Queue {
         let opened = Instant::now();
         let present = &self.inner.present;
         let mut connection = connection::single(&self.inner.address.options()?).await?;
-        let found = History::read(&mut connection, self.inner.writer).await?;
+        let found = present.read(&mut connection, self.inner.writer, Asked::First).await?;
         present.met(&found.node)?;
-        let another = newcomer.past == Past::Lost || !present.is(&found.history);
+        let another = newcomer.past == Past::Lost || found.went_back || !present.is(&found.history);
         let mut transaction = connection.begin().await?;
         let entry = Entry {
             lost: another || newcomer.past == Past::Doubtful,
@@ -175,7 +214,7 @@ impl Queue {
             .execute(&mut *transaction)
             .await?;
         transaction.commit().await?;
-        present.entered(told.history.clone());
+        present.entered(&told);
         let quiet_until = Instant::now() + quiet.as_ref().map_or(Duration::ZERO, |quiet| quiet.time);
         let connection = Some((connection, opened));
         Ok(Heart {
@@ -186,6 +225,7 @@ impl Queue {
             quiet_until,
             quiet,
             derived: told.underived.is_none(),
+            unanswered: false,
             connection,
         })
     }

@@ -33,14 +33,17 @@ mod depth;
 mod derive;
 mod enqueue;
 mod error;
+mod facts;
 mod feed;
 mod fence;
+mod fitness;
 mod follow;
 mod front;
 mod handled_token;
 mod head;
 mod history;
 mod hold_back;
+mod identity;
 mod inventory;
 mod lease;
 mod login;
@@ -91,8 +94,10 @@ pub use depth::Waiting;
 pub use derive::Derived;
 pub use enqueue::{Enqueued, NewJob};
 pub use error::QueueError;
+pub use facts::{Demand, Finding, Verdict};
 pub use feed::{Changed, FeedCursor};
 pub use fence::Fenced;
+pub use fitness::check_database;
 pub use follow::Lead;
 pub use front::{Front, Room};
 pub use history::Underived;
@@ -167,11 +172,11 @@ impl Queue {
         let address = address.into();
         let options = address.options()?;
         schema::verify(&options).await?;
-        let Checked { server, writer, history, warnings } = connection::check(&options).await?;
+        let Checked { server, writer, told, warnings } = connection::check(&options).await?;
         for warning in warnings.into_iter().chain(address::warning(&options)) {
             tracing::warn!(engine = server.engine.as_str(), "{warning}");
         }
-        let present = Arc::new(Present::new(history));
+        let present = Arc::new(Present::new(told));
         let pool = connection::pool(options, connections, writer, &present);
         let shards = schema::shards(&pool).await?;
         let inner = Arc::new_cyclic(|queue| {

@@ -6,13 +6,16 @@
 //! own. A release compares the newest contraction with its own, and needs its own expansions; newer ones are none of its business.
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migration, Migrator};
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlPool};
 use sqlx::{AssertSqlSafe, Connection, Row};
 
 use super::error::is_no_table;
-use super::{DatabaseAddress, QueueError, connection, history};
+use super::facts::Facts;
+use super::writer::Writer;
+use super::{DatabaseAddress, QueueError, connection, history, writer};
 use crate::shard::DEFAULT_SHARDS;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
@@ -88,9 +91,16 @@ pub async fn migrate(address: impl Into<DatabaseAddress>, new_epoch: bool) -> Re
     let options = address.into().options()?;
     let mut connection = connection::single(&options).await?;
     // Nothing is migrated half way: what stands in the way is found before the first statement.
-    connection::writer(&mut connection).await?.1.admit(&mut connection).await?;
-    try_rights(&mut connection).await?;
-    run(&mut connection).await?;
+    let (_, writer) = connection::writer(&mut connection).await?;
+    let node = writer.admit(&mut connection).await?;
+    let mut second = connection::single(&options).await?;
+    writer::one_writer(&node, &writer.node(&mut second).await?)?;
+    Facts::read(&mut connection, writer).await?.admit()?;
+    connection::keeps_settings(&mut connection).await?;
+    try_rights(&mut connection, Some(&mut second)).await?;
+    second.close().await.ok();
+    alone(&mut connection).await?;
+    run(&mut connection, writer).await?;
     let random = format!("{:032x}", rand::random::<u128>());
     let keep = "INSERT INTO meta (name, value) VALUES (?, ?) ON DUPLICATE KEY UPDATE name = name";
     let replace =
@@ -137,38 +147,86 @@ const RIGHTS: [&str; 6] = [
     "DROP TABLE {table}",
 ];
 
-/// Whether this user may do what migrations do. Several may ask at once, each with a table of its own.
-async fn try_rights(connection: &mut MySqlConnection) -> Result<(), QueueError> {
+/// Whether this user may do what migrations do, and whether another connection skips a row that is locked. Several may ask at
+/// once, each with a table of its own.
+pub(super) async fn try_rights(
+    connection: &mut MySqlConnection,
+    mut other: Option<&mut MySqlConnection>,
+) -> Result<(), QueueError> {
     let table = format!("autobuild_rights_{:016x}", rand::random::<u64>());
     for statement in RIGHTS {
         let statement = statement.replace("{table}", &table);
         let tried = sqlx::raw_sql(AssertSqlSafe(statement.clone())).execute(&mut *connection).await;
         if let Err(error) = tried.map_err(QueueError::from) {
-            let drop = format!("DROP TABLE IF EXISTS {table}");
-            let _ = sqlx::raw_sql(AssertSqlSafe(drop)).execute(&mut *connection).await;
+            drop_table(connection, &table).await;
             return Err(QueueError::Unfit(format!(
-                "nothing was migrated, because `{statement}` was tried first and refused: {error}"
+                "`{statement}` was tried first and refused, before anything was migrated: {error}"
             )));
+        }
+        if statement.starts_with("UPDATE")
+            && let Some(other) = other.take()
+        {
+            let row = format!("FROM {table} WHERE id = 1");
+            let skips = connection::skips_locked_rows(connection, other, &row).await;
+            if let Err(error) = skips {
+                drop_table(connection, &table).await;
+                return Err(error);
+            }
         }
     }
     Ok(())
 }
 
+async fn drop_table(connection: &mut MySqlConnection, table: &str) {
+    let drop = format!("DROP TABLE IF EXISTS {table}");
+    let _ = sqlx::raw_sql(AssertSqlSafe(drop)).execute(connection).await;
+}
+
+/// Whether nothing was migrated yet.
+pub(super) async fn is_empty(connection: &mut MySqlConnection) -> bool {
+    let text = "SELECT 1 FROM _sqlx_migrations LIMIT 1";
+    sqlx::raw_sql(text).fetch_optional(connection).await.is_err_and(|error| is_no_table(&error))
+}
+
+/// Longest time that another one who migrates is waited for, in seconds.
+const ANOTHER_S: u32 = 300;
+
+/// Waits until nobody else migrates this database at this server; as long as the connection lives, nobody does. The lock that
+/// the migrations themselves take has no time-out, which MariaDB takes for none at all.
+async fn alone(connection: &mut MySqlConnection) -> Result<(), QueueError> {
+    let text = format!(
+        "SELECT GET_LOCK(CONCAT('autobuild_migrate_', LEFT(SHA2(DATABASE(), 256), 32)), {ANOTHER_S})"
+    );
+    let taken: Option<i64> = sqlx::query_scalar(AssertSqlSafe(text)).fetch_one(connection).await?;
+    if taken == Some(1) {
+        return Ok(());
+    }
+    Err(QueueError::Unavailable(format!(
+        "another `autobuild migrate` has run for {ANOTHER_S} s: see what it does"
+    )))
+}
+
 /// How often a migration is tried that the server gives up for another one's sake.
 const TRIES: u32 = 5;
+/// How often, a second each, a migration is looked at again that another node of a cluster seems to run.
+const LOOKS: u32 = 30;
 
 /// Runs both kinds in the order of their numbers.
-async fn run(connection: &mut MySqlConnection) -> Result<(), QueueError> {
+async fn run(connection: &mut MySqlConnection, writer: Writer) -> Result<(), QueueError> {
     for migration in MIGRATIONS.iter() {
         let migrator = Kind::of(migration).migrator();
-        let mut tried = 0;
+        let (mut tried, mut looked) = (0, 0);
         loop {
             tried += 1;
             match migrator.run_to(migration.version, &mut *connection).await {
                 Ok(()) => break,
                 Err(MigrateError::VersionMissing(found)) => return Err(contracted(found)),
+                // The lock of who migrates reaches over one node.
+                Err(MigrateError::Dirty(_)) if writer.is_galera() && looked < LOOKS => {
+                    (tried, looked) = (tried - 1, looked + 1);
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
                 Err(MigrateError::Dirty(version)) => return Err(half_done(version)),
-                // The lock of who migrates reaches over one server: at two members of a cluster two may run at once.
                 Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => {
                     match QueueError::from(error) {
                         QueueError::Conflict { .. } if tried < TRIES => {}

@@ -10,6 +10,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Connection, MySql, MySqlConnection};
 
 use super::error::poisons_connection;
+use super::present::Present;
 use super::{Queue, QueueError};
 use crate::failpoint::crash_point;
 use crate::metrics;
@@ -157,7 +158,8 @@ impl Queue {
         pass: Pass,
     ) -> Result<T::Output, QueueError> {
         let mut lent = self.lend(kept).await?;
-        let Ended { result, fate } = begin_to_end(&mut lent.connection, transaction, pass).await;
+        let Ended { result, fate } =
+            begin_to_end(&mut lent.connection, transaction, pass, &self.inner.present).await;
         if fate == Fate::Closed || result.as_ref().is_err_and(poisons_connection) {
             // The pool would hand out a connection to the wrong server again, or one with half a transaction.
             drop(lent.connection.detach());
@@ -247,6 +249,7 @@ async fn begin_to_end<T: Transaction>(
     connection: &mut MySqlConnection,
     transaction: &T,
     pass: Pass,
+    present: &Present,
 ) -> Ended<T::Output> {
     let mut begun = match connection.begin().await {
         Ok(begun) => begun,
@@ -255,7 +258,7 @@ async fn begin_to_end<T: Transaction>(
     match transaction.run(&mut begun, pass).await {
         Ok(Ending::Commit(output)) => {
             crash_point(&format!("queue.{}.before", T::NAME));
-            if let Err(error) = begun.commit().await {
+            if let Err(error) = present.commits(begun.commit()).await {
                 return match QueueError::at_commit(error) {
                     conflict @ QueueError::Conflict { .. } => Ended::kept(Err(conflict)),
                     unknown => Ended::closed(unknown),

@@ -46,6 +46,12 @@ const SINGLE_PRIMARY: &str = "(SELECT VARIABLE_VALUE FROM performance_schema.glo
 const MEMBER: &str = "(SELECT CONCAT(MEMBER_STATE, ' ', MEMBER_ROLE) FROM performance_schema.replication_group_members \
     WHERE MEMBER_ID = @@server_uuid) AS member";
 
+/// Readable without a grant.
+const GALERA: &str = "(SELECT VARIABLE_VALUE FROM information_schema.global_status \
+    WHERE VARIABLE_NAME = 'WSREP_CLUSTER_STATE_UUID') AS cluster, \
+    (SELECT VARIABLE_VALUE FROM information_schema.global_status WHERE VARIABLE_NAME = 'WSREP_LAST_COMMITTED') AS committed, \
+    (SELECT VARIABLE_VALUE FROM information_schema.global_status WHERE VARIABLE_NAME = 'WSREP_CLUSTER_STATUS') AS component";
+
 impl Writer {
     /// Asks a server what it is.
     pub(super) async fn of(connection: &mut MySqlConnection, engine: Engine) -> Result<Self, QueueError> {
@@ -96,11 +102,37 @@ impl Writer {
         format!("SELECT {EPOCH}, {}", self.columns())
     }
 
-    /// Refuses a server that nothing may be written to, also where it has no tables yet.
-    pub(super) async fn admit(self, connection: &mut MySqlConnection) -> Result<(), QueueError> {
+    /// The same, and a node of a Galera cluster waits until it has what any node has committed, as a node that lags, or that was
+    /// frozen, has not. Statements after that wait for nothing.
+    pub(super) fn causal_statement(self) -> String {
+        format!("SET SESSION wsrep_sync_wait = 3; {}; SET SESSION wsrep_sync_wait = 0", self.statement())
+    }
+
+    /// Whether it is a node of a Galera cluster.
+    pub(super) fn is_galera(self) -> bool {
+        self.cluster == Cluster::Galera
+    }
+
+    /// Refuses a server that nothing may be written to, also where it has no tables yet; returns its name.
+    pub(super) async fn admit(self, connection: &mut MySqlConnection) -> Result<Node, QueueError> {
+        let row = self.row(connection).await?;
+        self.unfit(&row)?.map_or_else(|| Ok(row.try_get("node")?), Err)
+    }
+
+    /// Which server a connection leads to.
+    pub(super) async fn node(self, connection: &mut MySqlConnection) -> Result<Node, QueueError> {
+        Ok(self.row(connection).await?.try_get("node")?)
+    }
+
+    /// Which version of TLS a connection speaks; empty: none.
+    pub(super) async fn tls(self, connection: &mut MySqlConnection) -> Result<String, QueueError> {
+        let row = sqlx::raw_sql("SHOW SESSION STATUS LIKE 'Ssl_version'").fetch_optional(connection).await?;
+        Ok(row.map(|row| row.try_get(1)).transpose()?.unwrap_or_default())
+    }
+
+    async fn row(self, connection: &mut MySqlConnection) -> Result<MySqlRow, QueueError> {
         let statement = format!("SELECT {}", self.columns());
-        let row = sqlx::raw_sql(AssertSqlSafe(statement)).fetch_one(connection).await?;
-        self.unfit(&row)?.map_or(Ok(()), Err)
+        Ok(sqlx::raw_sql(AssertSqlSafe(statement)).fetch_one(connection).await?)
     }
 
     fn columns(self) -> String {
@@ -116,7 +148,8 @@ impl Writer {
             ),
         };
         let of_cluster = match self.cluster {
-            Cluster::Single | Cluster::Galera => String::new(),
+            Cluster::Single => String::new(),
+            Cluster::Galera => format!(", {GALERA}"),
             Cluster::Group { states: false } => format!(", {SINGLE_PRIMARY}"),
             Cluster::Group { states: true } => format!(", {SINGLE_PRIMARY}, {MEMBER}"),
         };
@@ -134,6 +167,10 @@ impl Writer {
             member: match self.cluster {
                 Cluster::Group { states: true } => Member::of(row.try_get("member")?),
                 Cluster::Group { states: false } | Cluster::Single | Cluster::Galera => Member::NotAsked,
+            },
+            component: match self.cluster {
+                Cluster::Galera => row.try_get("component")?,
+                Cluster::Group { .. } | Cluster::Single => None,
             },
         };
         Ok(told.unfit())
@@ -154,6 +191,8 @@ struct Told {
     read_only: String,
     single_primary: Option<String>,
     member: Member,
+    /// `wsrep_cluster_status`.
+    component: Option<String>,
 }
 
 /// The state and the role of a member of a group.
@@ -168,7 +207,7 @@ enum Member {
 
 impl Member {
     fn of(told: Option<String>) -> Self {
-        told.map_or(Self::Unknown, Self::Is)
+        told.map_or(Self::Unknown, |says| Self::Is(says.trim_end().to_owned()))
     }
 }
 
@@ -190,6 +229,12 @@ impl Told {
             return Some(QueueError::Unavailable(format!(
                 "it is {says} of its replication group, and ONLINE PRIMARY is needed: let --database-url lead to the primary; a \
                  former primary that restarted alone may lack the group's last commits: START GROUP_REPLICATION there"
+            )));
+        }
+        if let Some(component) = self.component.as_deref().filter(|component| *component != "Primary") {
+            return Some(QueueError::Unavailable(format!(
+                "it is not in the primary component of its cluster (wsrep_cluster_status = {component}): has the cluster lost its \
+                 majority? Let --database-url lead to a node that has it"
             )));
         }
         (!self.read_only.is_empty()).then(|| {
@@ -232,6 +277,16 @@ mod tests {
     fn a_server_is_written_to_that_is_the_one_writer_of_its_cluster() {
         let some = |text: &str| Some(text.to_owned());
         let is = |text: &str| Member::Is(text.to_owned());
+        let primary = || Some("Primary".to_owned());
+        for component in [None, primary(), Some("non-Primary".to_owned())] {
+            let fits = component.is_none() || component == primary();
+            let told =
+                Told { read_only: String::new(), single_primary: None, member: Member::NotAsked, component };
+            let unfit = told.unfit();
+            assert!(
+                unfit.is_none() == fits && unfit.is_none_or(|error| error.to_string().contains("majority"))
+            );
+        }
         for (read_only, single_primary, member, class, said) in [
             ("", None, Member::NotAsked, "", ""),
             ("super_read_only", None, Member::NotAsked, "unavailable", "read-only (super_read_only)"),
@@ -243,7 +298,7 @@ mod tests {
             ("", some("ON"), is("OFFLINE "), "unavailable", "START GROUP_REPLICATION"),
             ("", some("ON"), Member::Unknown, "unavailable", "no member"),
         ] {
-            let told = Told { read_only: read_only.to_owned(), single_primary, member };
+            let told = Told { read_only: read_only.to_owned(), single_primary, member, component: None };
             let unfit = told.unfit();
             assert_eq!(unfit.as_ref().map_or("", |error| error.class()), class, "{read_only}");
             assert!(unfit.map_or_else(String::new, |error| error.to_string()).contains(said), "{said}");

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// The command of the protocol that carries a statement as text: `BEGIN`, `COMMIT` and `ROLLBACK` come so.
@@ -23,6 +24,8 @@ pub enum Meanwhile {
     Done,
     /// It never saw it.
     Nothing,
+    /// It does not see it before [`Answering::let_go`], and nothing is answered until then.
+    Hangs,
 }
 
 /// An error for an answer.
@@ -45,12 +48,26 @@ pub struct Answering {
     accepting: JoinHandle<()>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     answers: Mutex<Vec<Answer>>,
     given: AtomicUsize,
     closed: AtomicUsize,
     opened: AtomicUsize,
+    /// How often what hung was let go.
+    let_go: watch::Sender<u64>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            answers: Mutex::default(),
+            given: AtomicUsize::default(),
+            closed: AtomicUsize::default(),
+            opened: AtomicUsize::default(),
+            let_go: watch::channel(0).0,
+        }
+    }
 }
 
 impl Answering {
@@ -87,6 +104,16 @@ impl Answering {
     /// From now on.
     pub fn answer(&self, answer: Answer) {
         self.state.answers.lock().unwrap_or_else(PoisonError::into_inner).push(answer);
+    }
+
+    /// Whatever hangs goes on, and nothing hangs from now on.
+    pub fn let_go(&self) {
+        self.state
+            .answers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|answer| answer.meanwhile != Meanwhile::Hangs);
+        self.state.let_go.send_modify(|times| *times += 1);
     }
 
     /// How many errors were given for answers.
@@ -149,7 +176,15 @@ async fn statements(
 ) -> Result<()> {
     loop {
         let packet = Packet::read(&mut from).await?;
-        match state.take(&packet.payload) {
+        let answer = state.take(&packet.payload);
+        let answer = match answer {
+            Some(Answer { meanwhile: Meanwhile::Hangs, .. }) => {
+                state.let_go.subscribe().changed().await?;
+                None
+            }
+            answer => answer,
+        };
+        match answer {
             Some(answer) if answer.meanwhile == Meanwhile::Nothing => {
                 back.lock().await.write_all(&error(answer.code, packet.sequence + 1)).await?;
             }

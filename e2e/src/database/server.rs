@@ -1,7 +1,7 @@
 //! One database server process.
 
 use std::fs::File;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -38,13 +38,31 @@ pub struct Special {
     pub env: Vec<(String, String)>,
 }
 
+/// Where a server listens, and who may log in.
+#[derive(Debug, Clone)]
+pub(super) struct Seat {
+    pub(super) address: SocketAddr,
+    pub(super) password: String,
+    /// Whether it makes its users itself; the next node of a Galera cluster gets them with everything else.
+    pub(super) makes_users: bool,
+}
+
+impl Seat {
+    /// A free port of this machine's loopback address.
+    pub(super) fn free() -> Result<Self> {
+        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        Ok(Self { address, password: uuid::Uuid::new_v4().simple().to_string(), makes_users: true })
+    }
+}
+
 /// A running server with its data.
 #[derive(Debug)]
 pub struct Server {
     process: Process,
     engine: Engine,
-    port: u16,
-    password: String,
+    seat: Seat,
+    data: PathBuf,
+    only_first: Option<&'static str>,
     /// Keeps the socket's folder; a detached server's stays when this process ends.
     _socket: Option<tempfile::TempDir>,
 }
@@ -67,6 +85,20 @@ impl Server {
         lifetime: Lifetime,
         special: Special,
     ) -> Result<Self> {
+        let server = Self::launch(dir, engine, durability, lifetime, special, Seat::free()?).await?;
+        server.wait_ready().await?;
+        Ok(server)
+    }
+
+    /// The same at a place of the caller's choice, and nobody waits until it answers.
+    pub(super) async fn launch(
+        dir: &Path,
+        engine: Engine,
+        durability: Durability,
+        lifetime: Lifetime,
+        special: Special,
+        seat: Seat,
+    ) -> Result<Self> {
         let (program, template) = tokio::task::spawn_blocking(move || prepare(engine)).await??;
         let data = dir.join("data");
         if !data.exists() {
@@ -80,10 +112,6 @@ impl Server {
         std::fs::create_dir_all(&temporary)?;
         let socket = paths::short()?;
         let socket_file = socket.path().join("s");
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let password = uuid::Uuid::new_v4().simple().to_string();
-        let init = dir.join("init.sql");
-        write_init(&init, &password)?;
         let production = durability == Durability::Production;
         let mut args = program.args.clone();
         args.extend([
@@ -91,15 +119,19 @@ impl Server {
             format!("--socket={}", socket_file.display()),
             format!("--pid-file={}", dir.join("pid").display()),
             format!("--tmpdir={}", temporary.display()),
-            format!("--init-file={}", init.display()),
-            format!("--port={port}"),
-            "--bind-address=127.0.0.1".to_owned(),
+            format!("--port={}", seat.address.port()),
+            format!("--bind-address={}", seat.address.ip()),
             "--skip-name-resolve".to_owned(),
             "--max-connections=500".to_owned(),
             format!("--innodb-buffer-pool-size={}", if production { "1G" } else { "128M" }),
             // MariaDB's default NULL reads any file, MySQL's NULL none; neither is needed.
             "--secure-file-priv=".to_owned() + &dir.display().to_string(),
         ]);
+        if seat.makes_users {
+            let init = dir.join("init.sql");
+            write_init(&init, &seat.password)?;
+            args.push(format!("--init-file={}", init.display()));
+        }
         let log = match engine {
             Engine::MySql => {
                 args.push("--mysqlx=OFF".to_owned());
@@ -117,7 +149,7 @@ impl Server {
             }
         }
         args.extend(special.args);
-        say(format!("starting {}, and waiting for it on port {port}", engine.as_str()));
+        say(format!("starting {}, and waiting for it on {}", engine.as_str(), seat.address));
         let process = Process::start(Spec {
             name: engine.as_str().to_owned(),
             program: program.file,
@@ -134,9 +166,7 @@ impl Server {
                 None
             }
         };
-        let server = Self { process, engine, port, password, _socket: socket };
-        server.wait_ready().await?;
-        Ok(server)
+        Ok(Self { process, engine, seat, data, only_first: None, _socket: socket })
     }
 
     /// Its process.
@@ -144,26 +174,59 @@ impl Server {
         &self.process
     }
 
+    /// Where it listens, on loopback.
+    pub fn address(&self) -> SocketAddr {
+        self.seat.address
+    }
+
     /// The port it listens on, on loopback.
     pub fn port(&self) -> u16 {
-        self.port
+        self.seat.address.port()
     }
 
     pub(super) fn url(&self) -> String {
         // Loopback only: TLS would cost time and protect nothing.
-        format!("mysql://autobuild:{}@127.0.0.1:{}/?ssl-mode=disabled", self.password, self.port)
+        format!("mysql://autobuild:{}@{}/?ssl-mode=disabled", self.seat.password, self.seat.address)
     }
 
     pub(super) async fn restart(&mut self) -> Result<()> {
         if self.process.ended()?.is_none() {
             self.process.stop(Duration::from_mins(1)).await?;
         }
-        self.process = Process::start(self.process.spec().clone())?;
+        self.start_again()?;
         self.wait_ready().await
     }
 
-    async fn wait_ready(&self) -> Result<()> {
-        let what = format!("{} to answer on port {}", self.engine.as_str(), self.port);
+    /// One that has ended, and nobody waits until it answers.
+    pub(super) fn start_again(&mut self) -> Result<()> {
+        let mut spec = self.process.spec().clone();
+        spec.args.retain(|arg| Some(arg.as_str()) != self.only_first);
+        self.process = Process::start(spec)?;
+        Ok(())
+    }
+
+    /// The same with one argument more, this time.
+    pub(super) fn start_again_with(&mut self, argument: &'static str) -> Result<()> {
+        let mut spec = self.process.spec().clone();
+        spec.args.retain(|arg| arg != argument);
+        spec.args.push(argument.to_owned());
+        self.only_first = Some(argument);
+        self.process = Process::start(spec)?;
+        Ok(())
+    }
+
+    /// Where its data lies.
+    pub(super) fn data(&self) -> PathBuf {
+        self.data.clone()
+    }
+
+    /// An argument that the next start does not have.
+    pub(super) fn only_first(&mut self, argument: &'static str) {
+        self.only_first = Some(argument);
+    }
+
+    pub(super) async fn wait_ready(&self) -> Result<()> {
+        let what = format!("{} to answer on {}", self.engine.as_str(), self.seat.address);
         self.process
             .wait_ready(&what, READY, async || {
                 MySqlConnection::connect(&self.url()).await?.close().await?;
@@ -177,7 +240,9 @@ impl Server {
 /// folder that only this user opens.
 fn write_init(file: &Path, password: &str) -> Result<()> {
     let statements = format!(
-        "CREATE USER IF NOT EXISTS 'autobuild'@'127.0.0.1' IDENTIFIED BY '{password}';\n\
+        // Members of a cluster make them each, and none of them sends it to the others.
+        "SET SESSION sql_log_bin = 0;\n\
+         CREATE USER IF NOT EXISTS 'autobuild'@'127.0.0.1' IDENTIFIED BY '{password}';\n\
          ALTER USER 'autobuild'@'127.0.0.1' IDENTIFIED BY '{password}';\n\
          GRANT ALL PRIVILEGES ON *.* TO 'autobuild'@'127.0.0.1' WITH GRANT OPTION;\n\
          DROP USER IF EXISTS 'root'@'127.0.0.1';\n\

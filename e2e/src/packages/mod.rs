@@ -99,6 +99,14 @@ pub const BUSYBOX: Package = Package { name: "busybox-static", stands_for_anothe
 pub const MTOOLS: Package = Package { name: "mtools", stands_for_another: false };
 /// The boot loader of disk images.
 pub const SYSLINUX: Package = Package { name: "syslinux", stands_for_another: false };
+/// What keeps the nodes of a Galera cluster together.
+pub const GALERA: Package = Package { name: "galera-4", stands_for_another: false };
+/// How a node of a Galera cluster gets the data of another one: scripts of MariaDB's server.
+pub const WSREP_SCRIPTS: Package = Package { name: "mariadb-server", stands_for_another: false };
+/// What those scripts copy files with.
+pub const RSYNC: Package = Package { name: "rsync", stands_for_another: false };
+/// A library of it.
+pub const POPT: Package = Package { name: "libpopt0", stands_for_another: false };
 
 /// What reads the configurations of Ignition.
 pub const IGNITION: Package = Package { name: "ignition", stands_for_another: false };

@@ -1,6 +1,7 @@
 //! Databases that are there and do not fit: rights, versions of the schema, settings of the server.
 
 use e2e::autobuild::Running;
+use e2e::database::answers::{Answer, Answering, Meanwhile};
 use e2e::database::{Database, Engine, Special};
 use e2e::fleet::{Fleet, LIMIT, Layout};
 use e2e::wait::{Look, wait_for};
@@ -202,6 +203,24 @@ async fn settings_of_the_server_that_do_not_fit_are_overridden_by_every_connecti
         })
         .await
         .unwrap();
+    fleet.end().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commits_that_do_not_come_back_are_told_as_what_they_are() {
+    let fleet = Fleet::start(1).await.unwrap();
+    let (answering, url) = Answering::before(fleet.database_url()).await.unwrap();
+    let flags = fleet.controller_flags();
+    let env = [("DATABASE_URL", url.as_str())];
+    let controller = fleet.launch("controller", &flags, fleet.cluster().controller(), &env).await.unwrap();
+    controller.wait_ready().await.unwrap();
+    answering.answer(Answer { to: "COMMIT", code: 0, meanwhile: Meanwhile::Hangs, times: usize::MAX });
+    fleet.declare(SYSTEM, json!({})).await.unwrap();
+    waits(&controller, &["COMMITs do not come back: has the cluster lost its majority?"]).await;
+    answering.let_go();
+    controller.wait_ready().await.unwrap();
+    let _worker = fleet.worker("worker").await.unwrap();
+    fleet.wait_ready(SYSTEM).await.unwrap();
     fleet.end().await.unwrap();
 }
 

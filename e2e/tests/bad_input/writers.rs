@@ -1,6 +1,7 @@
 //! Servers that are not the one writer of their cluster, and what is said of them. Each is made by its own server.
 
 use autobuild::queue::{Queue, QueueError, migrate};
+use e2e::check_database::check;
 use e2e::database::answers::{Answering, address};
 use e2e::database::{Database, Engine, Special};
 use e2e::fleet::LIMIT;
@@ -50,6 +51,7 @@ async fn a_group_is_worked_with_at_its_only_primary() {
     let url = database.unique_schema("grouped").await.unwrap();
     // Configured as a member, and none: nothing is migrated.
     says(&migrate(&url, false).await.unwrap_err(), &["ONLINE PRIMARY", "START GROUP_REPLICATION"]);
+    check(&url, "former-primary-alone").await;
     run(
         &root,
         &[
@@ -63,11 +65,13 @@ async fn a_group_is_worked_with_at_its_only_primary() {
         .await
         .unwrap();
     Queue::connect(&*url, 2).await.unwrap().close().await;
+    check(&url, "group-primary").await;
 
     run(&root, &["SELECT group_replication_switch_to_multi_primary_mode()"]).await;
     let several = refusal(&url).await;
     assert!(matches!(several, QueueError::Unfit(_)), "{several:?}");
     says(&several, &["several writers", "group_replication_switch_to_single_primary_mode()"]);
+    check(&url, "multi-primary").await;
     run(&root, &["SELECT group_replication_switch_to_single_primary_mode()"]).await;
     let queue = Queue::connect(&*url, 2).await.unwrap();
 
@@ -88,6 +92,7 @@ async fn a_group_is_worked_with_at_its_only_primary() {
 async fn an_address_that_leads_to_two_writers_is_refused_with_their_names(#[case] engine: Engine) {
     let (one, other) = (Database::shared(engine).await.unwrap(), Database::start(engine).await.unwrap());
     let schema = format!("both_{}", uuid::Uuid::new_v4().simple());
+    check(&one.unique_schema("plain").await.unwrap(), engine.as_str()).await;
     let mut targets = Vec::new();
     for database in [one, &other] {
         let url = database.create_schema(&schema).await.unwrap();
@@ -108,6 +113,7 @@ async fn an_address_that_leads_to_two_writers_is_refused_with_their_names(#[case
     let error = refusal(&url).await;
     assert!(matches!(error, QueueError::Unfit(_)), "{error:?}");
     says(&error, &["leads to several nodes", "lead to one writer"]);
+    check(&url, &format!("two-nodes-{}", engine.as_str())).await;
     for database in [one, &other] {
         database.drop_schema(&schema).await.unwrap();
     }
@@ -117,7 +123,10 @@ async fn an_address_that_leads_to_two_writers_is_refused_with_their_names(#[case
 async fn a_server_that_is_read_only_by_any_of_its_names_is_neither_migrated_nor_worked_with() {
     let database = Database::start(Engine::MySql).await.unwrap();
     let url = database.unique_schema("read_only").await.unwrap();
+    run(&url, &["SET GLOBAL autocommit = OFF", "SET GLOBAL completion_type = 'CHAIN'"]).await;
+    check(&url, "autocommit-off").await;
     run(&url, &["SET GLOBAL super_read_only = ON"]).await;
+    check(&url, "read-only").await;
     says(
         &migrate(&url, false).await.unwrap_err(),
         &["super_read_only", "let --database-url lead to the primary"],

@@ -112,7 +112,9 @@ fn flags_page() -> String {
          page](emulator.md).\nThis page is generated: `make generate`.\n",
     );
     let binary = autobuild::cmd::Cli::command();
-    for name in ["controller", "worker", "boot", "migrate", "import", "bench queue", "bench fleet"] {
+    for name in
+        ["controller", "worker", "boot", "check-database", "migrate", "import", "bench queue", "bench fleet"]
+    {
         let command = name.split(' ').fold(&binary, |command, part| command.find_subcommand(part).unwrap());
         let about = command.get_about().unwrap();
         write!(page, "\n## `autobuild {name}`\n\n{about}.\n\n").unwrap();

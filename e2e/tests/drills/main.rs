@@ -13,6 +13,7 @@
 mod bulk;
 mod chassis;
 mod clocks;
+mod clusters;
 mod conflicts;
 mod crash;
 mod cut_off;

@@ -1,10 +1,13 @@
 //! What members of a cluster answer in trouble, from a real server with a proxy before it that gives numbers for answers.
 
+use std::time::Duration;
+
 use autobuild::job::{Action, JobId, Lane, Step};
-use autobuild::queue::{Enqueued, PlaceInQueue, Queue, Report};
+use autobuild::queue::{Beat, Enqueued, PlaceInQueue, Queue, Report};
 use e2e::database::answers::{Answer, Answering, Meanwhile};
 use futures::FutureExt as _;
 use futures::future::join_all;
+use sqlx::{Connection as _, Executor as _};
 
 use crate::Case;
 use crate::fixture::{Fixture, done, job, now_ms, succeeded, wait_for};
@@ -20,6 +23,8 @@ pub const CASES: &[Case] = &[
         goes_on(f).boxed_local()
     }),
     ("a conflict at a commit is tried again on the same connection", |f| conflict(f).boxed_local()),
+    ("commits that hang are told as long as they do", |f| hang(f).boxed_local()),
+    ("a heartbeat that still has its row is told as a commit that hangs", |f| held(f).boxed_local()),
     ("half a transaction whose rollback is refused is committed by nobody", |f| half(f).boxed_local()),
 ];
 
@@ -117,5 +122,42 @@ async fn half(f: Fixture) {
     assert_eq!(queue.enqueue(of(&third, id), 1).await.unwrap(), Enqueued::Accepted);
     assert_eq!((f.count("job").await, f.count("queue").await), (2, 2));
     wait_for("the connection to be closed", async || answering.closed() >= 1).await;
+    queue.close().await;
+}
+
+/// Without its majority a cluster goes on to answer reads.
+async fn hang(f: Fixture) {
+    let (answering, queue) = through(&f).await;
+    let uid = f.server("one").await;
+    answering.answer(Answer { to: "COMMIT", code: 0, meanwhile: Meanwhile::Hangs, times: 1 });
+    let wanted = job(&uid, Action::Reboot, Lane::High, JobId::new(now_ms(), rand::random()));
+    let (sent, of) = (queue.clone(), wanted);
+    let enqueued = tokio::spawn(async move { sent.enqueue(of, 1).await });
+    wait_for("the commit to be told", async || {
+        queue.hangs().is_some_and(|says| says.contains("lost its majority"))
+    })
+    .await;
+    assert_eq!(queue.lead().borrow().trouble, None);
+    answering.let_go();
+    assert_eq!(enqueued.await.unwrap().unwrap(), Enqueued::Accepted);
+    assert_eq!(queue.hangs(), None);
+    queue.close().await;
+}
+
+async fn held(f: Fixture) {
+    let queue = Queue::connect(&*f.url, 2).await.unwrap();
+    let mut heart = queue.join("default", "here").await.unwrap();
+    let me = heart.incarnation().0;
+    let mut other = sqlx::MySqlConnection::connect(&f.url).await.unwrap();
+    let lock = format!("SELECT incarnation FROM worker WHERE incarnation = {me} FOR UPDATE");
+    for text in ["BEGIN".to_owned(), lock] {
+        other.execute(sqlx::AssertSqlSafe(text)).await.unwrap();
+    }
+    assert!(tokio::time::timeout(Duration::from_millis(300), heart.beat()).await.is_err());
+    let error = heart.beat().await.unwrap_err();
+    assert!(error.to_string().contains("lost its majority"), "{error}");
+    other.execute("ROLLBACK").await.unwrap();
+    // The one that was given up may have arrived.
+    wait_for("a heartbeat to be accepted", async || matches!(heart.beat().await, Ok(Beat::Alive))).await;
     queue.close().await;
 }

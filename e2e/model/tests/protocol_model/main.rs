@@ -2,6 +2,7 @@
 #![expect(clippy::panic, reason = "tests")]
 
 mod batch;
+mod cluster;
 mod controller;
 mod failover;
 mod lanes;
@@ -24,6 +25,7 @@ use std::time::Instant;
 use stateright::Checker;
 
 use crate::batch::{Batch, Items};
+use crate::cluster::Cluster;
 use crate::lanes::Lanes;
 use crate::looks::Looks;
 use crate::part::Part;
@@ -66,6 +68,10 @@ macro_rules! with_part {
             }
             Scenario::Scripts => {
                 let $part = &Scripts::new($rules);
+                $body
+            }
+            Scenario::Cluster => {
+                let $part = &Cluster::new($rules);
                 $body
             }
             whole => {

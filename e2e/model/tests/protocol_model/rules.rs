@@ -159,11 +159,19 @@ pub(crate) enum Rule {
     ReadsAreMonotonic,
     /// The row has the generation that was decided on last, and a decision on an older one is refused.
     DecidedGenerationIsStored,
+    /// Whatever a server calls an error at COMMIT, but a conflict, leaves open what became of it: it is looked for.
+    ErrorAtCommitIsUnknown,
+    /// A connection whose ROLLBACK failed is closed.
+    HalfIsClosed,
+    /// Every transaction runs at one node: what one node has locked the other one does not know.
+    OneWriter,
+    /// A member that is not the primary of its group is not worked with.
+    PrimaryOfItsGroup,
 }
 
 impl Rule {
     /// All rules, in the order of the page that explains them.
-    pub(crate) const ALL: [Rule; 77] = [
+    pub(crate) const ALL: [Rule; 81] = [
         Rule::ConfirmInEveryClaim,
         Rule::ConfirmAgainAfterProbe,
         Rule::StoreBeforeSend,
@@ -241,6 +249,10 @@ impl Rule {
         Rule::MarkIsReadAtTheEnd,
         Rule::ReadsAreMonotonic,
         Rule::DecidedGenerationIsStored,
+        Rule::ErrorAtCommitIsUnknown,
+        Rule::HalfIsClosed,
+        Rule::OneWriter,
+        Rule::PrimaryOfItsGroup,
     ];
 }
 

@@ -40,10 +40,12 @@ pub(crate) enum Scenario {
     BatchedWrites,
     /// Wishes that come while a machine is being looked at, and caches that lag.
     Looks,
+    /// A database of two nodes, with the errors of clusters.
+    Cluster,
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Scenario; 16] = [
+    pub(crate) const ALL: [Scenario; 17] = [
         Scenario::OneFault,
         Scenario::MadeAgain,
         Scenario::Replaced,
@@ -60,6 +62,7 @@ impl Scenario {
         Scenario::BatchedEnqueues,
         Scenario::BatchedWrites,
         Scenario::Looks,
+        Scenario::Cluster,
     ];
 
     /// Takes about as long as a third of the others together: walked with `PROTOCOL_LONG=1`.
@@ -89,7 +92,8 @@ impl Scenario {
             | Scenario::Lanes
             | Scenario::BatchedEnqueues
             | Scenario::BatchedWrites
-            | Scenario::Looks => calm,
+            | Scenario::Looks
+            | Scenario::Cluster => calm,
         }
     }
 }
@@ -171,6 +175,9 @@ impl Rule {
             | Rule::MarkIsReadAtTheEnd
             | Rule::ReadsAreMonotonic
             | Rule::DecidedGenerationIsStored => Scenario::Looks,
+            Rule::ErrorAtCommitIsUnknown | Rule::HalfIsClosed | Rule::OneWriter | Rule::PrimaryOfItsGroup => {
+                Scenario::Cluster
+            }
         }
     }
 }
