@@ -1,8 +1,4 @@
 //! The artifact cache: a folder of files named by their SHA-256. Each replica has its own.
-#![expect(
-    clippy::disallowed_types,
-    reason = "kernels, RAM disks and ISOs are downloaded from where an OSImage says"
-)]
 #![expect(clippy::disallowed_methods, reason = "what failed is tried again after a time")]
 
 use std::collections::HashMap;
@@ -74,7 +70,7 @@ pub struct Artifacts(Arc<Inner>);
 
 struct Inner {
     settings: CacheSettings,
-    client: reqwest::Client,
+    clients: download::Clients,
     shelf: Mutex<Shelf>,
     running: Mutex<HashMap<Key, Running>>,
     /// Of downloads that failed.
@@ -127,12 +123,12 @@ impl Artifacts {
             shelf.add(&digest, bytes);
         }
         metrics::BOOT_CACHE_BYTES.set(&[], shelf.held() as f64);
-        let client =
-            download::client(&settings.sources).map_err(|error| CacheError::Client(error.to_string()))?;
+        let clients = download::Clients::new(&settings.sources)
+            .map_err(|error| CacheError::Client(error.to_string()))?;
         let pauses = Mutex::new(Pauses::new(settings.first_pause));
         Ok(Self(Arc::new(Inner {
             settings,
-            client,
+            clients,
             shelf: Mutex::new(shelf),
             running: Mutex::default(),
             pauses,
@@ -273,7 +269,7 @@ impl Artifacts {
             pace: settings.pace,
             disk: &settings.disk,
         };
-        let bytes = download::file(&self.0.client, from, &partial, &into, &mut room).await?;
+        let bytes = download::file(&self.0.clients, from, &partial, &into, &mut room).await?;
         drop(room);
         *locked(&self.0.trouble) = None;
         let held = {

@@ -167,17 +167,32 @@ pub(super) struct Wanted<'a> {
     pub(super) disk: &'a Arc<dyn Disk>,
 }
 
-/// A client that follows nothing by itself, and reaches no address that only the operator may name.
-pub(super) fn client(sources: &Sources) -> reqwest::Result<Client> {
-    // Whoever comes first chooses; a second call changes nothing.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    Client::builder()
-        .redirect(Policy::none())
-        .connect_timeout(CONNECT)
-        .read_timeout(SILENCE)
-        .dns_resolver(Judged(sources.clone()))
-        .user_agent(concat!("autobuild/", env!("CARGO_PKG_VERSION")))
-        .build()
+/// They follow nothing by themselves, and reach no address that only the operator may name.
+pub(super) struct Clients {
+    /// Through the proxy of the environment, where there is one.
+    by_proxy: Client,
+    /// For what `--http-source` names: that is on the operator's own networks.
+    straight: Client,
+}
+
+impl Clients {
+    pub(super) fn new(sources: &Sources) -> reqwest::Result<Self> {
+        // Whoever comes first chooses; a second call changes nothing.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let builder = || {
+            Client::builder()
+                .redirect(Policy::none())
+                .connect_timeout(CONNECT)
+                .read_timeout(SILENCE)
+                .dns_resolver(Judged(sources.clone()))
+                .user_agent(concat!("autobuild/", env!("CARGO_PKG_VERSION")))
+        };
+        Ok(Self { by_proxy: builder().build()?, straight: builder().no_proxy().build()? })
+    }
+
+    fn to(&self, url: &Url, sources: &Sources) -> &Client {
+        if sources.lists(url) { &self.straight } else { &self.by_proxy }
+    }
 }
 
 /// Resolves names to addresses that may be reached: the very ones that are connected to.
@@ -215,24 +230,25 @@ async fn addresses(host: &str) -> io::Result<Vec<SocketAddr>> {
 /// Downloads a file into a folder for unfinished ones, and moves it into place when its digest is right. `room` is asked
 /// before the file grows. Returns how long it is.
 pub(super) async fn file(
-    client: &Client,
+    clients: &Clients,
     from: Wanted<'_>,
     partial: &Path,
     into: &Path,
     room: &mut Room<'_>,
 ) -> Result<u64, DownloadError> {
     let whole = async {
-        let response = ask(client, from).await?;
+        let response = ask(clients, from).await?;
         write(response, from, partial, into, room).await
     };
     let late = || DownloadError::Server(format!("not done within {} s", DOWNLOAD.as_secs()));
     tokio::time::timeout(DOWNLOAD, whole).await.map_err(|_| late())?
 }
 
-async fn ask(client: &Client, from: Wanted<'_>) -> Result<Response, DownloadError> {
+async fn ask(clients: &Clients, from: Wanted<'_>) -> Result<Response, DownloadError> {
     let mut url = from.sources.judge(&from.artifact.url)?;
     for _ in 0..=REDIRECTS {
         judge_port(&url, from.sources).await?;
+        let client = clients.to(&url, from.sources);
         let response = client.get(url.clone()).send().await.map_err(server)?;
         let status = response.status();
         if status.is_success() {

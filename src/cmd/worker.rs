@@ -147,10 +147,10 @@ pub(super) enum Error {
     )]
     UrgentSlots { urgent: u16, slots: u16 },
     #[error(
-        "--slots {slots} may need {needed} file descriptors, and this process gets no more than {limit}: give --slots {fit} or \
-         fewer, or raise the limit of open files where it runs (ulimit -Hn, LimitNOFILE= of a unit, --ulimit nofile of a container)"
+        "--slots {slots} may need {needed} file descriptors, and this process gets no more than {limit}: {fewer}raise the limit \
+         of open files where it runs (ulimit -Hn, LimitNOFILE= of a unit, --ulimit nofile of a container)"
     )]
-    Descriptors { slots: u16, needed: u64, limit: u64, fit: u64 },
+    Descriptors { slots: u16, needed: u64, limit: u64, fewer: String },
     #[error("--lower-share 1 would start every claim from a lower priority: give 2 or more, or 0 for never")]
     LowerShare,
     #[error(
@@ -231,12 +231,13 @@ impl Args {
         let needed = others + u64::from(self.slots) * SLOT_DESCRIPTORS;
         match limit.filter(|limit| *limit < needed) {
             None => Ok(()),
-            Some(limit) => Err(Error::Descriptors {
-                slots: self.slots,
-                needed,
-                limit,
-                fit: (limit.saturating_sub(others) / SLOT_DESCRIPTORS).max(1),
-            }),
+            Some(limit) => {
+                // Where not even one fits, fewer slots are no way out.
+                let fit = limit.saturating_sub(others) / SLOT_DESCRIPTORS;
+                let fewer =
+                    if fit == 0 { String::new() } else { format!("give --slots {fit} or fewer, or ") };
+                Err(Error::Descriptors { slots: self.slots, needed, limit, fewer })
+            }
         }
     }
 
@@ -379,6 +380,8 @@ mod tests {
             assert!(error.contains(part), "{part}: {error}");
         }
         args(&["--slots", "803"]).check_descriptors(Some(4096)).unwrap();
+        let none = args(&[]).check_descriptors(Some(64)).unwrap_err().to_string();
+        assert!(none.contains("64: raise the limit") && !none.contains("or fewer"), "{none}");
         many.check_descriptors(None).unwrap();
         args(&[]).check_descriptors(Some(1024)).unwrap();
     }

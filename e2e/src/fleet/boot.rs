@@ -117,7 +117,9 @@ impl Fleet {
     pub async fn boot_and_url(&self, name: &str, files: &BootFiles) -> Result<(Running, String)> {
         // Its address is a part of what it hands out, so it has to be known before.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
-        let running = self.boot_at(name, &address, files).await?;
+        // What `--http-source` names is asked for through no proxy: nobody answers at this one.
+        let nowhere = [("HTTP_PROXY", "http://127.0.0.1:1"), ("HTTPS_PROXY", "http://127.0.0.1:1")];
+        let running = self.boot_with(name, &address, files, &nowhere).await?;
         let url = format!("http://{address}");
         self.bmcs().boot_from(&url).await?;
         Ok((running, url))

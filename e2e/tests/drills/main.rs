@@ -21,6 +21,7 @@ mod debts;
 mod disk;
 mod judge;
 mod mutations;
+mod platform;
 mod poison;
 mod priority;
 mod register;
