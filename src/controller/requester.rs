@@ -3,12 +3,12 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, ObjectMeta};
 
 use crate::api::{foreign_status, names};
-use crate::job::{Action, PROVISIONING};
+use crate::job::{Action, PROVISIONING, ReconcileRequest};
 
 /// The field of managed fields that stands for `spec`.
 const SPEC: &str = "f:spec";
-/// Where `kubectl apply` keeps the manifest.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// How the annotations begin that say something to AutoBuild.
+const OURS: &str = "autobuild.dev/";
 
 /// The requester of a job. Nobody asks for an inspection: the controller's own period does.
 pub(super) fn of(action: Action, managed: Option<&[ManagedFieldsEntry]>) -> String {
@@ -29,8 +29,8 @@ fn last_of_spec(managed: &[ManagedFieldsEntry]) -> Option<&str> {
 }
 
 /// Drops what no decision needs of an object that is kept in memory: of managed fields all but whose they are, whether they are
-/// of `spec`, and of `spec.provisioning`, and which ones of `status` are not ours; and kubectl's copy of the manifest. With them,
-/// as trees of JSON, a Server took 26 KiB, without them 12.
+/// of `spec`, and of `spec.provisioning`, and which ones of `status` are not ours; and every annotation of others, kubectl's copy of
+/// the manifest among them. With them, as trees of JSON, a Server took 26 KiB, without them 12.
 pub(super) fn slim(metadata: &mut ObjectMeta) {
     foreign_status::slim(metadata);
     for entry in metadata.managed_fields.iter_mut().flatten() {
@@ -43,7 +43,11 @@ pub(super) fn slim(metadata: &mut ObjectMeta) {
         entry.fields_v1 = kept.map(FieldsV1);
     }
     if let Some(annotations) = &mut metadata.annotations {
-        annotations.remove(LAST_APPLIED);
+        annotations.retain(|name, _| name.starts_with(OURS));
+        // Of a long word its hash is remembered and compared.
+        if let Some(word) = annotations.get_mut(names::RECONCILE_REQUESTED_AT) {
+            *word = ReconcileRequest::bounded(word);
+        }
     }
 }
 
@@ -83,7 +87,13 @@ mod tests {
             entry("argocd", 2, json!({"f:spec": {"f:rebootToken": {}}})),
             entry("autobuild", 3, json!({"f:metadata": {}})),
         ];
-        let annotations = [(LAST_APPLIED, "{}"), (names::CONFIRM, "u")];
+        let long = "x".repeat(100_000);
+        let annotations = [
+            ("kubectl.kubernetes.io/last-applied-configuration", "{}"),
+            ("example.com/note", long.as_str()),
+            (names::CONFIRM, "u"),
+            (names::RECONCILE_REQUESTED_AT, long.as_str()),
+        ];
         let mut metadata = ObjectMeta {
             managed_fields: Some(managed),
             annotations: Some(annotations.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
@@ -95,7 +105,10 @@ mod tests {
         let left: Vec<_> = managed.into_iter().map(|entry| entry.fields_v1.map(|fields| fields.0)).collect();
         let spec = Some(json!({"f:spec": {}}));
         assert_eq!(left, [spec.clone(), spec, None]);
-        let kept: Vec<String> = metadata.annotations.unwrap().into_keys().collect();
-        assert_eq!(kept, [names::CONFIRM]);
+        let word = ReconcileRequest::bounded(&long);
+        assert!(word.len() < 100 && ReconcileRequest::bounded(&word) == word);
+        let kept: Vec<(String, String)> = metadata.annotations.unwrap().into_iter().collect();
+        let ours = [(names::CONFIRM, "u"), (names::RECONCILE_REQUESTED_AT, word.as_str())];
+        assert_eq!(kept, ours.map(|(name, value)| (name.to_owned(), value.to_owned())));
     }
 }
