@@ -1,6 +1,6 @@
-//! The connections of a port that this process serves: so many at most, and each has to ask in time. Where all places are
-//! taken, the one that has asked for nothing for longest makes room: whoever opens thousands and says nothing keeps no good
-//! one away.
+//! The connections of a port that this process serves: so many at most, and each has to ask in time, and to take in what it is
+//! answered. Where all places are taken, the one that has asked for nothing for longest makes room: whoever opens thousands and
+//! says nothing keeps no good one away.
 #![expect(clippy::disallowed_types, reason = "this is where connections are accepted")]
 
 use std::collections::BTreeMap;
@@ -20,9 +20,11 @@ use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
@@ -33,6 +35,8 @@ pub struct Limits {
     pub connections: usize,
     /// Until a request has come whole, its body apart, from the start of the connection or the end of the answer before.
     pub head: Duration,
+    /// Until the peer takes in more of an answer. A peer that is slow goes on, one that reads nothing is let go.
+    pub stall: Duration,
 }
 
 /// Between two tries of a system that has no descriptor left.
@@ -57,7 +61,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: 
                     place = places.take() => place,
                 };
                 let Some(place) = place else { break };
-                connections.spawn(connection(stream, peer, router.clone(), limits.head, place, stop.clone()));
+                connections.spawn(connection(stream, peer, router.clone(), limits, place, stop.clone()));
             }
             Err(error) => {
                 if !is_the_peers(&error) {
@@ -83,7 +87,7 @@ async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     router: Router,
-    head: Duration,
+    limits: Limits,
     place: Place,
     stop: CancellationToken,
 ) {
@@ -102,8 +106,8 @@ async fn connection(
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(head)
-        .serve_connection(TokioIo::new(stream), service);
+        .header_read_timeout(limits.head)
+        .serve_connection(TokioIo::new(Taken::new(stream, limits.stall)), service);
     let mut served = std::pin::pin!(served);
     let mut stops = std::pin::pin!(stop.cancelled());
     let mut stopping = false;
@@ -117,6 +121,71 @@ async fn connection(
                 served.as_mut().graceful_shutdown();
             }
         }
+    }
+}
+
+/// A stream whose peer has to take in what is written.
+#[derive(Debug)]
+struct Taken<S> {
+    stream: S,
+    stall: Duration,
+    /// Set while the peer takes in nothing.
+    over: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Taken<S> {
+    fn new(stream: S, stall: Duration) -> Self {
+        Self { stream, stall, over: None }
+    }
+
+    fn within<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.over = None;
+            return written;
+        }
+        let stall = self.stall;
+        let over = self.over.get_or_insert_with(|| Box::pin(tokio::time::sleep(stall)));
+        over.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Taken<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_read(context, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Taken<S> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write(context, bytes);
+        this.within(context, written)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write_vectored(context, slices);
+        this.within(context, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
     }
 }
 
@@ -269,13 +338,17 @@ mod tests {
         let (address, release, stop) =
             (listener.local_addr().unwrap(), Arc::new(Notify::new()), CancellationToken::new());
         let released = Arc::clone(&release);
-        let router = Router::new().route("/", get(|| async { "here" })).route(
-            "/later",
-            get(move || async move {
-                released.notified().await;
-                "at last"
-            }),
-        );
+        let endless = || futures::stream::repeat_with(|| Ok::<_, io::Error>(Bytes::from(vec![0; 65_536])));
+        let router = Router::new()
+            .route("/", get(|| async { "here" }))
+            .route("/endless", get(move || async move { Body::from_stream(endless()) }))
+            .route(
+                "/later",
+                get(move || async move {
+                    released.notified().await;
+                    "at last"
+                }),
+            );
         let mut serving = JoinSet::new();
         serving.spawn(serve(listener, router, limits, stop.clone()));
         (address, release, stop, serving)
@@ -297,9 +370,13 @@ mod tests {
     const HALF: &str = "GET / HTTP/1.1\r\nhost: a\r\n";
     const LONG: Duration = Duration::from_hours(1);
 
+    fn limits(connections: usize) -> Limits {
+        Limits { connections, head: LONG, stall: LONG }
+    }
+
     #[tokio::test]
     async fn half_requests_keep_no_good_one_away_and_who_is_being_answered_stays() {
-        let (address, release, _stop, _serving) = port(Limits { connections: 8, head: LONG }).await;
+        let (address, release, _stop, _serving) = port(limits(8)).await;
         let asks = send(address, "GET /later HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
         let mut half = Vec::new();
         for _ in 0..200 {
@@ -313,7 +390,7 @@ mod tests {
     #[tokio::test]
     async fn who_has_not_asked_in_time_is_let_go() {
         let head = Duration::from_millis(20);
-        let (address, _release, _stop, _serving) = port(Limits { connections: 8, head }).await;
+        let (address, _release, _stop, _serving) = port(Limits { head, ..limits(8) }).await;
         for text in ["", HALF, "GET / HTTP/1.1\r\nhost: a\r\n\r\n"] {
             let mut stream = send(address, text).await;
             let mut answer = String::new();
@@ -324,7 +401,7 @@ mod tests {
 
     #[tokio::test]
     async fn at_the_end_silent_ones_are_let_go_and_who_asked_gets_an_answer() {
-        let (address, release, stop, mut serving) = port(Limits { connections: 8, head: LONG }).await;
+        let (address, release, stop, mut serving) = port(limits(8)).await;
         let asks = send(address, "GET /later HTTP/1.1\r\nhost: a\r\n\r\n").await;
         let half = send(address, HALF).await;
         assert!(read(send(address, WHOLE).await).await.ends_with("here"));
@@ -333,5 +410,36 @@ mod tests {
         release.notify_one();
         assert!(read(asks).await.ends_with("at last"));
         serving.join_next().await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_reads_nothing_of_its_answer_is_let_go() {
+        let stall = Duration::from_millis(20);
+        let (address, _release, _stop, _serving) = port(Limits { stall, ..limits(1) }).await;
+        let reads_nothing = send(address, "GET /endless HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        // The only place is taken for as long as that one is being answered.
+        assert!(read(send(address, WHOLE).await).await.ends_with("here"));
+        drop(reads_nothing);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_reads_slowly_is_written_to_for_as_long_as_it_reads() {
+        let stall = Duration::from_mins(1);
+        let (ours, mut theirs) = tokio::io::duplex(16);
+        let mut ours = Taken::new(ours, stall);
+        ours.write_all(&[0; 16]).await.unwrap();
+        for _ in 0..10 {
+            let slowly = async {
+                tokio::time::sleep(stall * 9 / 10).await;
+                theirs.read_exact(&mut [0; 1]).await.unwrap();
+            };
+            let (written, ()) = tokio::join!(ours.write_all(&[0; 1]), slowly);
+            written.unwrap();
+        }
+        // What is not written meanwhile costs it nothing.
+        theirs.read_exact(&mut [0; 16]).await.unwrap();
+        tokio::time::sleep(stall * 2).await;
+        ours.write_all(&[0; 16]).await.unwrap();
+        assert_eq!(ours.write_all(&[0; 1]).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 }

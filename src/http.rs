@@ -23,7 +23,8 @@ use crate::connections::{self, Limits};
 use crate::metrics;
 
 /// A probe or a scrape has one connection.
-const LIMITS: Limits = Limits { connections: 128, head: Duration::from_secs(10) };
+const LIMITS: Limits =
+    Limits { connections: 128, head: Duration::from_secs(10), stall: Duration::from_secs(30) };
 
 /// What a process waits for before it can do its work. Cheap to clone.
 #[derive(Debug, Clone, Default)]

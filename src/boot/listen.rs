@@ -15,7 +15,8 @@ use super::service::BootService;
 use crate::connections::{self, Limits};
 
 /// A machine has a handful of connections, a BMC that reads an ISO some dozens.
-const LIMITS: Limits = Limits { connections: 2048, head: Duration::from_secs(20) };
+const LIMITS: Limits =
+    Limits { connections: 2048, head: Duration::from_secs(20), stall: Duration::from_mins(1) };
 
 /// The boot service could not be served.
 #[derive(Debug, thiserror::Error)]
