@@ -15,7 +15,7 @@ use crate::wait::{Look, say, wait_for};
 pub const NODES: usize = 3;
 
 /// How long a node may take to join, with everything copied to it, on a busy machine.
-const JOINED: Duration = Duration::from_mins(3);
+pub(super) const JOINED: Duration = Duration::from_mins(3);
 /// Longest time of one statement to a node that may hang.
 const STATEMENT: Duration = Duration::from_secs(10);
 
@@ -91,6 +91,14 @@ impl Cluster {
         self.nodes[node].start_again()?;
         match self.engine {
             Engine::MySql => group::join(&self.nodes[node]).await,
+            Engine::MariaDb => galera::joined(&self.nodes[node]).await,
+        }
+    }
+
+    /// Waits until a node that runs is a member again, as a person or an operator has it come back.
+    pub async fn come_back(&self, node: usize) -> Result<()> {
+        match self.engine {
+            Engine::MySql => group::come_back(&self.nodes[node]).await,
             Engine::MariaDb => galera::joined(&self.nodes[node]).await,
         }
     }

@@ -4,11 +4,12 @@ use std::net::{Ipv4Addr, TcpListener};
 
 use anyhow::{Context as _, Result};
 
-use super::cluster::{NODES, ask, insist, run, until};
+use super::cluster::{JOINED, NODES, ask, insist, run, until};
 use super::server::Seat;
 use super::{Durability, Engine, Server, Special};
 use crate::paths;
 use crate::process::Lifetime;
+use crate::wait::{Look, wait_for};
 
 /// Ports of members among themselves: below those that connections are given, of which one may be taken at any time.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
@@ -93,6 +94,22 @@ pub(super) async fn join(node: &Server) -> Result<()> {
     node.wait_ready().await?;
     insist(node, "to start in its group", &["START GROUP_REPLICATION"]).await?;
     until(node, "to join its group", STATE, "ONLINE SECONDARY").await
+}
+
+/// Waits until a member that runs is one again; one that was expelled is started anew.
+pub(super) async fn come_back(node: &Server) -> Result<()> {
+    wait_for(&format!("{} to come back to its group", node.address()), JOINED, async || {
+        let state = ask(node, STATE).await?.unwrap_or_default();
+        if state.starts_with("ONLINE") {
+            run(node, &["SET GLOBAL offline_mode = OFF"]).await?;
+            return Ok(Look::Holds(()));
+        }
+        if state.trim_end() == "ERROR" || state.trim_end() == "OFFLINE" {
+            run(node, &["STOP GROUP_REPLICATION", "START GROUP_REPLICATION"]).await?;
+        }
+        Ok(Look::NotYet(state))
+    })
+    .await
 }
 
 pub(super) async fn is_primary(node: &Server) -> Result<bool> {

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use autobuild::queue::{Beat, Heart, Newcomer, Past, Queue, migrate};
 use e2e::check_database::check;
+use e2e::database::answers::Answering;
 use e2e::database::{Cluster, Engine};
 use e2e::fleet::{LIMIT, Proxy};
 use e2e::wait::{Look, wait_for, wait_until};
@@ -19,6 +20,13 @@ async fn a_cluster_goes_on_without_one_node_and_takes_it_back(#[case] engine: En
     let mut cluster = Cluster::start(engine).await.unwrap();
     cluster.run(0, &["CREATE DATABASE kept", "CREATE TABLE kept.one (id BIGINT PRIMARY KEY)"]).await.unwrap();
     cluster.run(0, &["INSERT INTO kept.one VALUES (1)"]).await.unwrap();
+    if engine == Engine::MySql {
+        check(&cluster.url(1, "kept"), "group-secondary").await;
+    } else {
+        let (_balancer, both) =
+            Answering::before_all(&[cluster.address(0), cluster.address(1)]).await.unwrap();
+        check(&cluster.url_at(both, "kept").unwrap(), "two-nodes-galera").await;
+    }
     cluster.kill(0).await.unwrap();
     wait_until("another node to take writes", LIMIT, async || {
         let writer = cluster.writer(&[0]).await?;

@@ -13,6 +13,7 @@
 mod bulk;
 mod chassis;
 mod clocks;
+mod cluster_faults;
 mod clusters;
 mod conflicts;
 mod crash;
