@@ -185,7 +185,7 @@ reasons! {
     RecordRebuilt,
     /// The database was failed over or restored, and lost what became of a job that status shows as begun or ended.
     HistoryLost,
-    /// The database has a job as begun, and nothing in the cluster bears that out: nothing was sent for it.
+    /// The database has a job as begun that no worker of this installation wrote and that `status` does not show: nothing more was done for it.
     UnexplainedJob,
     /// The `Server` was let go without undoing what a job had begun.
     ReleasedWithoutUndo,

@@ -171,8 +171,8 @@ async fn converge(context: &Context, object: &Guarded) -> Result<Next, Reconcile
         let not_before = object.not_before;
         // The object was taken before the row is read, and what follows counts only while this process leads.
         let observed = observe(context, object, underived.as_ref()).await?;
-        if (observed.held_back || observed.seen.has_unwitnessed_job()) && not_before.is_none() {
-            // As with everything that is derived again: the live status decides, not a cache that may be behind it.
+        if observed.held_back && not_before.is_none() {
+            // As with everything that is derived again: the live status decides.
             match live(context, &observed.seen.server, observed.last_generation).await? {
                 Some(live) => object = live,
                 None => return Ok(Next::Calm(None)),

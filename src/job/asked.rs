@@ -4,7 +4,7 @@
 //!
 //! An intent can be computed for what nobody asked for, by whoever can write rows: the object itself is asked.
 
-use super::{Action, Contents, Debt, Deleting, Effect, HandledTokens, JobId, Origin, ServerUid, TokenKind};
+use super::{Action, Contents, Debt, Deleting, HandledTokens, Origin, ServerUid, TokenKind};
 use crate::api::hardware::PowerState;
 use crate::api::{Lifecycle, Power, Provisioning, Reason, Server, names};
 
@@ -107,18 +107,6 @@ impl Asked<'_> {
         self.not_wished().or_else(paused).or_else(word)
     }
 
-    /// Whether it is asked for as it would have to be before its first request, and status does not show that as done: paused or
-    /// not.
-    fn is_wished(&self) -> bool {
-        let is_ours = self.server.metadata.uid.as_deref() == Some(self.uid.as_str());
-        let first = Self { stage: Stage::First, ..*self };
-        is_ours
-            && !matches!(self.contents, Some(Contents::Decommissioned { .. }))
-            && first.not_wished().is_none()
-            && first.word_missing().is_none()
-            && is_unhandled(self.action, self.server)
-    }
-
     /// What spec and deletion have against it.
     fn not_wished(&self) -> Option<Objection> {
         let spec = &self.server.spec;
@@ -202,27 +190,6 @@ impl Asked<'_> {
             }
             Some(contents) => contents.needs_a_word(),
         }
-    }
-}
-
-/// A job that has begun, as its row says. Whoever can write rows can write one, so something outside the database has to bear it
-/// out before anything is sent for it, or what it came to is recorded.
-#[derive(Debug, Clone, Copy)]
-pub struct Begun<'a> {
-    /// Its id.
-    pub id: JobId,
-    /// What it does, and the object.
-    pub asked: Asked<'a>,
-}
-
-impl Begun<'_> {
-    /// Whether status shows it; or the object asks for it and status may not have come to show it yet.
-    pub fn is_witnessed(&self) -> bool {
-        let Asked { action, server, .. } = self.asked;
-        let shown = server.status.as_ref().and_then(|status| status.job.as_ref());
-        let is_shown =
-            shown.is_some_and(|shown| JobId::parse(&shown.id) == Some(self.id) && shown.action == action);
-        action.effect() == Effect::ReadOnly || is_shown || self.asked.is_wished()
     }
 }
 

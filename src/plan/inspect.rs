@@ -5,6 +5,7 @@ use sha2::{Digest, Sha256};
 use super::lifecycle::{self, Life};
 use super::power::{self, PowerSync};
 use super::{Observation, Work, failure, reboot};
+use crate::api::Reason;
 use crate::api::hardware::PowerState;
 use crate::job::Action;
 use crate::job::Visibility;
@@ -27,9 +28,15 @@ pub(super) fn due_at_ms(seen: &Observation) -> Option<i64> {
         return Some(last_try_ms + ELSEWHERE_PAUSE_MS);
     }
     let asked = (seen.look_requested() || failure::is_worth_a_look_now(seen)).then_some(last_try_ms);
+    // Nobody knows what was done to the machine of a job that nobody began.
+    let unexplained = known.last_job.as_ref().is_some_and(|last| {
+        let reason = last.problem.as_ref().map(|problem| problem.reason);
+        reason == Some(Reason::UnexplainedJob) && last.finished_at_ms > last_try_ms
+    });
+    let unexplained = unexplained.then_some(last_try_ms);
     let soon = in_transition(seen).then_some(last_try_ms + seen.settings.transition_period_ms);
     let regular = next_turn_ms(seen, last_try_ms);
-    Some([asked, soon].into_iter().flatten().fold(regular, i64::min))
+    Some([asked, unexplained, soon].into_iter().flatten().fold(regular, i64::min))
 }
 
 /// When to decide about a look again. One that is under way ends without a word if it finds nothing new, so nothing but

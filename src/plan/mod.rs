@@ -8,7 +8,6 @@
 //! |---|---|
 //! | `first_sight` | finalizer, and the record of a server that was never seen |
 //! | `deletion` | letting a machine go; with `Retain` it wins over everything |
-//! | `unwitnessed` | a job that only the database has as begun is stopped, and not shown |
 //! | `history_lost` | what status knows of a job and the database forgot |
 //! | `debt` | a machine that a job left off is switched on, whatever failed before |
 //! | `paused` | nothing is begun, what runs is asked to stop |
@@ -48,7 +47,6 @@ mod reboot;
 mod recheck;
 mod situation;
 mod status;
-mod unwitnessed;
 mod word;
 mod work;
 
@@ -103,7 +101,6 @@ pub fn decide(seen: &Observation) -> Decision {
 
 fn command(seen: &Observation) -> Command {
     deletion::unreadable(seen)
-        .or_else(|| unwitnessed::rule(seen))
         .or_else(|| deletion::with_retain(seen))
         .or_else(|| first_sight::rule(seen))
         .or_else(|| history_lost::rule(seen))

@@ -238,16 +238,17 @@ impl Observation {
         self.known.as_ref().map_or_else(|| shown.clone(), |known| known.handled.union(&shown))
     }
 
-    /// Whether the live job has begun, as the database says, and nothing bears that out.
-    pub fn has_unwitnessed_job(&self) -> bool {
-        self.job.as_ref().is_some_and(|job| super::unwitnessed::is_unwitnessed(self, job))
+    /// Whether the live job has begun, as the database says, and neither status nor this process knew of it before: whether that is
+    /// so a worker finds out.
+    pub(super) fn is_unwitnessed(&self, job: &LiveJob) -> bool {
+        let shown = self.shown().and_then(|status| status.job.as_ref());
+        let is_shown =
+            shown.is_some_and(|shown| JobId::parse(&shown.id) == Some(job.id) && shown.action == job.action);
+        job.has_begun() && self.own_job != Some((job.id, job.action)) && !is_shown
     }
 
-    /// The live job, where it is one that users see.
+    /// Whether the live job is one that users see.
     pub fn shown_job(&self) -> Option<&LiveJob> {
-        let is_shown = |job: &&LiveJob| {
-            self.visibility == Visibility::Shown && !super::unwitnessed::is_unwitnessed(self, job)
-        };
-        self.job.as_ref().filter(is_shown)
+        self.job.as_ref().filter(|_| self.visibility == Visibility::Shown)
     }
 }

@@ -1,12 +1,14 @@
-//! A row that says of a job that it has begun is obeyed and shown only where something outside the database bears it out.
+//! A row that says of a job that it has begun is shown as a job only where something outside the database bears it out: a worker
+//! takes status for that.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use super::{Command, Observation, decide, fixture as f, status};
+use crate::api::condition::{ConditionType, find};
 use crate::api::hardware::PowerState;
-use crate::api::{ImageKind, ImageWish, Lifecycle, Power, Reason, names};
+use crate::api::{ImageKind, ImageWish, Reason};
 use crate::job::{
     Action, Contents, Debt, Effect, FinishedJob, InstalledImage, JobId, JobResult, LiveJob, Origin, Problem,
-    Step, TokenKind,
+    TokenKind,
 };
 
 /// A machine that is as declared, with an image and a token of long ago.
@@ -49,74 +51,42 @@ fn rows(seen: &Observation, action: Action) -> Vec<LiveJob> {
 }
 
 #[test]
-fn what_only_the_database_has_as_begun_is_stopped_as_lost_and_not_shown() {
+fn what_only_the_database_has_as_begun_is_not_shown_as_the_job_of_a_server() {
     for action in Action::ALL.into_iter().filter(|action| action.effect() != Effect::ReadOnly) {
         let mut seen = converged();
         for row in rows(&seen, action) {
-            let is_told = row.cancel == Some(Reason::HistoryLost);
             seen.job = Some(row.clone());
-            let decision = decide(&seen);
-            let cancels = matches!(decision.command, Command::Cancel { reason: Reason::HistoryLost, .. });
-            assert_eq!(cancels, !is_told, "{row:?}: {:?}", decision.command);
-            let shown = status(&seen, &decision);
+            let shown = status(&seen, &decide(&seen));
             assert_eq!(shown.job, None, "{row:?}");
-            // What is not shown gets no witness by being looked at again.
+            // What is not shown gets no witness by being looked at again; that something is under way is said.
+            assert_ne!(find(&shown.conditions, ConditionType::Ready).unwrap().status, "True", "{row:?}");
             seen.server.status = Some(shown);
         }
     }
 }
 
 #[test]
-fn a_job_that_status_shows_or_that_this_process_enqueued_goes_on() {
-    let not_lost = |seen: &Observation| {
-        let command = decide(seen).command;
-        !matches!(command, Command::Cancel { reason: Reason::HistoryLost, .. })
-    };
+fn a_job_that_status_shows_or_that_this_process_enqueued_is_shown() {
     for action in [Action::PowerOn, Action::PowerOff, Action::Reboot, Action::Reimage] {
+        let is_shown = |seen: &Observation| {
+            let id = seen.job.as_ref().map(|job| job.id.to_string());
+            status(seen, &decide(seen)).job.map(|job| job.id) == id
+        };
         let mut own = converged();
         own.job = Some(LiveJob { request_stored: true, ..f::started(&own, action) });
         f::own(&mut own);
-        // What destroys data is shown before it begins.
-        assert!(action.installs() || not_lost(&own), "{action}");
+        assert!(is_shown(&own), "{action}");
         let mut shown = own.clone();
         shown.server.status = Some(status(&own, &decide(&own)));
         shown.own_job = None;
-        assert!(not_lost(&shown), "{action}");
+        assert!(is_shown(&shown), "{action}");
         // Another job than the one that is shown, or the same one with another action, is none of them.
         let job = shown.job.as_mut().unwrap();
         job.id = JobId(job.id.0 + 1);
-        assert!(!not_lost(&shown), "{action}");
+        assert!(!is_shown(&shown), "{action}");
         own.job.as_mut().unwrap().action = Action::Decommission;
-        assert!(!not_lost(&own), "{action}");
+        assert!(!is_shown(&own), "{action}");
     }
-}
-
-#[test]
-fn what_the_object_asks_for_may_have_begun_before_status_came_to_show_it() {
-    let ask = |seen: &mut Observation, action| {
-        let spec = &mut seen.server.spec;
-        match action {
-            Action::PowerOff => spec.power = Some(Power::PoweredOff),
-            Action::PowerOn => spec.power = Some(Power::PoweredOn),
-            Action::Reboot => spec.reboot_token = Some("new".into()),
-            _ => spec.reimage_token = Some("new".into()),
-        }
-    };
-    for action in [Action::PowerOff, Action::PowerOn, Action::Reboot, Action::Reimage] {
-        let mut seen = converged();
-        seen.job = Some(LiveJob { request_stored: true, ..f::started(&seen, action) });
-        assert!(seen.has_unwitnessed_job(), "{action}");
-        ask(&mut seen, action);
-        assert!(!seen.has_unwitnessed_job(), "{action}");
-    }
-    // What only a person may ask for has that word, too.
-    let mut seen = converged();
-    seen.server.spec.lifecycle = Lifecycle::Decommissioned;
-    seen.job = Some(LiveJob { step: Step::OffForGood, ..f::started(&seen, Action::Decommission) });
-    assert!(seen.has_unwitnessed_job());
-    let uid = seen.uid().as_str().to_owned();
-    seen.server.metadata.annotations = Some([(names::CONFIRM.to_owned(), uid)].into());
-    assert!(!seen.has_unwitnessed_job());
 }
 
 #[test]
@@ -138,6 +108,15 @@ fn a_job_that_ended_unexplained_owes_nothing() {
         started_at_ms: job.started_at_ms,
         finished_at_ms: f::NOW_MS,
     });
+    // Its machine is looked at, and then nothing is done.
+    let decision = decide(&seen);
+    assert!(
+        matches!(&decision.command, Command::Enqueue(work) if work.action == Action::Inspect),
+        "{:?}",
+        decision.command
+    );
+    f::known(&mut seen).last_try_ms = Some(f::NOW_MS + 1);
+    seen.now_ms += 2;
     for _ in 0..3 {
         let decision = decide(&seen);
         assert!(matches!(decision.command, Command::Nothing(_)), "{:?}", decision.command);

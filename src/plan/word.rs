@@ -3,18 +3,12 @@
 
 use super::{Observation, debt, image};
 use crate::api::{Reason, names};
-use crate::job::{Action, Asked, Begun, Contents, LiveJob, Objection, Stage, is_given as is_given_on};
+use crate::job::{Action, Asked, Contents, Objection, Stage, is_given as is_given_on};
 
 /// What the object has against a job of this action that is live.
 pub(super) fn objection(seen: &Observation, action: Action) -> Option<Objection> {
     let (uid, contents) = (seen.uid(), image::contents(seen));
     Asked { stage: Stage::Again, ..asked(seen, action, &uid, contents.as_ref()) }.objection()
-}
-
-/// Whether something outside the database says that a job has begun, as its row does.
-pub(super) fn is_witnessed(seen: &Observation, job: &LiveJob) -> bool {
-    let (uid, contents) = (seen.uid(), image::contents(seen));
-    Begun { id: job.id, asked: asked(seen, job.action, &uid, contents.as_ref()) }.is_witnessed()
 }
 
 /// Why a person has to confirm this action first, and nobody did.

@@ -63,6 +63,9 @@ pub(super) struct Checkpoint {
     /// step that came to its end clears it, but not while it is undone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub in_the_way_since_ms: Option<i64>,
+    /// That a worker wrote all this: see `seal`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seal: Option<String>,
 }
 
 /// What an installation has to know from its first request on.

@@ -8,7 +8,7 @@ use super::session::{self, Asking};
 use crate::api::hardware::PowerState;
 use crate::api::{Reason, Server, ServerStatus};
 use crate::job::{
-    self, Action, Begun, Contents, Debt, Effect, HandledTokens, Intent, JobId, JobState, Objection, Problem,
+    self, Action, Contents, Debt, Effect, HandledTokens, Intent, JobId, JobState, Objection, Problem,
     ServerUid, Stage, StepOutcome, WaitingFor,
 };
 
@@ -109,34 +109,21 @@ fn done_already(sign: &str) -> StepOutcome {
 
 /// What the object itself has against it, whatever the row of the job says.
 fn against(asked: &FirstRequest<'_>, asking: &Asking) -> Option<Objection> {
-    let contents = newest(asked, &asking.server);
-    of_the_object(asked, asking, contents.as_ref()).objection()
-}
-
-/// Whether something outside the database says that this job has begun, as its row does.
-pub(super) fn is_borne_out(asked: &FirstRequest<'_>, asking: &Asking) -> bool {
-    let contents = newest(asked, &asking.server);
-    Begun { id: asked.id, asked: of_the_object(asked, asking, contents.as_ref()) }.is_witnessed()
-}
-
-fn of_the_object<'a>(
-    asked: &FirstRequest<'a>,
-    asking: &'a Asking,
-    contents: Option<&'a Contents>,
-) -> job::Asked<'a> {
     let server = &asking.server;
+    let contents = newest(asked, server);
     let image = asking.image.as_ref().filter(|_| asked.action.installs());
-    job::Asked {
+    let asked = job::Asked {
         action: asked.action,
         stage: if asked.acted { Stage::Again } else { Stage::First },
         server,
         uid: asked.uid,
-        contents,
+        contents: contents.as_ref(),
         // A machine that was never read may run anything.
         power: Some(asked.power.unwrap_or(PowerState::Unknown)),
         debt: asked.debt.filter(|debt| debt.is_witnessed(server)),
         image: image.map(|image| image.name.as_str()),
-    }
+    };
+    asked.objection()
 }
 
 /// How the step ends where the object has this against it.

@@ -184,6 +184,9 @@ impl Run<'_> {
             Live::Gone if is_begun => None,
             Live::Gone => return Ok(Err(Unopened::For(gone()))),
         };
+        if let Some(outcome) = self.unwitnessed_by_the_object() {
+            return Ok(Err(Unopened::For(outcome)));
+        }
         // Stale jobs end here, before their BMC is asked anything.
         if let Some(asking) = &self.asking
             && !is_begun
@@ -198,7 +201,8 @@ impl Run<'_> {
         if let Some(asking) = &self.asking {
             self.claim.has_read(ReconcileRequest::of(&asking.server));
         }
-        let (mut was_let_in, mut is_read_elsewhere) = (self.claim.job().request_stored, false);
+        let (mut was_let_in, mut is_read_elsewhere) =
+            (self.claim.job().request_stored && self.is_sealed, false);
         let Some(bmc) = self.bmc() else { return Ok(Err(Unopened::For(gone()))) };
         if let Some(known) = known {
             // What was read through another address or login is completed by nothing that is read through this one.
@@ -209,9 +213,6 @@ impl Run<'_> {
             was_let_in |= self.reading.is_some();
             (self.handled, self.contents, self.debt) = (known.handled, known.contents, known.debt);
             self.circumstances.heeded = known.reconcile_request;
-        }
-        if let Some(outcome) = self.unwitnessed_by_the_object() {
-            return Ok(Err(Unopened::For(outcome)));
         }
         let server = self.asking.as_ref().map(|asking| &asking.server);
         let begun = self.checkpoint.identity.as_ref();
@@ -247,7 +248,7 @@ impl Run<'_> {
     pub(super) fn bmc(&self) -> Option<crate::api::BmcSpec> {
         let live = self.server().map(|server| &server.spec.bmc);
         match &self.checkpoint.bmc {
-            Some(begun) if self.claim.job().request_stored => {
+            Some(begun) if self.claim.job().request_stored && self.is_sealed => {
                 Some(live.filter(|live| live.address == begun.address).unwrap_or(begun).clone())
             }
             _ => live.cloned(),

@@ -9,7 +9,8 @@
 //! | `slots` | runs claims as supervised tasks |
 //! | `turns` | one job at a time for each BMC; the others wait in the queue |
 //! | `run` | one claim from taking it up to letting it go; `contact` and `request` are its dealings with the BMC |
-//! | `confirm`, `witness` | what the live `Server` has against a first request, which is pure; whether it bears out what has begun |
+//! | `confirm` | what the live `Server` has against a first request; pure |
+//! | `witness`, `seal` | whether anything but its row says that a job has begun |
 //! | `session`, `refused` | from a claim to a BMC that may be spoken to; what is told where it refused the login |
 //! | `owed`, `remembered` | what a job that switched a machine off does until it is on again |
 //! | `power`, `power_step`, `action/` | what each action does; `power` is pure |
@@ -32,6 +33,7 @@ mod refused;
 mod remembered;
 mod request;
 mod run;
+mod seal;
 mod session;
 mod settings;
 mod slots;

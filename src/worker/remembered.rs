@@ -26,18 +26,9 @@ pub(super) struct Begun {
 /// By server and job; since when.
 type ByJob = HashMap<(ServerUid, JobId), (Instant, Begun)>;
 
-/// What this process knows of the jobs that it began.
-#[derive(Default)]
-struct Jobs {
-    /// What those that owe an "on" began with.
-    owing: ByJob,
-    /// All of them, and since when: they need no other witness.
-    begun: HashMap<JobId, Instant>,
-}
-
-/// The jobs that this process began, and what those that owe an "on" began with. Cheap to clone.
+/// What the jobs of this process that owe an "on" began with. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Remembered(Arc<Mutex<Jobs>>);
+pub struct Remembered(Arc<Mutex<ByJob>>);
 
 impl fmt::Debug for Remembered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -46,44 +37,25 @@ impl fmt::Debug for Remembered {
 }
 
 impl Remembered {
-    fn with<T>(&self, act: impl FnOnce(&mut Jobs) -> T) -> T {
+    fn with<T>(&self, act: impl FnOnce(&mut ByJob) -> T) -> T {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Keeps what a job began with.
     pub(super) fn keep(&self, uid: &ServerUid, job: JobId, begun: Begun) {
-        self.with(|jobs| {
-            jobs.owing.retain(|_, (since, _)| since.elapsed() < KEPT_FOR);
-            jobs.owing.insert((uid.clone(), job), (Instant::now(), begun));
+        self.with(|all| {
+            all.retain(|_, (since, _)| since.elapsed() < KEPT_FOR);
+            all.insert((uid.clone(), job), (Instant::now(), begun));
         });
-    }
-
-    /// Notes that this process stored a request of this job.
-    pub(super) fn begin(&self, job: JobId) {
-        self.with(|jobs| {
-            jobs.begun.retain(|_, since| since.elapsed() < KEPT_FOR);
-            jobs.begun.insert(job, Instant::now());
-        });
-    }
-
-    /// Whether it did.
-    pub(super) fn began(&self, job: JobId) -> bool {
-        self.with(|jobs| jobs.begun.contains_key(&job))
     }
 
     /// What a job began with, where it began in this process.
     pub(super) fn of(&self, uid: &ServerUid, job: JobId) -> Option<Begun> {
-        self.with(|jobs| jobs.owing.get(&(uid.clone(), job)).map(|(_, begun)| begun.clone()))
+        self.with(|all| all.get(&(uid.clone(), job)).map(|(_, begun)| begun.clone()))
     }
 
-    /// Forgets what it began with: the machine is on.
+    /// Forgets it: the machine is on, or the job is over.
     pub(super) fn forget(&self, uid: &ServerUid, job: JobId) {
-        self.with(|jobs| jobs.owing.remove(&(uid.clone(), job)));
-    }
-
-    /// Forgets the job: it is over.
-    pub(super) fn end(&self, uid: &ServerUid, job: JobId) {
-        self.forget(uid, job);
-        self.with(|jobs| jobs.begun.remove(&job));
+        self.with(|all| all.remove(&(uid.clone(), job)));
     }
 }

@@ -61,14 +61,14 @@ impl Run<'_> {
     }
 
     async fn close(&mut self) -> Result<(), Halt> {
-        let closed = self.around.queue.close_request(self.claim.clone(), self.checkpoint.text()).await?;
+        let closed = self.around.queue.close_request(self.claim.clone(), self.sealed()).await?;
         self.stored = None;
         self.take(closed)
     }
 
     /// The BMC answered, and did nothing.
     async fn close_refused(&mut self) -> Result<(), Halt> {
-        let closed = self.around.queue.close_refused(self.claim.clone(), self.checkpoint.text()).await?;
+        let closed = self.around.queue.close_refused(self.claim.clone(), self.sealed()).await?;
         self.stored = None;
         self.take(closed)
     }
@@ -111,7 +111,7 @@ impl Run<'_> {
             let written = self
                 .around
                 .queue
-                .store_request(self.claim.clone(), request, self.checkpoint.text(), effects.clone())
+                .store_request(self.claim.clone(), request, self.sealed_as_begun(), effects.clone())
                 .await;
             let written = match written {
                 // Nothing was stored, and nothing is sent.
@@ -127,7 +127,7 @@ impl Run<'_> {
                 return Err(Halt::Again);
             }
             self.stored = Some(stored);
-            self.around.remembered.begin(self.claim.job().id);
+            self.is_witnessed = true;
             if settle.saturating_sub(stored.elapsed()) >= timeout {
                 break stored;
             }

@@ -13,7 +13,7 @@ use super::checkpoint::{Accepted, Checkpoint, Ending};
 use super::confirm::WITNESS_PAUSE_MS;
 use super::power::{Look, Patience};
 use super::session::{Asking, Circumstances, Session};
-use super::{Halt, Surroundings, action};
+use super::{Halt, Surroundings, action, witness};
 use crate::api::{BootMethod, Power, Reason, Server, ShutdownMode};
 use crate::bmc::Probe;
 use crate::config::ms;
@@ -50,8 +50,10 @@ pub(super) struct Run<'a> {
     pub(super) lost: Option<Problem>,
     /// Whether the machine was switched on, reads on, and nothing that was sent may still switch it off.
     pub(super) is_on: bool,
-    /// Whether the object bears out that the job has begun.
+    /// Whether something beside its row says that the job has begun: its seal, the object, or that this claim began it.
     pub(super) is_witnessed: bool,
+    /// Whether a worker wrote the checkpoint.
+    pub(super) is_sealed: bool,
     /// Since when the API is away; present while the wish is the one that the job began with.
     pub(super) api_away_since: Option<Instant>,
     pub(super) report: Report,
@@ -77,6 +79,7 @@ pub(super) async fn run(around: &Surroundings, claim: Claim) -> Result<(), Halt>
         Ok(_) => return leave(around, claim, of_another_release).await,
         Err(problem) => return leave(around, claim, Some(problem)).await,
     };
+    let (checkpoint, is_sealed) = witness::judge(around, &claim, checkpoint);
     let (now_ms, answered_in) = (seen.now_ms, taken.elapsed());
     if claim.job().attempt == 0 && claim.job().started_at_ms.is_none() {
         let waited = (now_ms - claim.job().enqueued_at_ms).max(0) as f64 / 1000.0;
@@ -103,7 +106,8 @@ pub(super) async fn run(around: &Surroundings, claim: Claim) -> Result<(), Halt>
         disks: Disks::default(),
         lost: None,
         is_on: false,
-        is_witnessed: false,
+        is_witnessed: is_sealed,
+        is_sealed,
         api_away_since: None,
         report: Report::Nothing,
         stored: None,
@@ -434,7 +438,8 @@ impl Run<'_> {
 
     async fn advance_with(&mut self, step: Step, checkpoint: Checkpoint) -> Result<Flow, Halt> {
         let report = self.learned();
-        let advanced = self.around.queue.advance(self.claim.clone(), step, checkpoint.text(), report).await?;
+        let text = self.sealed_at(step, &checkpoint);
+        let advanced = self.around.queue.advance(self.claim.clone(), step, text, report).await?;
         self.take(advanced)?;
         (self.checkpoint, self.lost) = (checkpoint, None);
         tracing::info!(step = step.as_str(), "goes on with the next step");
@@ -461,7 +466,7 @@ impl Run<'_> {
             waiting_for,
             problem,
             secret_version: self.circumstances.secret.as_ref().map(ToString::to_string),
-            checkpoint: self.checkpoint.text(),
+            checkpoint: self.sealed(),
             report: self.learned(),
         };
         match self.around.queue.park(self.claim.clone(), how).await? {
@@ -492,7 +497,7 @@ impl Run<'_> {
         if self.around.queue.complete(self.claim.clone(), end).await? == Fenced::Lost {
             return Err(Halt::Lost);
         }
-        self.around.remembered.end(self.claim.uid(), self.claim.job().id);
+        self.forget();
         metrics::JOBS.one(&[action.as_str(), result.as_str(), reason]);
         metrics::JOB_TIME.observe(&[action.as_str()], (self.now_ms() - started).max(0) as f64 / 1000.0);
         if quiet {

@@ -97,3 +97,40 @@ async fn a_change_of_power_that_was_accepted_is_waited_for_and_undone_when_it_is
     .unwrap();
     fleet.end().await.unwrap();
 }
+
+/// Begun, and taken back after the controller ended before it showed anything, and the worker died.
+async fn unshown(fleet: &Fleet, name: &str, (wish, back): (Value, Value)) -> Result<()> {
+    let flags = fleet.controller_flags();
+    let leader = fleet.controller("leader").await?;
+    let worker = fleet.worker("worker").await?;
+    fleet.declare(name, json!({})).await?;
+    fleet.wait_ready(name).await?;
+    ensure!(leader.process().stop(LIMIT).await?.success());
+    slow(fleet, name).await?;
+    fleet.change(name, wish).await?;
+    let kubeconfig = fleet.cluster().controller();
+    let dies = [("FAILPOINTS", "controller.patch.before=return")];
+    let _dying = fleet.launch("dying", &flags, kubeconfig, &dies).await?;
+    asked(fleet, name, &["off"]).await?;
+    worker.process().kill().await?;
+    let job = fleet.get(name).await?.status.and_then(|status| status.job);
+    ensure!(job.is_none(), "it was not to be shown: {job:?}");
+    fleet.change(name, back).await?;
+    let successors = (fleet.controller("next-leader").await?, fleet.worker("next-worker").await?);
+    asked(fleet, name, &["off", "on"]).await?;
+    fleet.wait_ready(name).await?;
+    ensure!(fleet.bmcs().power(name).await? == "On", "{name} was left off");
+    successors.0.process().stop(LIMIT).await?;
+    successors.1.process().stop(LIMIT).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_begun_and_never_shown_is_undone_by_who_comes_after_all_that_knew_of_it() {
+    let fleet = Fleet::with(Layout::new(2).emulator(&["--initial-power", "on"])).await.unwrap();
+    let off = (json!({ "power": "PoweredOff" }), json!({ "power": null }));
+    unshown(&fleet, &system(1), off).await.unwrap();
+    let reboot = (json!({ "rebootToken": "one" }), json!({ "rebootToken": null }));
+    unshown(&fleet, &system(2), reboot).await.unwrap();
+    fleet.end().await.unwrap();
+}

@@ -28,6 +28,11 @@ impl Wishes {
         self.servers.insert(uid.to_owned(), server);
     }
 
+    /// Where a server says that its BMC is.
+    pub(super) fn bmc(&self, uid: &str) -> Value {
+        json!(self.servers.get(uid).map(|server| &server.spec.bmc))
+    }
+
     pub(super) fn intent(&self, uid: &str, action: Action) -> Option<String> {
         let server = self.servers.get(uid)?;
         let address = BmcAddress::parse(&server.spec.bmc.address).ok()?.normalised();
@@ -45,13 +50,15 @@ pub(super) struct ForgedJob {
     pub(super) action: &'static str,
     pub(super) step: &'static str,
     /// Where it has begun: its checkpoint, and why it was asked to stop.
-    pub(super) begun: Option<(String, Option<&'static str>)>,
+    pub(super) begun: Option<(Value, Option<&'static str>)>,
+    /// The name of its server, where that is not the right one.
+    pub(super) name: Option<&'static str>,
 }
 
 impl ForgedJob {
     /// One that waits for a worker.
     pub(super) const fn new(action: &'static str, step: &'static str) -> Self {
-        Self { action, step, begun: None }
+        Self { action, step, begun: None, name: None }
     }
 }
 
@@ -59,31 +66,33 @@ impl ForgedJob {
 pub(super) fn begun_jobs() -> Vec<(Action, ForgedJob)> {
     let install = json!({ "install": { "image": "debian-13", "digest": format!("sha256:{}", "0".repeat(64)),
         "mac": "52:54:00:00:00:01", "method": "PXE", "power_before": "PoweredOn" } });
-    let ending = json!({ "ending": { "result": "Failed", "problem": { "reason": "DeadlineExceeded", "message": "" }, "step": "PowerOff" } });
-    let with = |more: &Value, base: &Value| {
-        let mut all = base.clone();
-        for (name, value) in more.as_object().into_iter().flatten() {
-            all[name] = value.clone();
-        }
-        all.to_string()
+    let ending = json!({ "result": "Failed", "problem": { "reason": "DeadlineExceeded", "message": "" }, "step": "PowerOff" });
+    let undoing = |mut checkpoint: Value| {
+        checkpoint["ending"] = ending.clone();
+        checkpoint
     };
     let none = json!({});
-    let job = |action: Action, step: Step, checkpoint: String, cancel| {
+    let of = |action: Action, step: Step, checkpoint: Value, cancel, name| {
         let begun = Some((checkpoint, cancel));
-        (action, ForgedJob { action: action.as_str(), step: step.as_str(), begun })
+        (action, ForgedJob { action: action.as_str(), step: step.as_str(), begun, name })
     };
+    let job = |action, step, checkpoint: &Value| of(action, step, checkpoint.clone(), None, None);
+    let nobodys = |action, step, checkpoint| of(action, step, checkpoint, None, Some("nobody"));
     vec![
-        job(Action::PowerOff, Step::Off, none.to_string(), None),
-        job(Action::PowerOn, Step::On, none.to_string(), None),
-        job(Action::Reboot, Step::Off, none.to_string(), None),
-        job(Action::Reboot, Step::On, none.to_string(), None),
-        job(Action::PowerOff, Step::On, with(&ending, &none), None),
-        job(Action::Reimage, Step::Off, install.to_string(), None),
-        job(Action::Reimage, Step::On, install.to_string(), None),
-        job(Action::Build, Step::On, with(&ending, &install), None),
-        job(Action::Build, Step::AwaitInstall, install.to_string(), Some("WishChanged")),
-        job(Action::Wipe, Step::OffForGood, install.to_string(), None),
-        job(Action::Decommission, Step::OffForGood, install.to_string(), None),
+        job(Action::PowerOff, Step::Off, &none),
+        job(Action::PowerOn, Step::On, &none),
+        job(Action::Reboot, Step::Off, &none),
+        job(Action::Reboot, Step::On, &none),
+        job(Action::Reimage, Step::Off, &install),
+        job(Action::Reimage, Step::On, &install),
+        job(Action::Wipe, Step::OffForGood, &install),
+        job(Action::Decommission, Step::OffForGood, &install),
+        of(Action::PowerOff, Step::On, undoing(none.clone()), None, None),
+        of(Action::Build, Step::On, undoing(install.clone()), None, None),
+        of(Action::Build, Step::AwaitInstall, install.clone(), Some("WishChanged"), None),
+        nobodys(Action::Reimage, Step::Off, install.clone()),
+        nobodys(Action::Decommission, Step::OffForGood, install.clone()),
+        nobodys(Action::Reboot, Step::On, undoing(none)),
     ]
 }
 

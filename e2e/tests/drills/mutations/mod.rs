@@ -362,13 +362,17 @@ async fn no_harm(size: usize, batches: usize, seed: u64) -> Result<()> {
     fleet.end().await
 }
 
+/// How many jobs that have begun each machine is said to have, one after the other.
+const BEGUN_BATCHES: usize = 4;
+
 /// Each machine gets a job that has begun, as its row says, and each time another one.
 async fn nothing_begun(size: usize) -> Result<()> {
     let fleet_at_rest = AtRest::new(size).await?;
     let AtRest { fleet, controller, worker, tables, uids, .. } = &fleet_at_rest;
     let jobs: Vec<Vec<Change>> = uids.iter().map(|uid| tables.begun_jobs(uid)).collect();
-    for batch in 0..jobs[0].len() {
-        let change = |number: usize| &jobs[number][(batch + number) % jobs[number].len()];
+    // Some on each kind of machine, and all of them somewhere.
+    for batch in 0..BEGUN_BATCHES {
+        let change = |number: usize| &jobs[number][(5 * batch + number) % jobs[number].len()];
         for number in 0..size {
             tables.apply(change(number)).await?;
         }

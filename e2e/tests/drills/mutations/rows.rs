@@ -266,7 +266,12 @@ impl Tables {
 
     /// The same, as if it had begun.
     pub(super) fn begun_jobs(&self, uid: &str) -> Vec<Change> {
-        let changes = forged::begun_jobs().into_iter().map(|(action, job)| {
+        let bmc = self.wishes.bmc(uid);
+        let changes = forged::begun_jobs().into_iter().map(|(action, mut job)| {
+            // To where it is, in their words.
+            if let Some((checkpoint, _)) = &mut job.begun {
+                checkpoint["bmc"] = bmc.clone();
+            }
             let intent = self.wishes.intent(uid, action).unwrap_or_else(|| "f".repeat(64));
             Change::Job { uid: uid.to_owned(), intent, job }
         });
@@ -341,6 +346,8 @@ impl Tables {
         let state = self.kept[uid].iter().find(|(table, _)| *table == "server_state");
         let Some((_, state)) = state else { return Ok(true) };
         let (checkpoint, cancel) = job.begun.clone().unwrap_or_default();
+        let checkpoint = if job.begun.is_some() { checkpoint.to_string() } else { String::new() };
+        let name = job.name.map(str::to_owned).or_else(|| state["name"].clone());
         let mut transaction = self.pool.begin().await?;
         // Its age and the time of its enqueue are those of this moment, as a forger would have them.
         let inserted = sqlx::query(
@@ -352,7 +359,7 @@ impl Tables {
         .bind(uid)
         .bind(rand::random::<u32>())
         .bind(&state["namespace"])
-        .bind(&state["name"])
+        .bind(name)
         .bind(job.action)
         .bind(intent)
         .bind("c".repeat(64))
