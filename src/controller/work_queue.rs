@@ -1,7 +1,8 @@
 //! Which Servers wait to be reconciled, and whose turn is next.
 //!
 //! A Server waits once, whatever happens meanwhile, and is never reconciled twice at once; what happens during its reconcile
-//! has it wait again. Who came first is first, with places that only new wishes may take, and others for what is urgent.
+//! has it wait again. Namespaces come by turns, and of one who came first is first, with places that only new wishes may take,
+//! and others for what is urgent.
 //!
 //! kube-runtime's own scheduler starts any of those that wait, so that under load some wait for minutes (measured: 25 s to 110 s
 //! beside a hundred installations); and with ten thousand that it has started it asks each of them whenever one goes on, which
@@ -71,9 +72,49 @@ struct Waiting {
     who: Waits,
 }
 
+/// A line: namespaces by turns, and of one the oldest first.
+#[derive(Debug, Default)]
+struct Line {
+    turns: VecDeque<String>,
+    /// None of them is empty.
+    of_namespaces: HashMap<String, VecDeque<(u64, String)>>,
+}
+
+impl Line {
+    fn insert(&mut self, number: u64, (namespace, name): Key) {
+        let of_namespace = self.of_namespaces.entry(namespace.clone()).or_default();
+        if of_namespace.is_empty() {
+            self.turns.push_back(namespace);
+        }
+        let at = of_namespace.partition_point(|(earlier, _)| *earlier < number);
+        of_namespace.insert(at, (number, name));
+    }
+
+    fn first(&self) -> Option<(u64, Key)> {
+        let namespace = self.turns.front()?;
+        let (number, name) = self.of_namespaces.get(namespace)?.front()?;
+        Some((*number, (namespace.clone(), name.clone())))
+    }
+
+    /// Takes out the first one; the next turn is another namespace's, unless the one that was taken out was void.
+    fn pop(&mut self, was_void: bool) -> Option<Key> {
+        let namespace = self.turns.pop_front()?;
+        let of_namespace = self.of_namespaces.get_mut(&namespace)?;
+        let (_, name) = of_namespace.pop_front()?;
+        if of_namespace.is_empty() {
+            self.of_namespaces.remove(&namespace);
+        } else if was_void {
+            self.turns.push_front(namespace.clone());
+        } else {
+            self.turns.push_back(namespace.clone());
+        }
+        Some((namespace, name))
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
-    lines: [VecDeque<(u64, Key)>; 3],
+    lines: [Line; 3],
     waiting: HashMap<Key, Waiting>,
     /// Those that are being reconciled, with what they wait as afterwards.
     running: HashMap<Key, Option<Waits>>,
@@ -96,9 +137,7 @@ impl State {
         self.numbers += 1;
         // One that becomes more important keeps its age.
         let number = before.map_or(self.numbers, |before| before.number);
-        let line = &mut self.lines[who as usize];
-        let at = line.partition_point(|(earlier, _)| *earlier < number);
-        line.insert(at, (number, key.clone()));
+        self.lines[who as usize].insert(number, key.clone());
         self.waiting.insert(key, Waiting { number, who });
     }
 
@@ -106,11 +145,11 @@ impl State {
     fn first(&mut self, who: Waits) -> Option<u64> {
         let Self { lines, waiting, .. } = self;
         let line = &mut lines[who as usize];
-        while let Some((number, key)) = line.front() {
-            if waiting.get(key) == Some(&Waiting { number: *number, who }) {
-                return Some(*number);
+        while let Some((number, key)) = line.first() {
+            if waiting.get(&key) == Some(&Waiting { number, who }) {
+                return Some(number);
             }
-            line.pop_front();
+            line.pop(true);
         }
         None
     }
@@ -122,7 +161,7 @@ impl State {
             let others = [Waits::NewWish, Waits::Rest].into_iter().filter(|who| *who <= serves);
             others.filter_map(|who| Some((self.first(who)?, who))).min()?.1
         };
-        let (_, key) = self.lines[who as usize].pop_front()?;
+        let key = self.lines[who as usize].pop(false)?;
         self.waiting.remove(&key);
         if let Some(at) = self.due.remove(&key) {
             self.later.remove(&(at, key.clone()));
@@ -268,6 +307,28 @@ mod tests {
         ];
         for (serves, expected) in order {
             assert_eq!(turn(&queue, serves).as_deref(), expected, "{serves:?}");
+        }
+    }
+
+    #[test]
+    fn namespaces_come_by_turns_however_many_wait_of_one() {
+        let queue = WorkQueue::default();
+        for number in 0..300 {
+            queue.add(("hostile".to_owned(), format!("urgent-{number}")), Waits::Urgent);
+            queue.add(("hostile".to_owned(), format!("wish-{number}")), Waits::NewWish);
+        }
+        queue.add(key("urgent"), Waits::Urgent);
+        queue.add(key("urgent-too"), Waits::Urgent);
+        queue.add(key("wish"), Waits::NewWish);
+        let order = ["urgent-0", "urgent", "urgent-1", "urgent-too", "urgent-2", "urgent-3"];
+        for expected in order {
+            assert_eq!(turn(&queue, Serves::Rest).as_deref(), Some(expected));
+        }
+        for _ in 4..300 {
+            assert!(turn(&queue, Serves::Urgent).is_some());
+        }
+        for expected in ["wish-0", "wish", "wish-1", "wish-2"] {
+            assert_eq!(turn(&queue, Serves::Rest).as_deref(), Some(expected));
         }
     }
 

@@ -32,7 +32,6 @@ const HINTS_KEPT_LOOKS: u32 = 20;
 /// The same, and how long what was seen is good for, where namespaces take turns: a job of one is put before what was claimed of
 /// another, again and again.
 const HINTS_KEPT_AMONG_OTHERS: Duration = Duration::from_millis(200);
-const HINTS_KEPT_LOOKS_AMONG_OTHERS: u32 = 3;
 /// Shards of one claim at most. A claim of one job from each of ten shards costs little more than one of ten from one; each by
 /// itself, a worker that took over three hundred jobs on a busy machine claimed the last of them after eight seconds.
 const SHARDS_AT_ONCE: usize = 16;
@@ -320,12 +319,8 @@ impl Queue {
             heads = self.heads_of(&mut front.kept, &front.served.site, &parts, &front.hints).await?;
         }
         if forget {
-            let (kept, looks) = if front.among_others {
-                (HINTS_KEPT_AMONG_OTHERS, HINTS_KEPT_LOOKS_AMONG_OTHERS)
-            } else {
-                (HINTS_KEPT, HINTS_KEPT_LOOKS)
-            };
-            front.hints_end = begun + kept.max(begun.elapsed() * looks);
+            let kept = HINTS_KEPT.max(begun.elapsed() * HINTS_KEPT_LOOKS);
+            front.hints_end = if front.among_others { begun + HINTS_KEPT_AMONG_OTHERS } else { begun + kept };
         }
         front.permits_left = 0;
         if heads.iter().any(|head| head.place == PlaceInQueue::QueuedBounded) {

@@ -21,9 +21,10 @@ use crate::shard::Shard;
 
 /// Rows of one part of the queue that are read at once.
 const PAGE: usize = 16;
-/// Between two looks while all that was seen is of namespaces that have their share; or so many times as long as one takes.
-const NOTHING: Duration = Duration::from_millis(50);
+/// Between two looks while all that was seen is of namespaces that have their share: so many times as long as one takes, within
+/// these bounds. Whoever comes meanwhile waits for it.
 const NOTHING_LOOKS: u32 = 5;
+const NOTHING: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(200));
 /// A namespace takes another slot as long as it then holds at most so many times what stays free: three quarters of the slots
 /// where it is alone in them, and wherever others hold many too there is one left for the next.
 const TIMES_FREE: u32 = 3;
@@ -182,7 +183,7 @@ impl Queue {
         front.forget();
         let begun = Instant::now();
         let claims = self.fetch_passing_over(front, me, shares).await?;
-        let pause = NOTHING.max(begun.elapsed() * NOTHING_LOOKS);
+        let pause = (begun.elapsed() * NOTHING_LOOKS).clamp(NOTHING.0, NOTHING.1);
         front.passed.pause_until = claims.is_empty().then(|| Instant::now() + pause);
         Ok(claims)
     }
