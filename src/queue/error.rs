@@ -107,9 +107,11 @@ const fn answers(code: u16) -> Option<Means> {
         // Read-only, or about to be: ER_OPTION_PREVENTS_STATEMENT, ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, ER_READ_ONLY_MODE,
         // ER_CANT_UPDATE_WITH_READLOCK.
         | 1290 | 1792 | 1836 | 1223
-        // A member that serves nobody: ER_UNKNOWN_COM_ERROR (Galera without quorum), ER_SERVER_OFFLINE_MODE, ER_SERVER_ISNT_AVAILABLE,
-        // and what Group Replication answers while its view changes.
-        | 1047 | 3032 | 3168 | 3796 | 3797 | 3798 | 3799 => Means::Unavailable,
+        // A member that serves nobody: ER_SERVER_OFFLINE_MODE, ER_SERVER_ISNT_AVAILABLE, and what Group Replication answers while its
+        // view changes.
+        | 3032 | 3168 | 3796 | 3797 | 3798 | 3799 => Means::Unavailable,
+        // ER_UNKNOWN_COM_ERROR: what a node of a Galera cluster answers without its quorum.
+        1047 => Means::UnavailableUntil("has the cluster lost its majority?"),
         // ER_CON_COUNT_ERROR, ER_TOO_MANY_USER_CONNECTIONS.
         1040 | 1203 => Means::UnavailableUntil("raise max_connections, or what the user may have of them"),
         // ER_USER_LIMIT_REACHED.
@@ -301,7 +303,7 @@ mod tests {
             (1180, "wsrep_max_ws_rows exceeded", "refused", "wsrep_max_ws_rows"),
             (1105, "Maximum writeset size exceeded", "refused", "wsrep_max_ws_size"),
             (1105, "Unknown error", "refused", "1105"),
-            (1047, "WSREP has not yet prepared node for application use", "unavailable", "1047"),
+            (1047, "WSREP has not yet prepared node for application use", "unavailable", "lost its majority"),
             (1317, "Query execution was interrupted", "unavailable", "1317"),
             (3798, "…", "unavailable", "3798"),
             (1226, "User has exceeded", "unavailable", "limit"),

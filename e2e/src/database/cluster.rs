@@ -95,6 +95,22 @@ impl Cluster {
         }
     }
 
+    /// Waits until a node has found that others are gone.
+    pub async fn until_missed(&self, node: usize) -> Result<()> {
+        let all = match self.engine {
+            Engine::MySql => group::ALL_ARE_THERE,
+            Engine::MariaDb => galera::ALL_ARE_THERE,
+        };
+        let server = &self.nodes[node];
+        wait_for(&format!("{} to find that others are gone", server.address()), JOINED, async || {
+            // Without its majority a node answers nothing else.
+            let seen = ask(server, all).await;
+            let missed = seen.as_ref().map_or(true, |said| said.as_deref() != Some("1"));
+            Ok(if missed { Look::Holds(()) } else { Look::NotYet(format!("{seen:?}")) })
+        })
+        .await
+    }
+
     /// Waits until a node that runs is a member again, as a person or an operator has it come back.
     pub async fn come_back(&self, node: usize) -> Result<()> {
         match self.engine {

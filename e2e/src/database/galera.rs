@@ -27,6 +27,9 @@ const SCRIPTS: [&str; 2] = ["wsrep_sst_rsync", "wsrep_sst_common"];
 
 const STATE: &str = "SELECT VARIABLE_VALUE FROM information_schema.global_status WHERE VARIABLE_NAME = 'wsrep_local_state_comment'";
 
+pub(super) const ALL_ARE_THERE: &str = "SELECT CAST(VARIABLE_VALUE = 3 AS CHAR) FROM information_schema.global_status \
+    WHERE VARIABLE_NAME = 'wsrep_cluster_size'";
+
 pub(super) async fn start() -> Result<Vec<Server>> {
     let dir = paths::private("galera")?;
     let addresses = addresses();

@@ -17,6 +17,9 @@ const PORTS: std::ops::Range<u16> = 20_000..32_000;
 const STATE: &str = "SELECT CONCAT(MEMBER_STATE, ' ', MEMBER_ROLE) FROM performance_schema.replication_group_members \
     WHERE MEMBER_ID = @@server_uuid";
 
+pub(super) const ALL_ARE_THERE: &str = "SELECT CAST(SUM(MEMBER_STATE = 'ONLINE') = 3 AS CHAR) \
+    FROM performance_schema.replication_group_members";
+
 pub(super) async fn start() -> Result<Vec<Server>> {
     let dir = paths::private("group")?;
     let name = uuid::Uuid::new_v4().to_string();

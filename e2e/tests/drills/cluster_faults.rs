@@ -1,8 +1,9 @@
 //! Everything together on a database of three: its writer dies, hangs, is switched, and loses its majority, while reboots are
 //! asked for. The books are those of the BMCs: nothing that was asked for is done twice, and no machine is left off.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use e2e::autobuild::Running;
 use e2e::database::{Cluster, Engine};
 use e2e::fleet::{Fleet, LIMIT, Layout, Proxy};
 use e2e::wait::{Look, say, wait_for, wait_until};
@@ -26,9 +27,6 @@ enum Fault {
 
 const FAULTS: [Fault; 5] =
     [Fault::Dies, Fault::Switched, Fault::LosesMajority, Fault::SwitchedAndCut, Fault::Hangs];
-
-/// Longer than a cluster takes to find that members are gone.
-const GONE: Duration = Duration::from_secs(12);
 
 struct Site {
     cluster: Cluster,
@@ -65,7 +63,7 @@ impl Site {
         self.proxy.cut_open();
     }
 
-    async fn suffer(&mut self, fault: Fault) {
+    async fn suffer(&mut self, fault: Fault, worker: &Running) {
         let before = self.writer;
         let next = (before + 1) % 3;
         match fault {
@@ -76,7 +74,7 @@ impl Site {
             }
             Fault::Hangs => {
                 self.cluster.freeze(before).unwrap();
-                tokio::time::sleep(GONE).await;
+                self.cluster.until_missed(next).await.unwrap();
                 self.follow(before).await;
                 self.cluster.thaw(before).unwrap();
                 self.cluster.come_back(before).await.unwrap();
@@ -93,7 +91,13 @@ impl Site {
                 for node in others {
                     self.cluster.freeze(node).unwrap();
                 }
-                tokio::time::sleep(GONE).await;
+                self.cluster.until_missed(before).await.unwrap();
+                wait_for("the lost majority to be told", LIMIT, async || {
+                    let (_, said) = worker.get("/readyz").await?;
+                    Ok(if said.contains("lost its majority") { Look::Holds(()) } else { Look::NotYet(said) })
+                })
+                .await
+                .unwrap();
                 for node in others {
                     self.cluster.thaw(node).unwrap();
                 }
@@ -143,7 +147,7 @@ fn system(number: usize) -> String {
 async fn whatever_happens_to_the_writer_of_a_cluster_each_reboot_is_done_once(#[case] engine: Engine) {
     let mut site = Site::start(engine).await;
     let _controller = site.fleet.controller("controller").await.unwrap();
-    let _workers = [site.fleet.worker("one").await.unwrap(), site.fleet.worker("two").await.unwrap()];
+    let workers = [site.fleet.worker("one").await.unwrap(), site.fleet.worker("two").await.unwrap()];
     for number in 1..=SYSTEMS {
         site.fleet.declare(&system(number), json!({})).await.unwrap();
     }
@@ -156,7 +160,7 @@ async fn whatever_happens_to_the_writer_of_a_cluster_each_reboot_is_done_once(#[
         let token = format!("t{round}");
         site.ask(&token).await;
         let begun = Instant::now();
-        site.suffer(fault).await;
+        site.suffer(fault, &workers[0]).await;
         let over = begun.elapsed();
         site.handled(&token).await;
         say(format!(
