@@ -194,7 +194,7 @@ impl Asked<'_> {
 }
 
 /// Whether status does not show as done what asks for a job of this action.
-pub(super) fn is_unhandled(action: Action, server: &Server) -> bool {
+pub fn is_unhandled(action: Action, server: &Server) -> bool {
     let (spec, status) = (&server.spec, server.status.as_ref());
     let shown = HandledTokens::shown(status);
     let pending = |kind: TokenKind| kind.of(spec).is_some_and(|token| !shown.is_handled(kind, Some(token)));

@@ -27,7 +27,7 @@ mod retry;
 mod step;
 
 pub use action::{Action, Effect};
-pub use asked::{Asked, Objection, PROVISIONING, Stage, is_given};
+pub use asked::{Asked, Objection, PROVISIONING, Stage, is_given, is_unhandled};
 pub use boot_purpose::BootPurpose;
 pub use card::not_its_card;
 pub use cause::{Cause, Circumstance};

@@ -29,6 +29,14 @@ fn is_witnessed(seen: &Observation, debt: &Debt) -> bool {
     debt.is_witnessed(&seen.server) || is_last
 }
 
+/// Whether what is owed is of the job that ended last, and status, its witness, does not show that one yet.
+pub(super) fn is_not_shown_yet(seen: &Observation) -> bool {
+    let Some(debt) = standing(seen) else { return false };
+    let last = seen.known.as_ref().and_then(|known| known.last_job.as_ref());
+    let shown = seen.shown().and_then(|status| status.last_job.as_ref());
+    last.is_some_and(|last| last.id == debt.job) && shown.is_none_or(|shown| shown.id != debt.job.to_string())
+}
+
 /// Whether status has a reboot as begun that the database knows nothing of: it lost its last commits.
 fn is_forgotten_by_the_database(seen: &Observation) -> bool {
     let token = seen.spec().reboot_token.as_deref();

@@ -7,7 +7,7 @@ use super::Budget;
 use crate::api::{ImageKind, Server, ServerSpec, ServerStatus, names};
 use crate::job::Visibility;
 use crate::job::{
-    Action, Cause, Circumstance, Deleting, HandledTokens, Intent, JobId, Known, LiveJob, Problem,
+    Action, Cause, Circumstance, Deleting, Effect, HandledTokens, Intent, JobId, Known, LiveJob, Problem,
     ReadThrough, Reading, ReconcileRequest, SecretVersion, ServerUid, Unanswered, UnreadableJob, Wish,
 };
 
@@ -238,13 +238,14 @@ impl Observation {
         self.known.as_ref().map_or_else(|| shown.clone(), |known| known.handled.union(&shown))
     }
 
-    /// Whether the live job has begun, as the database says, and neither status nor this process knew of it before: whether that is
-    /// so a worker finds out.
+    /// Whether the live job is one that the object does not ask for, and of which neither status nor this process knew before: that
+    /// there is such a job only its row says. What has begun a worker knows by its seal.
     pub(super) fn is_unwitnessed(&self, job: &LiveJob) -> bool {
         let shown = self.shown().and_then(|status| status.job.as_ref());
         let is_shown =
             shown.is_some_and(|shown| JobId::parse(&shown.id) == Some(job.id) && shown.action == job.action);
-        job.has_begun() && self.own_job != Some((job.id, job.action)) && !is_shown
+        let is_known = is_shown || self.own_job == Some((job.id, job.action));
+        job.action.effect() != Effect::ReadOnly && !is_known && !super::word::is_asked_for(self, job.action)
     }
 
     /// Whether the live job is one that users see.

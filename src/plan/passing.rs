@@ -118,6 +118,7 @@ mod tests {
         let mut seen = f::ready();
         seen.visibility = Visibility::Shown;
         seen.job = Some(f::started(&seen, Action::Reimage));
+        f::own(&mut seen);
         let decision = Decision { command: Command::Nothing(Reason::Reimaging), recheck_after_ms: None };
         seen.server.status = Some(super::super::status(&seen, &decision));
         change(&mut seen);

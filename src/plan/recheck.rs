@@ -22,7 +22,7 @@ fn in_between(seen: &Observation, command: &Command) -> bool {
     match &seen.job {
         Some(job) if job.cancel.is_some() => true,
         Some(job) => job.action == Action::Inspect && seen.look_requested(),
-        None => situation::not_enqueued_yet(seen, command),
+        None => situation::not_enqueued_yet(seen, command) || debt::is_not_shown_yet(seen),
     }
 }
 

@@ -3,12 +3,18 @@
 
 use super::{Observation, debt, image};
 use crate::api::{Reason, names};
-use crate::job::{Action, Asked, Contents, Objection, Stage, is_given as is_given_on};
+use crate::job::{Action, Asked, Contents, Objection, Stage, is_given as is_given_on, is_unhandled};
 
 /// What the object has against a job of this action that is live.
 pub(super) fn objection(seen: &Observation, action: Action) -> Option<Objection> {
     let (uid, contents) = (seen.uid(), image::contents(seen));
     Asked { stage: Stage::Again, ..asked(seen, action, &uid, contents.as_ref()) }.objection()
+}
+
+/// Whether the object asks for this, as it has to before a first request, and status does not show it as done.
+pub(super) fn is_asked_for(seen: &Observation, action: Action) -> bool {
+    let (uid, contents) = (seen.uid(), image::contents(seen));
+    asked(seen, action, &uid, contents.as_ref()).objection().is_none() && is_unhandled(action, &seen.server)
 }
 
 /// Why a person has to confirm this action first, and nobody did.

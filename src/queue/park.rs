@@ -115,7 +115,7 @@ fn leave(job: JobRow, how: &ParkAs, signalled: bool, now_ms: i64) -> Leaving<'_>
     // Its words count too: by them a person knows what to do.
     let is_news = how.problem != job.live.problem
         || job.live.waiting_for != Some(how.waiting_for) && job.live.attempt == 0;
-    // What has begun and is not shown only the controller can tell from a forged row, and nobody else wakes it.
+    // What has begun and is not shown the controller may know of; nobody else wakes it.
     let is_unshown = how.waiting_for == WaitingFor::Status && job.live.has_begun();
     let tell = match (is_unshown, is_news) {
         (true, _) => Tell::Controller,

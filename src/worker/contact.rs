@@ -201,8 +201,7 @@ impl Run<'_> {
         if let Some(asking) = &self.asking {
             self.claim.has_read(ReconcileRequest::of(&asking.server));
         }
-        let (mut was_let_in, mut is_read_elsewhere) =
-            (self.claim.job().request_stored && self.is_sealed, false);
+        let (mut was_let_in, mut is_read_elsewhere) = (self.was_let_in_by_this_job(), false);
         let Some(bmc) = self.bmc() else { return Ok(Err(Unopened::For(gone()))) };
         if let Some(known) = known {
             // What was read through another address or login is completed by nothing that is read through this one.
@@ -248,7 +247,7 @@ impl Run<'_> {
     pub(super) fn bmc(&self) -> Option<crate::api::BmcSpec> {
         let live = self.server().map(|server| &server.spec.bmc);
         match &self.checkpoint.bmc {
-            Some(begun) if self.claim.job().request_stored && self.is_sealed => {
+            Some(begun) if self.claim.job().request_stored && self.witness.is_there() => {
                 Some(live.filter(|live| live.address == begun.address).unwrap_or(begun).clone())
             }
             _ => live.cloned(),

@@ -3,6 +3,7 @@
 use super::power::{Look, off_takes};
 use super::remembered::Begun;
 use super::run::Run;
+use super::witness::Witness;
 use crate::api::hardware::PowerState;
 use crate::api::{FailureScope, Reason};
 use crate::config::ms;
@@ -89,7 +90,7 @@ impl Run<'_> {
     /// refused or credentials that are missing are "not there yet", and so is everything that keeps a machine off.
     pub(super) fn patiently(&mut self, outcome: StepOutcome) -> StepOutcome {
         let (problem, after_ms) = match &outcome {
-            StepOutcome::Superseded { problem } if problem.reason == Reason::UnexplainedJob => {
+            StepOutcome::Superseded { .. } if self.witness == Witness::Refuted => {
                 return outcome;
             }
             StepOutcome::Failed { problem } | StepOutcome::Superseded { problem } => (problem.clone(), None),

@@ -127,7 +127,6 @@ impl Run<'_> {
                 return Err(Halt::Again);
             }
             self.stored = Some(stored);
-            self.is_witnessed = true;
             if settle.saturating_sub(stored.elapsed()) >= timeout {
                 break stored;
             }

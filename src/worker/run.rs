@@ -13,7 +13,8 @@ use super::checkpoint::{Accepted, Checkpoint, Ending};
 use super::confirm::WITNESS_PAUSE_MS;
 use super::power::{Look, Patience};
 use super::session::{Asking, Circumstances, Session};
-use super::{Halt, Surroundings, action, witness};
+use super::witness::{self, Witness};
+use super::{Halt, Surroundings, action};
 use crate::api::{BootMethod, Power, Reason, Server, ShutdownMode};
 use crate::bmc::Probe;
 use crate::config::ms;
@@ -50,10 +51,8 @@ pub(super) struct Run<'a> {
     pub(super) lost: Option<Problem>,
     /// Whether the machine was switched on, reads on, and nothing that was sent may still switch it off.
     pub(super) is_on: bool,
-    /// Whether something beside its row says that the job has begun: its seal, the object, or that this claim began it.
-    pub(super) is_witnessed: bool,
-    /// Whether a worker wrote the checkpoint.
-    pub(super) is_sealed: bool,
+    /// What says that the job has begun.
+    pub(super) witness: Witness,
     /// Since when the API is away; present while the wish is the one that the job began with.
     pub(super) api_away_since: Option<Instant>,
     pub(super) report: Report,
@@ -79,7 +78,7 @@ pub(super) async fn run(around: &Surroundings, claim: Claim) -> Result<(), Halt>
         Ok(_) => return leave(around, claim, of_another_release).await,
         Err(problem) => return leave(around, claim, Some(problem)).await,
     };
-    let (checkpoint, is_sealed) = witness::judge(around, &claim, checkpoint);
+    let (checkpoint, witness) = witness::judge(around, &claim, checkpoint);
     let (now_ms, answered_in) = (seen.now_ms, taken.elapsed());
     if claim.job().attempt == 0 && claim.job().started_at_ms.is_none() {
         let waited = (now_ms - claim.job().enqueued_at_ms).max(0) as f64 / 1000.0;
@@ -106,8 +105,7 @@ pub(super) async fn run(around: &Surroundings, claim: Claim) -> Result<(), Halt>
         disks: Disks::default(),
         lost: None,
         is_on: false,
-        is_witnessed: is_sealed,
-        is_sealed,
+        witness,
         api_away_since: None,
         report: Report::Nothing,
         stored: None,
@@ -261,6 +259,9 @@ impl Run<'_> {
         }
         if let Some(reason) = self.asked_to_stop() {
             if !self.must_undo() {
+                if let Some(outcome) = self.unwitnessed().await {
+                    return self.conclude(outcome).await;
+                }
                 let (result, why) = self.stopped_for(reason);
                 let problem = Problem::new(reason, format!("{why} before anything was begun"));
                 return self.end(result, Some(problem)).await;
@@ -273,9 +274,9 @@ impl Run<'_> {
             }
         }
         let outcome = match action::step(self).await? {
+            outcome @ (StepOutcome::Park { .. } | StepOutcome::Retry { .. }) => outcome,
             // Also of what only waited, and asked its machine nothing.
-            outcome @ (StepOutcome::Next | StepOutcome::Done) => self.unwitnessed().await.unwrap_or(outcome),
-            outcome => outcome,
+            outcome => self.unwitnessed().await.unwrap_or(outcome),
         };
         self.conclude(outcome).await
     }
@@ -386,7 +387,7 @@ impl Run<'_> {
 
     /// Ends the job, after its undo steps where something was begun.
     async fn stop(&mut self, result: JobResult, problem: Problem) -> Result<Flow, Halt> {
-        if problem.reason == Reason::UnexplainedJob {
+        if self.witness == Witness::Refuted {
             return self.end(JobResult::Superseded, Some(problem)).await;
         }
         let goes_on = self.action().is_undone_by_going_on(self.step());

@@ -12,20 +12,54 @@ use crate::api::Reason;
 use crate::job::{Effect, JobId, Problem, Step, StepOutcome};
 use crate::queue::Claim;
 
-/// How often status is looked at for a job that it does not show, about once a second: the controller shows within one what it knows of.
-const TRIES: u32 = 3;
+/// For so long status is looked at for a job that it does not show, in milliseconds: a controller that has just become the leader
+/// shows what it finds within that.
+const PATIENCE_MS: i64 = 20_000;
 
-/// The checkpoint of a claim as far as it counts, and whether a worker wrote it, or nobody anything yet.
-pub(super) fn judge(around: &Surroundings, claim: &Claim, checkpoint: Checkpoint) -> (Checkpoint, bool) {
+/// Ids begin with the time by the database's clock, which may differ after a failover.
+const CLOCKS_DIFFER_MS: i64 = 60_000;
+
+/// What says that a job has begun as its row says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Witness {
+    /// It has not begun, or this claim began it.
+    Needless,
+    /// The seal of the worker that wrote its checkpoint.
+    Seal,
+    /// Status shows it.
+    Status,
+    /// Nothing yet.
+    Missing,
+    /// Something says that it has not, or has ended since: it ends without its undo.
+    Refuted,
+}
+
+impl Witness {
+    /// Whether there is one, where one is needed.
+    pub(super) const fn is_there(self) -> bool {
+        matches!(self, Self::Needless | Self::Seal | Self::Status)
+    }
+}
+
+/// The checkpoint of a claim as far as it counts, and whether a worker wrote it.
+pub(super) fn judge(around: &Surroundings, claim: &Claim, checkpoint: Checkpoint) -> (Checkpoint, Witness) {
     let job = claim.job();
     if Sealed::of(claim).is_sealed(&around.settings.login_key, claim.checkpoint()) {
-        return (checkpoint, true);
+        return (checkpoint, if job.has_begun() { Witness::Seal } else { Witness::Needless });
     }
     // What has not begun has nothing that it must keep, and a look never has.
     if !job.request_stored || job.action.effect() == Effect::ReadOnly {
-        return (Checkpoint::default(), !job.has_begun());
+        let in_the_way_since_ms = checkpoint.in_the_way_since_ms;
+        let witness = if job.has_begun() { Witness::Missing } else { Witness::Needless };
+        return (Checkpoint { in_the_way_since_ms, ..Checkpoint::default() }, witness);
     }
-    (checkpoint, false)
+    (checkpoint, Witness::Missing)
+}
+
+/// Whether a server whose status has this as its last job has none any more with that id: it ended, or a later one did.
+fn is_outlived(id: JobId, last: Option<&str>) -> bool {
+    let Some(last) = last.and_then(JobId::parse) else { return false };
+    last == id || last.unix_ms() > id.unix_ms() + CLOCKS_DIFFER_MS
 }
 
 impl Run<'_> {
@@ -51,7 +85,13 @@ impl Run<'_> {
     }
 
     fn needs_no_witness(&self) -> bool {
-        self.is_witnessed || !self.claim().job().has_begun()
+        self.witness.is_there() || !self.claim().job().has_begun()
+    }
+
+    /// Whether a request of this job was let in at its BMC.
+    pub(super) fn was_let_in_by_this_job(&self) -> bool {
+        let is_known = matches!(self.witness, Witness::Needless | Witness::Seal);
+        self.claim().job().request_stored && is_known && self.action().effect() != Effect::ReadOnly
     }
 
     /// Reads the object where that has to be known. `Some`: the step ends like this.
@@ -69,30 +109,58 @@ impl Run<'_> {
         self.unwitnessed_by_the_object()
     }
 
-    /// The same where the object was just read. Status may come to show the job.
+    /// The same where the object was just read. Status may come to show the job. A seal says that a worker began it once, and
+    /// status whether it has ended since: a row may be of a backup.
     pub(super) fn unwitnessed_by_the_object(&mut self) -> Option<StepOutcome> {
+        let (id, action) = (self.claim().job().id, self.action());
+        let status = self.server().and_then(|server| server.status.as_ref());
+        let last = status.and_then(|status| status.last_job.as_ref());
+        if self.claim().job().has_begun() && is_outlived(id, last.map(|last| last.id.as_str())) {
+            return Some(self.left_as_it_is("status shows that it has ended"));
+        }
         if self.needs_no_witness() {
             return None;
         }
-        let (id, action) = (self.claim().job().id, self.action());
-        let status = self.server().and_then(|server| server.status.as_ref());
         let shown = status.and_then(|status| status.job.as_ref());
-        self.is_witnessed =
-            shown.is_some_and(|shown| JobId::parse(&shown.id) == Some(id) && shown.action == action);
-        if self.is_witnessed {
+        if shown.is_some_and(|shown| JobId::parse(&shown.id) == Some(id) && shown.action == action) {
+            self.witness = Witness::Status;
             // What a row alone says of where to is not gone by.
             self.checkpoint.bmc = self.server().map(|server| server.spec.bmc.clone());
-            self.is_sealed = true;
             return None;
         }
-        if self.server().is_some() && self.claim().job().attempt < TRIES {
+        let now_ms = self.now_ms();
+        let since_ms = *self.checkpoint.in_the_way_since_ms.get_or_insert(now_ms);
+        if self.server().is_some() && (0..PATIENCE_MS).contains(&(now_ms - since_ms)) {
             return Some(confirm::wait_for_status());
         }
+        Some(self.left_as_it_is("no worker of this installation wrote that, and status does not show it"))
+    }
+
+    fn left_as_it_is(&mut self, why: &str) -> StepOutcome {
+        self.witness = Witness::Refuted;
+        // The controller has said already what it is, and goes on from there.
+        let is_lost = self.claim().cancel() == Some(Reason::HistoryLost);
+        let reason = if is_lost { Reason::HistoryLost } else { Reason::UnexplainedJob };
         let message = format!(
-            "the database has this job as begun, at step {}, no worker of this installation wrote that, and status does not show it: \
-             nothing more was done for it; look at the machine",
+            "the database has this job as begun, at step {}, and {why}: nothing more was done for it; look at the machine",
             self.step()
         );
-        Some(StepOutcome::Superseded { problem: Problem::new(Reason::UnexplainedJob, message) })
+        StepOutcome::Superseded { problem: Problem::new(reason, message) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_that_ended_or_came_before_the_last_one_is_outlived() {
+        let of = |at_ms| JobId::new(at_ms, 7);
+        let now_ms = 1_795_000_000_000;
+        let outlived = |last: JobId| is_outlived(of(now_ms), Some(&last.to_string()));
+        assert!(outlived(of(now_ms)) && outlived(of(now_ms + CLOCKS_DIFFER_MS + 1_000)));
+        assert!(!outlived(of(now_ms - 1_000)), "the one before it");
+        assert!(!outlived(of(now_ms + 1_000)), "by another clock");
+        assert!(!is_outlived(of(now_ms), None) && !is_outlived(of(now_ms), Some("x")));
     }
 }

@@ -363,7 +363,7 @@ async fn no_harm(size: usize, batches: usize, seed: u64) -> Result<()> {
 }
 
 /// How many jobs that have begun each machine is said to have, one after the other.
-const BEGUN_BATCHES: usize = 4;
+const BEGUN_BATCHES: usize = 2;
 
 /// Each machine gets a job that has begun, as its row says, and each time another one.
 async fn nothing_begun(size: usize) -> Result<()> {
