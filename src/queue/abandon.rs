@@ -96,7 +96,7 @@ impl Abandon {
              intent, requester, enqueued_at_ms, started_at_ms, finished_at_ms) \
              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ",
             now_ms!(),
-            ")"
+            ") ON DUPLICATE KEY UPDATE job_id = job_id"
         ))
         .bind(self.id.0)
         .bind(self.uid.as_str())

@@ -394,9 +394,10 @@ async fn record(
     now_ms: i64,
 ) -> Result<(), QueueError> {
     for group in groups(ended) {
+        // A row of a backup, or one that somebody put back, may be of a job whose end is there: that one stands.
         let text = format!(
             "INSERT INTO job_history (job_id, server_uid, namespace, name, site, action, result, reason, message, step, \
-             intent, requester, enqueued_at_ms, started_at_ms, finished_at_ms) VALUES {}",
+             intent, requester, enqueued_at_ms, started_at_ms, finished_at_ms) VALUES {} ON DUPLICATE KEY UPDATE job_id = job_id",
             times("(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", group.len(), ", ")
         );
         let mut query = sqlx::query(AssertSqlSafe(text));

@@ -134,3 +134,48 @@ async fn what_was_begun_and_never_shown_is_undone_by_who_comes_after_all_that_kn
     unshown(&fleet, &system(2), reboot).await.unwrap();
     fleet.end().await.unwrap();
 }
+
+/// Runs a statement on the fleet's database, for one server.
+async fn sql(fleet: &Fleet, text: &'static str, name: &str) -> Result<u64> {
+    Ok(sqlx::query(text).bind(name).execute(fleet.records().pool()).await?.rows_affected())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_of_a_backup_whose_job_has_ended_is_not_gone_on_with() {
+    let fleet = Fleet::with(Layout::new(1).emulator(&["--initial-power", "on"])).await.unwrap();
+    let _controller = fleet.controller("controller").await.unwrap();
+    let _worker = fleet.worker("worker").await.unwrap();
+    let name = system(1);
+    fleet.declare(&name, json!({})).await.unwrap();
+    fleet.wait_ready(&name).await.unwrap();
+    slow(&fleet, &name).await.unwrap();
+    sql(&fleet, "CREATE TABLE kept AS SELECT * FROM job WHERE name = ?", "nobody").await.unwrap();
+    fleet.change(&name, json!({ "rebootToken": "one" })).await.unwrap();
+    let parked =
+        "INSERT INTO kept SELECT * FROM job WHERE name = ? AND request_stored = 1 AND owner IS NULL LIMIT 1";
+    wait_for("the job to be parked in mid-reboot", LIMIT, async || {
+        let kept = sql(&fleet, parked, &name).await?;
+        Ok(if kept == 1 { Look::Holds(()) } else { Look::NotYet("not yet".to_owned()) })
+    })
+    .await
+    .unwrap();
+    asked(&fleet, &name, &["off", "on"]).await.unwrap();
+    fleet.wait_ready(&name).await.unwrap();
+    let before = fleet.get(&name).await.unwrap().status.unwrap().last_job.unwrap();
+
+    // With its seal: a worker wrote it.
+    sql(&fleet, "INSERT INTO job SELECT * FROM kept WHERE name = ?", &name).await.unwrap();
+    let place = "INSERT INTO queue (site, shard, state, ord, id, server_uid) SELECT site, shard, q_state, q_ord, id, server_uid FROM job \
+                 WHERE name = ? AND action = 'Reboot'";
+    assert_eq!(sql(&fleet, place, &name).await.unwrap(), 1);
+    wait_for("the row to go", LIMIT, async || {
+        let left = fleet.records().number("SELECT COUNT(*) FROM job WHERE action = 'Reboot'").await?;
+        Ok(if left == 0 { Look::Holds(()) } else { Look::NotYet(format!("{left} rows")) })
+    })
+    .await
+    .unwrap();
+    fresh_look(&fleet, &name).await.unwrap();
+    fleet.wait_ready(&name).await.unwrap();
+    assert_eq!(fleet.bmcs().resets(&name).await.unwrap(), ["off", "on"], "after {}", before.id);
+    fleet.end().await.unwrap();
+}
