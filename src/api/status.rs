@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::hardware::{Hardware, HardwareIdentity, PowerState};
-use crate::job::{Action, JobResult, JobState, Lane, Step, WaitingFor};
+use crate::job::{Action, JobId, JobResult, JobState, Lane, Step, WaitingFor};
 
 /// Where the server stands, in one word. For people: programs read the conditions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -235,6 +235,13 @@ where
 {
     let value = Option::<serde_json::Value>::deserialize(deserializer)?;
     Ok(value.map(|value| serde_json::from_value(value).unwrap_or(DiskContents::Foreign)))
+}
+
+impl ServerStatus {
+    /// Whether it shows this job as the live one.
+    pub fn shows(&self, id: JobId, action: Action) -> bool {
+        self.job.as_ref().is_some_and(|job| JobId::parse(&job.id) == Some(id) && job.action == action)
+    }
 }
 
 impl LastJobStatus {

@@ -147,6 +147,7 @@ async fn carry_out(context: &Context, observed: &Observed, command: &Command) ->
         }
         Command::Release(farewell) => {
             context.fair.saw(whose(observed), None);
+            context.own_jobs.of(uid, false);
             release::release(context, observed, *farewell).await?
         }
     })

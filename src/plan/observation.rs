@@ -241,9 +241,7 @@ impl Observation {
     /// Whether the live job is one that the object does not ask for, and of which neither status nor this process knew before: that
     /// there is such a job only its row says. What has begun a worker knows by its seal.
     pub(super) fn is_unwitnessed(&self, job: &LiveJob) -> bool {
-        let shown = self.shown().and_then(|status| status.job.as_ref());
-        let is_shown =
-            shown.is_some_and(|shown| JobId::parse(&shown.id) == Some(job.id) && shown.action == job.action);
+        let is_shown = self.shown().is_some_and(|status| status.shows(job.id, job.action));
         let is_known = is_shown || self.own_job == Some((job.id, job.action));
         job.action.effect() != Effect::ReadOnly && !is_known && !super::word::is_asked_for(self, job.action)
     }

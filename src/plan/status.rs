@@ -31,7 +31,7 @@ pub fn status(seen: &Observation, decision: &Decision) -> ServerStatus {
         hardware: reading
             .map(|reading| reading.hardware.clone())
             .or_else(|| before.and_then(|before| before.hardware.clone())),
-        // Status is what a worker goes by where a row has no seal: it shows no job that only the row has as begun.
+        // Status is what a worker goes by where a row has no seal: it shows no job that nothing but the row knows of.
         job: history_lost::kept(seen)
             .or_else(|| seen.shown_job().filter(|job| !seen.is_unwitnessed(job)).map(job)),
         last_job: newest(

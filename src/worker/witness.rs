@@ -121,8 +121,7 @@ impl Run<'_> {
         if self.needs_no_witness() {
             return None;
         }
-        let shown = status.and_then(|status| status.job.as_ref());
-        if shown.is_some_and(|shown| JobId::parse(&shown.id) == Some(id) && shown.action == action) {
+        if status.is_some_and(|status| status.shows(id, action)) {
             self.witness = Witness::Status;
             // What a row alone says of where to is not gone by.
             self.checkpoint.bmc = self.server().map(|server| server.spec.bmc.clone());
