@@ -9,6 +9,7 @@ use super::class::{Asked, Login, class};
 use super::line::{Answer, Route};
 use super::message::{self, Meaning};
 use super::plain;
+use super::preconditions::Tags;
 use crate::bmc::error::{BmcError, BmcErrorKind, Delivery};
 
 /// What is said of a refused login, whatever was asked for.
@@ -23,8 +24,8 @@ const PATIENCE_MAX: Duration = Duration::from_hours(1);
 pub(super) struct Document {
     /// The path, after redirects.
     pub(super) path: String,
-    /// Its ETag, from the header or the document.
-    pub(super) etag: Option<String>,
+    /// Its ETags.
+    pub(super) tags: Tags,
     /// What it says: an object.
     pub(super) value: Value,
 }
@@ -40,9 +41,9 @@ pub(super) fn document(
     match answer.status {
         StatusCode::OK => {
             let value = json(answer).ok_or_else(|| not_json(route, what, answer))?;
-            let in_head = answer.headers.get(header::ETAG).and_then(|etag| etag.to_str().ok());
-            let etag = in_head.or_else(|| value.get("@odata.etag")?.as_str()).map(str::to_owned);
-            Ok(Document { path, etag, value })
+            let header = answer.headers.get(header::ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
+            let body = value.get("@odata.etag").and_then(Value::as_str).map(str::to_owned);
+            Ok(Document { path, tags: Tags { header, body }, value })
         }
         status => Err(read_error(route, what, status, answer, login)),
     }
@@ -86,9 +87,9 @@ pub(super) fn action(route: &Route, asked: Asked, what: &str, answer: &Answer) -
     let (number, said) = (status.as_u16(), &told.said);
     let kind = class(asked, status, told.meaning, retry_after(&answer.headers));
     let text = match &kind {
-        BmcErrorKind::Busy(_) if status == StatusCode::PRECONDITION_FAILED => {
-            format!("did not do {what}, because the system has changed since it was read (412){said}")
-        }
+        BmcErrorKind::Busy(_) if status == StatusCode::PRECONDITION_FAILED => format!(
+            "does not do {what}, because it takes none of the preconditions that it was given (412){said}; it is asked again later"
+        ),
         BmcErrorKind::Busy(_) => format!("does not do {what} yet ({number}){said}; it is asked again later"),
         BmcErrorKind::Credentials => told.login_refused(status),
         BmcErrorKind::Forbidden => format!(

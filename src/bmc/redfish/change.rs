@@ -9,9 +9,12 @@ use tokio::time::Instant;
 use super::answer::{self, Document};
 use super::boot::{self, Wish};
 use super::class::Asked;
-use super::line::Line;
+use super::line::{Answer, Line};
+use super::learnt::Facts;
 use super::media;
 use super::origin::LinkRefused;
+use super::preconditions::{self, First, Place, Tries, is_post};
+use super::quirks::Habit;
 use super::system;
 use super::{Found, Redfish};
 use crate::api::hardware::PowerState;
@@ -104,7 +107,7 @@ impl Redfish {
         }
         let target = self.target(&found.path, &reset.target, "reset")?;
         let request = (Method::POST, target.as_str());
-        self.guarded(line, Asked::Reset, place(found), request, what, &json!({"ResetType": what})).await
+        self.guarded(line, Asked::Reset, Whom::guarded(&found.place), request, what, &json!({"ResetType": what})).await
     }
 
     async fn set_boot(
@@ -123,7 +126,7 @@ impl Redfish {
         let body = boot::body(wish, found.boot_targets.as_deref(), uri)
             .map_err(|offered| self.not_offered(kind, &offered))?;
         let request = (Method::PATCH, found.path.as_str());
-        self.guarded(line, Asked::Change, place(found), request, kind.as_str(), &body).await
+        self.guarded(line, Asked::Change, Whom::guarded(&found.place), request, kind.as_str(), &body).await
     }
 
     async fn insert(
@@ -138,7 +141,7 @@ impl Redfish {
         let Some((target, info)) = media::action(&drive.value, "#VirtualMedia.InsertMedia") else {
             let body = media::inserted(image);
             return self
-                .guarded(line, Asked::Change, place_of(&drive), (Method::PATCH, &drive.path), what, &body)
+                .guarded(line, Asked::Change, Whom::guarded(&Place::of(&drive)), (Method::PATCH, &drive.path), what, &body)
                 .await;
         };
         let target = self.target(&drive.path, target, "media")?;
@@ -147,7 +150,7 @@ impl Redfish {
             None => None,
         };
         let body = media::insertion(image, info.as_ref().map(|info| &info.value));
-        self.guarded(line, Asked::Change, (&drive.path, None), (Method::POST, &target), what, &body).await
+        self.guarded(line, Asked::Change, Whom::bare(&Place::of(&drive)), (Method::POST, &target), what, &body).await
     }
 
     async fn eject(&self, line: &mut Line<'_>, found: &Found, kind: RequestKind) -> Result<(), BmcError> {
@@ -156,11 +159,11 @@ impl Redfish {
         let Some((target, _)) = media::action(&drive.value, "#VirtualMedia.EjectMedia") else {
             let body = media::ejected();
             return self
-                .guarded(line, Asked::Change, place_of(&drive), (Method::PATCH, &drive.path), what, &body)
+                .guarded(line, Asked::Change, Whom::guarded(&Place::of(&drive)), (Method::PATCH, &drive.path), what, &body)
                 .await;
         };
         let target = self.target(&drive.path, target, "media")?;
-        self.guarded(line, Asked::Change, (&drive.path, None), (Method::POST, &target), what, &json!({}))
+        self.guarded(line, Asked::Change, Whom::bare(&Place::of(&drive)), (Method::POST, &target), what, &json!({}))
             .await
     }
 
@@ -192,21 +195,59 @@ impl Redfish {
         })
     }
 
-    /// One request that the BMC refuses when what it changes has changed since it was read, where it can tell.
+    /// One request that the BMC refuses when what it changes has changed since it was read, where it can tell. What is
+    /// refused for its precondition was not done, and is sent again as the BMC demands, while what it is decided on is the same.
     async fn guarded(
         &self,
         line: &mut Line<'_>,
         asked: Asked,
-        (changed, etag): (&str, Option<&str>),
-        (method, path): (Method, &str),
+        whom: Whom<'_>,
+        request: (Method, &str),
         what: &str,
         body: &Value,
     ) -> Result<(), BmcError> {
-        let known = &self.shared.preconditions;
-        let guard = known.guard(self.route.peers.host(), changed, etag);
-        let answer = line.change(method, path, body.to_string(), guard).await?;
-        known.learn(self.route.peers.host(), changed, guard.is_some(), answer.status);
+        let (method, path) = request;
+        let answer = self.exchanged(line, whom, (&method, path), what, body).await?;
         answer::action(&self.route, asked, what, &answer)
+    }
+
+    /// The same, with the answer whatever it is.
+    pub(super) async fn exchanged(
+        &self,
+        line: &mut Line<'_>,
+        Whom { place, first }: Whom<'_>,
+        (method, path): (&Method, &str),
+        what: &str,
+        body: &Value,
+    ) -> Result<Answer, BmcError> {
+        let (host, learnt) = (self.route.peers.host(), &self.shared.learnt);
+        let of = |facts: &Facts| if is_post(method) { facts.post } else { facts.patch };
+        let mut tries = Tries::new(learnt.of(host, |facts| of(facts)), first);
+        let mut if_match = tries.first(&place.tags);
+        let (answer, known) = loop {
+            let answer = line.change(method.clone(), path, body.to_string(), if_match.as_deref()).await?;
+            if !preconditions::refused(&answer, tries.bore_one()) {
+                break (answer, tries.taken());
+            }
+            let habit = if tries.bore_one() { Habit::IfMatchRefused } else { Habit::IfMatchDemanded };
+            // Who cannot be read now is asked again later.
+            let Ok(now) = line.document(&place.path, "what is to be changed").await else {
+                return Ok(answer);
+            };
+            let now = Place::of(&now);
+            if !place.shows_what(&now) {
+                let text = format!(
+                    "did not do {what}, because what it is to be done to has changed since it was read ({})",
+                    answer.status.as_u16()
+                );
+                return Err(self.route.error(BmcErrorKind::Busy(None), Delivery::Answered, &text));
+            }
+            let Some(next) = tries.next(&now.tags) else { break (answer, tries.none_taken()) };
+            learnt.met(host, habit);
+            if_match = next;
+        };
+        learnt.of(host, |facts| *(if is_post(method) { &mut facts.post } else { &mut facts.patch }) = known);
+        Ok(answer)
     }
 
     fn unsent(&self, kind: BmcErrorKind, text: &str) -> BmcError {
@@ -222,13 +263,23 @@ impl Redfish {
     }
 }
 
-/// Where the system is, and in which state it was read.
-fn place(found: &Found) -> (&str, Option<&str>) {
-    (&found.path, found.etag.as_deref())
+/// What a request is made to, and how it begins where nothing is known of the BMC.
+#[derive(Clone, Copy)]
+pub(super) struct Whom<'a> {
+    place: &'a Place,
+    first: First,
 }
 
-fn place_of(document: &Document) -> (&str, Option<&str>) {
-    (&document.path, document.etag.as_deref())
+impl<'a> Whom<'a> {
+    /// With the ETag of what it changes, where that is a strong one.
+    pub(super) const fn guarded(place: &'a Place) -> Self {
+        Self { place, first: First::Guarded }
+    }
+
+    /// Without.
+    pub(super) const fn bare(place: &'a Place) -> Self {
+        Self { place, first: First::Bare }
+    }
 }
 
 /// A read before the request failed.

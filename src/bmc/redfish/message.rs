@@ -304,6 +304,16 @@ pub(super) fn meaning(messages: &[Message], asked: Asked) -> Option<Meaning> {
     messages.iter().filter_map(|message| of(message.short_id()?)).min()
 }
 
+/// Whether one of them says that a request lacks `If-Match`, or has a wrong one.
+pub(super) fn is_about_precondition(messages: &[Message]) -> bool {
+    let names_it = |message: &Message| message.arguments.iter().any(|one| one.eq_ignore_ascii_case("If-Match"));
+    messages.iter().any(|message| match message.short_id() {
+        Some("PreconditionRequired" | "PreconditionFailed") => true,
+        Some("HeaderMissing" | "HeaderInvalid") => names_it(message),
+        _ => false,
+    })
+}
+
 /// The words of the loudest messages.
 pub(super) fn words(messages: &[Message]) -> Option<String> {
     let loud = messages.iter().any(|message| message.severity != Severity::Ok);

@@ -2,7 +2,7 @@
 //!
 //! A call goes: `mod` (the verbs, their time, their metrics) - `find` (which system) - `read` (links, redirects) -
 //! `login` (Basic, or a session for a turn) - `line` (the wire) - `answer` (what a status means: `class`, `message`, `plain`). `change` sends what changes the machine. `system`, `boot`,
-//! `media`, `inventory` and `origin` judge what was read.
+//! `media`, `inventory` and `origin` judge what was read. `quirks` has the habits of BMCs, and `learnt` which of them were met.
 #![expect(clippy::disallowed_methods, reason = "requests have deadlines")]
 
 mod answer;
@@ -12,6 +12,7 @@ mod class;
 mod encoding;
 mod find;
 mod inventory;
+mod learnt;
 mod line;
 mod login;
 mod media;
@@ -19,6 +20,7 @@ mod message;
 mod origin;
 mod plain;
 mod preconditions;
+mod quirks;
 mod read;
 mod system;
 #[cfg(test)]
@@ -38,10 +40,11 @@ use tokio::time::Instant;
 
 use self::answer::Document;
 pub(super) use self::line::{Asker, Secured};
+use self::learnt::Learnt;
 use self::line::{Line, Route};
 use self::login::NeedSessions;
 use self::origin::{Origin, last_segment};
-use self::preconditions::Preconditions;
+use self::preconditions::Place;
 use self::system::Reset;
 use super::call::in_turn;
 use super::credentials::Credentials;
@@ -66,7 +69,7 @@ pub(super) struct Times {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Shared {
     pub(super) gates: Gates,
-    pub(super) preconditions: Preconditions,
+    pub(super) learnt: Learnt,
     pub(super) need_sessions: NeedSessions,
     pub(super) experience: Experience,
 }
@@ -85,7 +88,8 @@ pub(super) struct Redfish {
 #[derive(Debug, Clone)]
 struct Found {
     path: String,
-    etag: Option<String>,
+    /// The same document, for preconditions.
+    place: Place,
     power: PowerState,
     reset: Option<Reset>,
     /// What a boot override may name, where the BMC says it.
@@ -186,12 +190,12 @@ impl Redfish {
                     (None, None) => None,
                 };
         }
-        let (path, etag) = (document.path.clone(), document.etag.clone());
+        let (path, place) = (document.path.clone(), Place::of(&document));
         let boot_targets = boot::offered(&document.value);
         let media = media::Links::of(&document.value);
         let http_uri = boot::http_uri(&document.value);
         let power = system::power(&document.value);
-        self.remember(Some(Found { path, etag, power, reset, boot_targets, http_uri, media }));
+        self.remember(Some(Found { path, place, power, reset, boot_targets, http_uri, media }));
         Ok(document)
     }
 

@@ -210,7 +210,7 @@ mod tests {
         assert_eq!(action_info(&system), Some(json!({"@odata.id": "/x/info"})));
         let info = Document {
             path: "/x/info".to_owned(),
-            etag: None,
+            tags: crate::bmc::redfish::preconditions::Tags::default(),
             value: json!({"Parameters": [{"Name": "Other"}, {"Name": "ResetType", "AllowableValues": ["On", 5]}]}),
         };
         assert_eq!(offered(&info), Some(vec!["On".to_owned()]));
