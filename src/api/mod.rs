@@ -28,8 +28,8 @@ pub use os_image::{
 pub use reason::{FailureScope, Reason};
 pub use remedy::{Answer, Remedy};
 pub use server::{
-    BmcSpec, BmcTls, CaRef, CaRefKind, CredentialsRef, DEFAULT_SITE, DeletionPolicy, Lifecycle, Power,
-    Priority, Server, ServerSpec, ShutdownMode, TlsVerify,
+    BmcSpec, BmcTls, BootMode, CaRef, CaRefKind, CredentialsRef, DEFAULT_SITE, DeletionPolicy, Lifecycle,
+    Power, Priority, Server, ServerSpec, ShutdownMode, TlsVerify,
 };
 pub use status::{DiskContents, ImageStatus, JobProgress, JobStatus, LastJobStatus, Phase, ServerStatus};
 pub use wipe_images::WipeImages;

@@ -163,6 +163,30 @@ pub struct BmcSpec {
     /// trust.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<BmcTls>,
+    /// The mode that overrides of the boot order are in: UEFI or Legacy. Without it the mode is left as the BMC shows it. On some
+    /// makers' machines (Dell) a change of it costs further restarts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_mode: Option<BootMode>,
+}
+
+/// The mode that overrides of the boot order are in: UEFI or Legacy. Without it the mode is left as the BMC shows it. On some
+/// makers' machines (Dell) a change of it costs further restarts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum BootMode {
+    /// By UEFI.
+    UEFI,
+    /// As a BIOS does.
+    Legacy,
+}
+
+impl BootMode {
+    /// The name in the API, and in Redfish.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::UEFI => "UEFI",
+            Self::Legacy => "Legacy",
+        }
+    }
 }
 
 /// The site of a Server that names none.
@@ -339,6 +363,7 @@ mod tests {
                     address: "redfish+https://192.0.2.10".into(),
                     credentials_ref: CredentialsRef { name: "bmc".into() },
                     tls: None,
+                    boot_mode: None,
                 },
                 ..ServerSpec::default()
             },

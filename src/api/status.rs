@@ -8,7 +8,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::hardware::{Hardware, HardwareIdentity, PowerState};
+use super::hardware::{BmcStatus, Hardware, HardwareIdentity, PowerState};
 use crate::job::{Action, JobId, JobResult, JobState, Lane, Step, WaitingFor};
 
 /// Where the server stands, in one word. For people: programs read the conditions.
@@ -279,6 +279,9 @@ pub struct ServerStatus {
     /// What is in the machine, as its BMC tells.
     #[serde(default, deserialize_with = "known", skip_serializing_if = "Option::is_none")]
     pub hardware: Option<Hardware>,
+    /// The BMC itself: its firmware, and what it does in another way than others.
+    #[serde(default, deserialize_with = "known", skip_serializing_if = "Option::is_none")]
+    pub bmc: Option<BmcStatus>,
     /// The live job. Inspections after the first one do not show.
     #[serde(default, deserialize_with = "known", skip_serializing_if = "Option::is_none")]
     pub job: Option<JobStatus>,

@@ -104,18 +104,21 @@ fn reading(uid: &ServerUid, power: PowerState) -> Reading {
         name: format!("NIC.Slot.1-{port}"),
         mac_address: Some(format!("02:00:5e:{:02x}:{:02x}:{port:02x}", digit(uid, 0), digit(uid, 2))),
         speed_mbps: Some(25_000),
+        ..Nic::default()
     };
     let disk = |bay: u16| Disk {
         name: format!("Disk.Bay.{bay}"),
         model: Some("NVMe 3.84 TB read intensive".to_owned()),
         serial_number: Some(format!("{serial}-{bay}")),
         size_bytes: Some(3_840_755_982_336),
+        ..Disk::default()
     };
     Reading {
         power,
         identity: HardwareIdentity {
             serial_number: Some(serial.clone()),
             uuid: Some(uid.as_str().to_owned()),
+            system: None,
         },
         hardware: Hardware {
             manufacturer: Some("Example Systems".to_owned()),
@@ -127,7 +130,7 @@ fn reading(uid: &ServerUid, power: PowerState) -> Reading {
             memory_gib: Some(512),
             nics: (1..=2).map(nic).collect(),
             disks: (1..=4).map(disk).collect(),
-            unread: Vec::new(),
+            ..Hardware::default()
         },
         last_reset_time: Some("2026-01-01T00:00:00Z".to_owned()),
     }

@@ -17,6 +17,7 @@ use super::own;
 use super::peers::{Experience, Peers, interleaved};
 use super::redfish::{self, Asker, Redfish, Secured, Times};
 use super::tls::{Tls, Trust};
+use crate::api::BootMode;
 use crate::api::bmc_address::{BmcAddress, BmcHost, BmcScheme};
 
 /// Whether passwords may go over the network in the clear.
@@ -91,6 +92,7 @@ impl Default for ConnectorSettings {
 pub struct Connector {
     settings: ConnectorSettings,
     request_id: Option<String>,
+    boot_mode: Option<BootMode>,
     redfish: redfish::Shared,
     ipmi: ipmi::Shared,
 }
@@ -101,6 +103,7 @@ impl Connector {
         Self {
             settings,
             request_id: None,
+            boot_mode: None,
             redfish: redfish::Shared::default(),
             ipmi: ipmi::Shared::default(),
         }
@@ -115,6 +118,12 @@ impl Connector {
             request_id: self.settings.worker.is_some().then_some(request_id),
             ..self.clone()
         }
+    }
+
+    /// The same connector, whose overrides of the boot order are in this mode; `None`: the mode is left as it is.
+    #[must_use]
+    pub fn in_boot_mode(self, boot_mode: Option<BootMode>) -> Self {
+        Self { boot_mode, ..self }
     }
 
     /// Resolves the host once, judges its addresses, and prepares a client that connects to one of these very addresses.
@@ -147,7 +156,15 @@ impl Connector {
             request: self.settings.request_timeout,
             inspect: self.settings.inspect_timeout,
         };
-        match Redfish::new(address, peers, &credentials, tls, asker, times, self.redfish.clone()) {
+        match Redfish::new(
+            address,
+            peers,
+            &credentials,
+            tls,
+            asker,
+            times,
+            (self.redfish.clone(), self.boot_mode),
+        ) {
             Some(redfish) => Ok(Box::new(redfish)),
             None => Err(unsent(
                 BmcErrorKind::AddressNotAllowed,

@@ -85,6 +85,9 @@ pub enum Beside<'a> {
     NoBootUri,
 }
 
+/// Tells whether a medium is one of the caller's, by its address where the BMC tells it.
+pub type Ours<'a> = &'a (dyn Fn(Option<&str>) -> bool + Send + Sync);
+
 /// What is in the virtual CD drive, as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Media {

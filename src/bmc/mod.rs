@@ -33,7 +33,7 @@ pub use boot_override::{BootOverride, OverrideEnabled, OverrideTarget};
 pub use connector::{Connector, ConnectorSettings, IpmiLan, PlainHttp, UnverifiedTls};
 pub use error::{BmcError, BmcErrorKind, Delivery};
 pub use ipmi::SHORTEST_REQUEST as SHORTEST_IPMI_REQUEST;
-pub use media::{Beside, ImageUrl, ImageUrlError, Media};
+pub use media::{Beside, ImageUrl, ImageUrlError, Media, Ours};
 pub use tls::{Trust, pin};
 
 /// What a cheap read tells: enough to judge whether a request took effect, and whether it is still the same machine.
@@ -67,11 +67,23 @@ pub trait Bmc: Send + Sync + fmt::Debug {
     /// Reads everything that status shows.
     fn inspect(&self) -> BoxFuture<'_, Result<Reading, BmcError>>;
 
+    /// Whether the system that the last read found can be switched; true where nothing was read.
+    fn is_switchable(&self) -> bool;
+
+    /// The ids of the systems behind its BMC that can be switched; none where a backend knows no such thing, or where there are
+    /// more than eight.
+    fn systems(&self) -> BoxFuture<'_, Result<Vec<String>, BmcError>>;
+
     /// Reads the override of the boot order.
     fn boot_override(&self) -> BoxFuture<'_, Result<BootOverride, BmcError>>;
 
-    /// Reads what is in the virtual CD drive.
-    fn media(&self) -> BoxFuture<'_, Result<Media, BmcError>>;
+    /// Reads what is in the virtual CD drive that is used: of several it is one with a medium of ours, else an empty one.
+    fn media_of<'a>(&'a self, ours: Ours<'a>) -> BoxFuture<'a, Result<Media, BmcError>>;
+
+    /// [`Bmc::media_of`] of somebody who has no medium yet.
+    fn media(&self) -> BoxFuture<'_, Result<Media, BmcError>> {
+        self.media_of(&|_| false)
+    }
 
     /// Sends the one HTTP (or IPMI) request that changes the machine, after a [`Bmc::probe`] of the same value found
     /// where to send it. It is over within `within`, waiting for the BMC's turn and connecting included;

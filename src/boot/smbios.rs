@@ -78,7 +78,11 @@ mod tests {
     const UUID: &str = "4c4c4544-0038-5a10-8053-b4c04f584b30";
 
     fn known(uuid: Option<&str>, serial: Option<&str>) -> HardwareIdentity {
-        HardwareIdentity { uuid: uuid.map(str::to_owned), serial_number: serial.map(str::to_owned) }
+        HardwareIdentity {
+            uuid: uuid.map(str::to_owned),
+            serial_number: serial.map(str::to_owned),
+            system: None,
+        }
     }
 
     #[rstest]

@@ -44,12 +44,18 @@ fn same(a: Seen<'_>, b: Seen<'_>) -> Option<Sameness> {
     if same_address(a.address, b.address) {
         return Some(Sameness::Address);
     }
+    // Different systems behind one BMC are different machines, whatever they have in common.
+    let (a_key, b_key) = (a.address.claim_key(), b.address.claim_key());
+    if a_key.host == b_key.host {
+        return None;
+    }
     // Makers give different machines the same serial number, so the UUID alone where both have one.
     if let (Some(a), Some(b)) = (&a.identity.uuid, &b.identity.uuid) {
         return (a == b).then(|| Sameness::Uuid(a.clone()));
     }
     let serial = a.identity.serial_number.as_ref()?;
-    (b.identity.serial_number.as_ref() == Some(serial)).then(|| Sameness::Serial(serial.clone()))
+    let is_same = b.identity.serial_number.as_ref() == Some(serial) && !a.identity.is_another(b.identity);
+    is_same.then(|| Sameness::Serial(serial.clone()))
 }
 
 /// For each machine the place of an earlier one that it is the same as.
@@ -73,8 +79,11 @@ mod tests {
     #[test]
     fn a_machine_is_found_twice_by_address_uuid_or_serial_number() {
         let machine = |address: &str, serial: Option<&str>, uuid: Option<&str>| {
-            let identity =
-                HardwareIdentity { serial_number: serial.map(str::to_owned), uuid: uuid.map(str::to_owned) };
+            let identity = HardwareIdentity {
+                serial_number: serial.map(str::to_owned),
+                uuid: uuid.map(str::to_owned),
+                system: None,
+            };
             (BmcAddress::parse(address).unwrap(), identity)
         };
         let all = [
@@ -85,6 +94,8 @@ mod tests {
             machine("ipmi://d", Some("S1"), None),
             machine("ipmi://e", None, None),
             machine("ipmi://f", None, None),
+            machine("redfish+https://g/redfish/v1/Systems/Node0", Some("S7"), None),
+            machine("redfish+https://g/redfish/v1/Systems/Node1", Some("S7"), None),
         ];
         let seen: Vec<Seen<'_>> = all.iter().map(|(address, identity)| Seen { address, identity }).collect();
         assert_eq!(
@@ -95,6 +106,8 @@ mod tests {
                 None,
                 Some((0, Sameness::Uuid("u1".to_owned()))),
                 Some((0, Sameness::Serial("S1".to_owned()))),
+                None,
+                None,
                 None,
                 None,
             ]

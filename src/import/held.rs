@@ -33,7 +33,11 @@ fn objection(planned: Planned<'_>, server: &Server) -> Option<String> {
     let equal = |a: &Option<String>, b: &Option<String>| a.is_some() && a == b;
     let is_same_machine = known.is_some_and(|known| match (&known.uuid, &planned.identity.uuid) {
         (Some(_), Some(_)) => equal(&known.uuid, &planned.identity.uuid),
-        _ => equal(&known.serial_number, &planned.identity.serial_number),
+        // Nodes of one board have one serial number.
+        _ => {
+            equal(&known.serial_number, &planned.identity.serial_number)
+                && !known.is_another(planned.identity)
+        }
     });
     match (is_named_so, holds || is_same_machine) {
         (true, true) => {
@@ -64,7 +68,7 @@ mod tests {
         let bmc = BmcSpec { address: "redfish+https://10.0.0.1:443/".to_owned(), ..BmcSpec::default() };
         let mut server = Server::new("rack1-01", ServerSpec { bmc, ..ServerSpec::default() });
         server.metadata.namespace = Some("lab".to_owned());
-        let identity = HardwareIdentity { serial_number: Some("S1".to_owned()), uuid: None };
+        let identity = HardwareIdentity { serial_number: Some("S1".to_owned()), uuid: None, system: None };
         server.status = Some(ServerStatus { bmc_identity: Some(identity), ..ServerStatus::default() });
         server
     }
@@ -74,7 +78,8 @@ mod tests {
         let servers = [there()];
         let told = |name, address: &str, serial: &str| {
             let address = BmcAddress::parse(address).unwrap();
-            let identity = HardwareIdentity { serial_number: Some(serial.to_owned()), uuid: None };
+            let identity =
+                HardwareIdentity { serial_number: Some(serial.to_owned()), uuid: None, system: None };
             objections(Planned { namespace: "lab", name, address: &address, identity: &identity }, &servers)
                 .join("")
         };

@@ -154,14 +154,18 @@ mod tests {
         let list = list("bmc,name,bootmac\n10.0.0.1,a,52:54:00:12:34:56\n").unwrap();
         let reading = Reading {
             power: PowerState::PoweredOn,
-            identity: HardwareIdentity { serial_number: Some("S1\n# x".to_owned()), uuid: None },
+            identity: HardwareIdentity {
+                serial_number: Some("S1\n# x".to_owned()),
+                uuid: None,
+                system: None,
+            },
             hardware: Hardware {
                 manufacturer: Some("Contoso".to_owned()),
                 cpus: Some(2),
                 nics: vec![Nic {
                     name: "NIC.1".to_owned(),
                     mac_address: Some("52:54:00:12:34:56".to_owned()),
-                    speed_mbps: None,
+                    ..Nic::default()
                 }],
                 ..Hardware::default()
             },

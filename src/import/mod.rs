@@ -18,5 +18,5 @@ pub use held::{Planned, objections};
 pub use list::{Entry, List, ListError, Refused, list};
 pub use manifest::{Certificate, Machine, manifest, secret_manifest};
 pub use names::{Want, names};
-pub use read::{Found, Judge, read};
+pub use read::{Found, Judge, machines, read};
 pub use words::in_flags;

@@ -39,7 +39,48 @@ pub async fn read(
         }
     };
     let bmc = connector.open(address, credentials, trust).await?;
-    Ok(Found { reading: bmc.inspect().await?, pinned })
+    let reading = bmc.inspect().await?;
+    Ok(Found { reading, pinned })
+}
+
+/// The addresses of the machines that an address means: of a BMC with several systems, those that can be switched, where the
+/// address names none of them. A system that cannot be switched, such as a board of accelerators, is no machine.
+pub async fn machines(
+    connector: &Connector,
+    address: &BmcAddress,
+    credentials: Credentials,
+    judge: &Judge,
+) -> Result<Vec<BmcAddress>, BmcError> {
+    if address.scheme() == BmcScheme::Ipmi {
+        return Ok(vec![address.clone()]);
+    }
+    let trust = match judge {
+        Judge::By(trust) => trust.clone(),
+        Judge::AsSeen if address.scheme() != BmcScheme::RedfishHttps => Trust::System,
+        Judge::AsSeen => {
+            let seen = certificate(connector, address, credentials.clone()).await?;
+            pin(&seen).map_or(Trust::System, Trust::Pin)
+        }
+    };
+    let bmc = connector.open(address, credentials, trust).await?;
+    if let Some(system) = address.system() {
+        bmc.probe().await?;
+        if bmc.is_switchable() {
+            return Ok(vec![address.clone()]);
+        }
+        let message = format!(
+            "the system {system:?} has no reset action: it is no machine that can be switched, but a part of one; name another, or \
+             none, in the address"
+        );
+        return Err(BmcError::new(BmcErrorKind::Unsupported, crate::bmc::Delivery::Answered, message));
+    }
+    let systems = bmc.systems().await?;
+    if systems.len() < 2 {
+        return Ok(vec![address.clone()]);
+    }
+    let base = address.normalised();
+    let each = systems.iter().map(|system| format!("{base}/redfish/v1/Systems/{system}"));
+    Ok(each.filter_map(|text| BmcAddress::parse(&text).ok()).collect())
 }
 
 /// The fingerprint of the certificate that the BMC shows: of a handshake that no certificate passes.

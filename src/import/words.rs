@@ -23,6 +23,8 @@ const WORDS: &[(&str, &str)] = &[
     ("let the operator start the workers with", "give"),
     ("let the operator allow it", "name its network there"),
     ("the worker's system", "this machine"),
+    ("spec.bmc.bootMode", "the boot mode"),
+    ("spec.bootMethod", "way to boot"),
     ("this worker", "autobuild import"),
 ];
 

@@ -172,7 +172,7 @@ fn image_fields(hash: &mut NamedHash, image: Option<&ImageWish>) {
 
 /// How the BMC is reached. Another version of the Secret may be a label: it leads to a look, and starts nothing.
 fn access(bmc: &BmcSpec, secret: Option<&SecretVersion>) -> String {
-    let BmcSpec { address, credentials_ref: CredentialsRef { name }, tls } = bmc;
+    let BmcSpec { address, credentials_ref: CredentialsRef { name }, tls, boot_mode } = bmc;
     let mut hash = NamedHash::new("cause/2/access");
     hash.text(address);
     hash.text(name);
@@ -188,6 +188,11 @@ fn access(bmc: &BmcSpec, secret: Option<&SecretVersion>) -> String {
         }
         hash.optional(certificate_sha256.as_deref());
         hash.optional(verify.map(|TlsVerify::Disabled| "Disabled"));
+    }
+    // Without one the hash is that of releases that know none.
+    if let Some(boot_mode) = boot_mode {
+        hash.text("bootMode");
+        hash.text(boot_mode.as_str());
     }
     hash.finish()
 }
@@ -205,6 +210,7 @@ mod tests {
                 address: "redfish+https://192.0.2.10".into(),
                 credentials_ref: CredentialsRef { name: "bmc".into() },
                 tls: None,
+                boot_mode: None,
             },
             image: Some(ImageWish { name: "debian".into(), ..ImageWish::default() }),
             ..ServerSpec::default()

@@ -45,7 +45,12 @@ mod tests {
     use crate::api::{BmcTls, CredentialsRef, TlsVerify};
 
     fn bmc(address: &str, secret: &str, tls: Option<BmcTls>) -> BmcSpec {
-        BmcSpec { address: address.into(), credentials_ref: CredentialsRef { name: secret.into() }, tls }
+        BmcSpec {
+            address: address.into(),
+            credentials_ref: CredentialsRef { name: secret.into() },
+            tls,
+            boot_mode: None,
+        }
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub(super) fn new() -> Observation {
                 address: ADDRESS.into(),
                 credentials_ref: CredentialsRef { name: "bmc".into() },
                 tls: None,
+                boot_mode: None,
             },
             ..ServerSpec::default()
         },
@@ -57,7 +58,7 @@ pub(super) fn new() -> Observation {
 pub(super) fn reading(power: PowerState) -> Reading {
     Reading {
         power,
-        identity: HardwareIdentity { serial_number: Some("S1".into()), uuid: None },
+        identity: HardwareIdentity { serial_number: Some("S1".into()), uuid: None, system: None },
         hardware: Hardware {
             serial_number: Some("S1".into()),
             nics: vec![Nic { mac_address: Some("52:54:00:12:34:56".into()), ..Nic::default() }],

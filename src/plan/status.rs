@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::situation::{Situation, situation};
 use super::{Command, Decision, Observation, conditions, debt, history_lost, image};
 use crate::api::condition::time;
-use crate::api::hardware::{HardwareIdentity, PowerState};
+use crate::api::hardware::{Hardware, HardwareIdentity, PowerState};
 use crate::api::{JobProgress, JobStatus, LastJobStatus, Phase, Reason, ServerStatus};
 use crate::job::{FinishedJob, HandledTokens, LiveJob};
 
@@ -29,8 +29,12 @@ pub fn status(seen: &Observation, decision: &Decision) -> ServerStatus {
         wiped_at: image::wiped_at(seen),
         decommissioned_at: image::decommissioned_at(seen),
         hardware: reading
-            .map(|reading| reading.hardware.clone())
+            .map(|reading| Hardware { bmc: None, ..reading.hardware.clone() })
             .or_else(|| before.and_then(|before| before.hardware.clone())),
+        bmc: reading.map_or_else(
+            || before.and_then(|before| before.bmc.clone()),
+            |reading| reading.hardware.bmc.clone(),
+        ),
         // Status is what a worker goes by where a row has no seal: it shows no job that nothing but the row knows of.
         job: history_lost::kept(seen)
             .or_else(|| seen.shown_job().filter(|job| !seen.is_unwitnessed(job)).map(job)),

@@ -64,7 +64,10 @@ pub(super) async fn meet(
     }
     let recorded =
         record.map(|record| if ours { record.contents } else { Contents::taken_over(record.contents) });
-    let other_machine = locked.machine.get().is_some();
+    // An earlier release recorded nodes of one board by their serial number alone.
+    let is_refined =
+        |before: &str| key.identity.strip_prefix(before).is_some_and(|rest| rest.starts_with(":system:"));
+    let other_machine = locked.machine.get().as_deref().is_some_and(|before| !is_refined(before));
     let contents = match (own, recorded) {
         // What was known is another machine's: of this one nobody can say that it is blank.
         (_, recorded) if other_machine => {

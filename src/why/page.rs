@@ -240,11 +240,29 @@ fn bmc(facts: &Facts) -> Vec<Entry> {
             entries.push(Entry::row("machine", text));
         }
     }
+    if let Some((mac, why)) = taken_card(facts) {
+        entries.push(Entry::row("boots from", format!("{mac}, {why}")));
+    }
+    if let Some(bmc) = status(facts).and_then(|status| status.bmc.as_ref()) {
+        entries.extend(bmc.firmware.clone().map(|firmware| Entry::row("firmware", firmware)));
+        entries.extend(bmc.boot_mode.clone().map(|mode| Entry::row("boot mode", mode)));
+        if !bmc.habits.is_empty() {
+            entries.push(Entry::row("habits", bmc.habits.join(", ")));
+        }
+    }
     entries.push(secret(facts));
     if let Some(insecure) = seen(facts, ConditionType::InsecureTLS) {
         entries.push(Entry::toned("insecure", insecure.message.clone(), Tone::Bad));
     }
     entries
+}
+
+/// The card that is booted from where spec names none, and there are several.
+fn taken_card(facts: &Facts) -> Option<(String, String)> {
+    let hardware = status(facts)?.hardware.as_ref()?;
+    let is_guessed = facts.server.spec.boot_mac_address.is_none() && hardware.cards().len() > 1;
+    let (mac, why) = hardware.card_taken().filter(|_| is_guessed)?;
+    Some((mac.with_colons(), why))
 }
 
 fn secret(facts: &Facts) -> Entry {

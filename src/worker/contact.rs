@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::Halt;
+use super::checkpoint::Checkpoint;
 use super::remembered::Begun;
 use super::run::Run;
 use super::session::{self, Asking, Expected, Live, NoSession, ReadImage, Session};
@@ -65,10 +66,16 @@ impl Run<'_> {
         }
     }
 
-    /// Reads what is in the virtual CD drive, after a [`Run::probe`] of the same claim. `Err`: the step ends like this.
-    pub(super) async fn media(&mut self) -> Result<Result<Media, StepOutcome>, Halt> {
+    /// Reads what is in the virtual CD drive, after a [`Run::probe`] of the same claim; of several, the one with what `ours` knows
+    /// comes first. `Err`: the step ends like this.
+    pub(super) async fn media(
+        &mut self,
+        ours: impl Fn(&Media, &Checkpoint) -> bool + Send + Sync,
+    ) -> Result<Result<Media, StepOutcome>, Halt> {
         let Some(session) = &self.session else { return Err(Halt::Again) };
-        match session.bmc().media().await {
+        let checkpoint = &self.checkpoint;
+        let is_ours = |address: Option<&str>| ours(&Media::Inserted(address.map(str::to_owned)), checkpoint);
+        match session.bmc().media_of(&is_ours).await {
             Ok(seen) => Ok(Ok(seen)),
             Err(error) => Ok(Err(self.met(&error).await?)),
         }

@@ -205,6 +205,7 @@ impl Session {
         let blemish = login.credentials.blemish();
         let connector =
             around.connector.on_behalf_of(expected.claim.namespace(), expected.claim.name_to_bmcs());
+        let connector = connector.in_boot_mode(expected.bmc.boot_mode);
         let (credentials, trust) = (login.credentials.clone(), login.trust.clone());
         let key = LoginKey { bmc: login.address.claim_key().host, secret_hash: login.secret_hash.clone() };
         let bmc = match connector.open(&login.address, credentials, trust).await {
@@ -356,7 +357,11 @@ impl Session {
                 Some(MachineKey { identity: format!("hw:uuid:{uuid}"), serial_number })
             }
             (None, Some(serial)) => {
-                Some(MachineKey { identity: format!("hw:serial:{serial}"), serial_number: serial.clone() })
+                // Nodes of one board have one serial number.
+                let system =
+                    identity.system.as_ref().map(|system| format!(":system:{system}")).unwrap_or_default();
+                let identity = format!("hw:serial:{serial}{system}");
+                Some(MachineKey { identity, serial_number: serial.clone() })
             }
             (None, None) => None,
         };
@@ -488,14 +493,14 @@ fn another_machine(expected: &Expected<'_>, seen: &HardwareIdentity, peer: Socke
 }
 
 fn differs(known: &HardwareIdentity, seen: &HardwareIdentity, peer: SocketAddr) -> Option<Problem> {
-    let differ = |a: &Option<String>, b: &Option<String>| matches!((a, b), (Some(a), Some(b)) if a != b);
-    if !differ(&known.uuid, &seen.uuid) && !differ(&known.serial_number, &seen.serial_number) {
+    if !known.is_another(seen) {
         return None;
     }
     let text = |identity: &HardwareIdentity| {
         let serial = identity.serial_number.as_deref().unwrap_or("-");
         let uuid = identity.uuid.as_deref().unwrap_or("-");
-        format!("serial number {serial}, UUID {uuid}")
+        let system = identity.system.as_ref().map(|system| format!(", system {system}")).unwrap_or_default();
+        format!("serial number {serial}, UUID {uuid}{system}")
     };
     Some(Problem::new(
         Reason::IdentityMismatch,

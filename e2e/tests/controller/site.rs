@@ -304,7 +304,7 @@ pub fn succeeded(power: PowerState) -> End {
 pub fn reading(power: PowerState) -> Report {
     Report::Good(Box::new(Reading {
         power,
-        identity: HardwareIdentity { serial_number: Some("S1".into()), uuid: None },
+        identity: HardwareIdentity { serial_number: Some("S1".into()), uuid: None, system: None },
         hardware: Hardware { serial_number: Some("S1".into()), ..Hardware::default() },
         last_reset_time: None,
     }))

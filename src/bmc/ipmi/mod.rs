@@ -32,7 +32,7 @@ use super::error::{BmcError, BmcErrorKind, Delivery};
 use super::gate::Gates;
 use super::own;
 use super::peers::{Experience, Peers, share};
-use super::{Beside, Bmc, BootOverride, Media, Probe};
+use super::{Beside, Bmc, BootOverride, Media, Ours, Probe};
 use crate::api::hardware::HardwareIdentity;
 use crate::job::{Reading, RequestKind};
 
@@ -201,7 +201,7 @@ impl Ipmi {
             Some(known) => known.serial_number,
             None => told::serial(&self.optional(Verb::FRU, until).await?),
         };
-        let identity = HardwareIdentity { serial_number, uuid };
+        let identity = HardwareIdentity { serial_number, uuid, system: None };
         self.remember(identity.clone());
         Ok(Probe { power, identity, last_reset_time: None })
     }
@@ -211,7 +211,7 @@ impl Ipmi {
         let uuid = told::uuid(&self.optional(Verb::GUID, until).await?);
         let fru = self.optional(Verb::FRU, until).await?;
         let controller = self.optional(Verb::CONTROLLER, until).await?;
-        let identity = HardwareIdentity { serial_number: told::serial(&fru), uuid };
+        let identity = HardwareIdentity { serial_number: told::serial(&fru), uuid, system: None };
         self.remember(identity.clone());
         let hardware = told::hardware(&identity, &fru, &controller);
         Ok(Reading { power, identity, hardware, last_reset_time: None })
@@ -345,7 +345,15 @@ impl Bmc for Ipmi {
         self.reading("boot_override", self.times.request * 2, work).boxed()
     }
 
-    fn media(&self) -> BoxFuture<'_, Result<Media, BmcError>> {
+    fn is_switchable(&self) -> bool {
+        true
+    }
+
+    fn systems(&self) -> BoxFuture<'_, Result<Vec<String>, BmcError>> {
+        futures::future::ready(Ok(Vec::new())).boxed()
+    }
+
+    fn media_of<'a>(&'a self, _ours: Ours<'a>) -> BoxFuture<'a, Result<Media, BmcError>> {
         futures::future::ready(Ok(Media::NoDrive)).boxed()
     }
 

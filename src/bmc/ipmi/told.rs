@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn hardware_is_what_the_product_says_else_the_board_else_the_bmc() {
         assert_eq!(serial(FRU).as_deref(), Some("SN-0001"));
-        let identity = HardwareIdentity { serial_number: serial(FRU), uuid: None };
+        let identity = HardwareIdentity { serial_number: serial(FRU), uuid: None, system: None };
         let all = hardware(&identity, FRU, CONTROLLER);
         assert_eq!(all.manufacturer.as_deref(), Some("Example Computers: Racks"));
         assert_eq!((all.model.as_deref(), all.serial_number.as_deref()), (Some("Rack 3"), Some("SN-0001")));

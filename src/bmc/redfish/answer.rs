@@ -41,7 +41,8 @@ pub(super) fn document(
     match answer.status {
         StatusCode::OK => {
             let value = json(answer).ok_or_else(|| not_json(route, what, answer))?;
-            let header = answer.headers.get(header::ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
+            let header =
+                answer.headers.get(header::ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
             let body = value.get("@odata.etag").and_then(Value::as_str).map(str::to_owned);
             Ok(Document { path, tags: Tags { header, body }, value })
         }

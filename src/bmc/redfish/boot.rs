@@ -1,6 +1,8 @@
 //! The override of the boot order in a system's document. Pure.
 
-use serde_json::{Value, json};
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value, json};
 
 use super::system::texts;
 use crate::bmc::text::printable;
@@ -17,6 +19,49 @@ pub(super) enum Wish {
 
 /// The longest address that is read back.
 const URI_MAX: usize = 1024;
+
+/// The properties of an override.
+pub(super) const ENABLED: &str = "BootSourceOverrideEnabled";
+pub(super) const TARGET: &str = "BootSourceOverrideTarget";
+pub(super) const MODE: &str = "BootSourceOverrideMode";
+pub(super) const URI: &str = "HttpBootUri";
+
+/// The mode that the machine boots in, as the BMC shows it; `None`: it has no such property. Empty: it shows none now.
+pub(super) fn mode(system: &Value) -> Option<String> {
+    let told = system.get("Boot")?.get(MODE)?;
+    Some(told.as_str().map(|mode| printable(mode, 32)).unwrap_or_default())
+}
+
+/// The modes that it offers; `None` where it does not say.
+pub(super) fn modes(system: &Value) -> Option<Vec<String>> {
+    system.get("Boot")?.get("BootSourceOverrideMode@Redfish.AllowableValues").and_then(texts)
+}
+
+/// The link to the resource that takes what the next start is to be, where there is one.
+pub(super) fn settings(system: &Value) -> Option<Value> {
+    system.get("@Redfish.Settings")?.get("SettingsObject").filter(|link| link.is_object()).cloned()
+}
+
+/// Whether a settings resource has that property of an override: some have the boot order alone.
+pub(super) fn has(settings: &Value, property: &str) -> bool {
+    settings.get("Boot").is_some_and(|boot| boot.get(property).is_some())
+}
+
+/// The system with what its settings resource shows of the override, where that is to come. `learnt`: which properties the
+/// settings resource alone takes; `None`: nobody knows, and what is pending there counts.
+pub(super) fn with_settings(mut system: Value, settings: &Value, learnt: Option<&BTreeSet<String>>) -> Value {
+    let pending = has(settings, ENABLED) && has(settings, TARGET) && !read(settings).is_clear();
+    for property in [ENABLED, TARGET, URI] {
+        let counts = learnt.map_or(pending, |all| all.contains(property));
+        let told = settings.get("Boot").and_then(|boot| boot.get(property));
+        if let (true, Some(told)) = (counts, told)
+            && let Some(boot) = system.get_mut("Boot").and_then(Value::as_object_mut)
+        {
+            boot.insert(property.to_owned(), told.clone());
+        }
+    }
+    system
+}
 
 /// What the document tells of the override.
 pub(super) fn read(system: &Value) -> BootOverride {
@@ -52,8 +97,14 @@ pub(super) fn offered(system: &Value) -> Option<Vec<String>> {
     system.get("Boot")?.get("BootSourceOverrideTarget@Redfish.AllowableValues").and_then(texts)
 }
 
-/// The body of the PATCH, or the targets that are offered instead. `uri`: what `HttpBootUri` becomes.
-pub(super) fn body(wish: Wish, offered: Option<&[String]>, uri: Option<&str>) -> Result<Value, String> {
+/// The properties that are to be set, or the targets that are offered instead. `uri`: what `HttpBootUri` becomes; `mode`: what
+/// `BootSourceOverrideMode` becomes.
+pub(super) fn body(
+    wish: Wish,
+    offered: Option<&[String]>,
+    uri: Option<&str>,
+    mode: Option<&str>,
+) -> Result<Map<String, Value>, String> {
     let (enabled, target) = match wish {
         Wish::Once(targets) => {
             let known = |target: &&str| offered.is_none_or(|all| all.iter().any(|text| text == target));
@@ -65,11 +116,8 @@ pub(super) fn body(wish: Wish, offered: Option<&[String]>, uri: Option<&str>) ->
         // Sent although some BMCs do not list it: others do nothing without a target.
         Wish::Clear => ("Disabled", "None"),
     };
-    let mut boot = json!({"BootSourceOverrideEnabled": enabled, "BootSourceOverrideTarget": target});
-    if let Some(uri) = uri {
-        boot["HttpBootUri"] = json!(uri);
-    }
-    Ok(json!({"Boot": boot}))
+    let all = [(ENABLED, Some(enabled)), (TARGET, Some(target)), (MODE, mode), (URI, uri)];
+    Ok(all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), json!(value?)))).collect())
 }
 
 #[cfg(test)]
@@ -112,16 +160,16 @@ mod tests {
     #[test]
     fn a_target_is_one_that_the_bmc_offers() {
         let offered: Vec<String> = ["Pxe", "Cd"].map(str::to_owned).into();
-        let expected =
-            json!({"Boot": {"BootSourceOverrideEnabled": "Once", "BootSourceOverrideTarget": "Pxe"}});
-        assert_eq!(body(Wish::Once(&["Pxe"]), Some(&offered), None), Ok(expected.clone()));
-        assert_eq!(body(Wish::Once(&["Pxe"]), None, None), Ok(expected));
-        assert_eq!(body(Wish::Once(&["UefiHttp"]), Some(&offered), None), Err("Pxe, Cd".to_owned()));
-        assert!(body(Wish::Clear, Some(&offered), None).is_ok());
+        let expected = json!({"BootSourceOverrideEnabled": "Once", "BootSourceOverrideTarget": "Pxe"});
+        let body = |wish, offered: Option<&[String]>| body(wish, offered, None, None).map(Value::Object);
+        assert_eq!(body(Wish::Once(&["Pxe"]), Some(&offered)), Ok(expected.clone()));
+        assert_eq!(body(Wish::Once(&["Pxe"]), None), Ok(expected));
+        assert_eq!(body(Wish::Once(&["UefiHttp"]), Some(&offered)), Err("Pxe, Cd".to_owned()));
+        assert!(body(Wish::Clear, Some(&offered)).is_ok());
         let media = |offered: &[&str]| {
             let offered: Vec<String> = offered.iter().map(|&text| text.to_owned()).collect();
-            let body = body(Wish::Once(&["Cd", "UsbCd"]), Some(&offered), None);
-            body.map(|body| body["Boot"]["BootSourceOverrideTarget"].clone())
+            let body = body(Wish::Once(&["Cd", "UsbCd"]), Some(&offered));
+            body.map(|body| body["BootSourceOverrideTarget"].clone())
         };
         assert_eq!(media(&["Pxe", "UsbCd", "Cd"]), Ok(json!("Cd")));
         assert_eq!(media(&["Pxe", "UsbCd"]), Ok(json!("UsbCd")));
@@ -137,9 +185,9 @@ mod tests {
         ] {
             assert_eq!(http_uri(&json!({"Boot": boot})).as_deref(), expected);
         }
-        let set = body(Wish::Once(&["UefiHttp"]), None, Some("http://a/ipxe.efi"));
-        assert_eq!(set.map(|body| body["Boot"]["HttpBootUri"].clone()), Ok(json!("http://a/ipxe.efi")));
-        let kept = body(Wish::Clear, None, None);
-        assert_eq!(kept.map(|body| body["Boot"].get("HttpBootUri").is_none()), Ok(true));
+        let set = body(Wish::Once(&["UefiHttp"]), None, Some("http://a/ipxe.efi"), None);
+        assert_eq!(set.map(|body| body["HttpBootUri"].clone()), Ok(json!("http://a/ipxe.efi")));
+        let kept = body(Wish::Clear, None, None, None);
+        assert_eq!(kept.map(|body| body.get("HttpBootUri").is_none()), Ok(true));
     }
 }

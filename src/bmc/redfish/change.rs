@@ -6,20 +6,19 @@ use http::Method;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::answer::{self, Document};
-use super::boot::{self, Wish};
+use super::answer;
+use super::boot::Wish;
 use super::class::Asked;
-use super::line::{Answer, Line};
 use super::learnt::Facts;
-use super::media;
+use super::line::{Answer, Line};
 use super::origin::LinkRefused;
 use super::preconditions::{self, First, Place, Tries, is_post};
 use super::quirks::Habit;
 use super::system;
 use super::{Found, Redfish};
 use crate::api::hardware::PowerState;
+use crate::bmc::Beside;
 use crate::bmc::error::{BmcError, BmcErrorKind, Delivery};
-use crate::bmc::{Beside, ImageUrl};
 use crate::job::RequestKind;
 
 /// What a request is in Redfish.
@@ -35,14 +34,14 @@ enum Change {
 }
 
 impl Change {
-    const fn of(kind: RequestKind) -> Self {
+    const fn of(kind: RequestKind, cd_targets: &'static [&'static str]) -> Self {
         match kind {
             RequestKind::GracefulShutdown => Self::Reset(system::SOFT),
             RequestKind::ForceOff => Self::Reset(&["ForceOff"]),
             RequestKind::PowerOn => Self::Reset(&["On", "ForceOn"]),
             RequestKind::BootFromNetworkOnce => Self::Boot(Wish::Once(&["Pxe"])),
             RequestKind::BootFromHttpOnce => Self::Boot(Wish::Once(&["UefiHttp"])),
-            RequestKind::BootFromMediaOnce => Self::Boot(Wish::Once(&["Cd", "UsbCd"])),
+            RequestKind::BootFromMediaOnce => Self::Boot(Wish::Once(cd_targets)),
             RequestKind::ClearBootOverride => Self::Boot(Wish::Clear),
             RequestKind::InsertMedia => Self::Insert,
             RequestKind::EjectMedia => Self::Eject,
@@ -73,7 +72,7 @@ impl Redfish {
                 self.unsent(BmcErrorKind::NotFound, "was not read before something was to be sent to it")
             );
         };
-        match (Change::of(kind), beside) {
+        match (Change::of(kind, found.cd_targets), beside) {
             (Change::Reset(candidates), _) => self.reset(line, &found, kind, candidates).await,
             (Change::Boot(wish), beside) => self.set_boot(line, &found, kind, wish, beside).await,
             (Change::Insert, Beside::Image(image)) => self
@@ -107,83 +106,18 @@ impl Redfish {
         }
         let target = self.target(&found.path, &reset.target, "reset")?;
         let request = (Method::POST, target.as_str());
-        self.guarded(line, Asked::Reset, Whom::guarded(&found.place), request, what, &json!({"ResetType": what})).await
+        self.guarded(
+            line,
+            Asked::Reset,
+            Whom::guarded(&found.place),
+            request,
+            what,
+            &json!({"ResetType": what}),
+        )
+        .await
     }
 
-    async fn set_boot(
-        &self,
-        line: &mut Line<'_>,
-        found: &Found,
-        kind: RequestKind,
-        wish: Wish,
-        beside: Beside<'_>,
-    ) -> Result<(), BmcError> {
-        let uri = match (beside, &found.http_uri) {
-            (Beside::BootUri(uri), Some(_)) => Some(uri.as_str()),
-            (Beside::NoBootUri, Some(_)) => Some(""),
-            (_, None) | (Beside::Nothing | Beside::Image(_), _) => None,
-        };
-        let body = boot::body(wish, found.boot_targets.as_deref(), uri)
-            .map_err(|offered| self.not_offered(kind, &offered))?;
-        let request = (Method::PATCH, found.path.as_str());
-        self.guarded(line, Asked::Change, Whom::guarded(&found.place), request, kind.as_str(), &body).await
-    }
-
-    async fn insert(
-        &self,
-        line: &mut Line<'_>,
-        found: &Found,
-        kind: RequestKind,
-        image: &ImageUrl,
-    ) -> Result<(), BmcError> {
-        let drive = self.drive(line, found).await?;
-        let what = kind.as_str();
-        let Some((target, info)) = media::action(&drive.value, "#VirtualMedia.InsertMedia") else {
-            let body = media::inserted(image);
-            return self
-                .guarded(line, Asked::Change, Whom::guarded(&Place::of(&drive)), (Method::PATCH, &drive.path), what, &body)
-                .await;
-        };
-        let target = self.target(&drive.path, target, "media")?;
-        let info = match info {
-            Some(info) => line.description(&drive.path, &info).await.map_err(nothing_sent)?,
-            None => None,
-        };
-        let body = media::insertion(image, info.as_ref().map(|info| &info.value));
-        self.guarded(line, Asked::Change, Whom::bare(&Place::of(&drive)), (Method::POST, &target), what, &body).await
-    }
-
-    async fn eject(&self, line: &mut Line<'_>, found: &Found, kind: RequestKind) -> Result<(), BmcError> {
-        let drive = self.drive(line, found).await?;
-        let what = kind.as_str();
-        let Some((target, _)) = media::action(&drive.value, "#VirtualMedia.EjectMedia") else {
-            let body = media::ejected();
-            return self
-                .guarded(line, Asked::Change, Whom::guarded(&Place::of(&drive)), (Method::PATCH, &drive.path), what, &body)
-                .await;
-        };
-        let target = self.target(&drive.path, target, "media")?;
-        self.guarded(line, Asked::Change, Whom::bare(&Place::of(&drive)), (Method::POST, &target), what, &json!({}))
-            .await
-    }
-
-    /// A BMC's words about an image may repeat its address, and with it a token.
-    fn without_address(&self, error: BmcError, kind: RequestKind, image: &ImageUrl) -> BmcError {
-        if !image.is_repeated_in(&error.message) {
-            return error;
-        }
-        let text =
-            format!("did not do {}; its words are not shown, because they repeat the address", kind.as_str());
-        self.route.error(error.kind, error.delivery, &text)
-    }
-
-    /// Looks for the virtual CD drive; what goes wrong here has sent nothing.
-    async fn drive(&self, line: &mut Line<'_>, found: &Found) -> Result<Document, BmcError> {
-        let drive = media::drive(line, &found.path, &found.media).await.map_err(nothing_sent)?;
-        drive.ok_or_else(|| self.unsent(BmcErrorKind::Unsupported, "has no virtual CD drive for this system"))
-    }
-
-    fn target(&self, at: &str, link: &str, action: &str) -> Result<String, BmcError> {
+    pub(super) fn target(&self, at: &str, link: &str, action: &str) -> Result<String, BmcError> {
         self.route.origin.follow(at, link).map_err(|refused| match refused {
             LinkRefused::Elsewhere => self.unsent(
                 BmcErrorKind::AddressNotAllowed,
@@ -197,7 +131,7 @@ impl Redfish {
 
     /// One request that the BMC refuses when what it changes has changed since it was read, where it can tell. What is
     /// refused for its precondition was not done, and is sent again as the BMC demands, while what it is decided on is the same.
-    async fn guarded(
+    pub(super) async fn guarded(
         &self,
         line: &mut Line<'_>,
         asked: Asked,
@@ -250,11 +184,11 @@ impl Redfish {
         Ok(answer)
     }
 
-    fn unsent(&self, kind: BmcErrorKind, text: &str) -> BmcError {
+    pub(super) fn unsent(&self, kind: BmcErrorKind, text: &str) -> BmcError {
         self.route.error(kind, Delivery::NotSent, text)
     }
 
-    fn not_offered(&self, kind: RequestKind, offered: &str) -> BmcError {
+    pub(super) fn not_offered(&self, kind: RequestKind, offered: &str) -> BmcError {
         let offered = self.route.voice.quote(offered);
         self.unsent(
             BmcErrorKind::Unsupported,
@@ -283,6 +217,6 @@ impl<'a> Whom<'a> {
 }
 
 /// A read before the request failed.
-fn nothing_sent(error: BmcError) -> BmcError {
+pub(super) fn nothing_sent(error: BmcError) -> BmcError {
     BmcError { delivery: Delivery::NotSent, ..error }
 }

@@ -5,7 +5,9 @@ use serde_json::Value;
 use super::answer::Document;
 use super::line::Line;
 use super::origin::last_segment;
+use super::quirks::Habit;
 use super::read::link_of;
+use super::system::reset;
 use crate::bmc::error::{BmcError, BmcErrorKind, Delivery};
 use crate::bmc::text::printable;
 
@@ -18,9 +20,56 @@ const READ_MAX: usize = 8;
 /// Ids that a message lists.
 const LISTED_MAX: usize = 5;
 
-/// Finds the system `wanted`, or the only one.
-pub(super) async fn system(line: &mut Line<'_>, wanted: Option<&str>) -> Result<Document, BmcError> {
+/// A system that was found, and whether its BMC has others.
+pub(super) struct Sought {
+    pub(super) document: Document,
+    pub(super) has_siblings: bool,
+}
+
+/// Finds the system `wanted`, or the only one that can be switched.
+pub(super) async fn system(line: &mut Line<'_>, wanted: Option<&str>) -> Result<Sought, BmcError> {
+    let members = members(line).await?;
+    let has_siblings = members.len() > 1;
+    let document = match (wanted, members.as_slice()) {
+        (None, [only]) => known(line, only, None).await,
+        (None, []) => Err(line.route.error(BmcErrorKind::NotFound, Delivery::Answered, "has no system")),
+        (None, several) => only_switchable(line, several).await,
+        (Some(wanted), members) => match members.iter().find(|path| last_segment(path) == wanted) {
+            Some(path) => known(line, path, Some(wanted)).await,
+            None => by_own_id(line, members, wanted).await,
+        },
+    }?;
+    Ok(Sought { document, has_siblings })
+}
+
+/// Reads the service root, and keeps of it how collections are expanded.
+pub(super) async fn root(line: &mut Line<'_>) -> Result<Document, BmcError> {
     let root = line.document(ROOT, "Redfish service root").await?;
+    let host = line.route.peers.host().to_owned();
+    line.learnt.of(&host, |facts| {
+        if !facts.root_read {
+            (facts.root_read, facts.expand) = (true, expand(&root.value));
+        }
+    });
+    Ok(root)
+}
+
+/// How a collection is asked for with its members, where the service offers it (DSP0266 on `$expand`).
+fn expand(root: &Value) -> Option<&'static str> {
+    let query = root.get("ProtocolFeaturesSupported")?.get("ExpandQuery")?;
+    let has = |name: &str| query.get(name).and_then(Value::as_bool) == Some(true);
+    match (has("NoLinks"), has("ExpandAll"), has("Levels")) {
+        (true, _, true) => Some("$expand=.($levels=1)"),
+        (false, true, true) => Some("$expand=*($levels=1)"),
+        (true, _, false) => Some("$expand=."),
+        (false, true, false) => Some("$expand=*"),
+        (false, false, _) => None,
+    }
+}
+
+/// The paths of all systems.
+pub(super) async fn members(line: &mut Line<'_>) -> Result<Vec<String>, BmcError> {
+    let root = root(line).await?;
     let systems = root.value.get("Systems").and_then(link_of);
     let systems = systems.and_then(|link| line.route.origin.follow(&root.path, link).ok());
     let Some(systems) = systems else {
@@ -31,23 +80,42 @@ pub(super) async fn system(line: &mut Line<'_>, wanted: Option<&str>) -> Result<
         ));
     };
     let first = line.document(&systems, "collection of systems").await?;
-    let members = line.members(first, "collection of systems", SYSTEMS_MAX).await?;
-    match (wanted, members.as_slice()) {
-        (None, [only]) => known(line, only, None).await,
-        (None, []) => Err(line.route.error(BmcErrorKind::NotFound, Delivery::Answered, "has no system")),
-        (None, several) => {
-            let text = format!(
-                "has {} systems ({}): write /redfish/v1/Systems/ID of one of them into spec.bmc.address",
-                several.len(),
-                listed(several)
-            );
-            Err(line.route.error(BmcErrorKind::NotFound, Delivery::Answered, &text))
-        }
-        (Some(wanted), members) => match members.iter().find(|path| last_segment(path) == wanted) {
-            Some(path) => known(line, path, Some(wanted)).await,
-            None => by_own_id(line, members, wanted).await,
-        },
+    line.members(first, "collection of systems", SYSTEMS_MAX).await
+}
+
+/// The systems among these that have a reset action: the board of accelerators beside a host has none.
+pub(super) async fn switchable(line: &mut Line<'_>, members: &[String]) -> Result<Vec<Document>, BmcError> {
+    let mut found = Vec::new();
+    if members.len() > READ_MAX {
+        return Ok(found);
     }
+    for path in members {
+        let document = known(line, path, None).await?;
+        if reset(&document.value).is_some() {
+            found.push(document);
+        }
+    }
+    Ok(found)
+}
+
+/// Of several systems the only one that can be switched.
+async fn only_switchable(line: &mut Line<'_>, several: &[String]) -> Result<Document, BmcError> {
+    if several.len() <= READ_MAX {
+        let mut found = switchable(line, several).await?;
+        if found.len() == 1
+            && let Some(only) = found.pop()
+        {
+            let host = line.route.peers.host().to_owned();
+            line.learnt.met(&host, Habit::SystemsOfOneMachine);
+            return Ok(only);
+        }
+    }
+    let text = format!(
+        "has {} systems ({}): write /redfish/v1/Systems/ID of one of them into spec.bmc.address",
+        several.len(),
+        listed(several)
+    );
+    Err(line.route.error(BmcErrorKind::NotFound, Delivery::Answered, &text))
 }
 
 /// Reads the system at a path that was found before. A BMC that shows another system there is not obeyed.

@@ -6,10 +6,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::time::Instant;
 
+use super::insertion::Parameters;
 use super::preconditions::Known;
-use super::quirks::Habit;
+use super::quirks::{Habit, Row};
+use crate::api::hardware::{Accelerator, Disk};
 
 /// BMCs that are remembered; the one that was of no use for the longest time makes room.
 const BMCS_MAX: usize = 4096;
@@ -33,9 +36,57 @@ pub(super) struct Facts {
     pub(super) post: Known,
     /// Which `If-Match` it takes with a PATCH.
     pub(super) patch: Known,
+    /// Which properties of a boot override the settings resource takes, and the system does not; `None`: nobody knows yet.
+    pub(super) boot_in_settings: Option<BTreeSet<String>>,
+    /// How it is asked to expand a collection; `None`: it does not, or nobody knows.
+    pub(super) expand: Option<&'static str>,
+    /// Whether the service root was read.
+    pub(super) root_read: bool,
+    /// Where systems were found, by what they are called in an address, and whether there are several.
+    pub(super) systems: HashMap<Option<String>, System>,
+    /// Descriptions that are not there.
+    pub(super) no_description: BTreeSet<String>,
+    /// Its drives, by system.
+    pub(super) drives: HashMap<String, Drives>,
+    /// Parts that hardly ever change, by system.
+    pub(super) parts: HashMap<String, Parts>,
+    /// What is told with an insertion.
+    pub(super) insertion: Option<Parameters>,
     /// Which habits were met.
     pub(super) habits: BTreeSet<Habit>,
 }
+
+/// Where a system was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct System {
+    pub(super) path: String,
+    /// Whether its BMC has other systems.
+    pub(super) has_siblings: bool,
+}
+
+/// What was read of a system that hardly ever changes, and what of it showed that it did not.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Parts {
+    pub(super) read_at: Option<Instant>,
+    /// The summaries in the system's document.
+    pub(super) sign: Value,
+    pub(super) cpus: Option<i64>,
+    pub(super) accelerators: Vec<Accelerator>,
+    pub(super) memory_gib: Option<i64>,
+    pub(super) firmware: Option<String>,
+}
+
+/// The drives of a system.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Drives {
+    pub(super) read_at: Instant,
+    /// The paths of all that were there.
+    pub(super) sign: Vec<String>,
+    pub(super) disks: Vec<Disk>,
+}
+
+/// Systems and descriptions of one BMC that are remembered.
+pub(super) const OF_ONE_MAX: usize = 64;
 
 impl Learnt {
     /// Looks at what is known of the BMC at `host`, and changes it.
@@ -46,7 +97,8 @@ impl Learnt {
             let oldest = all.iter().min_by_key(|(_, entry)| entry.used).map(|(host, _)| host.clone());
             oldest.and_then(|host| all.remove(&host));
         }
-        let entry = all.entry(host.to_owned()).or_insert_with(|| Entry { used: now, facts: Facts::default() });
+        let entry =
+            all.entry(host.to_owned()).or_insert_with(|| Entry { used: now, facts: Facts::default() });
         if now.saturating_duration_since(entry.used) > LIFE {
             entry.facts = Facts::default();
         }
@@ -57,7 +109,14 @@ impl Learnt {
     /// Remembers that a habit was met.
     pub(super) fn met(&self, host: &str, habit: Habit) {
         if self.of(host, |facts| facts.habits.insert(habit)) {
-            tracing::info!(bmc = host, habit = habit.name(), "a BMC has a habit: {}", habit.row().known_by);
+            let Row { name, seen_at, known_by, done, source } = habit.row();
+            tracing::info!(
+                bmc = host,
+                habit = name,
+                seen_at,
+                source,
+                "a BMC has a habit: {known_by}; {done}"
+            );
         }
     }
 }

@@ -25,6 +25,7 @@ use tokio_rustls::TlsConnector;
 
 use super::class::Login;
 use super::encoding::{self, Unreadable};
+use super::learnt::Learnt;
 use super::login::{NeedSessions, Signed};
 use super::origin::Origin;
 use super::unopened::{self, Unopened};
@@ -92,9 +93,13 @@ pub(super) struct Line<'a> {
     pub(super) route: &'a Route,
     /// Nothing is waited for after it.
     pub(super) until: Instant,
+    /// What [`Line::until`] is the end of, for messages; `None`: of a request that says so itself.
+    pub(super) limit: Option<Duration>,
     /// Who asks.
     pub(super) signed: Signed,
     pub(super) need_sessions: NeedSessions,
+    /// What is known of BMCs.
+    pub(super) learnt: Learnt,
     /// Whether this login was let in during this turn.
     pub(super) login: Login,
     open: Option<Open>,
@@ -116,12 +121,19 @@ impl Drop for Open {
 }
 
 impl<'a> Line<'a> {
-    pub(super) fn new(route: &'a Route, until: Instant, need_sessions: NeedSessions, pass: Pass) -> Self {
+    pub(super) fn new(
+        route: &'a Route,
+        until: Instant,
+        (need_sessions, learnt): (NeedSessions, Learnt),
+        pass: Pass,
+    ) -> Self {
         Self {
             route,
             until,
             signed: Signed::Basic,
             need_sessions,
+            learnt,
+            limit: None,
             login: Login::Untried,
             open: None,
             _pass: pass,
@@ -172,6 +184,21 @@ impl<'a> Line<'a> {
         let read = self.whole(response, by.min(Instant::now() + BODY_OF_ACTION)).await;
         self.open = None;
         Ok(read.unwrap_or(Answer { status, headers, body: Bytes::new() }))
+    }
+
+    /// Which limit it was that ended: of the one request, or of all of them together.
+    fn timeout(&self, delivery: Delivery, what: &str, by: Instant) -> BmcError {
+        match self.limit.filter(|_| by >= self.until) {
+            Some(limit) => {
+                let text = format!(
+                    "{what} in time: all that is read at once has {} s, which goes with --request-timeout of {} s",
+                    limit.as_secs(),
+                    self.route.request_timeout.as_secs()
+                );
+                self.route.error(BmcErrorKind::Timeout, delivery, &text)
+            }
+            None => self.route.timeout(delivery, what),
+        }
     }
 
     fn deadline(&self) -> Instant {
@@ -250,7 +277,7 @@ impl<'a> Line<'a> {
             Err(_) => {
                 self.open = None;
                 route.peers.silent(peer);
-                Err(route.timeout(Delivery::Unknown, "did not answer"))
+                Err(self.timeout(Delivery::Unknown, "did not answer", by))
             }
         }
     }
@@ -275,7 +302,7 @@ impl<'a> Line<'a> {
                 Delivery::Answered,
                 "ended the connection in the middle of an answer",
             ),
-            Err(_) => route.timeout(Delivery::Answered, "did not finish its answer"),
+            Err(_) => self.timeout(Delivery::Answered, "did not finish its answer", by),
         };
         self.open = None;
         Err(failed)

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::class::Asked;
+use super::system::texts;
 
 /// Messages of one answer that are looked at.
 const MESSAGES_MAX: usize = 32;
@@ -102,6 +103,7 @@ const MEANINGS: &[(Meaning, &[&str])] = &[
             "ActionParameterDuplicate",
             "ActionParameterMissing",
             "EmptyJSON",
+            "OperationSupportedInFutureStateURI",
             "LicenseKeyRequired",
             "LicenseRequired",
             "MalformedJSON",
@@ -146,6 +148,8 @@ pub(super) struct Message {
     text: Option<String>,
     arguments: Vec<String>,
     resolution: Option<String>,
+    /// The properties that it is about, as JSON pointers.
+    related: Vec<String>,
     severity: Severity,
 }
 
@@ -204,6 +208,7 @@ fn message(value: &Value) -> Option<Message> {
     Some(Message {
         text: told.filter(|text| !points_elsewhere(text)),
         arguments: arguments.take(ARGUMENTS_MAX).map(argument).collect(),
+        related: value.get("RelatedProperties").and_then(texts).unwrap_or_default(),
         resolution: text(&["Resolution"]).filter(|text| says_something(text)),
         severity: match text(&["MessageSeverity", "Severity"]).as_deref() {
             Some("Critical") => Severity::Critical,
@@ -232,6 +237,7 @@ fn last_resort(body: &Value) -> Option<Message> {
         text: told,
         arguments: Vec::new(),
         resolution: None,
+        related: Vec::new(),
         severity: Severity::Untold,
     })
 }
@@ -290,6 +296,64 @@ fn ended(text: &str) -> String {
     if text.ends_with(['.', '!', '?', ':']) { text.to_owned() } else { format!("{text}.") }
 }
 
+impl Message {
+    /// Whether it names a property or a parameter: as what it is about, in an argument, or in its text.
+    pub(super) fn names(&self, property: &str) -> bool {
+        let ends = |pointer: &String| pointer.rsplit(['/', '.', '#']).next() == Some(property);
+        self.related.iter().any(ends)
+            || self.arguments.iter().any(|argument| argument == property || ends(argument))
+            || self.text.as_deref().is_some_and(|text| has_word(text, property))
+    }
+
+    /// Whether it may be about parameters, by its MessageId: who says something else means that.
+    pub(super) fn is_about_parameters(&self) -> bool {
+        matches!(
+            self.short_id(),
+            None | Some(
+                "GeneralError"
+                    | "ActionParameterNotSupported"
+                    | "ActionParameterUnknown"
+                    | "ActionParameterValueError"
+                    | "PropertyNotWritable"
+                    | "PropertyUnknown"
+                    | "UnrecognizedRequestBody"
+                    | "MalformedJSON"
+            )
+        )
+    }
+
+    /// Whether it says that what was asked for is to be done elsewhere: not here, or not now but with the next start.
+    pub(super) fn leads_elsewhere(&self) -> bool {
+        matches!(
+            self.short_id(),
+            Some(
+                "PropertyNotWritable"
+                    | "PropertyNotUpdated"
+                    | "PropertyUnknown"
+                    | "OperationSupportedInFutureStateURI"
+                    | "ResourceNotWritable"
+                    | "OperationNotAllowed"
+                    | "ActionNotSupported"
+                    | "SYS410"
+                    | "SYS405"
+            )
+        ) || self.text.as_deref().is_some_and(is_read_only)
+    }
+}
+
+/// Whether a text says that a property cannot be written.
+pub(super) fn is_read_only(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    ["read only", "read-only", "readonly", "not writable", "futurestate", "future state"]
+        .iter()
+        .any(|word| text.contains(word))
+}
+
+/// Whether a text has that word.
+pub(super) fn has_word(text: &str, word: &str) -> bool {
+    text.split(|c: char| !c.is_ascii_alphanumeric()).any(|one| one == word)
+}
+
 /// What all messages together mean: who says "not yet" beside something else gets patience.
 pub(super) fn meaning(messages: &[Message], asked: Asked) -> Option<Meaning> {
     let of = |id: &str| match MEANINGS
@@ -306,7 +370,8 @@ pub(super) fn meaning(messages: &[Message], asked: Asked) -> Option<Meaning> {
 
 /// Whether one of them says that a request lacks `If-Match`, or has a wrong one.
 pub(super) fn is_about_precondition(messages: &[Message]) -> bool {
-    let names_it = |message: &Message| message.arguments.iter().any(|one| one.eq_ignore_ascii_case("If-Match"));
+    let names_it =
+        |message: &Message| message.arguments.iter().any(|one| one.eq_ignore_ascii_case("If-Match"));
     messages.iter().any(|message| match message.short_id() {
         Some("PreconditionRequired" | "PreconditionFailed") => true,
         Some("HeaderMissing" | "HeaderInvalid") => names_it(message),

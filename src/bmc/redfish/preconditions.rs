@@ -137,7 +137,8 @@ impl Tries {
 
     /// What to send first: what was taken before, where there is still something to spell so.
     pub(super) fn first(&mut self, tags: &Tags) -> Option<String> {
-        let strong = |tags: &Tags| Spelling::AsGiven.value(tags).flatten().is_some_and(|tag| !tag.starts_with("W/"));
+        let strong =
+            |tags: &Tags| Spelling::AsGiven.value(tags).flatten().is_some_and(|tag| !tag.starts_with("W/"));
         let usual = match self.first {
             First::Guarded if strong(tags) => Spelling::AsGiven,
             First::Guarded | First::Bare => Spelling::Absent,
@@ -248,7 +249,11 @@ mod tests {
             (tags(Some("\"1\""), None), First::Guarded, vec!["\"1\"", "1", "-", "*"]),
             (tags(None, Some("\"1\"")), First::Guarded, vec!["\"1\"", "1", "-", "*"]),
             (tags(None, Some("W/\"1\"")), First::Guarded, vec!["-", "W/\"1\"", "\"1\"", "1", "*"]),
-            (tags(Some("W/\"2\""), Some("\"1\"")), First::Guarded, vec!["-", "W/\"2\"", "\"1\"", "\"2\"", "2", "*"]),
+            (
+                tags(Some("W/\"2\""), Some("\"1\"")),
+                First::Guarded,
+                vec!["-", "W/\"2\"", "\"1\"", "\"2\"", "2", "*"],
+            ),
             (tags(Some("\"1\""), None), First::Bare, vec!["-", "\"1\"", "1", "*"]),
             (tags(None, None), First::Guarded, vec!["-", "*"]),
             (tags(Some(""), None), First::Guarded, vec!["-", "*"]),
@@ -287,7 +292,9 @@ mod tests {
     fn only_what_a_wish_is_decided_on_counts_as_changed() {
         let place = |value: Value| Place::of(&Document { path: "/x".into(), tags: Tags::default(), value });
         let before = place(json!({"PowerState": "On", "@odata.etag": "W/\"1\"", "IndicatorLED": "Off"}));
-        assert!(before.shows_what(&place(json!({"PowerState": "On", "@odata.etag": "W/\"2\"", "IndicatorLED": "Lit"}))));
+        assert!(before.shows_what(&place(
+            json!({"PowerState": "On", "@odata.etag": "W/\"2\"", "IndicatorLED": "Lit"})
+        )));
         assert!(!before.shows_what(&place(json!({"PowerState": "Off", "@odata.etag": "W/\"1\""}))));
     }
 

@@ -7,6 +7,7 @@ use super::answer::{self, Document};
 use super::class::Login;
 use super::line::{Answer, Line};
 use super::origin::LinkRefused;
+use super::preconditions::Tags;
 use crate::bmc::error::{BmcError, BmcErrorKind, Delivery};
 
 /// Redirects that one read follows.
@@ -72,6 +73,7 @@ impl Line<'_> {
         for _ in 0..PAGES_MAX {
             let members = match page.value.get("Members") {
                 Some(Value::Array(all)) => all.as_slice(),
+                // A page may have the link to the next one alone.
                 None | Some(Value::Null) => &[],
                 Some(_) => {
                     let text = format!("shows a {what} whose Members are no list");
@@ -104,6 +106,87 @@ impl Line<'_> {
         members.dedup();
         members.truncate(most);
         Ok(members)
+    }
+
+    /// The documents of the members of a collection that may be missing, sorted by path, at most `most`: in one request where the
+    /// BMC expands collections, else one by one. `missed`: takes what goes wrong with one of them, and says whether the others
+    /// are still tried.
+    pub(super) async fn optional_documents(
+        &mut self,
+        at: &str,
+        link: Option<&Value>,
+        most: usize,
+        missed: &mut (dyn FnMut(BmcError) -> Result<bool, BmcError> + Send),
+    ) -> Result<Vec<Document>, BmcError> {
+        let Some(link) = link.filter(|link| !link.is_null()) else { return Ok(Vec::new()) };
+        let mut whole = Vec::new();
+        let mut paths = match self.expanded(at, link, &mut whole).await? {
+            Some(paths) => paths,
+            None => self.optional_members(at, Some(link), most).await?,
+        };
+        paths.sort();
+        paths.dedup();
+        paths.truncate(most);
+        let mut documents = Vec::new();
+        for path in paths {
+            if let Some(at) = whole.iter().position(|one: &Document| one.path == path) {
+                documents.push(whole.swap_remove(at));
+                continue;
+            }
+            match self.optional("/", &serde_json::json!({"@odata.id": path})).await {
+                Ok(document) => documents.extend(document),
+                Err(error) => {
+                    if !missed(error)? {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(documents)
+    }
+
+    /// The paths of a collection's members, with those that came whole; `None`: this BMC does not expand it.
+    async fn expanded(
+        &mut self,
+        at: &str,
+        link: &Value,
+        whole: &mut Vec<Document>,
+    ) -> Result<Option<Vec<String>>, BmcError> {
+        let host = self.route.peers.host().to_owned();
+        let Some(query) = self.learnt.of(&host, |facts| facts.expand) else { return Ok(None) };
+        let Some(Ok(path)) = link_of(link).map(|link| self.route.origin.follow(at, link)) else {
+            return Ok(None);
+        };
+        if path.contains('?') {
+            return Ok(None);
+        }
+        let read = self.document(&format!("{path}?{query}"), PART).await;
+        let members = match read {
+            // One page alone: another page is read in the plain way.
+            Ok(page) if page.value.get("Members@odata.nextLink").is_none() => {
+                page.value.get("Members").cloned()
+            }
+            Ok(_) => return Ok(None),
+            Err(error) if matches!(error.kind, BmcErrorKind::Credentials) => return Err(error),
+            Err(error) if matches!(error.kind, BmcErrorKind::Unreachable) => return Err(error),
+            Err(_) => None,
+        };
+        let Some(Value::Array(members)) = members else {
+            self.learnt.of(&host, |facts| facts.expand = None);
+            return Ok(None);
+        };
+        let mut paths = Vec::new();
+        for value in members.into_iter().take(MEMBERS_MAX) {
+            let Some(Ok(path)) = link_of(&value).map(|link| self.route.origin.follow(&path, link)) else {
+                continue;
+            };
+            paths.push(path.clone());
+            // What is no more than a link did not come along.
+            if value.get("Id").is_some() || value.get("Name").is_some() {
+                whole.push(Document { path, tags: Tags::default(), value });
+            }
+        }
+        Ok(Some(paths))
     }
 
     /// Reads a path, and goes where the BMC redirects to as long as it is the same origin.

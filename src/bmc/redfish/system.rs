@@ -5,7 +5,6 @@ use serde_json::Value;
 use super::answer::Document;
 use crate::api::hardware::{HardwareIdentity, PowerState};
 use crate::api::placeholder;
-use crate::bmc::Probe;
 use crate::bmc::text::{printable, serial};
 
 /// The longest `LastResetTime` that is kept: a date with time, fraction and zone.
@@ -41,10 +40,6 @@ pub(super) struct Reset {
     pub(super) offered: Option<Vec<String>>,
 }
 
-pub(super) fn probe(system: &Value) -> Probe {
-    Probe { power: power(system), identity: identity(system), last_reset_time: last_reset_time(system) }
-}
-
 pub(super) fn power(system: &Value) -> PowerState {
     match system.get("PowerState").and_then(Value::as_str) {
         Some("On") => PowerState::PoweredOn,
@@ -60,6 +55,7 @@ pub(super) fn identity(system: &Value) -> HardwareIdentity {
     HardwareIdentity {
         serial_number: serial(system, "SerialNumber"),
         uuid: uuid.filter(|uuid| !placeholder::is_placeholder_uuid(uuid)),
+        system: None,
     }
 }
 

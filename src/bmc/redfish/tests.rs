@@ -9,12 +9,15 @@
 mod addresses;
 mod boot;
 mod classes;
+mod drives;
 mod hostile;
+mod inventory;
 mod maker;
 mod media;
 mod pins;
 mod preconditions;
 mod sessions;
+mod settings;
 mod shapes;
 mod short_rsa;
 mod tls;

@@ -224,6 +224,7 @@ fn identified(site: &Site) {
     let identity = crate::api::hardware::HardwareIdentity {
         uuid: Some("4c4c4544-0038-5a10-8053-b4c04f584b30".into()),
         serial_number: Some("S1".into()),
+        system: None,
     };
     known.status.get_or_insert_default().bmc_identity = Some(identity);
     site.cluster.put("servers/node-1", known);

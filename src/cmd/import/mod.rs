@@ -15,6 +15,7 @@ pub use args::Args;
 use logins::Logins;
 use output::Output;
 
+use crate::api::bmc_address::BmcAddress;
 use crate::bmc::{BmcError, Connector};
 use crate::import::{Certificate, Entry, Found, Judge, Machine, Refused, Seen, Want};
 
@@ -154,9 +155,11 @@ async fn read_all(
             }
         };
         waiting.remove(&entry.line);
-        match found {
-            Ok(found) => read.push((entry, found)),
-            Err(why) => refuse(Refused { line: entry.line, why }, bad),
+        for one in found {
+            match one {
+                Ok(found) => read.push(found),
+                Err(why) => refuse(Refused { line: entry.line, why }, bad),
+            }
         }
     }
     // Of two lines that are one machine, the first one counts.
@@ -170,11 +173,33 @@ async fn look(
     logins: &Logins,
     entry: &Entry,
     judge: &Judge,
-) -> Result<Found, String> {
+) -> Vec<Result<(Entry, Found), String>> {
     let secret = entry.secret.as_deref().unwrap_or(&args.secret);
-    let credentials = logins.of(secret, &entry.parsed).map_err(|error| error.to_string())?;
-    let found = crate::import::read(connector, &entry.parsed, credentials, judge).await;
-    found.map_err(|error: BmcError| format!("{}: {}: {error}", entry.address, error.kind.reason()))
+    let credentials = match logins.of(secret, &entry.parsed) {
+        Ok(credentials) => credentials,
+        Err(error) => return vec![Err(error.to_string())],
+    };
+    let said = |address: &str, error: &BmcError| format!("{address}: {}: {error}", error.kind.reason());
+    let machines = match crate::import::machines(connector, &entry.parsed, credentials.clone(), judge).await {
+        Ok(machines) => machines,
+        Err(error) => return vec![Err(said(&entry.address, &error))],
+    };
+    let several = machines.len() > 1;
+    let mut all = Vec::new();
+    for parsed in machines {
+        let found = crate::import::read(connector, &parsed, credentials.clone(), judge).await;
+        let entry = if several { node(entry, parsed) } else { entry.clone() };
+        all.push(found.map_err(|error| said(&entry.address, &error)).map(|found| (entry, found)));
+    }
+    all
+}
+
+/// The line of one of several nodes behind one BMC: a name is that of the line and the node's.
+fn node(entry: &Entry, parsed: BmcAddress) -> Entry {
+    let system = parsed.system().unwrap_or_default();
+    let name = entry.name.as_ref().map(|name| format!("{name}-{}", system.to_lowercase()));
+    // One address of the list cannot be that of each node.
+    Entry { address: parsed.normalised(), name, boot_mac: None, parsed, ..entry.clone() }
 }
 
 /// The first few of those that are waited for are named.

@@ -74,7 +74,15 @@ pub(super) async fn claimed(run: &Run<'_>) -> Result<Result<(Mac, CardChoice), S
     let mut first = None;
     for candidate in candidates {
         match queue.card_claim(&who, &candidate.with_colons()).await? {
-            CardClaim::Own | CardClaim::Free => return Ok(Ok((*candidate, choice))),
+            CardClaim::Own | CardClaim::Free => {
+                if let (CardChoice::Guessed, Some(reading)) = (choice, &run.reading)
+                    && let Some((mac, why)) =
+                        reading.hardware.card_taken().filter(|(mac, _)| mac == candidate)
+                {
+                    tracing::info!(card = mac.with_colons(), "the machine boots from this card: {why}");
+                }
+                return Ok(Ok((*candidate, choice)));
+            }
             CardClaim::Another { holder } => first = first.or(Some((*candidate, holder))),
         }
     }

@@ -28,7 +28,7 @@ pub(super) async fn insert(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
         ));
     };
     loop {
-        let media = match run.media().await? {
+        let media = match run.media(is_ours).await? {
             Ok(media) => media,
             Err(outcome) => return Ok(outcome),
         };
@@ -221,7 +221,7 @@ pub(super) async fn eject(run: &mut Run<'_>) -> Result<StepOutcome, Halt> {
         return Ok(outcome);
     }
     loop {
-        let media = match run.media().await? {
+        let media = match run.media(may_be_ours).await? {
             Ok(media) => media,
             Err(outcome) => return Ok(outcome),
         };

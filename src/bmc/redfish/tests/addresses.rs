@@ -13,7 +13,7 @@ fn client(peers: &[SocketAddr], shared: &Shared, times: Times) -> Redfish {
     let (first, others) = peers.split_first().unwrap();
     let peers = Peers::new("bmc.example:80".to_owned(), *first, others, shared.experience.clone());
     let asker = Asker { worker: None, request_id: None };
-    Redfish::new(&address, peers, &login(), None, asker, times, shared.clone()).unwrap()
+    Redfish::new(&address, peers, &login(), None, asker, times, (shared.clone(), None)).unwrap()
 }
 
 const TIMES: Times = Times { connect: LONG, request: LONG, inspect: LONG };

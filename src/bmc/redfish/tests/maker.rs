@@ -20,10 +20,6 @@ pub(super) struct Request {
 }
 
 impl Request {
-    pub(super) fn is(&self, method: &str, path: &str) -> bool {
-        self.method == method && self.path == path
-    }
-
     /// Method, path and `If-Match`, for comparing.
     pub(super) fn line(&self) -> String {
         let guard = self.if_match.as_ref().map(|tag| format!(" if {tag}")).unwrap_or_default();
@@ -50,7 +46,11 @@ pub(super) fn status(status: u16) -> Reply {
 /// A refusal with a message.
 pub(super) fn refusal(status: u16, id: &str, arguments: &[&str], text: &str) -> Reply {
     let message = json!({"MessageId": format!("Base.1.12.{id}"), "MessageArgs": arguments, "Message": text});
-    Reply { status, headers: Vec::new(), body: json!({"error": {"@Message.ExtendedInfo": [message]}}).to_string() }
+    Reply {
+        status,
+        headers: Vec::new(),
+        body: json!({"error": {"@Message.ExtendedInfo": [message]}}).to_string(),
+    }
 }
 
 /// What was asked, in order.
@@ -102,7 +102,8 @@ impl Maker {
                 let Some(request) = read(&mut stream).await else { return };
                 log.0.lock().unwrap().push(request.clone());
                 let reply = answer(&mut state.lock().unwrap(), &request);
-                let mut head = format!("HTTP/1.1 {} x\r\ncontent-length: {}\r\n", reply.status, reply.body.len());
+                let mut head =
+                    format!("HTTP/1.1 {} x\r\ncontent-length: {}\r\n", reply.status, reply.body.len());
                 for (name, value) in &reply.headers {
                     head.push_str(&format!("{name}: {value}\r\n"));
                 }

@@ -48,7 +48,12 @@ async fn four(maker: &Maker) -> Vec<Vec<String>> {
             let done = bmc.send(kind, LONG).await;
             assert!(done.is_ok(), "{done:?} after {:?}", maker.log.changes());
             let guards = maker.log.changes();
-            all.push(guards.iter().map(|line| line.split_once(" if ").map_or("-", |(_, tag)| tag).to_owned()).collect());
+            all.push(
+                guards
+                    .iter()
+                    .map(|line| line.split_once(" if ").map_or("-", |(_, tag)| tag).to_owned())
+                    .collect(),
+            );
         }
     }
     all
@@ -160,10 +165,14 @@ async fn a_virtual_drive_is_guarded_where_the_bmc_demands_it() {
             return reply;
         }
         match request.path.as_str() {
-            "/rf/one" => ok(&json!({"Id": "one", "PowerState": "On", "VirtualMedia": {"@odata.id": "/rf/vm"}})),
+            "/rf/one" => {
+                ok(&json!({"Id": "one", "PowerState": "On", "VirtualMedia": {"@odata.id": "/rf/vm"}}))
+            }
             "/rf/vm" => ok(&json!({"Members": [{"@odata.id": "/rf/cd"}]})),
-            "/rf/cd" => ok(&json!({"Id": "CD1", "MediaTypes": ["CD"], "@odata.etag": "W/\"7\"", "Image": image, "Inserted": !image.is_null(),
-                "Actions": {"#VirtualMedia.InsertMedia": {"target": "/rf/cd/in"}}})),
+            "/rf/cd" => ok(
+                &json!({"Id": "CD1", "MediaTypes": ["CD"], "@odata.etag": "W/\"7\"", "Image": image, "Inserted": !image.is_null(),
+                "Actions": {"#VirtualMedia.InsertMedia": {"target": "/rf/cd/in"}}}),
+            ),
             _ if request.if_match.as_deref() == Some("W/\"7\"") => {
                 *image = request.body["Image"].clone();
                 status(204)

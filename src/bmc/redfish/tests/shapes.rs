@@ -150,7 +150,7 @@ async fn one_card_that_cannot_be_read_does_not_hide_the_others_and_the_bmcs_own_
     .unwrap();
     let macs: Vec<_> = reading.hardware.nics.iter().filter_map(|nic| nic.mac_address.as_deref()).collect();
     assert_eq!(macs, ["00:11:22:33:44:55:66:77", "02:aa:bb:cc:dd:01"]);
-    assert_eq!(reading.hardware.first_ethernet(), Some("02:aa:bb:cc:dd:01"));
+    assert_eq!(reading.hardware.cards(), ["02:aa:bb:cc:dd:01".parse().unwrap()]);
     assert!(reading.hardware.may_have_more_nics());
 }
 
