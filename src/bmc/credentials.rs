@@ -7,6 +7,7 @@ use sha2::Sha256;
 
 use crate::api::bmc_address::BmcAddress;
 use crate::api::names::{BMC_HOSTS, CREDENTIALS_PASSWORD, CREDENTIALS_SECRET_TYPE, CREDENTIALS_USERNAME};
+use crate::api::unseen::is_unseen;
 
 /// What a BMC is logged in with.
 #[derive(Debug, Clone)]
@@ -77,8 +78,8 @@ impl Credentials {
         let odd: Vec<String> = parts
             .into_iter()
             .flat_map(|(what, text)| {
-                let begins = text.chars().next().filter(|first| first.is_whitespace());
-                let ends = text.chars().next_back().filter(|last| last.is_whitespace());
+                let begins = text.chars().next().filter(|first| is_odd(*first));
+                let ends = text.chars().next_back().filter(|last| is_odd(*last));
                 let at = |verb: &str, found: char| format!("the {what} {verb} with {}", white_space(found));
                 [begins.map(|found| at("begins", found)), ends.map(|found| at("ends", found))]
             })
@@ -89,13 +90,20 @@ impl Credentials {
     }
 }
 
-const fn white_space(found: char) -> &'static str {
+/// What nobody sees at an end of a text, and nobody types there.
+fn is_odd(c: char) -> bool {
+    c.is_whitespace() || is_unseen(c)
+}
+
+fn white_space(found: char) -> &'static str {
     match found {
         '\n' => "a line feed",
         '\r' => "a carriage return",
         ' ' => "a space",
         '\t' => "a tab",
-        _ => "white space",
+        c if c.is_whitespace() => "white space",
+        c if c.is_control() => "a control character",
+        _ => "a character that is not seen",
     }
 }
 

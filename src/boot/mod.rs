@@ -62,6 +62,7 @@ pub use live::LiveReader;
 pub use machine::{Machine, machine_of};
 pub use patience::Patience;
 pub use public_url::{PublicUrl, PublicUrlError};
+pub use script::{Boot as Script, ScriptRefused, install as install_script};
 pub use service::BootService;
 pub use sessions::{Armed, AtMac, CallHome, Heard, Medium, Sessions, StoreAway};
 pub use sources::{NotASource, Source, Sources, SpecialAddress};

@@ -155,7 +155,7 @@ async fn carry_out(context: &Context, observed: &Observed, command: &Command) ->
 
 async fn enqueue(context: &Context, observed: &Observed, work: &Work) -> Result<Applied, ApplyError> {
     let (seen, queue) = (&observed.seen, &context.queue);
-    let id = JobId::new(seen.now_ms, rand::random());
+    let id = seen.next_job_id(rand::random());
     if !context.fair.enter(context.settings.urgent_per_namespace, whose(observed), work.lane) {
         return Ok(Applied::InTheWay);
     }
@@ -203,7 +203,7 @@ fn new_job(observed: &Observed, work: &Work, id: JobId, (shards, cap): (u16, Opt
         action: work.action,
         step: work.step,
         lane: work.lane,
-        order_ms: id.unix_ms(),
+        order_ms: observed.seen.now_ms,
         intent: work.intent.clone(),
         cause: work.cause.clone(),
         visibility: work.visibility,

@@ -113,6 +113,13 @@ impl Action {
         }
     }
 
+    /// Whether a job of this action that is at `one` has come further than one that is at `other`. Not for undo steps, which go
+    /// another way.
+    pub fn is_further(self, one: Step, other: Step) -> bool {
+        let place = |step| self.steps().iter().position(|it| *it == step);
+        place(one) > place(other)
+    }
+
     /// Whether a job of this action that is at `step` is undone by going on: what is on its way up, and an installation
     /// whose system has called home and whose medium is still in its drive.
     pub const fn is_undone_by_going_on(self, step: Step) -> bool {

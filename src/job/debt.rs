@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::asked::is_unhandled;
-use super::{Action, Cause, Deleting, JobId, JobResult, Problem};
+use super::{Action, Cause, Deleting, JobId, Problem};
 use crate::api::condition::{ConditionType, find};
 use crate::api::hardware::PowerState;
 use crate::api::{Lifecycle, Reason, Server};
@@ -66,21 +66,14 @@ impl Debt {
         }
     }
 
-    /// Whether the live object bears it out: status shows its job as begun or ended, or the machine as left off. A row of the
-    /// database alone switches nothing on.
+    /// Whether the live object bears it out: status shows its job as begun, or the machine as left off. A row of the database alone
+    /// switches nothing on, nor one that names a job which ended some time ago.
     pub fn is_witnessed(&self, server: &Server) -> bool {
         let Some(status) = &server.status else { return false };
         let is_this = |id: &str| JobId::parse(id) == Some(self.job);
         let begun = status.job.as_ref().is_some_and(|job| is_this(&job.id) && job.started_at.is_some());
-        let last = status.last_job.as_ref().filter(|last| is_this(&last.id) && last.started_at.is_some());
-        // One that came true owes nothing, and one that never began neither.
-        let ended = last.is_some_and(|last| {
-            let unexplained = last.exact_reason.as_deref() == Some(Reason::UnexplainedJob.as_str());
-            last.action == self.action && last.result != JobResult::Succeeded && !unexplained
-        });
         let stalled = find(&status.conditions, ConditionType::Stalled);
         begun
-            || ended
             || status.left_off_by.as_deref().is_some_and(is_this)
             || stalled.is_some_and(|stalled| stalled.reason == Reason::LeftPoweredOff.as_str())
     }

@@ -10,13 +10,17 @@
 //!   holds whatever the database says of the job: the commits that are lost may be those of its requests, and then its
 //!   row looks as if nothing had happened.
 //!
+//! What failed for good stays failed: where status says so of what is wished still, and the database knows of no failure, that is
+//! recorded again.
+//!
 //! One of them goes on all the same: a job that by its row has only to wait for its machine. Its session says that its script
 //! was given, and in which history; in another one it is not given again. What the machine tells comes as before. Where the
 //! commits that are lost had the end of it, it waits in vain, and a person is told.
 //!
 //! What a machine's power state is says nothing about whether a request was sent.
 
-use super::{Command, EventKind, EventNote, Observation, debt};
+use super::{Command, EventKind, EventNote, Observation, debt, work};
+use crate::api::condition::{ConditionType, find};
 use crate::api::hardware::PowerState;
 use crate::api::{JobStatus, Reason, ServerStatus, names};
 use crate::job::{Action, Debt, Effect, FinishedJob, JobId, JobResult, JobState, LiveJob, Problem, Step};
@@ -45,10 +49,9 @@ fn behind(seen: &Observation) -> Option<&LiveJob> {
     let status = seen.shown()?;
     let last = status.last_job.as_ref().and_then(|last| JobId::parse(&last.id));
     let further = begun(seen).is_some_and(|(id, shown)| {
-        let place = |step| job.action.steps().iter().position(|one| *one == step);
         let unknown = seen.another_history && is_destructive(job.action) && !only_waits(job);
         // What is undone goes through its steps in another order.
-        let is_further = job.cancel.is_none() && !job.undoing && place(shown.step) > place(job.step);
+        let is_further = job.cancel.is_none() && !job.undoing && job.action.is_further(shown.step, job.step);
         id == job.id && (unknown || !job.started() || is_further)
     });
     (last == Some(job.id) || further || forgot_the_token(seen, job)).then_some(job)
@@ -113,9 +116,9 @@ pub(super) fn rule(seen: &Observation) -> Option<Command> {
     }
     let lost = match (stopped(seen), gone(seen)) {
         _ if seen.job.is_some() => None,
-        (Some(last), _) if is_destructive(last.action) => Some(last.clone()),
+        (Some(last), _) if is_destructive(last.action) => Some(FinishedJob { problem: None, ..last.clone() }),
         (_, Some((id, shown))) if is_destructive(shown.action) => Some(finished(seen, id, shown)),
-        _ => None,
+        _ => forgotten_failure(seen),
     };
     let Some(lost) = lost else {
         return owed(seen).map(|debt| Command::RecordDebt { debt: Some(debt) });
@@ -124,7 +127,7 @@ pub(super) fn rule(seen: &Observation) -> Option<Command> {
     let job = FinishedJob {
         intent: seen.intent(lost.action),
         result: JobResult::Failed,
-        problem: Some(what_to_do(lost.action, lost.id)),
+        problem: Some(lost.problem.unwrap_or_else(|| what_to_do(lost.action, lost.id))),
         finished_at_ms: seen.now_ms,
         ..lost
     };
@@ -144,6 +147,32 @@ fn finished(seen: &Observation, id: JobId, shown: &JobStatus) -> FinishedJob {
         started_at_ms: shown.started_at.as_ref().map(|at| at.0.as_millisecond()),
         finished_at_ms: seen.now_ms,
     }
+}
+
+/// The job of which status says that it failed for good at what is wished still, and of whose failure the database knows nothing:
+/// without it the same would be done once more.
+fn forgotten_failure(seen: &Observation) -> Option<FinishedJob> {
+    let (known, shown) = (seen.known.as_ref()?, seen.shown()?);
+    let last = shown.last_job.as_ref().filter(|last| is_destructive(last.action))?;
+    let (id, started_at) = (JobId::parse(&last.id)?, last.started_at.as_ref()?);
+    let stalled = find(&shown.conditions, ConditionType::Stalled)?;
+    let is_stalled = last.why().is_some_and(|why| stalled.reason == why.as_str());
+    let is_same_wish = shown.observed_generation.is_some() && shown.observed_generation == seen.generation();
+    let is_known = known.failure.is_some() || known.last_job.as_ref().is_some_and(|known| known.id > id);
+    let is_due = work::about_disks(seen).is_some_and(|due| due.action.installs() == last.action.installs());
+    let is_forgotten = last.result == JobResult::Failed && is_stalled && is_same_wish && !is_known && is_due;
+    (is_forgotten && !seen.look_requested()).then(|| FinishedJob {
+        id,
+        action: last.action,
+        intent: seen.intent(last.action),
+        result: JobResult::Failed,
+        // Words and remedy are those of before.
+        problem: last.why().map(|why| Problem::new(why, last.message.clone().unwrap_or_default())),
+        step: last.step,
+        enqueued_at_ms: last.enqueued_at.0.as_millisecond(),
+        started_at_ms: Some(started_at.0.as_millisecond()),
+        finished_at_ms: seen.now_ms,
+    })
 }
 
 fn what_to_do(action: Action, id: JobId) -> Problem {

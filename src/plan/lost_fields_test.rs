@@ -7,7 +7,9 @@ use rstest::rstest;
 use super::{Command, Observation, decide, fixture as f, status};
 use crate::api::condition::time;
 use crate::api::{DeletionPolicy, ImageKind, ImageWish, Lifecycle, Phase, Power, Provisioning, ServerSpec};
-use crate::job::{Action, Contents, Effect, InstalledImage, Origin, Problem, StoredFailure};
+use crate::job::{
+    Action, Contents, Effect, FinishedJob, InstalledImage, JobResult, Origin, Problem, StoredFailure,
+};
 
 /// A machine at rest that runs this image, with everything set that can be set.
 fn converged(origin: Origin) -> Observation {
@@ -198,6 +200,62 @@ fn a_failed_installation_is_begun_again_by(#[case] change: fn(&mut Observation))
     let mut seen = failed_reimage(crate::api::Reason::InstallFailed);
     change(&mut seen);
     assert_eq!(effect(&decide(&seen).command), Some(Action::Reimage));
+}
+
+/// The same, as status shows it.
+fn shown_failed_reimage(reason: crate::api::Reason) -> Observation {
+    let mut seen = failed_reimage(reason);
+    let job = f::started(&seen, Action::Reimage);
+    f::known(&mut seen).last_job = Some(FinishedJob {
+        id: job.id,
+        action: job.action,
+        intent: job.intent,
+        result: JobResult::Failed,
+        problem: Some(Problem::new(reason, "it failed")),
+        step: job.step,
+        enqueued_at_ms: job.enqueued_at_ms,
+        started_at_ms: job.started_at_ms,
+        finished_at_ms: f::NOW_MS - 1_000,
+    });
+    seen.server.status = Some(status(&seen, &decide(&seen)));
+    seen
+}
+
+#[rstest]
+#[case::its_row_forgot_it(|s: &mut Observation| f::known(s).failure = None)]
+#[case::a_backup_of_before_its_job(|s: &mut Observation| {
+    let known = f::known(s);
+    (known.failure, known.last_job) = (None, None);
+})]
+fn a_failed_installation_that_status_tells_of_is_not_begun_again_where(#[case] forget: fn(&mut Observation)) {
+    use crate::api::Reason;
+    for reason in [Reason::InstallFailed, Reason::NeverBooted, Reason::ContentsUnknown] {
+        let mut seen = shown_failed_reimage(reason);
+        let told = seen.server.status.clone().unwrap();
+        forget(&mut seen);
+        let Command::RecordLost { job, cause, .. } = decide(&seen).command else { unreachable!("{reason}") };
+        assert_eq!(job.problem, Some(Problem::new(reason, "it failed")));
+        // It stands again as it did.
+        let failure = f::failure(&seen, Action::Reimage, reason);
+        let problem = job.problem.clone().unwrap();
+        let known = f::known(&mut seen);
+        (known.failure, known.last_job) =
+            (Some(StoredFailure { problem, cause, intent: job.intent.clone(), ..failure }), Some(job));
+        let decision = decide(&seen);
+        assert_eq!(effect(&decision.command), None, "{reason}");
+        assert_eq!(status(&seen, &decision).conditions, told.conditions, "{reason}");
+    }
+    // What is wished now is not what failed, or somebody asks for another try.
+    let mut other = shown_failed_reimage(Reason::InstallFailed);
+    forget(&mut other);
+    other.server.spec.image.as_mut().unwrap().name = "third".into();
+    other.server.metadata.generation = Some(99);
+    assert_eq!(effect(&decide(&other).command), Some(Action::Reimage), "{:?}", decide(&other).command);
+    let mut asked = shown_failed_reimage(Reason::InstallFailed);
+    forget(&mut asked);
+    heeded(&mut asked, "", 0);
+    asks(&mut asked, "again");
+    assert_eq!(effect(&decide(&asked).command), Some(Action::Reimage), "{:?}", decide(&asked).command);
 }
 
 fn asks(seen: &mut Observation, value: &str) {

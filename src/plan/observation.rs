@@ -246,6 +246,17 @@ impl Observation {
         job.action.effect() != Effect::ReadOnly && !is_known && !super::word::is_asked_for(self, job.action)
     }
 
+    /// The id of this server's next job.
+    pub fn next_job_id(&self, random: u64) -> JobId {
+        let known = self.known.as_ref().and_then(|known| known.last_job.as_ref()).map(|last| last.id);
+        let shown = self.shown();
+        let last = shown.and_then(|status| status.last_job.as_ref()).map(|last| last.id.as_str());
+        let live = shown.and_then(|status| status.job.as_ref()).map(|job| job.id.as_str());
+        let all = known.into_iter().chain([last, live].into_iter().flatten().filter_map(JobId::parse));
+        let last = all.filter(|id| !id.is_made_up(self.now_ms)).max();
+        JobId::after(last, self.now_ms, random)
+    }
+
     /// Whether the live job is one that users see.
     pub fn shown_job(&self) -> Option<&LiveJob> {
         self.job.as_ref().filter(|_| self.visibility == Visibility::Shown)

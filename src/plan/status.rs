@@ -7,12 +7,11 @@ use super::{Command, Decision, Observation, conditions, debt, history_lost, imag
 use crate::api::condition::time;
 use crate::api::hardware::{Hardware, HardwareIdentity, PowerState};
 use crate::api::{JobProgress, JobStatus, LastJobStatus, Phase, Reason, ServerStatus};
-use crate::job::{FinishedJob, HandledTokens, LiveJob};
+use crate::job::{FinishedJob, HandledTokens, JobId, LiveJob};
 
 /// The whole status. Equal inputs give equal statuses: a server for which nothing changed is not written.
 pub fn status(seen: &Observation, decision: &Decision) -> ServerStatus {
     let situation = situation(seen, decision);
-    let known = seen.known.as_ref();
     let reading = seen.reading();
     let before = seen.shown();
     let handled = handled(seen, decision);
@@ -38,10 +37,7 @@ pub fn status(seen: &Observation, decision: &Decision) -> ServerStatus {
         // Status is what a worker goes by where a row has no seal: it shows no job that nothing but the row knows of.
         job: history_lost::kept(seen)
             .or_else(|| seen.shown_job().filter(|job| !seen.is_unwitnessed(job)).map(job)),
-        last_job: newest(
-            known.and_then(|known| known.last_job.as_ref()).map(last_job),
-            before.and_then(|before| before.last_job.clone()),
-        ),
+        last_job: newest(seen),
         left_off_by: debt::left_off_by(seen),
         reboot_tokens: handled.reboot,
         reimage_tokens: handled.reimage,
@@ -54,13 +50,20 @@ pub fn status(seen: &Observation, decision: &Decision) -> ServerStatus {
     }
 }
 
-/// A database that lost its last commits does not take back what was shown.
-fn newest(known: Option<LastJobStatus>, shown: Option<LastJobStatus>) -> Option<LastJobStatus> {
+/// The last job that ended. A database that lost its last commits does not take back what was shown, and what nobody can have
+/// written is not shown: an id of far ahead, or the end of a job that lives.
+fn newest(seen: &Observation) -> Option<LastJobStatus> {
+    let of = |last: &LastJobStatus| JobId::parse(&last.id).filter(|id| !id.is_made_up(seen.now_ms));
+    let shown = seen.shown().and_then(|status| status.last_job.clone()).filter(|last| of(last).is_some());
+    let live = seen.job.as_ref().map(|job| job.id);
+    let known = seen.known.as_ref().and_then(|known| known.last_job.as_ref()).filter(|last| {
+        let was_shown = shown.as_ref().and_then(of) == Some(last.id);
+        !last.id.is_made_up(seen.now_ms) && (live != Some(last.id) || was_shown)
+    });
     match (known, shown) {
-        (Some(known), Some(shown)) if shown.id != known.id && shown.finished_at.0 > known.finished_at.0 => {
-            Some(shown)
-        }
-        (known, shown) => known.or(shown),
+        (Some(known), Some(shown)) if of(&shown) > Some(known.id) => Some(shown),
+        (Some(known), _) => Some(last_job(known)),
+        (None, shown) => shown,
     }
 }
 

@@ -89,6 +89,77 @@ fn a_job_that_status_shows_or_that_this_process_enqueued_is_shown() {
     }
 }
 
+/// The last job of this server, as its row and status have it.
+fn ended(seen: &mut Observation, id: JobId, result: JobResult) -> FinishedJob {
+    let job = f::started(seen, Action::Reboot);
+    let last = FinishedJob {
+        id,
+        action: job.action,
+        intent: job.intent,
+        result,
+        problem: (result != JobResult::Succeeded).then(|| Problem::new(Reason::NotApplicable, "it was off")),
+        step: job.step,
+        enqueued_at_ms: job.enqueued_at_ms,
+        started_at_ms: job.started_at_ms,
+        finished_at_ms: f::NOW_MS,
+    };
+    f::known(seen).last_job = Some(last.clone());
+    seen.server.status = Some(status(seen, &decide(seen)));
+    last
+}
+
+#[test]
+fn a_row_that_says_that_a_job_of_some_time_ago_owes_an_on_switches_nothing_on() {
+    for result in [JobResult::Failed, JobResult::Superseded, JobResult::Cancelled, JobResult::Succeeded] {
+        let mut seen = converged();
+        // Somebody switched it off by hand since.
+        f::known(&mut seen).reading = Some(f::reading(PowerState::PoweredOff));
+        seen.server.spec.power = None;
+        let last = ended(&mut seen, JobId::new(f::NOW_MS, 7), result);
+        let debt = Debt { seen_off: true, ..Debt::begun(last.id, Action::Reboot, f::NOW_MS, 0) };
+        f::known(&mut seen).debt = Some(debt.clone());
+        let decision = decide(&seen);
+        let is_on = matches!(&decision.command, Command::Enqueue(work) if work.action == Action::PowerOn);
+        assert!(!is_on, "{result:?}: {:?}", decision.command);
+        assert!(!debt.is_witnessed(&seen.server), "{result:?}");
+    }
+}
+
+#[test]
+fn a_row_that_says_which_job_ended_last_is_believed_only_where_that_can_be() {
+    let mut seen = converged();
+    let now = seen.now_ms;
+    let last = ended(&mut seen, JobId::new(now, 7), JobResult::Succeeded);
+    let shown = |seen: &Observation| status(seen, &decide(seen)).last_job.unwrap().id;
+    // An earlier one, and one that nobody can have made, are not; nor is the end of a job that lives.
+    for id in [JobId(1), JobId(i64::MAX)] {
+        f::known(&mut seen).last_job = Some(FinishedJob { id, ..last.clone() });
+        assert_eq!(shown(&seen), last.id.to_string());
+    }
+    let live = LiveJob { id: JobId::new(now + 5, 7), ..f::started(&seen, Action::Reboot) };
+    seen.job = Some(live.clone());
+    f::own(&mut seen);
+    f::known(&mut seen).last_job = Some(FinishedJob { id: live.id, ..last.clone() });
+    assert_eq!(shown(&seen), last.id.to_string());
+    // Its real end is.
+    seen.job = None;
+    assert_eq!(shown(&seen), live.id.to_string());
+}
+
+#[test]
+fn the_next_job_comes_after_all_that_are_known_whatever_the_clock_did() {
+    let mut seen = converged();
+    let ahead = JobId::new(seen.now_ms + 7_200_000, 7);
+    ended(&mut seen, ahead, JobResult::Succeeded);
+    assert!(seen.next_job_id(0) > ahead);
+    // Also where only status remembers it.
+    f::known(&mut seen).last_job = None;
+    assert!(seen.next_job_id(0) > ahead);
+    f::known(&mut seen).last_job = None;
+    seen.server.status = None;
+    assert_eq!(seen.next_job_id(0), JobId::new(seen.now_ms, 0));
+}
+
 #[test]
 fn a_job_that_ended_unexplained_owes_nothing() {
     let mut seen = converged();

@@ -287,6 +287,9 @@ struct Learnt {
 
 /// Puts the end of a job into what is known.
 fn learn(job: &JobRow, end: &End, locked: &mut Locked) -> Result<Learnt, QueueError> {
+    if is_told(job, end, locked)? {
+        return Ok(Learnt { shown: false, heeded: false });
+    }
     let changed = locked.absorb(&job.uid, &end.report)?;
     let asked =
         job.asked.as_deref().filter(|_| end.report != Report::Nothing || end.result == JobResult::Failed);
@@ -305,7 +308,9 @@ fn learn(job: &JobRow, end: &End, locked: &mut Locked) -> Result<Learnt, QueueEr
         .problem
         .as_ref()
         .is_some_and(|problem| matches!(problem.reason, Reason::HistoryLost | Reason::UnexplainedJob));
-    if event.tokens() == Tokens::GivenBack && job.request.is_none() && !lost {
+    // What was never stored took nothing.
+    let took = job.live.request_stored;
+    if event.tokens() == Tokens::GivenBack && job.request.is_none() && took && !lost {
         locked.give_back(&job.uid, &job.live.taking)?;
     }
     owe(job, end, locked)?;
@@ -324,6 +329,14 @@ fn learn(job: &JobRow, end: &End, locked: &mut Locked) -> Result<Learnt, QueueEr
         locked.last_job.set(Some(&finished(job, end, locked.now_ms)));
     }
     Ok(Learnt { shown, heeded })
+}
+
+/// Whether a row that nothing bears out is of a job that has ended, as what ended last says: a row of a backup, or one that somebody
+/// put back. Its end was told.
+fn is_told(job: &JobRow, end: &End, locked: &Locked) -> Result<bool, QueueError> {
+    let unexplained = end.problem.as_ref().is_some_and(|problem| problem.reason == Reason::UnexplainedJob);
+    let last = locked.last_job.get(&job.uid)?;
+    Ok(unexplained && last.is_some_and(|last| last.id >= job.live.id && !last.id.is_made_up(locked.now_ms)))
 }
 
 /// What becomes of a debt: it ends with a machine that is on, or whose disks were erased, which ends off. Any other end of

@@ -59,7 +59,7 @@ impl Queue {
                 let jobs: Option<i64> = row.try_get(format!("jobs_{number}").as_str())?;
                 if let (Some(first), Some(jobs)) = (first, jobs) {
                     // By its id: its place may be behind that of younger ones.
-                    take(lane, jobs, now_ms - JobId(first).unix_ms());
+                    take(lane, jobs, (now_ms - JobId(first).unix_ms()).max(0));
                 }
             }
             // Nobody wakes them where nobody works.

@@ -63,6 +63,10 @@ pub(super) struct Checkpoint {
     /// step that came to its end clears it, but not while it is undone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub in_the_way_since_ms: Option<i64>,
+    /// Since when status does not show the job although the controller has heard of it, milliseconds since the Unix epoch by the
+    /// database's clock: see `witness`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unshown_since_ms: Option<i64>,
     /// That a worker wrote all this: see `seal`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seal: Option<String>,

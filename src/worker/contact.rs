@@ -146,7 +146,10 @@ impl Run<'_> {
         while since.elapsed() < API_PATIENCE {
             let away = match session::read(self.around, &self.claim, ReadImage::No).await {
                 Ok(Live::Present(asking)) => return self.heard(Some(asking)),
-                Ok(Live::Gone) => return self.heard(None),
+                Ok(Live::Gone) => {
+                    let gone = self.gone();
+                    return self.heard(gone);
+                }
                 Err(away) => away,
             };
             tokio::select! {
@@ -188,7 +191,7 @@ impl Run<'_> {
         self.asked_at = Some(asked);
         self.asking = match live {
             Live::Present(asking) => Some(asking),
-            Live::Gone if is_begun => None,
+            Live::Gone if is_begun => self.gone(),
             Live::Gone => return Ok(Err(Unopened::For(gone()))),
         };
         if let Some(outcome) = self.unwitnessed_by_the_object() {

@@ -35,6 +35,8 @@ pub(super) struct Run<'a> {
     /// What the database knew of the server then, until it is made use of.
     pub(super) known: Option<Known>,
     pub(super) asking: Option<Box<Asking>>,
+    /// Whether the object was read last as gone. Where it is not, and nothing was read, nobody knows what is wished.
+    pub(super) is_gone: bool,
     /// When that was asked for at the start of this claim's session.
     pub(super) asked_at: Option<Instant>,
     pub(super) session: Option<Session>,
@@ -53,6 +55,8 @@ pub(super) struct Run<'a> {
     pub(super) is_on: bool,
     /// What says that the job has begun.
     pub(super) witness: Witness,
+    /// Whether the controller had yet to hear of the last change of the row when the claim was taken up.
+    pub(super) is_unheard: bool,
     /// Since when the API is away; present while the wish is the one that the job began with.
     pub(super) api_away_since: Option<Instant>,
     pub(super) report: Report,
@@ -94,6 +98,7 @@ pub(super) async fn run(around: &Surroundings, claim: Claim) -> Result<(), Halt>
         clock: (now_ms, taken),
         known: seen.known,
         asking: None,
+        is_gone: false,
         asked_at: None,
         session: None,
         fresh: None,
@@ -106,6 +111,7 @@ pub(super) async fn run(around: &Surroundings, claim: Claim) -> Result<(), Halt>
         lost: None,
         is_on: false,
         witness,
+        is_unheard: seen.in_feed,
         api_away_since: None,
         report: Report::Nothing,
         stored: None,
@@ -177,9 +183,16 @@ impl Run<'_> {
         contents.is_some_and(|contents| contents.are_being_overwritten(self.now_ms(), within_ms))
     }
 
-    /// Whether the machine shall be, or end, off as far as is known, or its `Server` is gone: nobody switches it on then.
+    /// Whether the machine shall be, or end, off, or its `Server` is gone: nobody switches it on then. What could not be read says
+    /// neither.
     pub(super) fn shall_be_off(&self) -> bool {
-        self.server().is_none_or(asks_for_off)
+        self.server().map_or(self.is_gone, asks_for_off)
+    }
+
+    /// The object is gone.
+    pub(super) fn gone(&mut self) -> Option<Box<Asking>> {
+        self.is_gone = true;
+        None
     }
 
     /// The power that spec asks for.

@@ -2,6 +2,8 @@
 //! before what it came to is recorded, something outside the database has to bear it out: the seal of the worker that wrote its
 //! checkpoint or, for what a worker of an earlier release wrote, `status.job`.
 
+use std::cmp::Ordering;
+
 use super::Surroundings;
 use super::checkpoint::Checkpoint;
 use super::confirm;
@@ -12,12 +14,9 @@ use crate::api::Reason;
 use crate::job::{Effect, JobId, Problem, Step, StepOutcome};
 use crate::queue::Claim;
 
-/// For so long status is looked at for a job that it does not show, in milliseconds: a controller that has just become the leader
+/// For so long status is looked at for a job that it does not show, in milliseconds, once the controller has heard of its row: it
 /// shows what it finds within that.
 const PATIENCE_MS: i64 = 20_000;
-
-/// Ids begin with the time by the database's clock, which may differ after a failover.
-const CLOCKS_DIFFER_MS: i64 = 60_000;
 
 /// What says that a job has begun as its row says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,17 +48,33 @@ pub(super) fn judge(around: &Surroundings, claim: &Claim, checkpoint: Checkpoint
     }
     // What has not begun has nothing that it must keep, and a look never has.
     if !job.request_stored || job.action.effect() == Effect::ReadOnly {
-        let in_the_way_since_ms = checkpoint.in_the_way_since_ms;
+        let Checkpoint { in_the_way_since_ms, unshown_since_ms, .. } = checkpoint;
         let witness = if job.has_begun() { Witness::Missing } else { Witness::Needless };
-        return (Checkpoint { in_the_way_since_ms, ..Checkpoint::default() }, witness);
+        return (Checkpoint { in_the_way_since_ms, unshown_since_ms, ..Checkpoint::default() }, witness);
     }
     (checkpoint, Witness::Missing)
 }
 
-/// Whether a server whose status has this as its last job has none any more with that id: it ended, or a later one did.
-fn is_outlived(id: JobId, last: Option<&str>) -> bool {
-    let Some(last) = last.and_then(JobId::parse) else { return false };
-    last == id || last.unix_ms() > id.unix_ms() + CLOCKS_DIFFER_MS
+/// What the last job that status shows says of one that has begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Last {
+    /// Nothing: it is an earlier one.
+    Earlier,
+    /// It is this one: it has ended.
+    This,
+    /// A later one has ended. A server's jobs come one after the other, so that this one has ended as well.
+    Later,
+}
+
+impl Last {
+    fn of(last: Option<&str>, id: JobId, now_ms: i64) -> Self {
+        let last = last.and_then(JobId::parse).filter(|last| !last.is_made_up(now_ms));
+        match last.map(|last| last.cmp(&id)) {
+            None | Some(Ordering::Less) => Self::Earlier,
+            Some(Ordering::Equal) => Self::This,
+            Some(Ordering::Greater) => Self::Later,
+        }
+    }
 }
 
 impl Run<'_> {
@@ -102,7 +117,7 @@ impl Run<'_> {
         if self.asking.is_none() {
             self.asking = match session::read(self.around, self.claim(), ReadImage::No).await {
                 Ok(Live::Present(asking)) => Some(asking),
-                Ok(Live::Gone) => None,
+                Ok(Live::Gone) => self.gone(),
                 Err(away) => return Some(self.retry(away, 0)),
             };
         }
@@ -110,29 +125,54 @@ impl Run<'_> {
     }
 
     /// The same where the object was just read. Status may come to show the job. A seal says that a worker began it once, and
-    /// status whether it has ended since: a row may be of a backup.
+    /// status whether it has ended since, or has come further: a row may be of a backup.
     pub(super) fn unwitnessed_by_the_object(&mut self) -> Option<StepOutcome> {
         let (id, action) = (self.claim().job().id, self.action());
+        if !self.claim().job().has_begun() {
+            return None;
+        }
         let status = self.server().and_then(|server| server.status.as_ref());
-        let last = status.and_then(|status| status.last_job.as_ref());
-        if self.claim().job().has_begun() && is_outlived(id, last.map(|last| last.id.as_str())) {
+        let last = status.and_then(|status| status.last_job.as_ref()).map(|last| last.id.as_str());
+        let last = Last::of(last, id, self.now_ms());
+        if last == Last::This {
             return Some(self.left_as_it_is("status shows that it has ended"));
         }
-        if self.needs_no_witness() {
+        if let Some(shown) = status.filter(|status| status.shows(id, action)).and_then(|it| it.job.as_ref()) {
+            if !self.undoing() && action.is_further(shown.step, self.step()) {
+                // The controller stops it: what was done would be done again.
+                return Some(confirm::wait_for_status());
+            }
+            if !self.needs_no_witness() {
+                self.witness = Witness::Status;
+                // What a row alone says of where to is not gone by.
+                self.checkpoint.bmc = self.server().map(|server| server.spec.bmc.clone());
+            }
+            self.checkpoint.unshown_since_ms = None;
             return None;
         }
-        if status.is_some_and(|status| status.shows(id, action)) {
-            self.witness = Witness::Status;
-            // What a row alone says of where to is not gone by.
-            self.checkpoint.bmc = self.server().map(|server| server.spec.bmc.clone());
+        if last == Last::Earlier && self.needs_no_witness() {
             return None;
         }
-        let now_ms = self.now_ms();
-        let since_ms = *self.checkpoint.in_the_way_since_ms.get_or_insert(now_ms);
-        if self.server().is_some() && (0..PATIENCE_MS).contains(&(now_ms - since_ms)) {
+        if self.server().is_some() && self.may_still_be_shown() {
             return Some(confirm::wait_for_status());
         }
-        Some(self.left_as_it_is("no worker of this installation wrote that, and status does not show it"))
+        Some(self.left_as_it_is(match last {
+            Last::Later => "status shows that a later one has ended",
+            Last::Earlier | Last::This => {
+                "no worker of this installation wrote that, and status does not show it"
+            }
+        }))
+    }
+
+    /// Whether the controller may still come to show it: it has not heard of the last change of this row, or did a moment ago.
+    fn may_still_be_shown(&mut self) -> bool {
+        if self.is_unheard {
+            self.checkpoint.unshown_since_ms = None;
+            return true;
+        }
+        let now_ms = self.now_ms();
+        let since_ms = *self.checkpoint.unshown_since_ms.get_or_insert(now_ms);
+        (0..PATIENCE_MS).contains(&(now_ms - since_ms))
     }
 
     fn left_as_it_is(&mut self, why: &str) -> StepOutcome {
@@ -153,13 +193,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_job_that_ended_or_came_before_the_last_one_is_outlived() {
-        let of = |at_ms| JobId::new(at_ms, 7);
+    fn a_job_has_ended_where_status_has_its_end_or_that_of_a_later_one() {
         let now_ms = 1_795_000_000_000;
-        let outlived = |last: JobId| is_outlived(of(now_ms), Some(&last.to_string()));
-        assert!(outlived(of(now_ms)) && outlived(of(now_ms + CLOCKS_DIFFER_MS + 1_000)));
-        assert!(!outlived(of(now_ms - 1_000)), "the one before it");
-        assert!(!outlived(of(now_ms + 1_000)), "by another clock");
-        assert!(!is_outlived(of(now_ms), None) && !is_outlived(of(now_ms), Some("x")));
+        let of = |at_ms| JobId::new(at_ms, 7);
+        let last = |last: JobId| Last::of(Some(&last.to_string()), of(now_ms), now_ms);
+        assert_eq!(last(of(now_ms)), Last::This);
+        assert_eq!(last(of(now_ms - 1)), Last::Earlier);
+        assert_eq!(last(of(now_ms + 1)), Last::Later);
+        assert_eq!(last(JobId(i64::MAX)), Last::Earlier, "which nobody can have made");
+        for nothing in [None, Some("x")] {
+            assert_eq!(Last::of(nothing, of(now_ms), now_ms), Last::Earlier);
+        }
     }
 }

@@ -9,9 +9,9 @@ use anyhow::{Context, Result, bail};
 
 use super::apt::Apt;
 use super::{
-    BUSYBOX, CARGO_DENY, COMPLETE, DEBCONF, DNSMASQ, FAKETIME, GALERA, IGNITION, IPMI_SIM, IPMITOOL,
-    Installed, KERNEL, MARIADB_INSTALL_DB, MARIADBD, MMDEBSTRAP, MTOOLS, Need, POPT, PYKICKSTART, PYTHON,
-    Package, Python, QEMU, RSYNC, SUSHY, SYSLINUX, WSREP_SCRIPTS,
+    BUSYBOX, CARGO_DENY, COMPLETE, DEBCONF, DNSMASQ, FAKETIME, GALERA, IGNITION, INITRAMFS_TOOLS, IPMI_SIM,
+    IPMITOOL, Installed, KERNEL, MARIADB_INSTALL_DB, MARIADBD, MMDEBSTRAP, MTOOLS, NETWORK_MANAGER, Need,
+    POPT, PYKICKSTART, PYTHON, Package, Python, QEMU, RSYNC, SUSHY, SYSLINUX, WSREP_SCRIPTS,
 };
 use crate::database::{self, Engine};
 use crate::wait::say;
@@ -37,6 +37,7 @@ impl Purpose {
                 let mut needs = [Engine::MySql, Engine::MariaDb].map(of_engine).concat();
                 needs.extend([IPMI_SIM, IPMITOOL, DNSMASQ, QEMU, DEBCONF, FAKETIME].map(Need::Installed));
                 needs.extend([KERNEL, BUSYBOX, MTOOLS, SYSLINUX, IGNITION].map(Need::Unpacked));
+                needs.extend([INITRAMFS_TOOLS, NETWORK_MANAGER].map(Need::Unpacked));
                 needs.extend([GALERA, WSREP_SCRIPTS, RSYNC, POPT].map(Need::Unpacked));
                 needs.extend([SUSHY, PYKICKSTART].map(Need::Python));
                 return Ok(needs);

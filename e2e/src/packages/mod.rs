@@ -108,6 +108,10 @@ pub const RSYNC: Package = Package { name: "rsync", stands_for_another: false };
 /// A library of it.
 pub const POPT: Package = Package { name: "libpopt0", stands_for_another: false };
 
+/// The network of RAM disks of Debian and Ubuntu.
+pub const INITRAMFS_TOOLS: Package = Package { name: "initramfs-tools-core", stands_for_another: false };
+/// The network of RAM disks of Fedora and its kin.
+pub const NETWORK_MANAGER: Package = Package { name: "network-manager", stands_for_another: false };
 /// What reads the configurations of Ignition.
 pub const IGNITION: Package = Package { name: "ignition", stands_for_another: false };
 

@@ -364,3 +364,47 @@ async fn what_a_job_switched_off_is_switched_on_without_the_api_server() {
         fleet.end().await.unwrap();
     }
 }
+
+/// The undo of a power-off has its deadline, and the API server is away for longer: what is wished meanwhile nobody knows.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_switched_off_and_taken_back_comes_on_however_long_the_api_server_is_away() {
+    let fleet = Fleet::with(Layout::new(1).emulator(&["--initial-power", "on"])).await.unwrap();
+    let _controller = fleet.controller("controller").await.unwrap();
+    let (proxy, kubeconfig) = Proxy::before_api_server(fleet.cluster().worker(), fleet.dir()).await.unwrap();
+    let flags = fleet.worker_flags().set("--undo-deadline", "2s");
+    let worker = fleet.launch("worker", &flags, &kubeconfig, &[]).await.unwrap();
+    worker.wait_ready().await.unwrap();
+    let name = "system-0001";
+    fleet.declare(name, json!({ "shutdownMode": "Forced" })).await.unwrap();
+    fleet.wait_ready(name).await.unwrap();
+    let slow = json!({ "system": name, "path": "*ComputerSystem.Reset*", "method": "POST", "count": 1,
+        "behaviour": { "kind": "AsyncDelay", "ms": 3_000 } });
+    fleet.bmcs().fault(slow).await.unwrap();
+    fleet.change(name, json!({ "power": "PoweredOff" })).await.unwrap();
+    wait_for("the off to be accepted", LIMIT, async || {
+        let resets = fleet.bmcs().resets(name).await?;
+        Ok(if resets.is_empty() { Look::NotYet("nothing was sent".to_owned()) } else { Look::Holds(()) })
+    })
+    .await
+    .unwrap();
+    proxy.set(Link::Silent);
+    fleet.change(name, json!({ "power": null })).await.unwrap();
+    // Its undo is tried in vain, again and again, for longer than it may be.
+    let early = "SELECT COUNT(*) FROM job WHERE action = 'PowerOff' AND NOT (step = 'PowerOn' AND reason <=> 'APIUnavailable' \
+                 AND attempt >= 3)";
+    wait_for("three tries of the undo", LIMIT * 2, async || {
+        let early = fleet.records().number(early).await?;
+        Ok(if early == 0 { Look::Holds(()) } else { Look::NotYet("its undo is young".to_owned()) })
+    })
+    .await
+    .unwrap();
+    proxy.set(Link::Up);
+    wait_for("the machine to be on", LIMIT, async || {
+        let power = fleet.bmcs().power(name).await?;
+        Ok(if power == "On" { Look::Holds(()) } else { Look::NotYet(power) })
+    })
+    .await
+    .unwrap();
+    fleet.wait_ready(name).await.unwrap();
+    fleet.end().await.unwrap();
+}

@@ -2,7 +2,10 @@
 //! read meanwhile says nothing of what it will be.
 
 use anyhow::{Result, ensure};
-use e2e::fleet::{Fleet, LIMIT, Layout};
+use autobuild::api::Reason;
+use autobuild::api::condition::ConditionType;
+use autobuild::job::Step;
+use e2e::fleet::{BootFiles, Fleet, LIMIT, Layout, message};
 use e2e::wait::{Look, wait_for};
 use serde_json::{Value, json};
 
@@ -140,42 +143,130 @@ async fn sql(fleet: &Fleet, text: &'static str, name: &str) -> Result<u64> {
     Ok(sqlx::query(text).bind(name).execute(fleet.records().pool()).await?.rows_affected())
 }
 
+/// Reboots it, and keeps the row that the job had while it waited for the machine to go off.
+async fn rebooted_and_kept(fleet: &Fleet, name: &str, token: &str, resets: &[&str]) -> Result<()> {
+    slow(fleet, name).await?;
+    let kept_already: i64 =
+        sqlx::query_scalar("SELECT COUNT(*) FROM kept").fetch_one(fleet.records().pool()).await?;
+    fleet.change(name, json!({ "rebootToken": token })).await?;
+    let parked = "INSERT IGNORE INTO kept SELECT * FROM job WHERE name = ? AND request_stored = 1 AND owner IS NULL \
+                  AND action = 'Reboot' LIMIT 1";
+    wait_for("the job to be parked in mid-reboot", LIMIT, async || {
+        sql(fleet, parked, name).await?;
+        let kept: i64 =
+            sqlx::query_scalar("SELECT COUNT(*) FROM kept").fetch_one(fleet.records().pool()).await?;
+        Ok(if kept > kept_already { Look::Holds(()) } else { Look::NotYet("not yet".to_owned()) })
+    })
+    .await?;
+    asked(fleet, name, resets).await?;
+    fleet.wait_ready(name).await?;
+    Ok(())
+}
+
+/// Puts the row of that one back, with its seal: a worker wrote it. Waits until it is gone.
+async fn put_back(fleet: &Fleet, name: &str, first: bool) -> Result<()> {
+    let row = if first {
+        "INSERT INTO job SELECT * FROM kept WHERE name = ? ORDER BY id LIMIT 1"
+    } else {
+        "INSERT INTO job SELECT * FROM kept WHERE name = ? ORDER BY id DESC LIMIT 1"
+    };
+    wait_for("no other job to be live", LIMIT, async || {
+        Ok(match sql(fleet, row, name).await {
+            Ok(_) => Look::Holds(()),
+            Err(error) => Look::NotYet(format!("{error:#}")),
+        })
+    })
+    .await?;
+    let place = "INSERT INTO queue (site, shard, state, ord, id, server_uid) SELECT site, shard, q_state, q_ord, id, server_uid FROM job \
+                 WHERE name = ? AND action = 'Reboot'";
+    ensure!(sql(fleet, place, name).await? == 1);
+    wait_for("the row to go", LIMIT, async || {
+        let left = fleet.records().number("SELECT COUNT(*) FROM job WHERE action = 'Reboot'").await?;
+        Ok(if left == 0 { Look::Holds(()) } else { Look::NotYet(format!("{left} rows")) })
+    })
+    .await?;
+    fresh_look(fleet, name).await?;
+    fleet.wait_ready(name).await?;
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_row_of_a_backup_whose_job_has_ended_is_not_gone_on_with() {
+async fn rows_of_a_backup_whose_jobs_have_ended_are_not_gone_on_with_and_tell_nothing() {
     let fleet = Fleet::with(Layout::new(1).emulator(&["--initial-power", "on"])).await.unwrap();
     let _controller = fleet.controller("controller").await.unwrap();
     let _worker = fleet.worker("worker").await.unwrap();
     let name = system(1);
     fleet.declare(&name, json!({})).await.unwrap();
     fleet.wait_ready(&name).await.unwrap();
-    slow(&fleet, &name).await.unwrap();
     sql(&fleet, "CREATE TABLE kept AS SELECT * FROM job WHERE name = ?", "nobody").await.unwrap();
-    fleet.change(&name, json!({ "rebootToken": "one" })).await.unwrap();
-    let parked =
-        "INSERT INTO kept SELECT * FROM job WHERE name = ? AND request_stored = 1 AND owner IS NULL LIMIT 1";
-    wait_for("the job to be parked in mid-reboot", LIMIT, async || {
-        let kept = sql(&fleet, parked, &name).await?;
-        Ok(if kept == 1 { Look::Holds(()) } else { Look::NotYet("not yet".to_owned()) })
-    })
-    .await
-    .unwrap();
-    asked(&fleet, &name, &["off", "on"]).await.unwrap();
-    fleet.wait_ready(&name).await.unwrap();
-    let before = fleet.get(&name).await.unwrap().status.unwrap().last_job.unwrap();
+    let resets = ["off", "on", "off", "on"];
+    rebooted_and_kept(&fleet, &name, "one", &resets[..2]).await.unwrap();
+    rebooted_and_kept(&fleet, &name, "two", &resets).await.unwrap();
+    let last = async || fleet.get(&name).await.unwrap().status.unwrap().last_job.unwrap();
+    let before = last().await;
 
-    // With its seal: a worker wrote it.
-    sql(&fleet, "INSERT INTO job SELECT * FROM kept WHERE name = ?", &name).await.unwrap();
-    let place = "INSERT INTO queue (site, shard, state, ord, id, server_uid) SELECT site, shard, q_state, q_ord, id, server_uid FROM job \
-                 WHERE name = ? AND action = 'Reboot'";
-    assert_eq!(sql(&fleet, place, &name).await.unwrap(), 1);
-    wait_for("the row to go", LIMIT, async || {
-        let left = fleet.records().number("SELECT COUNT(*) FROM job WHERE action = 'Reboot'").await?;
-        Ok(if left == 0 { Look::Holds(()) } else { Look::NotYet(format!("{left} rows")) })
+    // The earlier one first: were it to become the last one that ended, nothing would speak against the other.
+    for first in [true, false] {
+        put_back(&fleet, &name, first).await.unwrap();
+        let (now, asked) = (last().await, fleet.bmcs().resets(&name).await.unwrap());
+        assert_eq!(asked, resets, "the earlier one: {first}");
+        assert_eq!(now, before, "the earlier one: {first}");
+    }
+    fleet.end().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_whose_step_was_put_back_does_not_do_again_what_its_job_has_done() {
+    let emulator = ["--initial-power", "on", "--post-delay", "100", "--install-duration", "20000"];
+    let fleet = Fleet::with(Layout::new(1).emulator(&emulator)).await.unwrap();
+    let files = BootFiles::serve().await.unwrap();
+    for name in ["one", "two"] {
+        fleet.image(name, &files, &[&format!("release={name}")]).await.unwrap();
+    }
+    let _boot = fleet.boot("boot", &files).await.unwrap();
+    let controller = fleet.controller("controller").await.unwrap();
+    let _worker = fleet.worker("worker").await.unwrap();
+    let name = system(1);
+    fleet.declare(&name, json!({ "image": { "name": "one" }, "provisioning": "Adopt" })).await.unwrap();
+    fleet.wait_ready(&name).await.unwrap();
+    fleet.change(&name, json!({ "image": { "name": "two" }, "provisioning": "Install" })).await.unwrap();
+    fleet
+        .shown()
+        .until(&name, "shown as being installed", |server| {
+            let job = server.status.as_ref().and_then(|status| status.job.as_ref());
+            job.is_some_and(|job| job.step == Step::AwaitInstall && job.progress.is_some())
+        })
+        .await
+        .unwrap();
+    let before = fleet.bmcs().resets(&name).await.unwrap();
+    // What would stop the job is away.
+    controller.process().kill().await.unwrap();
+    let back = "UPDATE job SET step = 'PowerOff' WHERE name = ? AND step = 'AwaitInstall' AND owner IS NULL";
+    wait_for("the row to be put back", LIMIT, async || {
+        let done = sql(&fleet, back, &name).await?;
+        Ok(if done == 1 { Look::Holds(()) } else { Look::NotYet("it is in a slot".to_owned()) })
     })
     .await
     .unwrap();
-    fresh_look(&fleet, &name).await.unwrap();
-    fleet.wait_ready(&name).await.unwrap();
-    assert_eq!(fleet.bmcs().resets(&name).await.unwrap(), ["off", "on"], "after {}", before.id);
+    let waits = "SELECT COUNT(*) FROM job WHERE step = 'PowerOff' AND waiting_for = 'Status' AND attempt > 1";
+    let woken = "UPDATE queue JOIN job ON job.server_uid = queue.server_uid SET queue.ord = 1, job.q_ord = 1 WHERE job.name = ? \
+                 AND queue.state = 3";
+    sql(&fleet, woken, &name).await.unwrap();
+    wait_for("the job to wait for status, or to go on", LIMIT, async || {
+        let goes_on = fleet.bmcs().resets(&name).await? != before;
+        let waits = fleet.records().number(waits).await? == 1;
+        Ok(if goes_on || waits { Look::Holds(()) } else { Look::NotYet("neither".to_owned()) })
+    })
+    .await
+    .unwrap();
+    let _controller = fleet.controller("next-controller").await.unwrap();
+    fleet
+        .shown()
+        .until(&name, "told to a person", |server| {
+            message(server, ConditionType::Stalled, Reason::HistoryLost).is_some()
+        })
+        .await
+        .unwrap();
+    assert_eq!(fleet.bmcs().resets(&name).await.unwrap(), before, "its installer was running");
     fleet.end().await.unwrap();
 }

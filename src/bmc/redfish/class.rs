@@ -45,14 +45,15 @@ pub(super) fn class(
     match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => refused_login(asked, status, meaning),
         StatusCode::NOT_FOUND | StatusCode::GONE => match (asked, meaning) {
-            (Asked::Reset | Asked::Change, Some(Meaning::NotOffered)) => BmcErrorKind::Unsupported,
+            (Asked::Change, Some(Meaning::NotOffered)) => BmcErrorKind::Unsupported,
             _ => BmcErrorKind::NotFound,
         },
         _ if status.is_redirection() => BmcErrorKind::Protocol,
         _ => match asked {
             // Nothing that is read is refused: what cannot be read now may be read later.
             Asked::Read(_) => BmcErrorKind::Protocol,
-            Asked::Session | Asked::Reset | Asked::Change => refused_change(status, meaning, after),
+            Asked::Reset => refused_reset(status, meaning, after),
+            Asked::Session | Asked::Change => refused_change(status, meaning, after),
         },
     }
 }
@@ -85,6 +86,22 @@ fn refused_login(asked: Asked, status: StatusCode, meaning: Option<Meaning>) -> 
         (Some(Meaning::RightMissing), _) if proven => BmcErrorKind::Forbidden,
         (_, StatusCode::FORBIDDEN) if proven => BmcErrorKind::Forbidden,
         _ => BmcErrorKind::Credentials,
+    }
+}
+
+/// What is no part of a BMC is gone around at once, and for a soft shutdown that means that the power is cut. So it takes both:
+/// a status of that sort, and words that say so. The rest is waited for, or refused.
+fn refused_reset(status: StatusCode, meaning: Option<Meaning>, after: Option<Duration>) -> BmcErrorKind {
+    let is_of_that_sort = matches!(
+        status,
+        StatusCode::BAD_REQUEST | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED
+    );
+    match (meaning, is_of_that_sort) {
+        (Some(Meaning::NotOffered), true) => BmcErrorKind::Unsupported,
+        (None, true) => BmcErrorKind::Refused,
+        // The words alone: it is as the status says.
+        (Some(Meaning::NotOffered), false) => refused_change(status, None, after),
+        (Some(_), _) | (None, false) => refused_change(status, meaning, after),
     }
 }
 
@@ -160,6 +177,18 @@ mod tests {
     #[case(Change, 400, "Base.1.18.ActionParameterValueNotInList", Unsupported)]
     #[case(Change, 400, "Base.1.0.PropertyValueNotInList", Unsupported)]
     #[case(Change, 400, "iLO.2.15.UnsupportedOperation", Unsupported)]
+    #[case(Reset, 400, "Base.1.8.ActionNotSupported", Unsupported)]
+    #[case(Reset, 405, "Base.1.8.ActionNotSupported", Unsupported)]
+    #[case(Reset, 501, "Base.1.8.ActionParameterNotSupported", Unsupported)]
+    #[case(Reset, 400, "Base.1.18.ActionParameterValueNotInList", Unsupported)]
+    // A soft shutdown is not given up for less: a firmware update is in progress, perhaps.
+    #[case(Reset, 409, "Base.1.8.ActionNotSupported", BUSY)]
+    #[case(Reset, 500, "Base.1.8.ActionNotSupported", BUSY)]
+    #[case(Reset, 404, "Base.1.8.ActionNotSupported", NotFound)]
+    #[case(Reset, 400, "Base.1.8.OperationNotAllowed", Refused)]
+    #[case(Reset, 400, "Base.1.8.ActionParameterValueError", Refused)]
+    #[case(Reset, 405, "", Refused)]
+    #[case(Reset, 501, "", Refused)]
     // No.
     #[case(Change, 400, "", Refused)]
     #[case(Change, 400, "Base.1.8.GeneralError", Refused)]

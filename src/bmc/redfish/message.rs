@@ -124,6 +124,15 @@ const MEANINGS: &[(Meaning, &[&str])] = &[
 /// A conflict of a reset with the present state is over when that is; a conflict of other parameters is for good.
 const NOT_YET_FOR_A_RESET: &str = "ActionParameterValueConflict";
 
+/// What says of a reset that there is no such way to do it. Other words of the kind are said of what may not be now, or was put
+/// wrongly.
+const NO_SUCH_RESET: &[&str] = &[
+    "ActionNotSupported",
+    "ActionParameterNotSupported",
+    "ActionParameterValueNotInList",
+    "UnsupportedOperation",
+];
+
 /// What every BMC says to a wrong password: it tells nobody anything.
 const SAID_TO_EVERY_WRONG_LOGIN: &[&str] = &[
     "AuthenticationTokenRequired",
@@ -356,10 +365,10 @@ pub(super) fn has_word(text: &str, word: &str) -> bool {
 
 /// What all messages together mean: who says "not yet" beside something else gets patience.
 pub(super) fn meaning(messages: &[Message], asked: Asked) -> Option<Meaning> {
-    let of = |id: &str| match MEANINGS
-        .iter()
-        .find(|(_, ids)| ids.iter().any(|one| one.eq_ignore_ascii_case(id)))
-    {
+    let of = |id: &str| match MEANINGS.iter().find(|(_, ids)| is_one_of(id, ids)) {
+        Some((Meaning::NotOffered, _)) if asked == Asked::Reset && !is_one_of(id, NO_SUCH_RESET) => {
+            Some(Meaning::Refused)
+        }
         Some((meaning, _)) => Some(*meaning),
         None => {
             (asked == Asked::Reset && id.eq_ignore_ascii_case(NOT_YET_FOR_A_RESET)).then_some(Meaning::NotYet)
@@ -377,6 +386,10 @@ pub(super) fn is_about_precondition(messages: &[Message]) -> bool {
         Some("HeaderMissing" | "HeaderInvalid") => names_it(message),
         _ => false,
     })
+}
+
+fn is_one_of(id: &str, ids: &[&str]) -> bool {
+    ids.iter().any(|one| one.eq_ignore_ascii_case(id))
 }
 
 /// The words of the loudest messages.

@@ -123,12 +123,29 @@ pub(super) fn contents() -> Vec<String> {
 }
 
 /// That a job left the machine off, and it has to be on.
-pub(super) fn debts() -> [String; 3] {
-    [("Reboot", true), ("Reboot", false), ("Reimage", true)].map(|(action, seen_off)| {
-        let (job, at_ms) = (123_456_789, EARLIER_MS);
-        json!({ "job": job, "action": action, "since_ms": at_ms, "settles_ms": at_ms, "seen_off": seen_off })
-            .to_string()
-    })
+pub(super) fn debts() -> Vec<Value> {
+    [("Reboot", true), ("Reboot", false), ("Reimage", true)]
+        .map(|(action, seen_off)| {
+            let (job, at_ms) = (123_456_789, EARLIER_MS);
+            json!({ "job": job, "action": action, "since_ms": at_ms, "settles_ms": at_ms, "seen_off": seen_off })
+        })
+        .to_vec()
+}
+
+/// The same of the job that ended last.
+pub(super) fn debts_of(last: &Value) -> Vec<String> {
+    let (id, action) = (&last["id"], &last["action"]);
+    let own = json!({ "job": id, "action": action, "since_ms": 1, "settles_ms": 1, "seen_off": true });
+    debts().into_iter().chain([own]).map(|debt| debt.to_string()).collect()
+}
+
+/// Jobs that are said to have ended last.
+fn ended() -> Vec<Value> {
+    let of = |id: i64, action: &str, result: &str| {
+        json!({ "id": id, "action": action, "intent": "0".repeat(64), "result": result, "step": "PowerOn",
+            "enqueued_at_ms": EARLIER_MS, "started_at_ms": EARLIER_MS, "finished_at_ms": LATER_MS })
+    };
+    vec![of(i64::MAX, "Reboot", "Succeeded"), of(i64::MAX, "Reimage", "Failed"), of(1, "Reboot", "Failed")]
 }
 
 /// What takes the question away whether somebody's data may be given up, if it is believed; `None`: that nothing was ever there.
@@ -157,7 +174,8 @@ pub(super) fn all() -> Vec<(&'static str, String)> {
     ];
     let rows = rows.into_iter().map(|(column, value)| (column, value.to_string()));
     let rows = rows.chain(contents().into_iter().map(|value| ("contents", value)));
-    rows.chain(debts().into_iter().map(|value| ("debt", value))).collect()
+    let rows = rows.chain(ended().into_iter().map(|value| ("last_job", value.to_string())));
+    rows.chain(debts().into_iter().map(|value| ("debt", value.to_string()))).collect()
 }
 
 /// One of them.

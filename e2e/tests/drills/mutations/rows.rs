@@ -296,13 +296,20 @@ impl Tables {
         Ok(Change::Set { table, uid, of: of.clone(), column, value })
     }
 
+    /// The job of this server that ended last.
+    fn last_job(&self, uid: &str) -> serde_json::Value {
+        let state = self.kept.get(uid).and_then(|rows| rows.iter().find(|(of, _)| *of == "server_state"));
+        let text = state.and_then(|(_, values)| values.get("last_job")?.as_deref()).unwrap_or("null");
+        serde_json::from_str(text).unwrap_or_default()
+    }
+
     /// Everything that changes the power of a machine if it is believed.
     pub(super) fn careful(&self, uid: &str) -> Result<Vec<Change>> {
         let mut all = Vec::new();
-        for (action, debt) in
-            [Action::PowerOff, Action::PowerOn, Action::Reboot].into_iter().zip(forged::debts())
-        {
+        for action in [Action::PowerOff, Action::PowerOn, Action::Reboot] {
             all.push(self.wished_job(uid, action));
+        }
+        for debt in forged::debts_of(&self.last_job(uid)) {
             all.push(self.forged(uid, "debt", Some(debt))?);
         }
         Ok(all)

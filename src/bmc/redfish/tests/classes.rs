@@ -74,10 +74,10 @@ async fn a_request_fails_with_what_is_known_of_its_delivery() {
     let away = Behaviour::Redirect { location: "http://192.0.2.1/".to_owned(), status: 307 };
     for (behaviour, kind, delivery) in [
         (status(400), BmcErrorKind::Refused, Delivery::Answered),
-        (status(405), BmcErrorKind::Unsupported, Delivery::Answered),
+        (status(405), BmcErrorKind::Refused, Delivery::Answered),
         (status(409), BmcErrorKind::Busy(None), Delivery::Answered),
         (status(500), BmcErrorKind::Busy(None), Delivery::Answered),
-        (status(501), BmcErrorKind::Unsupported, Delivery::Answered),
+        (status(501), BmcErrorKind::Refused, Delivery::Answered),
         (status(504), BmcErrorKind::Busy(None), Delivery::Unknown),
         (status(401), BmcErrorKind::Credentials, Delivery::Answered),
         (status(403), BmcErrorKind::Forbidden, Delivery::Answered),
