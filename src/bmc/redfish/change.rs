@@ -178,7 +178,7 @@ impl Redfish {
             }
             let Some(next) = tries.next(&now.tags) else { break (answer, tries.none_taken()) };
             learnt.met(host, habit);
-            if_match = next;
+            if_match = next.0;
         };
         learnt.of(host, |facts| *(if is_post(method) { &mut facts.post } else { &mut facts.patch }) = known);
         Ok(answer)

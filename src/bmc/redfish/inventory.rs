@@ -353,10 +353,12 @@ impl Reader<'_, '_> {
                 Some(at) => Some(whole.swap_remove(at)),
                 None => match self.line.optional("/", &link(&path)).await {
                     Ok(drive) => drive,
-                    Err(error) => match missed(&mut self.unread, PART, error)? {
-                        true => None,
-                        false => break,
-                    },
+                    Err(error) => {
+                        if !missed(&mut self.unread, PART, error)? {
+                            break;
+                        }
+                        None
+                    }
                 },
             };
             let told = drive.as_ref().map(|drive| &drive.value);

@@ -130,38 +130,17 @@ impl Redfish {
             };
             let is_final = again >= insertion::AGAIN_MAX
                 || !matches!(refused.kind, BmcErrorKind::Refused | BmcErrorKind::Unsupported);
-            let next = self.other_parameters(&parameters, &answer).filter(|_| !is_final);
+            let next = other_parameters(&parameters, &answer).filter(|_| !is_final);
             let has_login = parameters.has_login();
             told.push(parameters);
             // What was told before is not told again.
             let Some((next, habit)) = next.filter(|(next, _)| !told.contains(next)) else {
-                return Err(if has_login { self.wants_login(&refused) } else { refused });
+                return Err(if has_login { wants_login(&refused) } else { refused });
             };
             learnt.met(host, habit);
             parameters = next;
         }
         Err(self.unsent(BmcErrorKind::Refused, "was given no image"))
-    }
-
-    /// The address of a medium has its token and no login.
-    fn wants_login(&self, refused: &BmcError) -> BmcError {
-        let text = format!(
-            "{}; it insists on a user name and a password for the address of the medium, and that has none: look for a setting of \
-             the BMC that lets it fetch without, or try another spec.bootMethod",
-            refused.message
-        );
-        BmcError { message: text, ..refused.clone() }
-    }
-
-    fn other_parameters(
-        &self,
-        now: &insertion::Parameters,
-        answer: &Answer,
-    ) -> Option<(insertion::Parameters, Habit)> {
-        let body: Option<Value> = serde_json::from_slice(&answer.body).ok();
-        let said = body.as_ref().map(message::messages).unwrap_or_default();
-        let text = if body.is_none() { plain::line(&answer.body) } else { None };
-        now.after(&said, text.as_deref())
     }
 
     /// A drive that says by what it fetches is not offered an address that it cannot fetch.
@@ -223,4 +202,21 @@ impl Redfish {
             format!("did not do {}; its words are not shown, because they repeat the address", kind.as_str());
         self.route.error(error.kind, error.delivery, &text)
     }
+}
+
+/// The address of a medium has its token and no login.
+fn wants_login(refused: &BmcError) -> BmcError {
+    let text = format!(
+        "{}; it insists on a user name and a password for the address of the medium, and that has none: look for a setting of \
+         the BMC that lets it fetch without, or try another spec.bootMethod",
+        refused.message
+    );
+    BmcError { message: text, ..refused.clone() }
+}
+
+fn other_parameters(now: &insertion::Parameters, answer: &Answer) -> Option<(insertion::Parameters, Habit)> {
+    let body: Option<Value> = serde_json::from_slice(&answer.body).ok();
+    let said = body.as_ref().map(message::messages).unwrap_or_default();
+    let text = if body.is_none() { plain::line(&answer.body) } else { None };
+    now.after(&said, text.as_deref())
 }

@@ -38,6 +38,10 @@ pub(super) enum Spelling {
     Any,
 }
 
+/// The header of a request; `None`: it has none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct IfMatch(pub(super) Option<String>);
+
 impl Spelling {
     /// In the order in which they are tried where the BMC demands one.
     const DEMANDED: [Self; 5] = [Self::AsGiven, Self::OfBody, Self::Strong, Self::Unquoted, Self::Any];
@@ -46,16 +50,17 @@ impl Spelling {
         [Self::AsGiven, Self::OfBody, Self::Strong, Self::Unquoted, Self::Absent, Self::Any];
 
     /// What is sent; `None`: this way is none, because there is nothing to spell so.
-    fn value(self, tags: &Tags) -> Option<Option<String>> {
+    fn value(self, tags: &Tags) -> Option<IfMatch> {
         let given = tags.header.as_ref().or(tags.body.as_ref()).filter(|tag| !tag.is_empty());
         let strong = |tag: &String| tag.strip_prefix("W/").unwrap_or(tag).to_owned();
+        let sent = |value: String| IfMatch(Some(value));
         match self {
-            Self::Absent => Some(None),
-            Self::AsGiven => given.cloned().map(Some),
-            Self::OfBody => tags.body.clone().filter(|tag| !tag.is_empty() && Some(tag) != given).map(Some),
-            Self::Strong => given.filter(|tag| tag.starts_with("W/")).map(|tag| Some(strong(tag))),
-            Self::Unquoted => given.map(|tag| Some(strong(tag).trim_matches('"').to_owned())),
-            Self::Any => Some(Some("*".to_owned())),
+            Self::Absent => Some(IfMatch(None)),
+            Self::AsGiven => given.cloned().map(sent),
+            Self::OfBody => tags.body.clone().filter(|tag| !tag.is_empty() && Some(tag) != given).map(sent),
+            Self::Strong => given.filter(|tag| tag.starts_with("W/")).map(|tag| sent(strong(tag))),
+            Self::Unquoted => given.map(|tag| sent(strong(tag).trim_matches('"').to_owned())),
+            Self::Any => Some(sent("*".to_owned())),
         }
     }
 }
@@ -137,14 +142,15 @@ impl Tries {
 
     /// What to send first: what was taken before, where there is still something to spell so.
     pub(super) fn first(&mut self, tags: &Tags) -> Option<String> {
-        let strong =
-            |tags: &Tags| Spelling::AsGiven.value(tags).flatten().is_some_and(|tag| !tag.starts_with("W/"));
+        let strong = |tags: &Tags| {
+            Spelling::AsGiven.value(tags).and_then(|it| it.0).is_some_and(|tag| !tag.starts_with("W/"))
+        };
         let usual = match self.first {
             First::Guarded if strong(tags) => Spelling::AsGiven,
             First::Guarded | First::Bare => Spelling::Absent,
         };
         let spelling = self.known.taken.filter(|taken| taken.value(tags).is_some()).unwrap_or(usual);
-        self.note(spelling, spelling.value(tags).flatten())
+        self.note(spelling, spelling.value(tags).and_then(|it| it.0))
     }
 
     fn note(&mut self, spelling: Spelling, value: Option<String>) -> Option<String> {
@@ -159,7 +165,7 @@ impl Tries {
     }
 
     /// What to send after a refusal, of a document that was read since; `None`: nothing is left.
-    pub(super) fn next(&mut self, tags: &Tags) -> Option<Option<String>> {
+    pub(super) fn next(&mut self, tags: &Tags) -> Option<IfMatch> {
         if self.sent.len() > AGAIN_MAX || self.known.plain_ones > 0 {
             return None;
         }
@@ -167,11 +173,11 @@ impl Tries {
         let order: &[Spelling] = if began_bare { &Spelling::DEMANDED } else { &Spelling::REFUSED };
         let (spelling, value) = order.iter().find_map(|spelling| {
             let value = spelling.value(tags)?;
-            let is_new = !self.again.contains(spelling) && !self.sent.contains(&value);
+            let is_new = !self.again.contains(spelling) && !self.sent.contains(&value.0);
             is_new.then_some((*spelling, value))
         })?;
         self.again.push(spelling);
-        self.note(spelling, value.clone());
+        self.note(spelling, value.0.clone());
         Some(value)
     }
 
@@ -233,7 +239,7 @@ mod tests {
         let mut tries = Tries::new(known, first);
         let mut sent = vec![tries.first(tags)];
         while let Some(next) = tries.next(tags) {
-            sent.push(next);
+            sent.push(next.0);
         }
         sent
     }

@@ -20,7 +20,7 @@ struct Drives {
     task: Option<Value>,
 }
 
-fn drive(path: &str, image: Value, more: &Value) -> Value {
+fn drive(path: &str, image: &Value, more: &Value) -> Value {
     let mut value = json!({
         "Id": "x", "MediaTypes": ["CD", "DVD"], "Inserted": image.is_string(), "Image": image,
         "Actions": {"#VirtualMedia.InsertMedia": {"target": format!("{path}/in")},
@@ -84,12 +84,15 @@ async fn insert(maker: &Maker, connector: &Connector) -> (Box<dyn Bmc>, Result<(
 async fn the_drive_that_fetches_by_address_is_used_and_a_free_one_before_somebody_elses() {
     let fed_by_browser =
         json!({"Id": "1", "MediaTypes": ["CD"], "ConnectedVia": "Applet", "Inserted": false, "Actions": {}});
-    let free = |path| drive(path, Value::Null, &json!({}));
-    let foreign = |path| drive(path, json!("http://other/x.iso"), &json!({}));
+    let free = |path| drive(path, &Value::Null, &json!({}));
+    let foreign = |path| drive(path, &json!("http://other/x.iso"), &json!({}));
     for all in [
         vec![("/rf/a", fed_by_browser.clone()), ("/rf/b", free("/rf/b"))],
         vec![("/rf/a", foreign("/rf/a")), ("/rf/b", free("/rf/b"))],
-        vec![("/rf/a", fed_by_browser), ("/rf/b", drive("/rf/b", json!("None"), &json!({"Inserted": null})))],
+        vec![
+            ("/rf/a", fed_by_browser),
+            ("/rf/b", drive("/rf/b", &json!("None"), &json!({"Inserted": null}))),
+        ],
     ] {
         let maker = with(all, |_| None, None).await;
         let connector = Connector::new(settings());
@@ -163,18 +166,19 @@ async fn an_insertion_is_sent_again_with_what_the_bmc_wants_to_be_told_and_so_fr
             |body| {
                 let wrong = body.get("Inserted").is_some() || body.get("TransferProtocolType").is_none();
                 let missing = body.get("Inserted").is_none();
-                wrong.then(|| match missing {
-                    true => {
+                wrong.then(|| {
+                    if missing {
                         refusal(400, "ActionParameterMissing", &["InsertMedia", "TransferProtocolType"], "")
+                    } else {
+                        refusal(400, "PropertyNotWritable", &["Inserted"], "")
                     }
-                    false => refusal(400, "PropertyNotWritable", &["Inserted"], ""),
                 })
             },
             &["Image", "TransferProtocolType"],
         ),
     ];
     for (judge, expected) in judges {
-        let maker = with(vec![("/rf/a", drive("/rf/a", Value::Null, &json!({})))], judge, None).await;
+        let maker = with(vec![("/rf/a", drive("/rf/a", &Value::Null, &json!({})))], judge, None).await;
         let connector = Connector::new(settings());
         let (bmc, done) = insert(&maker, &connector).await;
         done.unwrap();
@@ -207,7 +211,7 @@ async fn what_a_bmc_refuses_for_another_reason_is_refused_after_few_tries() {
         (|_| Some(refusal(400, "GeneralError", &[], "something is wrong")), 2),
     ];
     for (judge, times) in judges {
-        let maker = with(vec![("/rf/a", drive("/rf/a", Value::Null, &json!({})))], judge, None).await;
+        let maker = with(vec![("/rf/a", drive("/rf/a", &Value::Null, &json!({})))], judge, None).await;
         let error = insert(&maker, &Connector::new(settings())).await.1.unwrap_err();
         assert_eq!((&error.kind, error.delivery), (&BmcErrorKind::Refused, Delivery::Answered), "{error}");
         assert_eq!(maker.log.changes().len(), times, "{error}");
@@ -218,19 +222,19 @@ async fn what_a_bmc_refuses_for_another_reason_is_refused_after_few_tries() {
 async fn the_task_of_an_insertion_tells_that_it_failed() {
     let said = json!([{"MessageId": "Base.1.8.GeneralError", "Message": "cannot mount the share"}]);
     let failed = json!({"Id": "7", "TaskState": "Exception", "TaskStatus": "Critical", "Messages": said});
-    let maker = with(vec![("/rf/a", drive("/rf/a", Value::Null, &json!({})))], |_| None, Some(failed)).await;
+    let maker = with(vec![("/rf/a", drive("/rf/a", &Value::Null, &json!({})))], |_| None, Some(failed)).await;
     let error = insert(&maker, &Connector::new(settings())).await.1.unwrap_err();
     assert_eq!((&error.kind, error.delivery), (&BmcErrorKind::Refused, Delivery::Answered));
     assert!(error.message.contains("cannot mount the share"), "{error}");
     let done = json!({"Id": "7", "TaskState": "Completed", "TaskStatus": "OK"});
-    let maker = with(vec![("/rf/a", drive("/rf/a", Value::Null, &json!({})))], |_| None, Some(done)).await;
+    let maker = with(vec![("/rf/a", drive("/rf/a", &Value::Null, &json!({})))], |_| None, Some(done)).await;
     insert(&maker, &Connector::new(settings())).await.1.unwrap();
 }
 
 #[tokio::test]
 async fn a_drive_that_does_not_fetch_by_http_is_not_offered_it() {
     let https = json!({"TransferProtocolType@Redfish.AllowableValues": ["HTTPS"]});
-    let maker = with(vec![("/rf/a", drive("/rf/a", Value::Null, &https))], |_| None, None).await;
+    let maker = with(vec![("/rf/a", drive("/rf/a", &Value::Null, &https))], |_| None, None).await;
     let error = insert(&maker, &Connector::new(settings())).await.1.unwrap_err();
     assert_eq!((&error.kind, error.delivery), (&BmcErrorKind::Unsupported, Delivery::NotSent));
     for part in ["HTTPS alone", "--boot-url"] {
@@ -249,7 +253,7 @@ async fn a_supermicro_boots_its_virtual_cd_as_one_on_usb() {
         let system = json!({"Id": "one", "PowerState": "Off", "Manufacturer": maker, "Model": model, "Boot": {
             "BootSourceOverrideTarget": expected, "BootSourceOverrideEnabled": "Once",
             "BootSourceOverrideTarget@Redfish.AllowableValues": ["Pxe", "Cd", "UsbCd"]}});
-        let answer = move |_: &mut (), request: &Request| match above(request) {
+        let answer = move |(): &mut (), request: &Request| match above(request) {
             Some(reply) => reply,
             None if request.method == "GET" => ok(&system),
             None => status(204),

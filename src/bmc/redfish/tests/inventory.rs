@@ -8,7 +8,7 @@ use crate::api::hardware::{AcceleratorKind, Hardware, Health, NicKind, NicLink};
 
 /// A BMC that serves these documents, and expands collections where `expands` says so.
 async fn tree(documents: Value, expands: bool) -> Maker {
-    let answer = move |_: &mut (), request: &Request| -> Reply {
+    let answer = move |(): &mut (), request: &Request| -> Reply {
         let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
         let Some(found) = documents.get(path) else { return status(404) };
         if let Some(number) = found.as_u64() {
@@ -60,7 +60,7 @@ async fn cards(interfaces: &[Value]) -> Vec<String> {
     }
     let hardware =
         hardware(json!({"Id": "1", "PowerState": "On", "EthernetInterfaces": link("/n")}), more).await;
-    hardware.cards().iter().map(|mac| mac.with_colons()).collect()
+    hardware.cards().iter().map(crate::api::Mac::with_colons).collect()
 }
 
 #[tokio::test]

@@ -105,7 +105,7 @@ impl Maker {
                 let mut head =
                     format!("HTTP/1.1 {} x\r\ncontent-length: {}\r\n", reply.status, reply.body.len());
                 for (name, value) in &reply.headers {
-                    head.push_str(&format!("{name}: {value}\r\n"));
+                    head.extend([name, ": ", value.as_str(), "\r\n"]);
                 }
                 let _ = stream.write_all(format!("{head}\r\n{}", reply.body).as_bytes()).await;
             }

@@ -155,7 +155,7 @@ async fn a_machine_in_its_self_test_is_waited_for_and_not_gone_around() {
 
 /// What is sent of the mode by a machine of that maker.
 async fn mode_sent(system: Value, wished: Option<BootMode>) -> Result<Value, BmcError> {
-    let answer = move |_: &mut (), request: &Request| match above(request) {
+    let answer = move |(): &mut (), request: &Request| match above(request) {
         Some(reply) => reply,
         None if request.method == "GET" => ok(&system),
         None => status(204),
