@@ -115,10 +115,10 @@ async fn ask(fleet: &Fleet, name: &str, seed: u64, installed: bool, all: &Progre
         let is_over = |server: &Server| {
             let Some(status) = &server.status else { return false };
             let handled = if installs { &status.reimage_tokens } else { &status.reboot_tokens };
-            handled.contains(&token)
-                && server.metadata.generation >= asked.metadata.generation
+            let carried_out = handled.contains(&token) && is_ready(server);
+            server.metadata.generation >= asked.metadata.generation
                 && status.job.is_none()
-                && (is_ready(server) || is_given_up(server))
+                && (carried_out || is_given_up(server))
         };
         let server = match fleet.shown().until(name, &token, is_over).await {
             Ok(server) => server,
