@@ -85,6 +85,11 @@ impl Heart {
         self.derived
     }
 
+    /// Whether the last heartbeat was sent and no answer came.
+    pub fn is_unanswered(&self) -> bool {
+        self.unanswered
+    }
+
     /// Sends one heartbeat. An error leaves open whether it arrived; the next one tells.
     pub async fn beat(&mut self) -> Result<Beat, QueueError> {
         let (mut connection, opened) = match self.connection.take() {

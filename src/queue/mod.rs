@@ -51,6 +51,7 @@ mod lost;
 mod machine;
 mod many;
 pub mod measure;
+mod migrating;
 mod nodes;
 mod observe;
 mod park;

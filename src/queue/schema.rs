@@ -6,7 +6,6 @@
 //! own. A release compares the newest contraction with its own, and needs its own expansions; newer ones are none of its business.
 
 use std::sync::LazyLock;
-use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migration, Migrator};
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlPool};
@@ -14,7 +13,7 @@ use sqlx::{AssertSqlSafe, Connection, Row};
 
 use super::error::is_no_table;
 use super::facts::Facts;
-use super::writer::Writer;
+use super::migrating::Turn;
 use super::{DatabaseAddress, QueueError, connection, history, writer};
 use crate::shard::DEFAULT_SHARDS;
 
@@ -100,21 +99,12 @@ pub async fn migrate(address: impl Into<DatabaseAddress>, new_epoch: bool) -> Re
     try_rights(&mut connection, Some(&mut second)).await?;
     second.close().await.ok();
     alone(&mut connection).await?;
-    run(&mut connection, writer).await?;
-    let random = format!("{:032x}", rand::random::<u128>());
-    let keep = "INSERT INTO meta (name, value) VALUES (?, ?) ON DUPLICATE KEY UPDATE name = name";
-    let replace =
-        "INSERT INTO meta (name, value) VALUES (?, ?) ON DUPLICATE KEY UPDATE value = VALUES(value)";
-    let chosen = if new_epoch { replace } else { keep };
-    // First what makes everybody quiet who enters, and wait for the controller, then what ends the incarnations of those who are there.
-    sqlx::query(chosen).bind("history").bind(history::first_row(new_epoch)).execute(&mut connection).await?;
-    sqlx::query(chosen)
-        .bind("histories")
-        .bind(history::first_number(new_epoch))
-        .execute(&mut connection)
-        .await?;
-    sqlx::query(chosen).bind("epoch").bind(random).execute(&mut connection).await?;
-    sqlx::query(keep).bind("shards").bind(DEFAULT_SHARDS.to_string()).execute(&mut connection).await?;
+    let turn = if writer.is_galera() { Some(Turn::take(&mut connection, &options).await?) } else { None };
+    let written = write(&mut connection, turn.as_ref(), new_epoch).await;
+    if let Some(turn) = turn {
+        turn.end(&options).await;
+    }
+    written?;
     connection.close().await.ok();
     // Read back by another connection: what is there was committed.
     let mut connection = connection::single(&options).await?;
@@ -131,6 +121,30 @@ pub async fn migrate(address: impl Into<DatabaseAddress>, new_epoch: bool) -> Re
     };
     let epoch = epoch.ok_or_else(lost)?;
     Ok(Migrated { version: newest(), serves_from: Kind::Contracts.newest(), epoch })
+}
+
+/// Everything that `migrate` changes.
+async fn write(
+    connection: &mut MySqlConnection,
+    turn: Option<&Turn>,
+    new_epoch: bool,
+) -> Result<(), QueueError> {
+    run(connection, turn).await?;
+    let random = format!("{:032x}", rand::random::<u128>());
+    let keep = "INSERT INTO meta (name, value) VALUES (?, ?) ON DUPLICATE KEY UPDATE name = name";
+    let replace =
+        "INSERT INTO meta (name, value) VALUES (?, ?) ON DUPLICATE KEY UPDATE value = VALUES(value)";
+    let chosen = if new_epoch { replace } else { keep };
+    // First what makes everybody quiet who enters, and wait for the controller, then what ends the incarnations of those who are there.
+    sqlx::query(chosen).bind("history").bind(history::first_row(new_epoch)).execute(&mut *connection).await?;
+    sqlx::query(chosen)
+        .bind("histories")
+        .bind(history::first_number(new_epoch))
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query(chosen).bind("epoch").bind(random).execute(&mut *connection).await?;
+    sqlx::query(keep).bind("shards").bind(DEFAULT_SHARDS.to_string()).execute(&mut *connection).await?;
+    Ok(())
 }
 
 fn newest() -> i64 {
@@ -208,24 +222,20 @@ async fn alone(connection: &mut MySqlConnection) -> Result<(), QueueError> {
 
 /// How often a migration is tried that the server gives up for another one's sake.
 const TRIES: u32 = 5;
-/// How often, a second each, a migration is looked at again that another node of a cluster seems to run.
-const LOOKS: u32 = 30;
 
 /// Runs both kinds in the order of their numbers.
-async fn run(connection: &mut MySqlConnection, writer: Writer) -> Result<(), QueueError> {
+async fn run(connection: &mut MySqlConnection, turn: Option<&Turn>) -> Result<(), QueueError> {
     for migration in MIGRATIONS.iter() {
         let migrator = Kind::of(migration).migrator();
-        let (mut tried, mut looked) = (0, 0);
+        let mut tried = 0;
         loop {
+            if let Some(turn) = turn {
+                turn.holds(&mut *connection).await?;
+            }
             tried += 1;
             match migrator.run_to(migration.version, &mut *connection).await {
                 Ok(()) => break,
                 Err(MigrateError::VersionMissing(found)) => return Err(contracted(found)),
-                // The lock of who migrates reaches over one node.
-                Err(MigrateError::Dirty(_)) if writer.is_galera() && looked < LOOKS => {
-                    (tried, looked) = (tried - 1, looked + 1);
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                }
                 Err(MigrateError::Dirty(version)) => return Err(half_done(version)),
                 Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => {
                     match QueueError::from(error) {

@@ -1,6 +1,8 @@
 //! What kind of server a database is, and whether it is the one that is written to. Row locks and share locks do not reach from
 //! one member of a cluster to the other, so there is one writer, and each connection is asked for it.
 
+use std::collections::HashMap;
+
 use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, MySqlConnection, Row};
 
@@ -46,51 +48,54 @@ const SINGLE_PRIMARY: &str = "(SELECT VARIABLE_VALUE FROM performance_schema.glo
 const MEMBER: &str = "(SELECT CONCAT(MEMBER_STATE, ' ', MEMBER_ROLE) FROM performance_schema.replication_group_members \
     WHERE MEMBER_ID = @@server_uuid) AS member";
 
-/// Readable without a grant.
-const GALERA: &str = "(SELECT VARIABLE_VALUE FROM information_schema.global_status \
-    WHERE VARIABLE_NAME = 'WSREP_CLUSTER_STATE_UUID') AS cluster, \
-    (SELECT VARIABLE_VALUE FROM information_schema.global_status WHERE VARIABLE_NAME = 'WSREP_LAST_COMMITTED') AS committed, \
-    (SELECT VARIABLE_VALUE FROM information_schema.global_status WHERE VARIABLE_NAME = 'WSREP_CLUSTER_STATUS') AS component";
+impl Engine {
+    /// Where settings and counters of the server are read, without a grant. Both compare names without regard to case.
+    const fn counters(self) -> &'static str {
+        match self {
+            Self::MySql => "performance_schema",
+            Self::MariaDb => "information_schema",
+        }
+    }
+}
+
+/// What a node of a Galera cluster tells, whichever engine has it.
+fn galera(engine: Engine) -> String {
+    let of = |name: &str, column: &str| {
+        format!(
+            "(SELECT VARIABLE_VALUE FROM {}.global_status WHERE VARIABLE_NAME = '{name}') AS {column}",
+            engine.counters()
+        )
+    };
+    let cluster = of("wsrep_cluster_state_uuid", "cluster");
+    let (committed, component) =
+        (of("wsrep_last_committed", "committed"), of("wsrep_cluster_status", "component"));
+    format!("{cluster}, {committed}, {component}")
+}
 
 impl Writer {
     /// Asks a server what it is.
     pub(super) async fn of(connection: &mut MySqlConnection, engine: Engine) -> Result<Self, QueueError> {
-        let cluster = match engine {
-            Engine::MySql => {
-                let rows = sqlx::query(
-                    "SELECT VARIABLE_NAME AS name, CAST(VARIABLE_VALUE AS CHAR) AS value \
-                     FROM performance_schema.global_variables \
-                     WHERE VARIABLE_NAME IN ('group_replication_group_name', 'pxc_strict_mode')",
+        let text = format!(
+            "SELECT LOWER(VARIABLE_NAME) AS name, CAST(VARIABLE_VALUE AS CHAR) AS value FROM {}.global_variables \
+             WHERE VARIABLE_NAME IN ('group_replication_group_name', 'pxc_strict_mode', 'wsrep_on', 'wsrep_provider')",
+            engine.counters()
+        );
+        let rows = sqlx::query(AssertSqlSafe(text)).fetch_all(&mut *connection).await?;
+        let mut settings = HashMap::with_capacity(rows.len());
+        for row in rows {
+            let value: Option<String> = row.try_get("value")?;
+            settings.insert(row.try_get("name")?, value.unwrap_or_default());
+        }
+        let cluster = match kind(&settings)? {
+            Kind::Single => Cluster::Single,
+            Kind::Galera => Cluster::Galera,
+            Kind::Group => {
+                let read = sqlx::raw_sql(
+                    "SELECT COUNT(*) FROM performance_schema.replication_group_members WHERE FALSE",
                 )
-                .fetch_all(&mut *connection)
-                .await?;
-                let mut group = None;
-                for row in rows {
-                    let value: String = row.try_get("value")?;
-                    match row.try_get::<String, _>("name")?.as_str() {
-                        "pxc_strict_mode" => strict(&value)?,
-                        _ => group = Some(value),
-                    }
-                }
-                if group.is_none_or(|name| name.is_empty()) {
-                    Cluster::Single
-                } else {
-                    let read = sqlx::raw_sql(
-                        "SELECT COUNT(*) FROM performance_schema.replication_group_members WHERE FALSE",
-                    )
-                    .fetch_one(&mut *connection)
-                    .await;
-                    Cluster::Group { states: read.is_ok() }
-                }
-            }
-            Engine::MariaDb => {
-                let provider: Option<String> = sqlx::query_scalar(
-                    "SELECT VARIABLE_VALUE FROM information_schema.global_variables \
-                     WHERE VARIABLE_NAME = 'WSREP_ON'",
-                )
-                .fetch_optional(&mut *connection)
-                .await?;
-                if provider.is_some_and(|value| value == "ON") { Cluster::Galera } else { Cluster::Single }
+                .fetch_one(&mut *connection)
+                .await;
+                Cluster::Group { states: read.is_ok() }
             }
         };
         Ok(Self { engine, cluster })
@@ -136,20 +141,18 @@ impl Writer {
     }
 
     fn columns(self) -> String {
-        let of_server = match self.engine {
-            Engine::MySql => format!(
-                "CAST(@@server_uuid AS CHAR) AS server, CONCAT(@@hostname, ':', @@port) AS node, {MYSQL_READ_ONLY}"
-            ),
-            Engine::MariaDb if self.cluster == Cluster::Galera => format!(
-                "CAST(@@server_id AS CHAR) AS server, CAST(@@wsrep_node_name AS CHAR) AS node, {MARIADB_READ_ONLY}"
-            ),
-            Engine::MariaDb => format!(
-                "CAST(@@server_id AS CHAR) AS server, CONCAT(@@hostname, ':', @@port) AS node, {MARIADB_READ_ONLY}"
-            ),
+        let (server, read_only) = match self.engine {
+            Engine::MySql => ("CAST(@@server_uuid AS CHAR)", MYSQL_READ_ONLY),
+            Engine::MariaDb => ("CAST(@@server_id AS CHAR)", MARIADB_READ_ONLY),
         };
+        let node = match self.cluster {
+            Cluster::Galera => "CAST(@@wsrep_node_name AS CHAR)",
+            Cluster::Single | Cluster::Group { .. } => "CONCAT(@@hostname, ':', @@port)",
+        };
+        let of_server = format!("{server} AS server, {node} AS node, {read_only}");
         let of_cluster = match self.cluster {
             Cluster::Single => String::new(),
-            Cluster::Galera => format!(", {GALERA}"),
+            Cluster::Galera => format!(", {}", galera(self.engine)),
             Cluster::Group { states: false } => format!(", {SINGLE_PRIMARY}"),
             Cluster::Group { states: true } => format!(", {SINGLE_PRIMARY}, {MEMBER}"),
         };
@@ -246,6 +249,27 @@ impl Told {
     }
 }
 
+/// What settings say of a server, whatever its version calls itself: Galera is a part of MariaDB, of Percona XtraDB Cluster, and of
+/// builds of MySQL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Single,
+    Group,
+    Galera,
+}
+
+fn kind(settings: &HashMap<String, String>) -> Result<Kind, QueueError> {
+    let get = |name: &str| settings.get(name).map_or("", String::as_str);
+    strict(get("pxc_strict_mode"))?;
+    // Percona XtraDB Cluster has `wsrep_on` without a cluster too: the library is what makes one.
+    let is_on = get("wsrep_on").eq_ignore_ascii_case("ON") || get("wsrep_on") == "1";
+    let has_library = !matches!(get("wsrep_provider"), "" | "none");
+    if is_on && has_library {
+        return Ok(Kind::Galera);
+    }
+    Ok(if get("group_replication_group_name").is_empty() { Kind::Single } else { Kind::Group })
+}
+
 /// Percona XtraDB Cluster refuses what its cluster does not spread; `migrate` takes such a lock.
 fn strict(mode: &str) -> Result<(), QueueError> {
     match mode {
@@ -306,8 +330,32 @@ mod tests {
     }
 
     #[test]
+    fn galera_is_recognised_by_its_settings_whatever_the_server_calls_itself() {
+        const LIBRARY: (&str, &str) = ("wsrep_provider", "/usr/lib/galera4/libgalera_smm.so");
+        for (settings, is) in [
+            (&[][..], Kind::Single),
+            (&[("group_replication_group_name", "0a0b")], Kind::Group),
+            (&[("group_replication_group_name", "")], Kind::Single),
+            (&[("wsrep_on", "ON"), LIBRARY], Kind::Galera),
+            (&[("wsrep_on", "ON"), LIBRARY, ("pxc_strict_mode", "PERMISSIVE")], Kind::Galera),
+            (&[("wsrep_on", "1"), LIBRARY, ("pxc_strict_mode", "DISABLED")], Kind::Galera),
+            // Started without its library it is one server.
+            (
+                &[("wsrep_on", "ON"), ("wsrep_provider", "none"), ("pxc_strict_mode", "PERMISSIVE")],
+                Kind::Single,
+            ),
+            (&[("wsrep_on", "OFF"), LIBRARY], Kind::Single),
+        ] {
+            let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            assert_eq!(kind(&settings.collect()).unwrap(), is);
+        }
+        let strict = [("pxc_strict_mode".to_owned(), "ENFORCING".to_owned())];
+        assert!(kind(&strict.into()).is_err());
+    }
+
+    #[test]
     fn a_percona_cluster_in_strict_mode_is_refused_with_the_statement_that_mends_it() {
-        for mode in ["DISABLED", "PERMISSIVE"] {
+        for mode in ["", "DISABLED", "PERMISSIVE"] {
             assert!(strict(mode).is_ok(), "{mode}");
         }
         for mode in ["ENFORCING", "MASTER"] {

@@ -121,6 +121,17 @@ pub(super) fn tell_derived(derived: bool, claims: &watch::Sender<bool>, readines
     }
 }
 
+/// What is said of a heartbeat without an answer in time. `sent`: whether the server was asked for more than a connection; then
+/// its COMMIT may hang, which the next heartbeat finds out.
+const fn silence(sent: bool) -> &'static str {
+    if sent {
+        "the database was sent a heartbeat and did not answer in time: it hangs, it is cut off, or COMMITs do not come back: has the \
+         cluster lost its majority?"
+    } else {
+        "the database does not answer: a heartbeat was not answered in time"
+    }
+}
+
 /// Beats until the incarnation is over, or until it is dropped. An error leaves open whether the heartbeat arrived:
 /// the lease then simply is not prolonged, and `readiness` says what the worker waits for.
 pub(super) async fn beat(
@@ -159,7 +170,7 @@ pub(super) async fn beat(
                 }
             }
             Err(_) => {
-                let silent = "the database does not answer: a heartbeat was not answered in time";
+                let silent = silence(heart.is_unanswered());
                 readiness.waits("database", silent);
                 if !std::mem::replace(&mut missed, true) {
                     tracing::warn!("{silent}");

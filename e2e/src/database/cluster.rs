@@ -95,6 +95,39 @@ impl Cluster {
         }
     }
 
+    /// The same for a node that lost everything: it gets all from another one.
+    pub async fn join_empty(&mut self, node: usize) -> Result<()> {
+        say(format!("starting node {node} with nothing"));
+        match self.engine {
+            Engine::MySql => group::join_empty(&mut self.nodes[node]).await,
+            Engine::MariaDb => galera::join_empty(&mut self.nodes[node]).await,
+        }
+    }
+
+    /// Makes the cluster of one node that runs, where the majority is gone for good.
+    pub async fn force(&self, node: usize) -> Result<()> {
+        say(format!("forcing node {node} to be the cluster"));
+        match self.engine {
+            Engine::MySql => group::force(&self.nodes[node]).await,
+            Engine::MariaDb => galera::force(&self.nodes[node]).await,
+        }
+    }
+
+    /// Writes so much at one node that the others are seconds behind. Schema `bulk` is there.
+    pub async fn outrun(&self, node: usize) -> Result<()> {
+        self.run(
+            node,
+            &[
+                "CREATE TABLE IF NOT EXISTS bulk.digit (one INT PRIMARY KEY)",
+                "INSERT IGNORE INTO bulk.digit VALUES (0), (1), (2), (3), (4), (5), (6), (7), (8), (9)",
+                "CREATE TABLE IF NOT EXISTS bulk.rows_of (id BIGINT PRIMARY KEY AUTO_INCREMENT, text CHAR(200))",
+                "DELETE FROM bulk.rows_of",
+                "INSERT INTO bulk.rows_of (text) SELECT 'x' FROM bulk.digit a, bulk.digit b, bulk.digit c, bulk.digit d, bulk.digit e",
+            ],
+        )
+        .await
+    }
+
     /// Waits until a node has found that others are gone.
     pub async fn until_missed(&self, node: usize) -> Result<()> {
         let all = match self.engine {

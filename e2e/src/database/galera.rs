@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::cluster::{NODES, ask, until};
-use super::server::Seat;
+use super::cluster::{NODES, ask, insist, until};
+use super::server::{Contents, Seat};
 use super::{Durability, Engine, Server, Special};
 use crate::packages::{GALERA, POPT, RSYNC, WSREP_SCRIPTS};
 use crate::paths;
@@ -100,6 +100,18 @@ pub(super) async fn begin_again(server: &mut Server) -> Result<()> {
     let text = std::fs::read_to_string(&state).with_context(|| format!("read {}", state.display()))?;
     std::fs::write(&state, text.replace("safe_to_bootstrap: 0", "safe_to_bootstrap: 1"))?;
     server.start_again_with(NEW)?;
+    joined(server).await
+}
+
+/// Has a node that lost everything come back: it gets all from another one.
+pub(super) async fn join_empty(server: &mut Server) -> Result<()> {
+    server.start_empty(Contents::Nothing).await?;
+    joined(server).await
+}
+
+/// Makes the cluster of one node that is left, where the majority is gone for good.
+pub(super) async fn force(server: &Server) -> Result<()> {
+    insist(server, "to be forced", &["SET GLOBAL wsrep_provider_options = 'pc.bootstrap=YES'"]).await?;
     joined(server).await
 }
 

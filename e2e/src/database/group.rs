@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use anyhow::{Context as _, Result};
 
 use super::cluster::{JOINED, NODES, ask, insist, run, until};
-use super::server::Seat;
+use super::server::{Contents, Seat};
 use super::{Durability, Engine, Server, Special};
 use crate::paths;
 use crate::process::Lifetime;
@@ -53,21 +53,7 @@ pub(super) async fn start() -> Result<Vec<Server>> {
     }
     for (number, node) in nodes.iter().enumerate() {
         node.wait_ready().await?;
-        // Each makes the user of the group, and sends it to nobody.
-        run(
-            node,
-            &[
-                "SET SESSION sql_log_bin = 0",
-                &format!("CREATE USER 'member'@'%' IDENTIFIED BY '{users}'"),
-                "GRANT REPLICATION SLAVE, BACKUP_ADMIN, GROUP_REPLICATION_STREAM, CONNECTION_ADMIN ON *.* TO 'member'@'%'",
-                "SET SESSION sql_log_bin = 1",
-                &format!(
-                    "CHANGE REPLICATION SOURCE TO SOURCE_USER = 'member', SOURCE_PASSWORD = '{users}' \
-                     FOR CHANNEL 'group_replication_recovery'"
-                ),
-            ],
-        )
-        .await?;
+        introduce(node, &users).await?;
         if number == 0 {
             begin(node).await?;
         } else {
@@ -75,6 +61,41 @@ pub(super) async fn start() -> Result<Vec<Server>> {
         }
     }
     Ok(nodes)
+}
+
+/// Makes the user by which members copy from each other. Each makes it itself, and sends it to nobody.
+async fn introduce(node: &Server, password: &str) -> Result<()> {
+    run(
+        node,
+        &[
+            "SET SESSION sql_log_bin = 0",
+            &format!("CREATE USER 'member'@'%' IDENTIFIED BY '{password}'"),
+            "GRANT REPLICATION SLAVE, BACKUP_ADMIN, GROUP_REPLICATION_STREAM, CONNECTION_ADMIN ON *.* TO 'member'@'%'",
+            "SET SESSION sql_log_bin = 1",
+            &format!(
+                "CHANGE REPLICATION SOURCE TO SOURCE_USER = 'member', SOURCE_PASSWORD = '{password}' \
+                 FOR CHANNEL 'group_replication_recovery'"
+            ),
+        ],
+    )
+    .await
+}
+
+/// Has a member that lost everything enter the group again: it gets all from another one.
+pub(super) async fn join_empty(node: &mut Server) -> Result<()> {
+    node.start_empty(Contents::Template).await?;
+    node.wait_ready().await?;
+    introduce(node, &node.password()).await?;
+    join(node).await
+}
+
+/// Makes the group of one member that is left, where the majority is gone for good.
+pub(super) async fn force(node: &Server) -> Result<()> {
+    let own =
+        ask(node, "SELECT @@group_replication_local_address").await?.context("a member without address")?;
+    let force = format!("SET GLOBAL group_replication_force_members = '{own}'");
+    insist(node, "to be forced", &[&force, "SET GLOBAL group_replication_force_members = ''"]).await?;
+    until(node, "to be the primary", STATE, "ONLINE PRIMARY").await
 }
 
 /// Makes the group with this member alone.

@@ -38,6 +38,15 @@ pub struct Special {
     pub env: Vec<(String, String)>,
 }
 
+/// What the data of a server begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Contents {
+    /// That of a server which was just initialised.
+    Template,
+    /// Not even that: everything comes from another node.
+    Nothing,
+}
+
 /// Where a server listens, and who may log in.
 #[derive(Debug, Clone)]
 pub(super) struct Seat {
@@ -184,6 +193,10 @@ impl Server {
         self.seat.address.port()
     }
 
+    pub(super) fn password(&self) -> String {
+        self.seat.password.clone()
+    }
+
     pub(super) fn url(&self) -> String {
         // Loopback only: TLS would cost time and protect nothing.
         format!("mysql://autobuild:{}@{}/?ssl-mode=disabled", self.seat.password, self.seat.address)
@@ -213,6 +226,21 @@ impl Server {
         self.only_first = Some(argument);
         self.process = Process::start(spec)?;
         Ok(())
+    }
+
+    /// One that has ended, on data of its own that is as empty as at its very first start.
+    pub(super) async fn start_empty(&mut self, contents: Contents) -> Result<()> {
+        std::fs::remove_dir_all(&self.data)?;
+        match contents {
+            Contents::Template => {
+                let engine = self.engine;
+                let (_, template) = tokio::task::spawn_blocking(move || prepare(engine)).await??;
+                copy(&template, &self.data)?;
+                let _ = std::fs::remove_file(self.data.join("auto.cnf"));
+            }
+            Contents::Nothing => std::fs::create_dir_all(&self.data)?,
+        }
+        self.start_again()
     }
 
     /// Where its data lies.

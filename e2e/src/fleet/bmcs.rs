@@ -176,10 +176,15 @@ impl Bmcs {
     /// Everything that the whole fleet was asked, reads too, in the order in which it came; fails where something fell
     /// out of the log.
     pub async fn whole_log(&self) -> Result<Vec<Asked>> {
+        self.log_since(0).await
+    }
+
+    /// The same from a request on, without that one.
+    pub async fn log_since(&self, seq: u64) -> Result<Vec<Asked>> {
         const PAGE: usize = 20_000;
         let mut all: Vec<Asked> = Vec::new();
         loop {
-            let since = all.last().map_or(0, |one| one.seq);
+            let since = all.last().map_or(seq, |one| one.seq);
             let path = format!("effects?since={since}&limit={PAGE}");
             let answer = self.call(reqwest::Method::GET, &path, None).await?;
             if answer["dropped"].as_u64() != Some(0) {

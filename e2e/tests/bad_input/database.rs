@@ -225,6 +225,27 @@ async fn commits_that_do_not_come_back_are_told_as_what_they_are() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_first_heartbeat_that_hangs_is_told_with_what_may_be_the_reason() {
+    let fleet = Fleet::start(1).await.unwrap();
+    let worker = fleet.worker("worker").await.unwrap();
+    // Whoever holds the row holds each heartbeat up, as a COMMIT that hangs does it.
+    let mut holder = fleet.records().pool().begin().await.unwrap();
+    holder.execute("SELECT incarnation FROM worker FOR UPDATE").await.unwrap();
+    let said = wait_for("a heartbeat that hangs to be told", LIMIT, async || {
+        let said = fleet.logged("has the cluster lost its majority?")?;
+        Ok(said
+            .first()
+            .map_or_else(|| Look::NotYet("nothing".to_owned()), |first| Look::Holds(first.clone())))
+    })
+    .await
+    .unwrap();
+    assert!(said.contains("was sent a heartbeat and did not answer in time"), "{said}");
+    holder.rollback().await.unwrap();
+    worker.wait_ready().await.unwrap();
+    fleet.end().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_binary_log_of_statements_is_refused() {
     let args = ["--log-bin=binlog", "--server-id=1", "--binlog-format=ROW"];
     let special = Special { args: args.map(str::to_owned).to_vec(), env: Vec::new() };

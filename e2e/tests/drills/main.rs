@@ -13,7 +13,9 @@
 mod bulk;
 mod chassis;
 mod clocks;
+mod cluster_books;
 mod cluster_faults;
+mod cluster_site;
 mod clusters;
 mod conflicts;
 mod crash;
