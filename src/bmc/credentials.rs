@@ -80,7 +80,7 @@ impl Credentials {
             .flat_map(|(what, text)| {
                 let begins = text.chars().next().filter(|first| is_odd(*first));
                 let ends = text.chars().next_back().filter(|last| is_odd(*last));
-                let at = |verb: &str, found: char| format!("the {what} {verb} with {}", white_space(found));
+                let at = |verb: &str, found: char| format!("the {what} {verb} with {}", name_of(found));
                 [begins.map(|found| at("begins", found)), ends.map(|found| at("ends", found))]
             })
             .flatten()
@@ -95,7 +95,7 @@ fn is_odd(c: char) -> bool {
     c.is_whitespace() || is_unseen(c)
 }
 
-fn white_space(found: char) -> &'static str {
+fn name_of(found: char) -> &'static str {
     match found {
         '\n' => "a line feed",
         '\r' => "a carriage return",

@@ -287,7 +287,7 @@ struct Learnt {
 
 /// Puts the end of a job into what is known.
 fn learn(job: &JobRow, end: &End, locked: &mut Locked) -> Result<Learnt, QueueError> {
-    if is_told(job, end, locked)? {
+    if is_replay(job, end, locked)? {
         return Ok(Learnt { shown: false, heeded: false });
     }
     let changed = locked.absorb(&job.uid, &end.report)?;
@@ -333,7 +333,7 @@ fn learn(job: &JobRow, end: &End, locked: &mut Locked) -> Result<Learnt, QueueEr
 
 /// Whether a row that nothing bears out is of a job that has ended, as what ended last says: a row of a backup, or one that somebody
 /// put back. Its end was told.
-fn is_told(job: &JobRow, end: &End, locked: &Locked) -> Result<bool, QueueError> {
+fn is_replay(job: &JobRow, end: &End, locked: &Locked) -> Result<bool, QueueError> {
     let unexplained = end.problem.as_ref().is_some_and(|problem| problem.reason == Reason::UnexplainedJob);
     let last = locked.last_job.get(&job.uid)?;
     Ok(unexplained && last.is_some_and(|last| last.id >= job.live.id && !last.id.is_made_up(locked.now_ms)))

@@ -32,11 +32,11 @@ impl Redfish {
         let Some(drive) = self.chosen(line, &found, ours).await? else { return Ok(Media::NoDrive) };
         let media = media::read(&drive.value);
         if media == Media::Empty
-            && let Some(task) = self.used(|used| used.task.clone())
+            && let Some((task, image)) = self.used(|used| used.task.clone())
             && let Ended::Failed(words) = task::look(line, &task).await?
         {
             self.used(|used| used.task = None);
-            return Err(self.task_failed(&words));
+            return Err(self.without_address(self.task_failed(&words), RequestKind::InsertMedia, &image));
         }
         Ok(media)
     }
@@ -94,7 +94,7 @@ impl Redfish {
             let answer =
                 self.exchanged(line, Whom::guarded(&place), (&method, &drive.path), what, &body).await?;
             answer::action(&self.route, Asked::Change, what, &answer)?;
-            return self.follow(line, &drive, &answer).await;
+            return self.follow(line, &drive, &answer, image).await;
         };
         let target = self.target(&drive.path, target, "media")?;
         let info = match info {
@@ -126,7 +126,7 @@ impl Redfish {
                 self.exchanged(line, Whom::bare(&place), (&Method::POST, target), what, &body).await?;
             let Err(refused) = answer::action(&self.route, Asked::Change, what, &answer) else {
                 learnt.of(host, |facts| facts.insertion = Some(parameters));
-                return self.follow(line, drive, &answer).await;
+                return self.follow(line, drive, &answer, image).await;
             };
             let is_final = again >= insertion::AGAIN_MAX
                 || !matches!(refused.kind, BmcErrorKind::Refused | BmcErrorKind::Unsupported);
@@ -151,14 +151,21 @@ impl Redfish {
         }
         let offered = self.route.voice.quote(&protocols.unwrap_or_default().join(", "));
         let text = format!(
-            "has a virtual CD drive that fetches images by {offered} alone, and the boot service has them by {}: serve it by one              of these, and name that address with --boot-url of the workers",
+            "has a virtual CD drive that fetches images by {offered} alone, and the boot service has them by {}: serve it by one \
+             of these, and name that address with --boot-url of the workers",
             image.protocol()
         );
         Err(self.unsent(BmcErrorKind::Unsupported, &text))
     }
 
     /// What an accepted insertion comes to, as far as it is known soon.
-    async fn follow(&self, line: &mut Line<'_>, drive: &Document, answer: &Answer) -> Result<(), BmcError> {
+    async fn follow(
+        &self,
+        line: &mut Line<'_>,
+        drive: &Document,
+        answer: &Answer,
+        image: &ImageUrl,
+    ) -> Result<(), BmcError> {
         let Some(path) = task::of(line, &drive.path, answer) else {
             self.used(|used| used.task = None);
             return Ok(());
@@ -168,7 +175,7 @@ impl Redfish {
             Ended::Failed(words) => Err(self.task_failed(&words)),
             Ended::Done => Ok(()),
             Ended::Unknown => {
-                self.used(|used| used.task = Some(path));
+                self.used(|used| used.task = Some((path, image.clone())));
                 Ok(())
             }
         }

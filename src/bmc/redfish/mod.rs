@@ -59,7 +59,7 @@ use super::error::{BmcError, BmcErrorKind};
 use super::gate::Gates;
 use super::peers::{Experience, Peers};
 use super::text::{self, Voice};
-use super::{Beside, Bmc, BootOverride, Media, Ours, Probe};
+use super::{Beside, Bmc, BootOverride, ImageUrl, Media, Ours, Probe};
 use crate::api::BootMode;
 use crate::api::bmc_address::BmcAddress;
 use crate::api::hardware::{HardwareIdentity, PowerState};
@@ -99,8 +99,8 @@ pub(super) struct Redfish {
 struct Used {
     /// The path of the drive that was looked at last.
     drive: Option<String>,
-    /// The task of an insertion that was still under way.
-    task: Option<String>,
+    /// The task of an insertion that was still under way, and what was to be inserted.
+    task: Option<(String, ImageUrl)>,
 }
 
 /// What the last read found.

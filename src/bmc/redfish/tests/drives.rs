@@ -18,6 +18,17 @@ struct Drives {
     all: Vec<(&'static str, Value)>,
     judge: Judge,
     task: Option<Value>,
+    progress: Progress,
+}
+
+/// How far such a task is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    /// At its end from the start.
+    Over,
+    /// Under way until a drive is looked at after its insertion was accepted.
+    Late,
+    Accepted,
 }
 
 fn drive(path: &str, image: &Value, more: &Value) -> Value {
@@ -45,6 +56,7 @@ fn answer(drives: &mut Drives, request: &Request) -> Reply {
             let links: Vec<_> = drives.all.iter().map(|(path, _)| json!({"@odata.id": path})).collect();
             return ok(&json!({"Members": links}));
         }
+        "/rf/task" if drives.progress == Progress::Accepted => return ok(&json!({"TaskState": "Running"})),
         "/rf/task" => return ok(drives.task.as_ref().unwrap()),
         _ => {}
     }
@@ -52,6 +64,9 @@ fn answer(drives: &mut Drives, request: &Request) -> Reply {
         return status(404);
     };
     if request.method == "GET" {
+        if drives.progress == Progress::Accepted {
+            drives.progress = Progress::Over;
+        }
         return ok(drive);
     }
     if request.path == format!("{path}/out") {
@@ -62,6 +77,9 @@ fn answer(drives: &mut Drives, request: &Request) -> Reply {
         return refused;
     }
     if drives.task.is_some() {
+        if drives.progress == Progress::Late {
+            drives.progress = Progress::Accepted;
+        }
         return Reply { headers: vec![("location", "/rf/task".to_owned())], ..status(202) };
     }
     (drive["Image"], drive["Inserted"]) = (request.body["Image"].clone(), json!(true));
@@ -69,7 +87,7 @@ fn answer(drives: &mut Drives, request: &Request) -> Reply {
 }
 
 async fn with(all: Vec<(&'static str, Value)>, judge: Judge, task: Option<Value>) -> Maker {
-    Maker::new(Drives { all, judge, task }, answer).await
+    Maker::new(Drives { all, judge, task, progress: Progress::Over }, answer).await
 }
 
 async fn insert(maker: &Maker, connector: &Connector) -> (Box<dyn Bmc>, Result<(), BmcError>) {
@@ -232,6 +250,24 @@ async fn the_task_of_an_insertion_tells_that_it_failed() {
 }
 
 #[tokio::test]
+async fn a_task_that_fails_later_tells_so_without_the_address_of_the_medium() {
+    let token = "0123456789abcdef".repeat(4);
+    let image = ImageUrl::parse(&format!("http://192.0.2.9/s/{token}/a.iso")).unwrap();
+    let said = json!([{"MessageId": "Base.1.8.GeneralError", "Message": format!("cannot fetch {}", image.as_str())}]);
+    let task = Some(json!({"TaskState": "Exception", "Messages": said}));
+    let all = vec![("/rf/a", drive("/rf/a", &Value::Null, &json!({})))];
+    let maker = Maker::new(Drives { all, judge: |_| None, task, progress: Progress::Late }, answer).await;
+    let bmc = maker.client_of(&Connector::new(settings())).await;
+    bmc.probe().await.unwrap();
+    bmc.media().await.unwrap();
+    let within = Duration::from_secs(3);
+    bmc.send_with(RequestKind::InsertMedia, Beside::Image(&image), within).await.unwrap();
+    let error = bmc.media().await.unwrap_err();
+    assert_eq!(error.kind, BmcErrorKind::Refused, "{error}");
+    assert!(!error.message.contains(&token), "{error}");
+}
+
+#[tokio::test]
 async fn a_drive_that_does_not_fetch_by_http_is_not_offered_it() {
     let https = json!({"TransferProtocolType@Redfish.AllowableValues": ["HTTPS"]});
     let maker = with(vec![("/rf/a", drive("/rf/a", &Value::Null, &https))], |_| None, None).await;
@@ -240,6 +276,7 @@ async fn a_drive_that_does_not_fetch_by_http_is_not_offered_it() {
     for part in ["HTTPS alone", "--boot-url"] {
         assert!(error.message.contains(part), "{error}");
     }
+    assert!(!error.message.contains("  "), "{error}");
     assert!(maker.log.changes().is_empty());
 }
 
